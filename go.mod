@@ -1,0 +1,3 @@
+module richwall
+
+go 1.26

@@ -1,0 +1,36 @@
+package zones
+
+// Conf is firewalld.conf, read and checked; fields are named as its keys. A missing key has its default.
+type Conf struct {
+	DefaultZone          string
+	CleanupOnExit        bool
+	CleanupModulesOnExit bool
+	IPv6RPFilter         string // strict, loose, strict-forward, loose-forward or no
+	IndividualCalls      bool
+	LogDenied            string // all, unicast, broadcast, multicast or off
+	FirewallBackend      string // nftables or iptables
+	FlushAllOnReload     bool
+	ReloadPolicy         string // as written
+	RFC3964IPv4          bool
+	StrictForwardPorts   bool
+	NftablesFlowtable    string // "off", or blank-separated interfaces
+	NftablesCounters     bool
+	NftablesTableOwner   bool
+}
+
+// DefaultConf is firewalld.conf when there is none.
+func DefaultConf() *Conf {
+	return &Conf{
+		DefaultZone: "public", CleanupOnExit: true, IPv6RPFilter: "strict", LogDenied: "off",
+		FirewallBackend: "nftables", FlushAllOnReload: true, ReloadPolicy: "INPUT:DROP,FORWARD:DROP,OUTPUT:DROP",
+		RFC3964IPv4: true, NftablesFlowtable: "off", NftablesTableOwner: true,
+	}
+}
+
+// OwnConf is richwall.conf: the settings that firewalld does not have, so that its own file stays one it can read.
+type OwnConf struct {
+	TCPMSSClamp string // initiator
+}
+
+// DefaultOwnConf is richwall.conf when there is none.
+func DefaultOwnConf() *OwnConf { return &OwnConf{TCPMSSClamp: "initiator"} }

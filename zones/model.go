@@ -1,0 +1,178 @@
+// Package zones is the configuration: what firewalld's files say, checked and resolved, as values that never change.
+//
+// In come the files of /etc/firewalld, /usr/lib/firewalld and the built-in definitions (Load), out goes a *Config, or a
+// list of everything that is wrong with them. Whoever wants another configuration makes a new one from it; the objects
+// that did not change are shared, so the same pointer means the same content.
+//
+// The compiler, the daemon and the commands import it; it imports grammar, and nothing of the machine but files.
+package zones
+
+import (
+	"maps"
+	"slices"
+
+	"richwall/grammar"
+)
+
+// Config is a whole configuration. It is immutable: no field, map or object in it may be changed once Load or an edit
+// has returned it.
+type Config struct {
+	Conf      *Conf                // firewalld.conf
+	Own       *OwnConf             // richwall.conf
+	Zones     map[string]*Zone     // by name
+	Policies  map[string]*Policy   // by name
+	Services  map[string]*Service  // by name
+	IPSets    map[string]*IPSet    // by name
+	ICMPTypes map[string]*ICMPType // by name
+	Helpers   map[string]*Helper   // by name
+	Direct    *Direct              // direct.xml
+}
+
+// Names returns the keys of one of a Config's maps in sorted order.
+func Names[T any](objects map[string]T) []string { return slices.Sorted(maps.Keys(objects)) }
+
+// Origin is where an object was read from.
+type Origin struct {
+	Path    string // the file's path; "" for an embedded definition or an object made by a program
+	Builtin bool   // shipped: from the default folder or embedded, not from the administrator's
+	Shadows bool   // from the administrator's folder, and hides a shipped object of the same name
+	Line    int    // from 1, of the element inside the file; 0 for the whole object
+}
+
+// Meta is what every kind of object has.
+type Meta struct {
+	Name        string
+	Origin      Origin
+	Version     string
+	Short       string
+	Description string
+}
+
+// Port is a port, or an inclusive range of ports, of a transport protocol.
+type Port struct {
+	Port     string // "80", "8080-8090" or a name such as "http"; "" only in a service, for the whole protocol
+	Protocol string // tcp, udp, sctp or dccp
+}
+
+// ForwardPort sends what comes in on a port elsewhere.
+type ForwardPort struct {
+	Port, Protocol string
+	ToPort         string // "" means the same port
+	ToAddr         string // an address; "" means this machine
+}
+
+// RichRule is a rich rule and the line it stands on.
+type RichRule struct {
+	*grammar.Rule
+	Line int // from 1; 0 when it did not come from a file
+}
+
+// Content is what zones and policies have in common. Lists hold each item once, in the order given; rules in the order
+// of grammar.Compare.
+type Content struct {
+	Services     []string
+	Ports        []Port
+	Protocols    []string
+	SourcePorts  []Port
+	ICMPBlocks   []string
+	Masquerade   bool
+	ForwardPorts []ForwardPort
+	Rules        []RichRule
+}
+
+// Targets of zones and policies, spelled as in the files.
+const (
+	TargetDefault  = "default"    // zone: reject, but let ICMP through. Files leave the attribute out.
+	TargetAccept   = "ACCEPT"     // zone, policy
+	TargetDrop     = "DROP"       // zone, policy
+	TargetReject   = "%%REJECT%%" // zone
+	TargetContinue = "CONTINUE"   // policy: go on with the next policy or zone
+	PolicyReject   = "REJECT"     // policy
+)
+
+// Zone is a level of trust for what is bound to it: interfaces and sources.
+type Zone struct {
+	Meta
+	Content
+	Target             string // TargetDefault, TargetAccept, TargetDrop or TargetReject
+	IngressPriority    int    // −32768 to 32767; lower is asked first about incoming packets
+	EgressPriority     int    // −32768 to 32767; lower is asked first about outgoing packets
+	Interfaces         []string
+	Sources            []string // addresses, prefixes, MAC addresses, or "ipset:NAME"
+	ICMPBlockInversion bool
+	Forward            bool // packets between the zone's own interfaces and sources pass
+}
+
+// The symbolic zones of a policy.
+const (
+	ZoneHost = "HOST" // this machine
+	ZoneAny  = "ANY"  // every zone, but not this machine
+)
+
+// Policy is for what goes from one set of zones to another.
+type Policy struct {
+	Meta
+	Content
+	Target       string // TargetAccept, TargetDrop, PolicyReject or TargetContinue
+	Priority     int    // −32768 to 32767, not 0; below 0 asked before the zones' own rules, above 0 after them
+	IngressZones []string
+	EgressZones  []string
+	Disable      bool
+}
+
+// Service is a set of ports and protocols under one name.
+type Service struct {
+	Meta
+	Ports       []Port // an empty Port stands for the whole protocol
+	Protocols   []string
+	SourcePorts []Port
+	Modules     []string // names of conntrack helpers, the older form of Helpers
+	Helpers     []string
+	Includes    []string          // names of other services
+	Destination map[string]string // "ipv4", "ipv6" → address or prefix it is limited to
+}
+
+// IPSet is a set of addresses, ports, marks or interfaces that rules refer to by name.
+type IPSet struct {
+	Meta
+	Type    string            // hash:ip, hash:net, hash:ip,port …
+	Options map[string]string // family, hashsize, maxelem, timeout
+	Entries []string          // in the order given
+}
+
+// ICMPType is a name for an ICMP type, with the families that have it.
+type ICMPType struct {
+	Meta
+	Destinations []string // "ipv4", "ipv6"; none means both
+}
+
+// Helper is a connection tracking helper.
+type Helper struct {
+	Meta
+	Module string // nf_conntrack_…
+	Family string // "ipv4", "ipv6", or "" for both
+	Ports  []Port
+}
+
+// Direct is the direct interface: chains, rules and commands of iptables, ip6tables and ebtables as they are.
+type Direct struct {
+	Chains       []DirectChain
+	Rules        []DirectRule
+	Passthroughs []DirectPassthrough
+}
+
+// DirectChain is a chain of its own.
+type DirectChain struct{ IPV, Table, Chain string }
+
+// DirectRule is a rule; lower priorities come first, equal ones in the order given.
+type DirectRule struct {
+	IPV, Table, Chain string
+	Priority          int // 32 bits, signed
+	Args              []string
+}
+
+// DirectPassthrough is a whole command line of iptables, ip6tables or ebtables.
+type DirectPassthrough struct {
+	IPV  string // ipv4, ipv6 or eb
+	Args []string
+}
