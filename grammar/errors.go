@@ -72,3 +72,7 @@ func (l ErrorList) Err() error {
 	}
 	return l
 }
+
+func newError(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
+}

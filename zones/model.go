@@ -20,6 +20,7 @@ type Config struct {
 	Conf      *Conf                // firewalld.conf
 	Own       *OwnConf             // richwall.conf
 	Zones     map[string]*Zone     // by name
+	ZoneParts map[string]*Zone     // the zones that files of a sub-folder make up together, by "folder/file"
 	Policies  map[string]*Policy   // by name
 	Services  map[string]*Service  // by name
 	IPSets    map[string]*IPSet    // by name
@@ -46,7 +47,14 @@ type Meta struct {
 	Version     string
 	Short       string
 	Description string
+	places      places // where its references to other objects stand
 }
+
+// places is where the items of a file stand, by a text such as "service ssh".
+type places map[string]place
+
+// place is a line and a column, from 1.
+type place struct{ line, column int }
 
 // Port is a port, or an inclusive range of ports, of a transport protocol.
 type Port struct {
@@ -64,7 +72,8 @@ type ForwardPort struct {
 // RichRule is a rich rule and the line it stands on.
 type RichRule struct {
 	*grammar.Rule
-	Line int // from 1; 0 when it did not come from a file
+	Line int    // from 1; 0 when it did not come from a file
+	Path string // of the file, for a zone that is made up of several; "" means the path of its zone or policy
 }
 
 // Content is what zones and policies have in common. Lists hold each item once, in the order given; rules in the order
@@ -137,6 +146,7 @@ type IPSet struct {
 	Meta
 	Type    string            // hash:ip, hash:net, hash:ip,port …
 	Options map[string]string // family, hashsize, maxelem, timeout
+	Order   []string          // the names of the options as their file has them; those not in it come last, sorted
 	Entries []string          // in the order given
 }
 
@@ -156,6 +166,7 @@ type Helper struct {
 
 // Direct is the direct interface: chains, rules and commands of iptables, ip6tables and ebtables as they are.
 type Direct struct {
+	Origin       Origin
 	Chains       []DirectChain
 	Rules        []DirectRule
 	Passthroughs []DirectPassthrough
@@ -169,10 +180,12 @@ type DirectRule struct {
 	IPV, Table, Chain string
 	Priority          int // 32 bits, signed
 	Args              []string
+	Line              int // from 1; 0 when it did not come from a file
 }
 
 // DirectPassthrough is a whole command line of iptables, ip6tables or ebtables.
 type DirectPassthrough struct {
 	IPV  string // ipv4, ipv6 or eb
 	Args []string
+	Line int // from 1; 0 when it did not come from a file
 }

@@ -1,0 +1,167 @@
+// Package compile turns a configuration into the ruleset of one back end.
+//
+// In comes a *zones.Config, out goes an *ir.Ruleset, or a list of what cannot be said there. It is a pure function: it
+// reads no file and asks the machine nothing, and the same configuration gives the same ruleset to the byte.
+//
+// The passes run in the order of the table below, each adding its chains and rules:
+//
+//	sets      ipsets become sets with typed, merged elements
+//	base      the chains that the kernel enters, and what they do before any zone is asked
+//	dispatch  from interface and source to a pair of zones, and there through policies and zones by priority
+//	zones     what each zone that is in use allows, denies, forwards and translates
+//	policies  the same for each policy that is in use
+//	direct    chains and rules of the direct interface
+//	order     rules into the order of their priorities
+//	unique    nftables: a rule that stands twice in a chain is emitted once
+//
+// The daemon and the commands call Compile; the targets (compile/nft, compile/iptables) take what it returns.
+package compile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+	"richwall/zones"
+)
+
+// passes is the compiler, in the order it runs. The order is data: after says which passes must have run, and why.
+var passes = []struct {
+	name  string
+	run   func(*state)
+	after []string
+}{
+	{name: "sets", run: (*state).compileSets},
+	{name: "zonesInUse", run: (*state).findInUse},
+	{name: "base", run: (*state).compileBase, after: []string{"sets"}},
+	{name: "dispatch", run: (*state).compileDispatch, after: []string{"zonesInUse", "base"}}, // long names are drawn in this order
+	{name: "zones", run: (*state).compileZones, after: []string{"dispatch", "sets"}},         // rules look sets up
+	{name: "policies", run: (*state).compilePolicies, after: []string{"zones"}},
+	{name: "direct", run: (*state).compileDirect, after: []string{"policies"}},  // may refer to any chain
+	{name: "order", run: (*state).order, after: []string{"policies", "direct"}}, // needs all rules
+	{name: "unique", run: (*state).unique, after: []string{"order"}},            // keeps the first of equal rules
+}
+
+// Error is one thing that a configuration asks for and the back end cannot do, or that a check found too late.
+type Error struct {
+	Code   grammar.Code
+	Origin *ir.Origin
+	Msg    string
+}
+
+func (e *Error) Error() string {
+	if e.Origin == nil {
+		return fmt.Sprintf("%s: %s", e.Code, e.Msg)
+	}
+	return fmt.Sprintf("%s: %s: %s", e.Origin, e.Code, e.Msg)
+}
+
+// Errors is all of them, in the order of the passes.
+type Errors []*Error
+
+func (l Errors) Error() string {
+	lines := make([]string, len(l))
+	for i, e := range l {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Compile makes the ruleset of a configuration that has been checked. The error is an Errors.
+func Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, error) {
+	s := &state{
+		cfg:    cfg,
+		layout: layouts[backend],
+		out: &ir.Ruleset{
+			Backend:  backend,
+			Counters: backend == ir.NFTables && cfg.Conf.NftablesCounters,
+			Owner:    backend == ir.NFTables && cfg.Conf.NftablesTableOwner,
+		},
+		chains: map[chainKey]*ir.Chain{},
+		sets:   map[string]*ir.Set{},
+	}
+	for _, p := range passes {
+		p.run(s)
+	}
+	if len(s.errs) > 0 {
+		return nil, s.errs
+	}
+	return s.out, nil
+}
+
+// state is what the passes share.
+type state struct {
+	cfg     *zones.Config
+	layout  *layout
+	names   shortNames
+	out     *ir.Ruleset
+	chains  map[chainKey]*ir.Chain
+	sets    map[string]*ir.Set
+	applied []*zones.Zone   // the zones in use: the default zone first, then by name
+	active  []*zones.Policy // the policies in use, by name
+	strict  int             // counts down: the forward-port added last stands first
+	errs    Errors
+}
+
+type chainKey struct{ table, name string }
+
+// fail records an error of the object that origin names.
+func (s *state) fail(code grammar.Code, origin *ir.Origin, format string, args ...any) {
+	s.errs = append(s.errs, &Error{Code: code, Origin: origin, Msg: fmt.Sprintf(format, args...)})
+}
+
+// declare makes an empty chain, or returns the one that there is.
+func (s *state) declare(table, name string) *ir.Chain {
+	if s.layout.oneTable {
+		table = ""
+	}
+	key := chainKey{table, name}
+	if c := s.chains[key]; c != nil {
+		return c
+	}
+	c := &ir.Chain{Table: table, Name: name, Families: ir.Both}
+	s.chains[key] = c
+	s.out.Chains = append(s.out.Chains, c)
+	return c
+}
+
+// add puts rules at the end of a chain.
+func (s *state) add(table, name string, rules ...*ir.Rule) {
+	c := s.declare(table, name)
+	c.Rules = append(c.Rules, rules...)
+}
+
+// order sorts the rules of each chain by their Order; rules of equal Order stay as they were added.
+func (s *state) order() {
+	for _, c := range s.out.Chains {
+		slices.SortStableFunc(c.Rules, func(a, b *ir.Rule) int { return a.Order - b.Order })
+	}
+}
+
+// unique drops rules that stand in their chain already. A rule that was placed by a priority is never taken for one that was
+// not, even if both do the same, as firewalld has it.
+func (s *state) unique() {
+	if !s.layout.unique {
+		return
+	}
+	for _, c := range s.out.Chains {
+		if len(c.Rules) < 2 {
+			continue
+		}
+		seen := make(map[string]bool, len(c.Rules))
+		kept := c.Rules[:0]
+		for _, r := range c.Rules {
+			key := r.String()
+			if r.Ranked {
+				key = fmt.Sprintf("%d %s", r.Order, key)
+			}
+			if !seen[key] {
+				seen[key] = true
+				kept = append(kept, r)
+			}
+		}
+		c.Rules = kept
+	}
+}

@@ -1,0 +1,4 @@
+package compile
+
+// compileDirect adds the chains and rules of the direct interface.
+func (s *state) compileDirect() {}

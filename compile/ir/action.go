@@ -1,0 +1,95 @@
+package ir
+
+import "net/netip"
+
+// Action is what a rule does. Its members are Verdict, Jump, Reject, Log, NFLog, Audit, SetMark, ClampMSS, Masquerade, DNAT,
+// SetHelper and Offload. A rule goes on to the next one after all but Verdict, Jump, Reject, Masquerade and DNAT.
+type Action interface{ action() }
+
+// Verdict ends the walk through the rules.
+type Verdict string
+
+// The verdicts.
+const (
+	Accept Verdict = "accept"
+	Drop   Verdict = "drop"
+)
+
+// Jump goes on in another chain of the same table and comes back after it.
+type Jump struct {
+	Chain string
+	Long  string // what Chain would be named if the name were not too long for iptables; a comment says it
+}
+
+// Reject drops the packet and answers it.
+type Reject struct {
+	// With is the ICMP code by the name that the rich language has for it, or one of the constants below.
+	With string
+}
+
+// Answers that depend on the family of the packet.
+const (
+	RejectDefault    = ""                 // port unreachable
+	RejectProhibited = "admin-prohibited" // administratively prohibited; iptables: host prohibited for IPv4
+)
+
+// Log writes to the kernel's log.
+type Log struct {
+	Prefix string
+	Level  string // emerg … debug as in syslog.h; empty means warning
+}
+
+// NFLog hands the packet to a netlink log group.
+type NFLog struct {
+	Group     int
+	Prefix    string
+	QueueSize int // packets; 0 means the kernel's default
+}
+
+// Audit writes an audit record.
+type Audit struct{ Type string } // accept, drop or reject
+
+// SetMark changes the packet's mark: Value alone sets it whole. With a mask nftables keeps the masked bits and iptables
+// clears them before the value is added by exclusive or.
+type SetMark struct {
+	Value, Mask uint32
+	Masked      bool
+}
+
+// ClampMSS lowers the maximum segment size that a SYN announces.
+type ClampMSS struct {
+	Size  int  // bytes; 0 means what the path's MTU allows
+	Raise bool // also raises it
+}
+
+// Masquerade rewrites the source address to that of the outgoing interface.
+type Masquerade struct{}
+
+// DNAT rewrites the destination.
+type DNAT struct {
+	Family    Families   // V4 or V6
+	Addr      netip.Addr // invalid means this machine
+	Low, High int        // port range; 0 means unchanged
+}
+
+// SetHelper assigns a connection tracking helper.
+type SetHelper struct {
+	Object string // name of the Ruleset's Helper; nftables
+	Type   string // the helper's own name; iptables
+}
+
+// Offload hands established flows to the flow table.
+type Offload struct{}
+
+func (Verdict) action()    {}
+func (Jump) action()       {}
+func (Reject) action()     {}
+func (Log) action()        {}
+func (NFLog) action()      {}
+func (Audit) action()      {}
+func (SetMark) action()    {}
+func (ClampMSS) action()   {}
+func (Masquerade) action() {}
+func (DNAT) action()       {}
+func (SetHelper) action()  {}
+func (Offload) action()    {}

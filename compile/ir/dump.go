@@ -1,0 +1,167 @@
+package ir
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// Dump writes the ruleset as text, one line a chain, rule, set or helper, for people and for comparing two rulesets.
+// It holds everything that decides about packets, and each rule's origin behind a "#".
+func (rs *Ruleset) Dump(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ruleset %s", rs.Backend)
+	if rs.Owner {
+		b.WriteString(" owner")
+	}
+	if rs.Counters {
+		b.WriteString(" counters")
+	}
+	b.WriteByte('\n')
+	if rs.Flowtable != nil {
+		fmt.Fprintf(&b, "flowtable %s\n", strings.Join(rs.Flowtable, " "))
+	}
+	for _, h := range rs.Helpers {
+		fmt.Fprintf(&b, "helper %s type=%s protocol=%s\n", h.Name, h.Type, h.Protocol)
+	}
+	for _, s := range rs.Sets {
+		fmt.Fprintf(&b, "set %s type=%s family=%s%s%s%s\n", s.Name, s.Type, s.Family,
+			option("timeout", s.Timeout), option("maxelem", s.MaxElem), option("hashsize", s.HashSize))
+		for _, e := range s.Elements {
+			fmt.Fprintf(&b, "\t%s\n", e.Text)
+		}
+	}
+	for _, c := range rs.Chains {
+		b.WriteString("chain ")
+		if c.Table != "" {
+			b.WriteString(c.Table + " ")
+		}
+		b.WriteString(c.Name)
+		if c.Hook != nil {
+			fmt.Fprintf(&b, " type=%s hook=%s priority=%d", c.Hook.Type, c.Hook.Hook, c.Hook.Priority)
+		}
+		if c.Families != Both {
+			fmt.Fprintf(&b, " family=%s", c.Families)
+		}
+		b.WriteByte('\n')
+		for _, r := range c.Rules {
+			b.WriteByte('\t')
+			b.WriteString(r.String())
+			if r.Origin != nil {
+				b.WriteString("  # " + r.Origin.String())
+			}
+			b.WriteByte('\n')
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func option(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return " " + name + "=" + value
+}
+
+// String is the set of IP versions as the configuration spells them.
+func (f Families) String() string {
+	switch f {
+	case V4:
+		return "ipv4"
+	case V6:
+		return "ipv6"
+	case Both:
+		return "any"
+	}
+	return "none"
+}
+
+// String is where a rule comes from, for a person: the object, the file and line, and the text.
+func (o *Origin) String() string {
+	var parts []string
+	if o.Object != "" {
+		parts = append(parts, o.Object)
+	}
+	if o.Path != "" {
+		at := o.Path
+		if o.Line > 0 {
+			at = fmt.Sprintf("%s:%d", o.Path, o.Line)
+		}
+		parts = append(parts, at)
+	}
+	if o.Text != "" {
+		parts = append(parts, o.Text)
+	}
+	return strings.Join(parts, ": ")
+}
+
+// String is the rule without its origin; equal strings mean rules that do the same.
+func (r *Rule) String() string {
+	var b strings.Builder
+	if r.Families != Both {
+		b.WriteString("family=" + r.Families.String() + " ")
+	}
+	for i, m := range r.Matches {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(dumpValue(m))
+	}
+	b.WriteString(" →")
+	for _, a := range r.Actions {
+		b.WriteByte(' ')
+		b.WriteString(dumpValue(a))
+	}
+	return strings.TrimPrefix(b.String(), " ")
+}
+
+// dumpValue prints a match or an action as its type's name and its fields that are not zero.
+func dumpValue(v any) string {
+	switch v := v.(type) {
+	case Verdict:
+		return string(v)
+	case Lookup: // the set's name stands for the set
+		return dumpFields("Lookup", []string{"Side", "Set", "Invert"}, []any{v.Side, v.Set.Name, v.Invert})
+	}
+	rv := reflect.ValueOf(v)
+	var names []string
+	var values []any
+	for i := range rv.NumField() {
+		names = append(names, rv.Type().Field(i).Name)
+		values = append(values, rv.Field(i).Interface())
+	}
+	return dumpFields(rv.Type().Name(), names, values)
+}
+
+func dumpFields(name string, fields []string, values []any) string {
+	var b strings.Builder
+	b.WriteString(name)
+	sep := "("
+	for i, v := range values {
+		if rv := reflect.ValueOf(v); rv.IsZero() {
+			continue
+		}
+		b.WriteString(sep + strings.ToLower(fields[i]) + "=" + dumpField(v))
+		sep = " "
+	}
+	if sep == " " {
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
+func dumpField(v any) string {
+	switch v := v.(type) {
+	case Side:
+		return [...]string{"source", "dest"}[v]
+	case string:
+		return fmt.Sprintf("%q", v)
+	case byte:
+		return string(rune(v))
+	case bool:
+		return "yes"
+	}
+	return fmt.Sprint(v)
+}

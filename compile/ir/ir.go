@@ -1,0 +1,124 @@
+// Package ir is the intermediate form between a configuration and a ruleset in the kernel: tables, chains, rules with
+// typed matches and actions, and sets. The passes of package compile make it; the targets (compile/nft,
+// compile/iptables, compile/eval) read nothing else. It has no logic beside its text dump.
+//
+// A Ruleset is made for one back end, because the two lay out their chains differently. What a rule means is the same
+// in both; where only one back end can say something, the other target refuses it by name before it emits anything.
+package ir
+
+import "net/netip"
+
+// Backend is the kernel interface a ruleset is laid out for.
+type Backend string
+
+// The back ends, spelled as in firewalld.conf.
+const (
+	NFTables Backend = "nftables"
+	IPTables Backend = "iptables"
+)
+
+// Families is a set of IP versions.
+type Families uint8
+
+// The sets of IP versions.
+const (
+	V4   Families = 1
+	V6   Families = 2
+	Both Families = V4 | V6
+)
+
+// Table is the name of the nftables table that holds everything, in family inet.
+const Table = "firewalld"
+
+// Ruleset is everything that one back end installs for a configuration.
+type Ruleset struct {
+	Backend   Backend
+	Chains    []*Chain // in the order they are declared
+	Sets      []*Set   // by name
+	Helpers   []Helper // connection tracking helpers as objects; nftables only
+	Flowtable []string // devices whose established TCP and UDP flows bypass the rules; nil means none; nftables only
+	Owner     bool     // the table belongs to the process that made it; nftables only
+	Counters  bool     // a counter in every rule; nftables only
+}
+
+// Chain is a list of rules.
+type Chain struct {
+	Table    string   // iptables: filter, nat, mangle, raw or security; empty for nftables
+	Name     string   // unique within Table
+	Hook     *Hook    // nil for a chain that is only jumped to
+	Families Families // iptables: the tools that have it; Both for nftables
+	Builtin  bool     // iptables: one of the kernel's own chains
+	Rules    []*Rule
+}
+
+// Hook is where a base chain is entered.
+type Hook struct {
+	Type     string // filter, nat or route
+	Hook     string // prerouting, input, forward, output or postrouting
+	Priority int    // lower runs first (linux/netfilter_ipv4.h)
+}
+
+// Rule is matches, all of which must hold, and the actions that follow from them.
+type Rule struct {
+	Families Families // IP versions it is for
+	Order    int      // rules of a chain stand in ascending Order, equal ones as they were added
+	Ranked   bool     // it was placed by a priority: never merged with one that was not
+	Matches  []Match
+	Actions  []Action
+	Origin   *Origin
+}
+
+// Origin is what in the configuration a rule comes from.
+type Origin struct {
+	Object string // "zone public", "policy out", "firewalld.conf"
+	Path   string // the file; empty if none
+	Line   int    // from 1; 0 means the whole file
+	Text   string // the rich rule's canonical text, or the entry such as "service ssh"; may be empty
+}
+
+// Helper is a connection tracking helper object.
+type Helper struct {
+	Name     string // helper-ftp-tcp
+	Type     string // ftp
+	Protocol string // tcp or udp
+}
+
+// Set is a set of addresses and the like that rules look up by name.
+type Set struct {
+	Name     string
+	Type     string   // firewalld's: hash:ip, hash:net,port …
+	Family   Families // V4 or V6; Both for hash:mac
+	Timeout  string   // seconds, as written; empty means none
+	MaxElem  string   // as written; empty means the kernel's default
+	HashSize string   // as written; empty means the kernel's default; iptables only
+	Elements []Element
+	Origin   *Origin
+}
+
+// Element is one entry of a set: a part for each field of its type.
+type Element struct {
+	Parts []Part
+	Text  string // as ipset takes it
+}
+
+// PartKind is the kind of one field of a set.
+type PartKind uint8
+
+// The kinds of fields.
+const (
+	AddrPart  PartKind = iota // Prefix, Low, High
+	PortPart                  // Protocol, First, Last
+	MarkPart                  // First
+	MACPart                   // Name
+	IfacePart                 // Name
+)
+
+// Part is one field of an element.
+type Part struct {
+	Kind        PartKind
+	Prefix      netip.Prefix // AddrPart: not valid for a range that is no prefix
+	Low, High   netip.Addr   // AddrPart: first and last address, inclusive
+	Protocol    string       // PortPart: its name, or its number in digits
+	First, Last int          // PortPart: inclusive range; MarkPart: First alone
+	Name        string       // MACPart, IfacePart
+}

@@ -1,0 +1,80 @@
+package compile
+
+import "richwall/compile/ir"
+
+// layout is how a back end arranges what is otherwise the same: its tables, its names, its peculiarities.
+type layout struct {
+	backend      ir.Backend
+	oneTable     bool   // chains carry the table's name, and live in one table
+	policyPrefix string // before the name of a policy in a chain's name
+	preTables    []string
+	unique       bool   // equal rules of a chain are emitted once
+	directChains bool   // built-in chains first jump to a chain of the direct interface
+	macEgress    bool   // a MAC address can be matched as a destination
+	logPrefix    string // before the chain's name in log prefixes
+	base         func(*state)
+}
+
+// layouts are the back ends. Names are those of firewalld 2.5.2, which scripts and people know.
+var layouts = map[ir.Backend]*layout{
+	ir.NFTables: {
+		backend: ir.NFTables, oneTable: true, policyPrefix: "policy_", preTables: []string{"nat", "mangle"},
+		unique: true, macEgress: true, logPrefix: "filter_", base: (*state).baseNFT,
+	},
+	ir.IPTables: {
+		backend: ir.IPTables, preTables: []string{"nat", "mangle", "raw"},
+		directChains: true, base: (*state).baseIPTables,
+	},
+}
+
+// chain is the name of a chain of a table: filter, "IN", "public" → filter_IN_public or IN_public.
+func (s *state) chain(table, hook, rest string) string {
+	name := hook + "_" + rest
+	if s.layout.oneTable {
+		return table + "_" + name
+	}
+	return s.names.short(name)
+}
+
+// dispatchChain is the name of the chain that a base chain hands packets to: filter_INPUT_dispatch or INPUT_dispatch.
+func (s *state) dispatchChain(table, hook string) string { return s.chain(table, hook, "dispatch") }
+
+// subChains are the parts of a zone's or policy's chain, in the order they are asked.
+var subChains = []string{"pre", "log", "deny", "allow", "post"}
+
+// nameChains draws the names of all chains that are too long for iptables, in the order in which firewalld does at a start,
+// so that each gets the same one. Later uses find them drawn.
+func (s *state) nameChains() {
+	if s.layout.oneTable {
+		return
+	}
+	withSubChains := func(hook, suffix string) {
+		s.chain("", hook, suffix)
+		for _, sub := range subChains {
+			s.chain("", hook, suffix+"_"+sub)
+		}
+	}
+	for n, z := range s.applied {
+		s.chain("", "FWD", z.Name+"_dispatch_stage2")
+		s.chain("", "POST", z.Name+"_dispatch_stage2")
+		s.chain("", "IN", z.Name+"_to_HOST")
+		s.chain("", "PRE", z.Name+"_dispatch")
+		s.chain("", "OUT", "HOST_to_"+z.Name)
+		for _, other := range s.applied[:n+1] {
+			s.chain("", "FWD", z.Name+"_to_"+other.Name)
+			s.chain("", "POST", z.Name+"_to_"+other.Name)
+		}
+		for _, other := range s.applied[:n] {
+			s.chain("", "FWD", other.Name+"_to_"+z.Name)
+			s.chain("", "POST", other.Name+"_to_"+z.Name)
+		}
+		for _, hook := range []string{"IN", "PRE", "OUT", "FWD", "POST"} {
+			withSubChains(hook, z.Name)
+		}
+	}
+	for _, p := range s.active {
+		for _, c := range policyOwner(s, p).hooks() {
+			withSubChains(c.hook, s.layout.policyPrefix+p.Name)
+		}
+	}
+}

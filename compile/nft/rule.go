@@ -1,0 +1,320 @@
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+)
+
+// rule prints a rule; one that text cannot say becomes a comment and a note.
+func (p *printer) rule(r *ir.Rule) {
+	if reason := unsayable(r); reason != "" {
+		p.line(2, "# not in this text: %s", reason)
+		p.notes = append(p.notes, fmt.Sprintf("%s: %s", r.Origin, reason))
+		return
+	}
+	p.buf = append(p.buf[:0], "\t\t"...)
+	for _, m := range r.Matches {
+		p.buf = appendMatch(p.buf, m)
+		p.buf = append(p.buf, ' ')
+	}
+	for i, a := range r.Actions {
+		if i == 0 && p.rs.Counters {
+			p.buf = append(p.buf, "counter "...)
+		}
+		p.buf = appendAction(p.buf, a)
+		p.buf = append(p.buf, ' ')
+	}
+	p.buf[len(p.buf)-1] = '\n'
+	p.w.Write(p.buf)
+}
+
+// unsayable says why a rule cannot be written as text; empty if it can.
+func unsayable(r *ir.Rule) string {
+	for _, a := range r.Actions {
+		if c, ok := a.(ir.ClampMSS); ok && c.Raise {
+			return "raise=yes overwrites bytes of the TCP header and mends its checksum, which only the daemon's netlink messages can say"
+		}
+	}
+	return ""
+}
+
+var familyWords = map[ir.Families]string{ir.V4: "ipv4", ir.V6: "ipv6"}
+
+// not is what stands between a match and its value.
+func not(invert bool) string {
+	if invert {
+		return " != "
+	}
+	return " "
+}
+
+func side(s ir.Side, source, dest string) string {
+	if s == ir.Source {
+		return source
+	}
+	return dest
+}
+
+// ipWord is the header that an address stands in.
+func ipWord(a netip.Addr) string {
+	if a.Is4() {
+		return "ip"
+	}
+	return "ip6"
+}
+
+func prefixText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+func appendMatch(b []byte, m ir.Match) []byte {
+	switch m := m.(type) {
+	case ir.NFProto:
+		return fmt.Appendf(b, "meta nfproto %s", familyWords[m.Family])
+	case ir.Iface:
+		return fmt.Appendf(b, "%s%s%q", side(m.Side, "iifname", "oifname"), not(m.Invert), wildcard(m.Name))
+	case ir.Addr:
+		b = append(b, ipWord(m.Prefix.Addr())...)
+		b = append(b, side(m.Side, " saddr", " daddr")...)
+		b = append(b, not(m.Invert)...)
+		return append(b, prefixText(m.Prefix)...)
+	case ir.EtherAddr:
+		return fmt.Appendf(b, "%s%s%s", side(m.Side, "ether saddr", "ether daddr"), not(m.Invert), strings.ToLower(m.MAC))
+	case ir.Lookup:
+		var parts []string
+		for _, f := range fields(m.Set) {
+			parts = append(parts, side(m.Side, f.source, f.dest))
+		}
+		return fmt.Appendf(b, "%s%s@%s", strings.Join(parts, " . "), not(m.Invert), m.Set.Name)
+	case ir.L4Proto:
+		return append(append(b, "meta l4proto "...), alternatives(m.Numbers, protocolText)...)
+	case ir.Port:
+		b = append(b, m.Protocol...)
+		b = append(b, side(m.Side, " sport ", " dport ")...)
+		return append(b, span(m.Low, m.High)...)
+	case ir.ICMP:
+		return appendICMP(b, m)
+	case ir.ICMPTypes:
+		return fmt.Appendf(b, "%s type %s", icmpWord(m.Family), alternatives(m.Types, func(t int) string { return icmpType(m.Family, t) }))
+	case ir.SYN:
+		return append(b, "tcp flags syn"...)
+	case ir.MSS:
+		return fmt.Appendf(b, "tcp option maxseg size %s", span(m.Low, m.High))
+	case ir.CTState:
+		return fmt.Appendf(b, "ct state %s", braces(m.States))
+	case ir.CTStatus:
+		return append(b, "ct status dnat"...)
+	case ir.CTOrigPort:
+		return fmt.Appendf(b, "ct original proto-dst %s", span(m.Low, m.High))
+	case ir.Fib:
+		if m.Loose {
+			return append(b, "fib saddr . mark oif missing"...)
+		}
+		return append(b, "fib saddr . mark . iif oif missing"...)
+	case ir.PktType:
+		return fmt.Appendf(b, "meta pkttype %s", strings.Replace(m.Type, "unicast", "host", 1))
+	case ir.AddrList:
+		var list []string
+		for _, prefix := range m.Prefixes {
+			list = append(list, prefix.String())
+		}
+		return fmt.Appendf(b, "%s daddr { %s }", ipWord(m.Prefixes[0].Addr()), strings.Join(list, ", "))
+	case ir.Limit:
+		return appendLimit(b, m)
+	}
+	panic(fmt.Sprintf("internal error: no nft text for match %T", m))
+}
+
+// wildcard is an interface name as nft has it: "tun+" is "tun*".
+func wildcard(name string) string {
+	if prefix, ok := strings.CutSuffix(name, "+"); ok {
+		return prefix + "*"
+	}
+	return name
+}
+
+func protocolText(n int) string {
+	switch name := grammar.ProtocolName(n); {
+	case name == "ipv6-icmp":
+		return "icmpv6"
+	case name != "":
+		return name
+	}
+	return strconv.Itoa(n)
+}
+
+// alternatives is one value, or several in braces.
+func alternatives(values []int, text func(int) string) string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = text(v)
+	}
+	return braces(list)
+}
+
+func braces(list []string) string {
+	if len(list) == 1 {
+		return list[0]
+	}
+	return "{ " + strings.Join(list, ", ") + " }"
+}
+
+var limitUnits = map[byte]string{'s': "second", 'm': "minute", 'h': "hour", 'd': "day"}
+
+// appendLimit prints a limit. A burst of 5 is nft's own default, which it does not list.
+func appendLimit(b []byte, l ir.Limit) []byte {
+	b = fmt.Appendf(b, "limit rate %d/%s", l.Rate, limitUnits[l.Unit])
+	if l.Burst != 0 && l.Burst != 5 {
+		b = fmt.Appendf(b, " burst %d packets", l.Burst)
+	}
+	return b
+}
+
+func icmpWord(f ir.Families) string {
+	if f == ir.V4 {
+		return "icmp"
+	}
+	return "icmpv6"
+}
+
+// icmpTypes are nft's names of ICMP types.
+var icmpTypes = map[ir.Families]map[int]string{
+	ir.V4: {0: "echo-reply", 3: "destination-unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request",
+		9: "router-advertisement", 10: "router-solicitation", 11: "time-exceeded", 12: "parameter-problem",
+		13: "timestamp-request", 14: "timestamp-reply", 15: "info-request", 16: "info-reply",
+		17: "address-mask-request", 18: "address-mask-reply"},
+	ir.V6: {1: "destination-unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem",
+		128: "echo-request", 129: "echo-reply", 130: "mld-listener-query", 131: "mld-listener-report",
+		132: "mld-listener-done", 133: "nd-router-solicit", 134: "nd-router-advert", 135: "nd-neighbor-solicit",
+		136: "nd-neighbor-advert", 137: "nd-redirect", 138: "router-renumbering", 143: "mld2-listener-report"},
+}
+
+func icmpType(f ir.Families, typ int) string {
+	if name, ok := icmpTypes[f][typ]; ok {
+		return name
+	}
+	return strconv.Itoa(typ)
+}
+
+func appendICMP(b []byte, m ir.ICMP) []byte {
+	word := icmpWord(m.Family)
+	b = fmt.Appendf(b, "%s type %s", word, icmpType(m.Family, m.Type))
+	if m.Code != ir.AnyCode {
+		b = fmt.Appendf(b, " %s code %d", word, m.Code)
+	}
+	return b
+}
+
+func appendAction(b []byte, a ir.Action) []byte {
+	switch a := a.(type) {
+	case ir.Verdict:
+		return append(b, a...)
+	case ir.Jump:
+		return append(append(b, "jump "...), a.Chain...)
+	case ir.Reject:
+		return append(append(b, "reject"...), rejects[a.With]...)
+	case ir.Log:
+		b = append(b, "log"...)
+		if a.Prefix != "" {
+			b = append(append(b, " prefix "...), quote(a.Prefix)...)
+		}
+		if level := logLevel(a.Level); level != "" {
+			b = append(append(b, " level "...), level...)
+		}
+		return b
+	case ir.NFLog:
+		b = append(b, "log"...)
+		if a.Prefix != "" {
+			b = append(append(b, " prefix "...), quote(a.Prefix)...)
+		}
+		b = fmt.Appendf(b, " group %d", a.Group)
+		if a.QueueSize != 0 {
+			b = fmt.Appendf(b, " queue-threshold %d", a.QueueSize)
+		}
+		return b
+	case ir.Audit:
+		return append(b, "log level audit"...)
+	case ir.SetMark:
+		if a.Masked {
+			return fmt.Appendf(b, "meta mark set meta mark & 0x%08x ^ 0x%08x", a.Mask, a.Value)
+		}
+		return fmt.Appendf(b, "meta mark set 0x%08x", a.Value)
+	case ir.ClampMSS:
+		if a.Size == 0 {
+			return append(b, "tcp option maxseg size set rt mtu"...)
+		}
+		return fmt.Appendf(b, "tcp option maxseg size set %d", a.Size)
+	case ir.Masquerade:
+		return append(b, "masquerade"...)
+	case ir.DNAT:
+		return appendDNAT(b, a)
+	case ir.SetHelper:
+		return fmt.Appendf(b, `ct helper set "%s"`, a.Object)
+	case ir.Offload:
+		return append(b, "flow add @"+flowtable...)
+	}
+	panic(fmt.Sprintf("internal error: no nft text for action %T", a))
+}
+
+// rejects are nft's words for the answers.
+var rejects = func() map[string]string {
+	m := map[string]string{ir.RejectDefault: "", ir.RejectProhibited: " with icmpx admin-prohibited"}
+	for with, names := range map[string]string{
+		" with icmp host-prohibited":    "icmp-host-prohibited host-prohib",
+		" with icmp net-unreachable":    "icmp-net-unreachable net-unreach",
+		" with icmp host-unreachable":   "icmp-host-unreachable host-unreach",
+		" with icmp port-unreachable":   "icmp-port-unreachable",
+		" with icmpx port-unreachable":  "port-unreach",
+		" with icmp prot-unreachable":   "icmp-proto-unreachable proto-unreach",
+		" with icmp net-prohibited":     "icmp-net-prohibited net-prohib",
+		" with tcp reset":               "tcp-reset tcp-rst",
+		" with icmp admin-prohibited":   "icmp-admin-prohibited admin-prohib",
+		" with icmpv6 admin-prohibited": "icmp6-adm-prohibited adm-prohibited",
+		" with icmpv6 no-route":         "icmp6-no-route no-route",
+		" with icmpv6 addr-unreachable": "icmp6-addr-unreachable addr-unreach",
+		" with icmpv6 port-unreachable": "icmp6-port-unreachable",
+	} {
+		for _, name := range strings.Fields(names) {
+			m[name] = with
+		}
+	}
+	return m
+}()
+
+// logLevel is nft's word for a level; empty for the default.
+func logLevel(level string) string {
+	switch level {
+	case "", "warning":
+		return ""
+	case "error":
+		return "err"
+	}
+	return level
+}
+
+// quote puts a string into quotes. nft has no escapes in its strings, so what would end one is replaced.
+func quote(s string) string {
+	return `"` + strings.ReplaceAll(s, `"`, `'`) + `"`
+}
+
+func appendDNAT(b []byte, a ir.DNAT) []byte {
+	if !a.Addr.IsValid() {
+		return fmt.Appendf(b, "redirect to :%s", span(a.Low, a.High))
+	}
+	addr := a.Addr.String()
+	if a.Low == 0 {
+		return fmt.Appendf(b, "dnat %s to %s", ipWord(a.Addr), addr)
+	}
+	if a.Addr.Is6() {
+		addr = "[" + addr + "]"
+	}
+	return fmt.Appendf(b, "dnat %s to %s:%s", ipWord(a.Addr), addr, span(a.Low, a.High))
+}

@@ -1,0 +1,301 @@
+package compile
+
+import (
+	"errors"
+	"net/netip"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+	"richwall/zones"
+)
+
+// rich compiles one rich rule of a zone or policy.
+func (s *state) rich(o *owner, r zones.RichRule) {
+	c := &richRule{s: s, o: o, r: r.Rule, origin: o.origin(r.Line, r.Rule.String()), families: ir.Both}
+	if r.Family != grammar.AnyFamily {
+		c.families = familyNamed(string(r.Family))
+		c.lead = []ir.Match{ir.NFProto{Family: c.families}}
+	}
+	if !c.addresses() {
+		return
+	}
+	switch e := r.Element.(type) {
+	case nil:
+		c.filter(variant{families: c.families})
+	case *grammar.Service:
+		c.service(e)
+	case *grammar.Port:
+		c.port(ir.Dest, zones.Port(*e))
+	case *grammar.SourcePort:
+		c.port(ir.Source, zones.Port(*e))
+	case *grammar.Protocol:
+		if m, ok := s.protocolMatch(o, e.Value); ok {
+			c.filter(variant{families: c.families, element: []ir.Match{m}})
+		}
+	case *grammar.ICMPType:
+		for _, m := range s.icmpMatches(c.origin, e.Name, c.families) {
+			c.filter(variant{families: m.Family, element: []ir.Match{m}})
+		}
+	case *grammar.ICMPBlock:
+		for _, m := range s.icmpMatches(c.origin, e.Name, c.families) {
+			v := variant{families: m.Family, element: []ir.Match{m}}
+			c.log(v, "filter", o.filter)
+			c.put("filter", o.filter, "deny", v, nil, prohibited)
+		}
+	case *grammar.TCPMSS:
+		c.filter(variant{families: c.families, element: []ir.Match{ir.SYN{}, ir.MSS(e.Value)}})
+	case *grammar.Masquerade:
+		c.put("nat", o.post, "allow", variant{families: c.families, element: []ir.Match{notToLoopback}}, nil, ir.Masquerade{})
+	case *grammar.ForwardPort:
+		c.forwardPort(e)
+	case *grammar.TCPMSSClamp:
+		c.clamp(e)
+	}
+}
+
+// richRule is a rich rule while it is compiled.
+type richRule struct {
+	s        *state
+	o        *owner
+	r        *grammar.Rule
+	origin   *ir.Origin
+	families ir.Families // that the rule can match
+	lead     []ir.Match  // the family, where it is given
+	ends     []ir.Match  // destination and source
+}
+
+// variant is one of the packets that an element stands for: a service's port, an ICMP type of one family …
+type variant struct {
+	families ir.Families
+	service  []ir.Match // where the service is limited to
+	element  []ir.Match
+}
+
+// addresses reads source and destination; false means that the rule cannot match, or is wrong.
+func (c *richRule) addresses() bool {
+	if d := c.r.Destination; d != nil {
+		if !c.end(ir.Dest, d.Address, d.IPSet, d.Invert) {
+			return false
+		}
+	}
+	src := c.r.Source
+	if src == nil {
+		return true
+	}
+	if src.MAC != "" {
+		c.ends = append(c.ends, ir.EtherAddr{Side: ir.Source, MAC: src.MAC, Invert: src.Invert})
+		return true
+	}
+	return c.end(ir.Source, src.Address, src.IPSet, src.Invert)
+}
+
+func (c *richRule) end(side ir.Side, address, ipset string, invert bool) bool {
+	if ipset != "" {
+		set := c.s.sets[ipset]
+		if set == nil {
+			c.s.fail(grammar.InvalidIPSet, c.origin, "there is no ipset %q", ipset)
+			return false
+		}
+		c.families &= set.Family
+		c.ends = append(c.ends, ir.Lookup{Side: side, Set: set, Invert: invert})
+		return c.families != 0
+	}
+	p, err := grammar.ParseAddress(c.r.Family, address)
+	if err != nil {
+		c.s.fail(grammar.InvalidAddr, c.origin, "%s", message(err))
+		return false
+	}
+	c.ends = append(c.ends, ir.Addr{Side: side, Prefix: p.Masked(), Invert: invert})
+	return true
+}
+
+func (c *richRule) service(e *grammar.Service) {
+	_, accepts := c.r.Action.(*grammar.Accept)
+	for _, svc := range c.s.expand(c.origin, e.Name) {
+		for _, d := range c.s.destinations(c.origin, svc, c.families) {
+			if accepts {
+				c.s.helperRules(c.o, c.origin, svc, d)
+			}
+			for _, m := range c.s.serviceMatches(c.o, svc) {
+				c.filter(variant{families: d.families, service: d.match, element: []ir.Match{m}})
+			}
+		}
+	}
+}
+
+func (c *richRule) port(side ir.Side, p zones.Port) {
+	if m, ok := c.s.portMatch(c.o, side, p); ok {
+		c.filter(variant{families: c.families, element: []ir.Match{m}})
+	}
+}
+
+// filter adds the log, audit and action of a rule that decides about packets.
+func (c *richRule) filter(v variant) {
+	hook := c.o.filter
+	mark, isMark := c.r.Action.(*grammar.Mark)
+	if isMark {
+		hook = c.o.through
+	}
+	c.log(v, "filter", hook)
+	if c.r.Audit != nil {
+		c.put("filter", hook, "log", v, c.r.Audit.Limit, ir.Audit{Type: c.r.Action.Keyword()})
+	}
+	switch a := c.r.Action.(type) {
+	case *grammar.Accept:
+		c.put("filter", hook, "allow", v, a.Limit, ir.Accept)
+	case *grammar.Drop:
+		c.put("filter", hook, "deny", v, a.Limit, ir.Drop)
+	case *grammar.Reject:
+		c.put("filter", hook, "deny", v, a.Limit, ir.Reject{With: a.Type})
+	case *grammar.Mark:
+		value, mask, masked, err := grammar.ParseMark(mark.Set)
+		switch {
+		case err != nil:
+			c.s.fail(grammar.InvalidMark, c.origin, "%s", message(err))
+		case c.o.mangle == "":
+			c.s.fail(zones.InvalidPolicy, c.origin, "packets of this machine itself cannot be marked: the policy's ingress zone is HOST")
+		default:
+			c.put("mangle", c.o.mangle, "allow", v, a.Limit, ir.SetMark{Value: value, Mask: mask, Masked: masked})
+		}
+	}
+}
+
+// log adds the rule's log statement, if it has one.
+func (c *richRule) log(v variant, table, hook string) {
+	switch l := c.r.Log.(type) {
+	case *grammar.Log:
+		c.put(table, hook, "log", v, l.Limit, ir.Log{Prefix: l.Prefix, Level: l.Level})
+	case *grammar.NFLog:
+		c.put(table, hook, "log", v, l.Limit, ir.NFLog{Group: l.Group, Prefix: l.Prefix, QueueSize: l.QueueSize})
+	}
+}
+
+// chain is the sub-chain that a part of the rule goes to: by its priority, or if that is 0 by what the part is.
+func (c *richRule) chain(table, hook, sub string) string {
+	switch {
+	case c.r.Priority < 0:
+		sub = "pre"
+	case c.r.Priority > 0:
+		sub = "post"
+	}
+	return c.s.sub(c.o, table, hook, sub)
+}
+
+// put adds a rule: the matches of a variant between the rule's own, its limit, and the action.
+func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit, action ir.Action) *ir.Rule {
+	matches := make([]ir.Match, 0, len(c.lead)+len(v.service)+len(c.ends)+len(v.element)+1)
+	matches = append(append(append(append(matches, c.lead...), v.service...), c.ends...), v.element...)
+	if limit != nil {
+		matches = append(matches, ir.Limit(*limit))
+	}
+	r := &ir.Rule{Families: v.families, Order: c.r.Priority, Ranked: true, Matches: matches, Actions: []ir.Action{action}, Origin: c.origin}
+	c.s.add(table, c.chain(table, hook, sub), r)
+	return r
+}
+
+func (c *richRule) forwardPort(e *grammar.ForwardPort) {
+	c.log(variant{families: c.families, element: c.forwardMatch(e)}, "nat", c.o.nat)
+	c.s.forward(c.o, forwarding{ForwardPort: zones.ForwardPort(*e), origin: c.origin, family: c.families,
+		chain: c.chain("nat", c.o.nat, "allow"), rule: c.r, addresses: c.ends})
+}
+
+func (c *richRule) forwardMatch(e *grammar.ForwardPort) []ir.Match {
+	if m, ok := c.s.portMatch(c.o, ir.Dest, zones.Port{Port: e.Port, Protocol: e.Protocol}); ok {
+		return []ir.Match{m}
+	}
+	return nil
+}
+
+// clamp compiles a tcp-mss-clamp.
+func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
+	if e.Raise && c.s.layout.backend == ir.IPTables {
+		c.s.fail(grammar.InvalidRule, c.origin, "iptables can only lower a maximum segment size: raise=yes needs FirewallBackend=nftables")
+		return
+	}
+	for _, size := range c.clampSizes(e) {
+		v := variant{families: size.families, element: []ir.Match{ir.SYN{}}}
+		if e.Range != nil {
+			v.element = append(v.element, ir.MSS(*e.Range))
+		}
+		if size.families != c.families {
+			v.element = append([]ir.Match{ir.NFProto{Family: size.families}}, v.element...)
+		}
+		r := c.put("filter", c.o.through, "allow", v, nil, ir.ClampMSS{Size: size.bytes, Raise: e.Raise})
+		c.asFirewalld(r)
+	}
+}
+
+// asFirewalld makes a clamp what firewalld makes of it with nftables: it is for both families whatever the rule says, and
+// stands behind all rules that have a priority.
+func (c *richRule) asFirewalld(r *ir.Rule) {
+	if c.s.layout.backend != ir.NFTables {
+		return
+	}
+	if len(c.lead) > 0 {
+		r.Matches = r.Matches[1:]
+		r.Families = ir.Both
+	}
+	r.Ranked = false
+	if r.Order != 0 {
+		r.Order = grammar.MaxPriority + 1
+	}
+}
+
+// clampSize is what segments are clamped to: bytes, or 0 for what the path allows.
+type clampSize struct {
+	families ir.Families
+	bytes    int
+}
+
+// clampSizes are those of a clamp. mtu= gives each family its own: the MTU less the headers of IP and TCP (RFC 9293, 3.7.1).
+func (c *richRule) clampSizes(e *grammar.TCPMSSClamp) []clampSize {
+	if e.MTU != 0 {
+		var list []clampSize
+		for _, f := range []struct {
+			family  ir.Families
+			headers int
+		}{{ir.V4, 40}, {ir.V6, 60}} {
+			if c.families&f.family != 0 {
+				list = append(list, clampSize{f.family, e.MTU - f.headers})
+			}
+		}
+		return list
+	}
+	n := 0
+	for _, d := range e.Value {
+		if e.Value == "pmtu" {
+			break
+		}
+		n = n*10 + int(d-'0')
+	}
+	return []clampSize{{c.families, n}}
+}
+
+// message is an error's own words, without the code and position that stand beside it anyway.
+func message(err error) string {
+	var e *grammar.Error
+	if errors.As(err, &e) {
+		return e.Msg
+	}
+	return err.Error()
+}
+
+// isMAC tells a MAC address from an IP address, both as the files spell them.
+func isMAC(text string) bool {
+	_, err := grammar.ParseMAC(text)
+	return err == nil
+}
+
+func isIPv6(text string) bool {
+	p, err := parsePrefix(text)
+	return err == nil && p.Addr().Is6()
+}
+
+// parsePrefix reads an address or prefix of either family.
+func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := grammar.ParseAddress(grammar.IPv4, text)
+	if err != nil {
+		p, err = grammar.ParseAddress(grammar.IPv6, text)
+	}
+	return p.Masked(), err
+}

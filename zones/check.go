@@ -1,0 +1,347 @@
+package zones
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"richwall/grammar"
+)
+
+// Check is what is wrong between the objects of a configuration: names, references to what does not exist, and what
+// cannot go together. Each object by itself is checked where it is read.
+func Check(c *Config) Problems {
+	k := &checker{Config: c, bound: map[string]binding{}}
+	k.names()
+	k.services()
+	k.zones()
+	for _, name := range Names(c.Policies) {
+		k.policy(c.Policies[name])
+	}
+	k.problems.sort()
+	return k.problems
+}
+
+// checker collects problems.
+type checker struct {
+	*Config
+	bound    map[string]binding // interfaces and sources that a zone has
+	problems Problems
+}
+
+// binding is the zone that an interface or source is bound to, and the text by which it is.
+type binding struct{ zone, text string }
+
+// add reports a problem at an item of an object, such as "service ssh"; "" is the whole object.
+func (k *checker) add(m *Meta, item string, severity Severity, code grammar.Code, format string, args ...any) {
+	at := m.places[item]
+	k.problems = append(k.problems, &Problem{m.Origin.Path, at.line, at.column, code, severity, fmt.Sprintf(format, args...)})
+}
+
+// fail reports an error at an item of an object.
+func (k *checker) fail(m *Meta, item string, code grammar.Code, format string, args ...any) {
+	k.add(m, item, Error, code, format, args...)
+}
+
+// failRule reports an error at a rule.
+func (k *checker) failRule(m *Meta, rule RichRule, code grammar.Code, format string, args ...any) {
+	path := m.Origin.Path
+	if rule.Path != "" {
+		path = rule.Path
+	}
+	k.problems = append(k.problems, &Problem{path, rule.Line, 0, code, Error, fmt.Sprintf(format, args...)})
+}
+
+// nameRules are the characters that names have beside letters and digits, and their greatest length in characters; 0 means
+// no limit. The length counts up to a slash.
+var nameRules = map[string]struct {
+	extra  string
+	length int
+}{
+	"zone":     {"_-/", 96},
+	"policy":   {"_-/", 128},
+	"service":  {"_-", 0},
+	"icmptype": {"_-", 0},
+	"ipset":    {"_-:.", 32},
+	"helper":   {"-.", 0},
+}
+
+// CheckName tells what is wrong with the name of an object of a kind: "zone", "policy", "service", "icmptype", "ipset" or
+// "helper". The code is INVALID_NAME.
+func CheckName(kind, name string) error {
+	rule := nameRules[kind]
+	if name == "" {
+		return refuse(InvalidName, "cannot use a %s without a name", kind)
+	}
+	for _, c := range name {
+		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune(rule.extra, c) {
+			return refuse(InvalidName, "cannot use %s name %q: it has %q, and a name has letters, digits and %s",
+				kind, name, c, strings.Join(strings.Split(rule.extra, ""), " "))
+		}
+	}
+	if strings.Count(name, "/") > 1 || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
+		return refuse(InvalidName, "cannot use %s name %q: a name has one slash at most, and not at its ends", kind, name)
+	}
+	first, _, _ := strings.Cut(name, "/")
+	if n := utf8.RuneCountInString(first); rule.length > 0 && n > rule.length {
+		return refuse(InvalidName, "cannot use %s name %q: it has %d characters, and the longest has %d", kind, name, n, rule.length)
+	}
+	return nil
+}
+
+// names checks the names of all objects, that zones and policies do not share them, and that the zones that firewalld
+// needs are there.
+func (k *checker) names() {
+	k.name("zone", metas(k.Zones, func(o *Zone) *Meta { return &o.Meta }))
+	k.name("zone", metas(k.ZoneParts, func(o *Zone) *Meta { return &o.Meta }))
+	k.name("policy", metas(k.Policies, func(o *Policy) *Meta { return &o.Meta }))
+	k.name("service", metas(k.Services, func(o *Service) *Meta { return &o.Meta }))
+	k.name("ipset", metas(k.IPSets, func(o *IPSet) *Meta { return &o.Meta }))
+	k.name("icmptype", metas(k.ICMPTypes, func(o *ICMPType) *Meta { return &o.Meta }))
+	k.name("helper", metas(k.Helpers, func(o *Helper) *Meta { return &o.Meta }))
+	for _, name := range Names(k.Policies) {
+		if z := k.Zones[name]; z != nil {
+			k.fail(&k.Policies[name].Meta, "", NameConflict, "cannot use policy %s: there is a zone of that name", name)
+		}
+	}
+	for _, name := range []string{"block", "drop", "trusted"} {
+		if k.Zones[name] == nil {
+			k.problems = append(k.problems, &Problem{Code: InvalidZone, Msg: fmt.Sprintf("the zone %s is missing: there must be one", name)})
+		}
+	}
+	for _, name := range []string{ZoneAny, ZoneHost} {
+		if z := k.Zones[name]; z != nil {
+			k.add(&z.Meta, "", Warning, InvalidName, "policies cannot refer to the zone %s: for them the name has a meaning of its own", name)
+		}
+	}
+}
+
+func metas[T any](objects map[string]*T, meta func(*T) *Meta) []*Meta {
+	var list []*Meta
+	for _, name := range Names(objects) {
+		list = append(list, meta(objects[name]))
+	}
+	return list
+}
+
+func (k *checker) name(kind string, objects []*Meta) {
+	for _, m := range objects {
+		if err := CheckName(kind, m.Name); err != nil {
+			code, msg := codeOf(err, InvalidName)
+			k.fail(m, "", code, "%s", msg)
+		}
+	}
+}
+
+// services checks what services refer to. firewalld looks at helpers only when a service is in use.
+func (k *checker) services() {
+	used := k.usedServices()
+	for _, name := range Names(k.Services) {
+		s := k.Services[name]
+		for _, include := range s.Includes {
+			item := "include " + include
+			switch {
+			case k.Services[include] == nil:
+				k.fail(&s.Meta, item, InvalidService, "cannot include service %s: there is no such service%s", include, hint(include, Names(k.Services)))
+			case k.reaches(include, name, map[string]bool{}):
+				k.add(&s.Meta, item, Warning, InvalidService, "service %s includes itself by service %s: each counts once", name, include)
+			}
+		}
+		severity := Warning
+		if used[name] {
+			severity = Error
+		}
+		for _, helper := range s.Helpers {
+			k.helper(s, "helper "+helper, helper, severity)
+		}
+		for _, helper := range s.Modules {
+			k.helper(s, "module "+helper, helper, severity)
+		}
+	}
+}
+
+func (k *checker) helper(s *Service, item, helper string, severity Severity) {
+	if k.Helpers[helper] == nil {
+		k.add(&s.Meta, item, severity, InvalidHelper, "cannot use helper %s: there is no such helper%s", helper, hint(helper, Names(k.Helpers)))
+	}
+}
+
+// reaches tells whether a service includes another one, over any number of steps.
+func (k *checker) reaches(from, to string, seen map[string]bool) bool {
+	if from == to {
+		return true
+	}
+	s := k.Services[from]
+	if s == nil || seen[from] {
+		return false
+	}
+	seen[from] = true
+	return slices.ContainsFunc(s.Includes, func(next string) bool { return k.reaches(next, to, seen) })
+}
+
+// usedServices are the services of zones and policies, and those that they include.
+func (k *checker) usedServices() map[string]bool {
+	used := map[string]bool{}
+	var use func(name string)
+	use = func(name string) {
+		if s := k.Services[name]; s != nil && !used[name] {
+			used[name] = true
+			for _, include := range s.Includes {
+				use(include)
+			}
+		}
+	}
+	content := func(c *Content) {
+		for _, name := range c.Services {
+			use(name)
+		}
+		for _, rule := range c.Rules {
+			if s, ok := rule.Element.(*grammar.Service); ok {
+				use(s.Name)
+			}
+		}
+	}
+	for _, z := range k.Zones {
+		content(&z.Content)
+	}
+	for _, p := range k.Policies {
+		content(&p.Content)
+	}
+	return used
+}
+
+// zones checks each zone, one that is made up of several files by its files.
+func (k *checker) zones() {
+	combined := map[string]bool{}
+	for _, name := range Names(k.ZoneParts) {
+		folder, _, _ := strings.Cut(name, "/")
+		combined[folder] = true
+		k.zone(folder, k.ZoneParts[name])
+	}
+	for _, name := range Names(k.Zones) {
+		if !combined[name] {
+			k.zone(name, k.Zones[name])
+		}
+	}
+}
+
+func (k *checker) zone(name string, z *Zone) {
+	k.content(&z.Meta, &z.Content)
+	for _, iface := range z.Interfaces {
+		k.bind(z, name, InvalidInterface, "interface", iface, iface)
+	}
+	for _, source := range z.Sources {
+		if set, ok := strings.CutPrefix(source, "ipset:"); ok {
+			k.sourceSet(set, grammar.AnyFamily, func(code grammar.Code, msg string) { k.fail(&z.Meta, "source "+source, code, "%s", msg) })
+		}
+		k.bind(z, name, grammar.InvalidAddr, "source", source, sourceKey(source))
+	}
+}
+
+// bind notes that an interface or source belongs to a zone, and reports one that belongs to another zone as well. What is
+// the same but not spelled the same is only warned about, as firewalld takes it.
+func (k *checker) bind(z *Zone, zone string, code grammar.Code, kind, text, key string) {
+	key = kind + " " + key
+	other, taken := k.bound[key]
+	switch {
+	case !taken:
+		k.bound[key] = binding{zone, text}
+	case other.zone != zone && other.text == text:
+		k.fail(&z.Meta, kind+" "+text, code, "cannot bind %s %s to zone %s: it is bound to zone %s", kind, text, zone, other.zone)
+	case other.zone != zone:
+		k.add(&z.Meta, kind+" "+text, Warning, code, "%s %s of zone %s is the same as %s of zone %s: only one of them has an effect",
+			kind, text, zone, other.text, other.zone)
+	}
+}
+
+// sourceKey is the same text for all spellings of a source.
+func sourceKey(source string) string {
+	if mac, err := grammar.ParseMAC(source); err == nil {
+		return mac.String()
+	}
+	if prefix, err := grammar.ParseAddress(grammar.AnyFamily, source); err == nil {
+		return prefix.Masked().String()
+	}
+	return source
+}
+
+// content checks what a zone or policy refers to.
+func (k *checker) content(m *Meta, c *Content) {
+	for _, name := range c.Services {
+		k.service(name, func(code grammar.Code, msg string) { k.fail(m, "service "+name, code, "%s", msg) })
+	}
+	for _, name := range c.ICMPBlocks {
+		k.icmpType(name, grammar.AnyFamily, func(code grammar.Code, msg string) { k.fail(m, "icmp-block "+name, code, "%s", msg) })
+	}
+	for _, rule := range c.Rules {
+		k.rule(rule, func(code grammar.Code, msg string) { k.failRule(m, rule, code, "%s", msg) })
+	}
+}
+
+// report takes a problem to where it belongs.
+type report func(code grammar.Code, msg string)
+
+func (k *checker) service(name string, report report) {
+	if k.Services[name] == nil {
+		report(InvalidService, fmt.Sprintf("cannot use service %s: there is no such service%s", name, hint(name, Names(k.Services))))
+	}
+}
+
+func (k *checker) icmpType(name string, family grammar.Family, report report) {
+	t := k.ICMPTypes[name]
+	switch {
+	case t == nil:
+		report(InvalidICMPType, fmt.Sprintf("cannot use ICMP type %s: there is no such type%s", name, hint(name, Names(k.ICMPTypes))))
+	case family != grammar.AnyFamily && len(t.Destinations) > 0 && !slices.Contains(t.Destinations, string(family)):
+		report(InvalidICMPType, fmt.Sprintf("cannot use ICMP type %s in a rule for %s: only %s has it", name, family, t.Destinations[0]))
+	}
+}
+
+// rule checks what a rich rule refers to.
+func (k *checker) rule(rule RichRule, report report) {
+	switch e := rule.Element.(type) {
+	case *grammar.Service:
+		k.service(e.Name, report)
+		if s := k.Services[e.Name]; s != nil && len(s.Destination) > 0 && rule.Destination != nil {
+			report(grammar.InvalidRule, fmt.Sprintf("cannot use service %s with a destination: the service has its own", e.Name))
+		}
+	case *grammar.ICMPBlock:
+		k.icmpType(e.Name, rule.Family, report)
+	case *grammar.ICMPType:
+		k.icmpType(e.Name, rule.Family, report)
+	}
+	if rule.Source != nil && rule.Source.IPSet != "" {
+		k.sourceSet(rule.Source.IPSet, rule.Family, report)
+	}
+	if rule.Destination != nil && rule.Destination.IPSet != "" {
+		if s := k.ipset(rule.Destination.IPSet, rule.Family, report); s != nil && s.Type == "hash:mac" {
+			report(grammar.InvalidIPSet, fmt.Sprintf("cannot use ipset %s as a destination: it has MAC addresses, and a packet has those of this link only", s.Name))
+		}
+	}
+}
+
+// sourceTypes are the types of ipsets that can be matched with where a packet comes from.
+var sourceTypes = []string{"hash:ip", "hash:ip,port", "hash:ip,mark", "hash:net", "hash:net,port", "hash:net,iface", "hash:mac"}
+
+func (k *checker) sourceSet(name string, family grammar.Family, report report) {
+	if s := k.ipset(name, family, report); s != nil && !slices.Contains(sourceTypes, s.Type) {
+		report(grammar.InvalidIPSet, fmt.Sprintf("cannot use ipset %s as a source: its type is %s, and a source has one of %s",
+			name, s.Type, strings.Join(sourceTypes, " ")))
+	}
+}
+
+// ipset finds an ipset of a family; nil, and reported, when there is none.
+func (k *checker) ipset(name string, family grammar.Family, report report) *IPSet {
+	s := k.IPSets[name]
+	switch {
+	case s == nil:
+		report(grammar.InvalidIPSet, fmt.Sprintf("cannot use ipset %s: there is no such ipset%s", name, hint(name, Names(k.IPSets))))
+	case family != grammar.AnyFamily && s.Family() != grammar.AnyFamily && family != s.Family():
+		report(grammar.InvalidRule, fmt.Sprintf("cannot use ipset %s in a rule for %s: its family is %s", name, family, s.Family()))
+	default:
+		return s
+	}
+	return nil
+}

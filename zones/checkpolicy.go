@@ -1,0 +1,101 @@
+package zones
+
+import (
+	"fmt"
+	"slices"
+
+	"richwall/grammar"
+)
+
+// policy checks what a policy refers to, and that its settings can work between its zones.
+func (k *checker) policy(p *Policy) {
+	k.content(&p.Meta, &p.Content)
+	k.policyZones(p, "ingress-zone", p.IngressZones)
+	k.policyZones(p, "egress-zone", p.EgressZones)
+	if slices.Contains(p.IngressZones, ZoneHost) && slices.Contains(p.EgressZones, ZoneHost) {
+		k.fail(&p.Meta, "egress-zone "+ZoneHost, InvalidZone, "cannot use HOST on both sides of a policy: packets to oneself pass no policy")
+	}
+	if p.Masquerade {
+		k.policyMasquerade(p, k.policyReport(p, "masquerade"))
+	}
+	for _, f := range p.ForwardPorts {
+		k.policyForward(p, f.ToAddr, k.policyReport(p, "forward-port "+f.String()))
+	}
+	for _, rule := range p.Rules {
+		report := func(code grammar.Code, msg string) { k.failRule(&p.Meta, rule, code, "%s", msg) }
+		switch e := rule.Element.(type) {
+		case *grammar.Masquerade:
+			k.policyMasquerade(p, report)
+		case *grammar.ForwardPort:
+			k.policyForward(p, e.ToAddr, report)
+		}
+		if _, ok := rule.Action.(*grammar.Mark); ok {
+			k.policyMark(p, report)
+		}
+	}
+}
+
+func (k *checker) policyReport(p *Policy, item string) report {
+	return func(code grammar.Code, msg string) { k.fail(&p.Meta, item, code, "%s", msg) }
+}
+
+// policyZones checks one side of a policy: any number of zones, or ANY, or HOST.
+func (k *checker) policyZones(p *Policy, side string, zones []string) {
+	for _, name := range zones {
+		symbolic := name == ZoneAny || name == ZoneHost
+		switch {
+		case symbolic && len(zones) > 1:
+			k.fail(&p.Meta, side+" "+name, InvalidZone, "cannot use %s beside another %s: it stands alone", name, side)
+		case !symbolic && k.Zones[name] == nil:
+			k.fail(&p.Meta, side+" "+name, InvalidZone, "cannot use zone %s: there is no such zone%s", name,
+				hint(name, append(Names(k.Zones), ZoneAny, ZoneHost)))
+		}
+	}
+}
+
+// withInterfaces is the first of some zones that has interfaces, "" when none has.
+func (k *checker) withInterfaces(zones []string) string {
+	for _, name := range zones {
+		if z := k.Zones[name]; z != nil && len(z.Interfaces) > 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+// policyMasquerade checks that masquerading knows the interface that packets leave by: it happens after routing, where
+// iptables does not know any more which one they came in by.
+func (k *checker) policyMasquerade(p *Policy, report report) {
+	zone := k.withInterfaces(p.IngressZones)
+	switch {
+	case slices.Contains(p.EgressZones, ZoneHost):
+		report(InvalidZone, "cannot masquerade towards HOST: only packets that leave get another source address")
+	case slices.Contains(p.IngressZones, ZoneHost):
+		report(InvalidZone, "cannot masquerade what comes from HOST: it has this machine's address already")
+	case zone != "" && k.Conf.FirewallBackend == "iptables":
+		report(InvalidZone, fmt.Sprintf("cannot masquerade from zone %s with iptables: the zone has interfaces, and iptables does not know them after routing", zone))
+	}
+}
+
+// policyForward checks that forwarding a port, which happens before routing, does not need what routing finds out.
+func (k *checker) policyForward(p *Policy, toAddr string, report report) {
+	if len(p.EgressZones) == 0 || slices.Contains(p.EgressZones, ZoneHost) {
+		return
+	}
+	if toAddr == "" {
+		report(InvalidForward, "cannot forward a port to this machine in a policy towards other machines: give to-addr, or make the egress zone HOST")
+	}
+	if zone := k.withInterfaces(p.EgressZones); zone != "" {
+		report(InvalidZone, fmt.Sprintf("cannot forward a port in a policy towards zone %s: the zone has interfaces, and ports are forwarded before it is known by which one a packet leaves", zone))
+	}
+}
+
+// policyMark checks that a mark, which is set before routing, does not need what routing finds out.
+func (k *checker) policyMark(p *Policy, report report) {
+	if zone := k.withInterfaces(p.EgressZones); zone != "" {
+		report(InvalidZone, fmt.Sprintf("cannot mark in a policy towards zone %s: the zone has interfaces, and marks are set before it is known by which one a packet leaves", zone))
+	}
+	if slices.Contains(p.IngressZones, ZoneHost) {
+		report(InvalidPolicy, "cannot mark what comes from HOST: marks are set on packets that come in")
+	}
+}

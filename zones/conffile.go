@@ -1,0 +1,296 @@
+package zones
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ConfFile is the text of firewalld.conf or richwall.conf, which keeps its comments and order when values change. It is
+// immutable.
+type ConfFile struct{ lines []string }
+
+// ParseConfFile splits a file into lines; what they mean is for ReadConf and ReadOwnConf.
+func ParseConfFile(data []byte) *ConfFile {
+	text := strings.TrimSuffix(string(data), "\n")
+	if text == "" {
+		return &ConfFile{}
+	}
+	return &ConfFile{strings.Split(text, "\n")}
+}
+
+// Bytes is the file's content.
+func (f *ConfFile) Bytes() []byte {
+	if len(f.lines) == 0 {
+		return nil
+	}
+	return []byte(strings.Join(f.lines, "\n") + "\n")
+}
+
+// setting splits a line into key and value; ok is false for a comment, an empty line and one that is no setting.
+func setting(line string) (key, value string, ok bool) {
+	line = strings.TrimSpace(line)
+	if isComment(line) || strings.Count(line, "=") != 1 {
+		return "", "", false
+	}
+	key, value, _ = strings.Cut(line, "=")
+	return strings.TrimSpace(key), strings.TrimSpace(value), true
+}
+
+func isComment(line string) bool { return line == "" || line[0] == '#' || line[0] == ';' }
+
+// Get is the value of a key, which is that of its first line with a value; ok is false when there is none.
+func (f *ConfFile) Get(key string) (value string, ok bool) {
+	if i := f.find(key); i >= 0 {
+		_, value, _ = setting(f.lines[i])
+		return value, true
+	}
+	return "", false
+}
+
+func (f *ConfFile) find(key string) int {
+	return slices.IndexFunc(f.lines, func(line string) bool {
+		k, value, ok := setting(line)
+		return ok && k == key && value != ""
+	})
+}
+
+// Set is the file with another value for a key, in the line that has it or, if none has, at the end behind an empty line.
+// The value may be one line without "=".
+func (f *ConfFile) Set(key, value string) (*ConfFile, error) {
+	if strings.ContainsAny(value, "\n\r=") || strings.TrimSpace(value) == "" {
+		return nil, refuse(InvalidValue, "cannot set %s to %q: a value is one line that is not empty and has no =", key, value)
+	}
+	line := key + "=" + value
+	next := slices.Clone(f.lines)
+	i := f.find(key)
+	switch {
+	case i >= 0 && strings.TrimSpace(f.lines[i]) == line:
+		return f, nil
+	case i >= 0:
+		next[i] = line
+	default:
+		if len(next) > 0 && strings.TrimSpace(next[len(next)-1]) != "" && isComment(strings.TrimSpace(next[len(next)-1])) {
+			next = append(next, "")
+		}
+		next = append(next, line)
+	}
+	return &ConfFile{next}, nil
+}
+
+// confKey is a key of firewalld.conf (firewalld.conf(5)): set stores a value, and says what it must be when it is not.
+type confKey struct {
+	name string
+	set  func(c *Conf, value string) (mustBe string)
+}
+
+// A value of the deprecated keys changes nothing.
+var confKeys = []confKey{
+	{"DefaultZone", text(func(c *Conf) *string { return &c.DefaultZone })},
+	{"CleanupOnExit", boolean(func(c *Conf) *bool { return &c.CleanupOnExit })},
+	{"CleanupModulesOnExit", boolean(func(c *Conf) *bool { return &c.CleanupModulesOnExit })},
+	{"IPv6_rpfilter", rpFilter},
+	{"IndividualCalls", boolean(func(c *Conf) *bool { return &c.IndividualCalls })},
+	{"LogDenied", word(func(c *Conf) *string { return &c.LogDenied }, "all", "unicast", "broadcast", "multicast", "off")},
+	{"FirewallBackend", word(func(c *Conf) *string { return &c.FirewallBackend }, "nftables", "iptables")},
+	{"FlushAllOnReload", boolean(func(c *Conf) *bool { return &c.FlushAllOnReload })},
+	{"ReloadPolicy", reloadPolicy},
+	{"RFC3964_IPv4", boolean(func(c *Conf) *bool { return &c.RFC3964IPv4 })},
+	{"StrictForwardPorts", unlessNo(func(c *Conf) *bool { return &c.StrictForwardPorts })},
+	{"NftablesFlowtable", text(func(c *Conf) *string { return &c.NftablesFlowtable })},
+	{"NftablesCounters", unlessNo(func(c *Conf) *bool { return &c.NftablesCounters })},
+	{"NftablesTableOwner", unlessNo(func(c *Conf) *bool { return &c.NftablesTableOwner })},
+	{"MinimalMark", deprecatedNumber},
+	{"AutomaticHelpers", word(func(*Conf) *string { return new(string) }, "yes", "no", "system")},
+	{"AllowZoneDrifting", boolean(func(*Conf) *bool { return new(bool) })},
+	{"Lockdown", lockdown},
+}
+
+func text(field func(*Conf) *string) func(*Conf, string) string {
+	return func(c *Conf, value string) string {
+		*field(c) = value
+		return ""
+	}
+}
+
+// truth reads yes, true, no and false in any case.
+func truth(value string) (is, ok bool) {
+	switch strings.ToLower(value) {
+	case "yes", "true":
+		return true, true
+	case "no", "false":
+		return false, true
+	}
+	return false, false
+}
+
+func boolean(field func(*Conf) *bool) func(*Conf, string) string {
+	return func(c *Conf, value string) string {
+		is, ok := truth(value)
+		if !ok {
+			return "yes or no"
+		}
+		*field(c) = is
+		return ""
+	}
+}
+
+// unlessNo is on with any value but no and false, as in firewalld.
+func unlessNo(field func(*Conf) *bool) func(*Conf, string) string {
+	return func(c *Conf, value string) string {
+		is, ok := truth(value)
+		*field(c) = is || !ok
+		return ""
+	}
+}
+
+func word(field func(*Conf) *string, words ...string) func(*Conf, string) string {
+	return func(c *Conf, value string) string {
+		if !slices.Contains(words, value) {
+			return oneOf(value, words)
+		}
+		*field(c) = value
+		return ""
+	}
+}
+
+func oneOf(value string, words []string) string {
+	return fmt.Sprintf("one of %s%s", strings.Join(words, ", "), hint(value, words))
+}
+
+func rpFilter(c *Conf, value string) string {
+	words := []string{"strict", "loose", "strict-forward", "loose-forward", "no"}
+	value = strings.ToLower(value)
+	if is, ok := truth(value); ok {
+		value = map[bool]string{true: "strict", false: "no"}[is]
+	}
+	if !slices.Contains(words, value) {
+		return oneOf(value, words)
+	}
+	c.IPv6RPFilter = value
+	return ""
+}
+
+func reloadPolicy(c *Conf, value string) string {
+	if _, err := ParseReloadPolicy(value); err != nil {
+		return "DROP, REJECT or ACCEPT, or a list such as INPUT:DROP,FORWARD:DROP,OUTPUT:ACCEPT"
+	}
+	c.ReloadPolicy = value
+	return ""
+}
+
+// ParseReloadPolicy reads what happens to packets during a reload: the policies of the chains INPUT, FORWARD and OUTPUT, each
+// DROP, REJECT or ACCEPT; a chain that is not named has DROP.
+func ParseReloadPolicy(value string) (map[string]string, error) {
+	verdicts := []string{"DROP", "REJECT", "ACCEPT"}
+	policy := map[string]string{"INPUT": "DROP", "FORWARD": "DROP", "OUTPUT": "DROP"}
+	value = strings.ToUpper(value)
+	if all := strings.TrimSpace(value); slices.Contains(verdicts, all) {
+		return map[string]string{"INPUT": all, "FORWARD": all, "OUTPUT": all}, nil
+	}
+	for item := range strings.FieldsFuncSeq(value, func(c rune) bool { return c == ',' || c == ';' }) {
+		chain, verdict, _ := strings.Cut(item, ":")
+		chain, verdict = strings.TrimSpace(chain), strings.TrimSpace(verdict)
+		if policy[chain] == "" || !slices.Contains(verdicts, verdict) {
+			return nil, refuse(InvalidValue, "cannot use %q in ReloadPolicy: it must be INPUT, FORWARD or OUTPUT, a colon, and DROP, REJECT or ACCEPT", item)
+		}
+		policy[chain] = verdict
+	}
+	return policy, nil
+}
+
+func deprecatedNumber(_ *Conf, value string) string {
+	if _, err := strconv.Atoi(value); err != nil {
+		return "a whole number"
+	}
+	return ""
+}
+
+func lockdown(_ *Conf, value string) string {
+	if is, ok := truth(value); is || !ok {
+		return "no, or not there: the lockdown feature does not exist any more"
+	}
+	return ""
+}
+
+// CheckConf tells what is wrong with a value for a key of firewalld.conf, with code INVALID_OPTION or INVALID_VALUE.
+func CheckConf(key, value string) error {
+	return setConf(DefaultConf(), key, value)
+}
+
+func setConf(c *Conf, key, value string) error {
+	i := slices.IndexFunc(confKeys, func(k confKey) bool { return k.name == key })
+	if i < 0 {
+		names := make([]string, len(confKeys))
+		for i, k := range confKeys {
+			names[i] = k.name
+		}
+		return refuse(InvalidOption, "unknown key %s%s", key, hint(key, names))
+	}
+	if mustBe := confKeys[i].set(c, value); mustBe != "" {
+		return refuse(InvalidValue, "cannot set %s to %s: it must be %s", key, value, mustBe)
+	}
+	return nil
+}
+
+// ReadConf reads firewalld.conf. Lines that are not understood, and keys given a second time, are ignored with a warning. An
+// error, with code INVALID_VALUE, is only what cannot go together.
+func ReadConf(data []byte, path string) (*Conf, Problems) {
+	c := DefaultConf()
+	problems := readSettings(data, path, Warning, func(key, value string) error { return setConf(c, key, value) })
+	if strings.HasSuffix(c.IPv6RPFilter, "-forward") && c.FirewallBackend == "iptables" {
+		problems = append(problems, &Problem{
+			Path: path, Line: 1 + ParseConfFile(data).find("IPv6_rpfilter"), Code: InvalidValue,
+			Msg: fmt.Sprintf("cannot use IPv6_rpfilter=%s with FirewallBackend=iptables: iptables can filter before routing only", c.IPv6RPFilter),
+		})
+	}
+	problems.sort()
+	return c, problems
+}
+
+// ReadOwnConf reads richwall.conf. What is wrong in it is an error, since no other program reads it.
+func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
+	c := DefaultOwnConf()
+	problems := readSettings(data, path, Error, func(key, value string) error {
+		switch {
+		case key != "TCPMSSClamp":
+			return refuse(InvalidOption, "unknown key %s%s", key, hint(key, []string{"TCPMSSClamp"}))
+		case value != "initiator":
+			return refuse(InvalidValue, "cannot set TCPMSSClamp to %s: it must be initiator%s", value, hint(value, []string{"initiator"}))
+		}
+		c.TCPMSSClamp = value
+		return nil
+	})
+	return c, problems
+}
+
+// readSettings calls set for each key once, and collects what is wrong with the lines.
+func readSettings(data []byte, path string, severity Severity, set func(key, value string) error) Problems {
+	var problems Problems
+	first := map[string]int{}
+	for i, line := range ParseConfFile(data).lines {
+		if isComment(strings.TrimSpace(line)) {
+			continue
+		}
+		key, value, ok := setting(line)
+		var err error
+		switch {
+		case !ok || key == "":
+			err = refuse(ParseError, "cannot read %q: a setting is a key, one =, and a value", strings.TrimSpace(line))
+		case value == "":
+			err = refuse(InvalidValue, "missing value of %s", key)
+		case first[key] > 0:
+			err = refuse(AlreadyEnabled, "%s is set in line %d already: this one is ignored", key, first[key])
+		default:
+			first[key] = i + 1
+			err = set(key, value)
+		}
+		if err != nil {
+			code, msg := codeOf(err, UnknownError)
+			column := len(line) - len(strings.TrimLeft(line, " \t")) + 1
+			problems = append(problems, &Problem{path, i + 1, column, code, severity, msg})
+		}
+	}
+	return problems
+}

@@ -1,0 +1,313 @@
+package zones
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"richwall/grammar"
+)
+
+// Entry is an entry of an ipset, one part for each part of the set's type.
+type Entry []EntryPart
+
+// EntryPart is a part of an entry. Its members are AddrPart, PortPart, MarkPart, MACPart and IfacePart.
+type EntryPart interface {
+	fmt.Stringer
+	entryPart()
+}
+
+// AddrPart is an address, a prefix, or a range of addresses, of one family.
+type AddrPart struct {
+	Prefix    netip.Prefix // host bits cleared; not valid for a range
+	Low, High netip.Addr   // the range's ends, both included, the lower one first; for a prefix its first and last address
+}
+
+// PortPart is a port or an inclusive range of ports of an IP protocol, 6 (tcp) unless the entry says otherwise.
+type PortPart struct {
+	Protocol  int // 0 to 255
+	Low, High int // 0 to 65535
+}
+
+// MarkPart is a packet mark in host order.
+type MarkPart uint32
+
+// MACPart is an Ethernet address.
+type MACPart struct{ net.HardwareAddr }
+
+// IfacePart is the name of an interface.
+type IfacePart string
+
+func (AddrPart) entryPart()  {}
+func (PortPart) entryPart()  {}
+func (MarkPart) entryPart()  {}
+func (MACPart) entryPart()   {}
+func (IfacePart) entryPart() {}
+
+// String is the address, prefix or range: "192.0.2.1", "192.0.2.0/24", "192.0.2.1-192.0.2.9".
+func (p AddrPart) String() string {
+	switch {
+	case !p.Prefix.IsValid():
+		return p.Low.String() + "-" + p.High.String()
+	case p.Prefix.IsSingleIP():
+		return p.Low.String()
+	}
+	return p.Prefix.String()
+}
+
+// String is protocol and port as ipset takes them: "tcp:80", "udp:80-90".
+func (p PortPart) String() string {
+	name := grammar.ProtocolName(p.Protocol)
+	if name == "" {
+		name = strconv.Itoa(p.Protocol)
+	}
+	return name + ":" + rangeText(p.Low, p.High)
+}
+
+// String is the mark in hexadecimal digits: "0x10".
+func (p MarkPart) String() string { return fmt.Sprintf("0x%x", uint32(p)) }
+
+// String is the interface's name.
+func (p IfacePart) String() string { return string(p) }
+
+// String is the entry as ipset takes it: the parts with commas between them.
+func (e Entry) String() string {
+	parts := make([]string, len(e))
+	for i, p := range e {
+		parts[i] = p.String()
+	}
+	return strings.Join(parts, ",")
+}
+
+// partReader reads the part at a position, from 0, of an entry of a set.
+type partReader func(s *IPSet, at int, text string) (EntryPart, error)
+
+// entryKinds are the types of ipsets and how the parts of their entries are read.
+var entryKinds = map[string][]partReader{
+	"hash:ip":           {readIP},
+	"hash:ip,port":      {readIP, readPort},
+	"hash:ip,port,ip":   {readIP, readPort, readIP},
+	"hash:ip,port,net":  {readIP, readPort, readNet},
+	"hash:ip,mark":      {readIP, readMark},
+	"hash:net":          {readNet},
+	"hash:net,net":      {readNet, readNet},
+	"hash:net,port":     {readNet, readPort},
+	"hash:net,port,net": {readNet, readPort, readNet},
+	"hash:net,iface":    {readNet, readIface},
+	"hash:mac":          {readMAC},
+}
+
+// ParseEntry reads an entry of a set, of which only the type and the family count. The error has code INVALID_ENTRY.
+func ParseEntry(s *IPSet, text string) (Entry, error) {
+	kinds := entryKinds[s.Type]
+	if n := strings.Count(text, ",") + 1; n != len(kinds) {
+		return nil, refuse(InvalidEntry, "cannot use entry %q in a set of type %s: it has %d parts, not %d", text, s.Type, n, len(kinds))
+	}
+	entry := make(Entry, len(kinds))
+	rest := text
+	for i, read := range kinds {
+		var part string
+		part, rest, _ = strings.Cut(rest, ",")
+		var err error
+		if entry[i], err = read(s, i, part); err != nil {
+			_, msg := codeOf(err, InvalidEntry)
+			return nil, refuse(InvalidEntry, "cannot use entry %q in a set of type %s: %s", text, s.Type, msg)
+		}
+	}
+	return entry, nil
+}
+
+// readIP reads an address. In the first position of an IPv4 set it may be a prefix, and a range in the first two.
+func readIP(s *IPSet, at int, text string) (EntryPart, error) {
+	v4 := s.Family() == grammar.IPv4
+	switch {
+	case strings.Contains(text, "-") && !(v4 && at < 2):
+		return nil, refuse(InvalidEntry, "%s is a range, and only a first part of IPv4 can be one", text)
+	case strings.Contains(text, "/") && !(v4 && at == 0):
+		return nil, refuse(InvalidEntry, "%s is a prefix, and only a first part of IPv4 can be one", text)
+	case text == "0.0.0.0":
+		return nil, refuse(InvalidEntry, "0.0.0.0 is not the address of a host")
+	case strings.Contains(text, "-"):
+		return readRange(s, text)
+	}
+	return readAddr(s, text)
+}
+
+// readNet reads an address, a prefix or a range, but not all addresses.
+func readNet(s *IPSet, at int, text string) (EntryPart, error) {
+	if strings.Contains(text, "-") {
+		return readRange(s, text)
+	}
+	part, err := readAddr(s, text)
+	if err != nil {
+		return nil, err
+	}
+	everything := part.Prefix.Bits() == 0
+	if everything && !(s.Type == "hash:net,iface" && at == 0 && s.Family() == grammar.IPv6) {
+		return nil, refuse(InvalidEntry, "%s is every address, and sets cannot hold that: use 0.0.0.0/1 and 128.0.0.0/1, or the like", text)
+	}
+	return part, nil
+}
+
+func readAddr(s *IPSet, text string) (AddrPart, error) {
+	prefix, err := grammar.ParseAddress(s.Family(), text)
+	if err != nil {
+		return AddrPart{}, err
+	}
+	prefix = prefix.Masked()
+	return AddrPart{Prefix: prefix, Low: prefix.Addr(), High: lastAddr(prefix)}, nil
+}
+
+// readRange reads two addresses with "-" between them, either way round. A prefix length behind the second one widens the
+// range to whole prefixes.
+func readRange(s *IPSet, text string) (EntryPart, error) {
+	first, second, _ := strings.Cut(text, "-")
+	low, err := readAddr(s, first)
+	if err != nil {
+		return nil, err
+	}
+	high, err := readAddr(s, second)
+	if err != nil {
+		return nil, err
+	}
+	if strings.Contains(first, "/") {
+		return nil, refuse(InvalidEntry, "%s has a prefix length before the %q", text, "-")
+	}
+	if high.High.Less(low.Low) {
+		low, high = high, low
+	}
+	start := netip.PrefixFrom(low.Low, high.Prefix.Bits()).Masked()
+	return AddrPart{Low: start.Addr(), High: high.High}, nil
+}
+
+// lastAddr is the highest address of a prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	bytes := p.Addr().AsSlice()
+	for bit := p.Bits(); bit < len(bytes)*8; bit++ {
+		bytes[bit/8] |= 0x80 >> (bit % 8)
+	}
+	last, _ := netip.AddrFromSlice(bytes)
+	return last
+}
+
+// readPort reads "80", "80-90" or "udp:80", with a protocol's name in either case.
+func readPort(_ *IPSet, _ int, text string) (EntryPart, error) {
+	name, port, named := strings.Cut(text, ":")
+	if !named {
+		name, port = "tcp", text
+	}
+	protocol, err := grammar.ParseProtocol(name)
+	if err != nil {
+		if protocol, err = grammar.ParseProtocol(strings.ToLower(name)); err != nil {
+			return nil, err
+		}
+	}
+	if protocol == 1 || protocol == 58 {
+		return nil, refuse(InvalidEntry, "%s has types and codes, and sets cannot match them: use icmp-type in a rule", name)
+	}
+	low, high, err := grammar.ParsePort(strings.TrimSpace(port))
+	if err != nil {
+		return nil, err
+	}
+	return PortPart{protocol, low, high}, nil
+}
+
+// readMark reads 32 bits in decimal or, behind 0x, hexadecimal digits.
+func readMark(_ *IPSet, _ int, text string) (EntryPart, error) {
+	digits, base := text, 10
+	if hex, ok := strings.CutPrefix(text, "0x"); ok {
+		digits, base = hex, 16
+	}
+	mark, err := strconv.ParseUint(digits, base, 32)
+	if err != nil {
+		return nil, refuse(InvalidEntry, "%s is not a mark: it must be a number from 0 to 4294967295, or hexadecimal behind 0x", text)
+	}
+	return MarkPart(mark), nil
+}
+
+func readMAC(_ *IPSet, _ int, text string) (EntryPart, error) {
+	mac, err := grammar.ParseMAC(text)
+	if err != nil {
+		return nil, err
+	}
+	if text == "00:00:00:00:00:00" {
+		return nil, refuse(InvalidEntry, "%s is not the address of a host", text)
+	}
+	return MACPart{mac}, nil
+}
+
+func readIface(_ *IPSet, _ int, text string) (EntryPart, error) {
+	const longest = 15 // IFNAMSIZ in linux/if.h, less the byte at the end
+	if len(text) > longest {
+		return nil, refuse(InvalidEntry, "interface %s has more than %d characters", text, longest)
+	}
+	if err := CheckInterface(text); err != nil {
+		return nil, err
+	}
+	return IfacePart(text), nil
+}
+
+// NormalEntry is the text by which an entry is kept when it is added: prefixes lose the bits behind them and dotted masks
+// become lengths. The rest stays as it is.
+func NormalEntry(s *IPSet, text string) (string, error) {
+	entry, err := ParseEntry(s, text)
+	if err != nil {
+		return "", err
+	}
+	parts := strings.Split(text, ",")
+	for i, part := range entry {
+		if addr, ok := part.(AddrPart); ok && addr.Prefix.IsValid() && strings.Contains(parts[i], "/") {
+			parts[i] = addr.Prefix.String()
+		}
+	}
+	return strings.Join(parts, ","), nil
+}
+
+// AddEntry is the set with another entry, which it normalises. The error has code INVALID_ENTRY when the entry is not
+// valid or overlaps with another one, IPSET_WITH_TIMEOUT, or ALREADY_ENABLED.
+func (s *IPSet) AddEntry(text string) (*IPSet, error) {
+	if s.Expires() {
+		return nil, refuse(IPSetWithTimeout, "cannot add entry %s to ipset %s: it has a timeout, so the entry would expire", text, s.Name)
+	}
+	normal, err := NormalEntry(s, text)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(s.Entries, normal) {
+		return nil, refuse(AlreadyEnabled, "cannot add entry %s to ipset %s: it is there already", normal, s.Name)
+	}
+	if other := s.overlap(normal); other != "" {
+		return nil, refuse(InvalidEntry, "cannot add entry %s to ipset %s: it overlaps with %s", normal, s.Name, other)
+	}
+	next := *s
+	next.Entries = append(slices.Clip(s.Entries), normal)
+	return &next, nil
+}
+
+// overlap finds an entry that has addresses in common with the text of another. Only sets of plain addresses refuse
+// that.
+func (s *IPSet) overlap(text string) string {
+	if len(entryKinds[s.Type]) != 1 {
+		return ""
+	}
+	entry, err := ParseEntry(s, text)
+	if err != nil {
+		return ""
+	}
+	a, ok := entry[0].(AddrPart)
+	if !ok {
+		return ""
+	}
+	for _, other := range s.Entries {
+		if e, err := ParseEntry(s, other); err == nil {
+			b := e[0].(AddrPart)
+			if !a.High.Less(b.Low) && !b.High.Less(a.Low) {
+				return other
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+package zones
+
+import (
+	"slices"
+	"strconv"
+
+	"richwall/grammar"
+)
+
+var ipsetSchema = schema{root: "ipset", broken: grammar.InvalidIPSet, elements: map[string]shape{
+	"ipset":       {required: []string{"type"}, optional: []string{"version"}, parent: true},
+	"short":       {text: true},
+	"description": {text: true},
+	"option":      {required: []string{"name"}, optional: []string{"value"}},
+	"entry":       {text: true},
+}}
+
+// IPSetOptions are the options that an ipset can have.
+var IPSetOptions = []string{"family", "hashsize", "maxelem", "timeout"}
+
+// IPSetTypes are the types of ipsets, in the order in which commands list them.
+var IPSetTypes = Names(entryKinds)
+
+// ReadIPSet reads the file of an ipset, in the same way as ReadZone. Entries that are not valid are left out with a
+// warning, as are all entries of a set whose entries expire.
+func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
+	r := newReader(ipsetSchema, data, path)
+	root := r.parse()
+	if root == nil {
+		return nil, r.problems
+	}
+	s := &IPSet{Meta: r.meta(name, root), Type: r.share(root.get("type"))}
+	if _, known := entryKinds[s.Type]; !known && s.Type != "" {
+		r.failAt(root, "type", InvalidType, "cannot use type %s: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
+	}
+	var entries []*node
+	r.each(root, func(n *node) {
+		switch n.name {
+		case "option":
+			r.option(s, n)
+		case "entry":
+			entries = append(entries, n)
+		default:
+			r.metaText(&s.Meta, n)
+		}
+	})
+	if !hasErrors(r.problems) {
+		r.entries(s, entries)
+	}
+	r.problems.sort()
+	return s, r.problems
+}
+
+func (r *reader) option(s *IPSet, n *node) {
+	name, value := r.share(n.get("name")), r.share(n.get("value"))
+	if err := CheckIPSetOption(s.Type, name, value); err != nil {
+		attr := "value"
+		if code, _ := codeOf(err, ""); code == InvalidOption {
+			attr = "name"
+		}
+		r.failWith(n, attr, InvalidOption, err)
+		return
+	}
+	if !r.list(n, "option", name) {
+		return
+	}
+	if s.Options == nil {
+		s.Options = map[string]string{}
+	}
+	s.Options[name] = value
+	s.Order = append(s.Order, name)
+}
+
+// CheckIPSetOption tells what is wrong with an option of an ipset of a type, with code INVALID_OPTION, INVALID_FAMILY or
+// INVALID_VALUE.
+func CheckIPSetOption(ipsetType, name, value string) error {
+	switch {
+	case !slices.Contains(IPSetOptions, name):
+		return refuse(InvalidOption, "cannot use option %s: there is no such option%s", name, hint(name, IPSetOptions))
+	case name == "family" && ipsetType == "hash:mac":
+		return refuse(InvalidOption, "cannot use option family with type hash:mac: MAC addresses have no IP family")
+	case value == "":
+		return refuse(InvalidOption, "missing value of option %s", name)
+	case name == "family":
+		if value != "inet" && value != "inet6" {
+			return refuse(grammar.InvalidFamily, "cannot use family %s: it is inet or inet6%s", value, hint(value, []string{"inet", "inet6"}))
+		}
+		return nil
+	}
+	if n, err := strconv.Atoi(value); err != nil || n < 0 {
+		return refuse(InvalidValue, "cannot use %s %s: it must be a whole number, 0 or more", name, value)
+	}
+	return nil
+}
+
+// entries reads the entries, when the options are known.
+func (r *reader) entries(s *IPSet, entries []*node) {
+	if s.Expires() && len(entries) > 0 {
+		r.warn(entries[0], IPSetWithTimeout, "all entries are ignored: the set has a timeout, so they would expire")
+		return
+	}
+	s.Entries = make([]string, 0, len(entries))
+	for _, n := range entries {
+		if _, err := ParseEntry(s, n.text); err != nil {
+			_, msg := codeOf(err, InvalidEntry)
+			r.warn(n, InvalidEntry, "%s: this entry is ignored", msg)
+		} else if r.once(n, n.text) {
+			s.Entries = append(s.Entries, n.text)
+		}
+	}
+	if len(s.Entries) == 0 {
+		s.Entries = nil
+	}
+}
+
+// Expires tells whether entries of the set are dropped some time after they were added, so that files hold none.
+func (s *IPSet) Expires() bool {
+	n, _ := strconv.Atoi(s.Options["timeout"])
+	return n != 0
+}
+
+// Family is the IP version of the set's addresses; AnyFamily when it holds none.
+func (s *IPSet) Family() grammar.Family {
+	switch {
+	case s.Type == "hash:mac":
+		return grammar.AnyFamily
+	case s.Options["family"] == "inet6":
+		return grammar.IPv6
+	}
+	return grammar.IPv4
+}

@@ -1,0 +1,116 @@
+package zones
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"richwall/grammar"
+)
+
+// String is the port as commands take it: "80/tcp".
+func (p Port) String() string { return p.Port + "/" + p.Protocol }
+
+// String is the forwarding as commands take it: "port=80:proto=tcp:toport=8080:toaddr=192.0.2.1".
+func (f ForwardPort) String() string {
+	return fmt.Sprintf("port=%s:proto=%s:toport=%s:toaddr=%s", f.Port, f.Protocol, f.ToPort, f.ToAddr)
+}
+
+// CheckPort tells what is wrong with a port or range and its protocol, with code INVALID_PORT or INVALID_PROTOCOL.
+func CheckPort(p Port) error {
+	if _, _, err := grammar.ParsePort(p.Port); err != nil {
+		return err
+	}
+	return checkPortProtocol(p.Protocol)
+}
+
+func checkPortProtocol(protocol string) error {
+	if !slices.Contains(grammar.TransportProtocols, protocol) {
+		return refuse(grammar.InvalidProtocol, "cannot use protocol %q with a port: only tcp, udp, sctp and dccp have ports%s",
+			protocol, hint(protocol, grammar.TransportProtocols))
+	}
+	return nil
+}
+
+// rangeText is a port or range in numbers, the lower one first.
+func rangeText(low, high int) string {
+	if low == high {
+		return strconv.Itoa(low)
+	}
+	return strconv.Itoa(low) + "-" + strconv.Itoa(high)
+}
+
+// portRange is a Port in numbers, both ends included.
+type portRange struct {
+	low, high int
+	protocol  string
+}
+
+func (p portRange) port() Port { return Port{rangeText(p.low, p.high), p.protocol} }
+
+// mergeRange puts a range into a list, which it changes. What overlaps with it becomes one range, which goes to the end of
+// the list; what the list covers already changes nothing, and the result is false.
+func mergeRange(list []portRange, p portRange) ([]portRange, bool) {
+	covered := func(o portRange) bool { return o.protocol == p.protocol && o.low <= p.low && p.high <= o.high }
+	if slices.ContainsFunc(list, covered) {
+		return list, false
+	}
+	list = slices.DeleteFunc(list, func(o portRange) bool {
+		overlaps := o.protocol == p.protocol && o.low <= p.high && p.low <= o.high
+		if overlaps {
+			p.low, p.high = min(p.low, o.low), max(p.high, o.high)
+		}
+		return overlaps
+	})
+	return append(list, p), true
+}
+
+// MergePort is a list with a port or range in it, as zones and policies hold them: in numbers, and what overlaps made one.
+// The list itself is not changed. The error has code INVALID_PORT.
+func MergePort(list []Port, p Port) ([]Port, error) {
+	ranges := make([]portRange, len(list)+1)
+	for i, port := range append(slices.Clip(list), p) {
+		low, high, err := grammar.ParsePort(port.Port)
+		if err != nil {
+			return nil, err
+		}
+		ranges[i] = portRange{low, high, port.Protocol}
+	}
+	merged, _ := mergeRange(ranges[:len(list)], ranges[len(list)])
+	return portList(merged), nil
+}
+
+func portList(ranges []portRange) []Port {
+	var list []Port
+	for _, p := range ranges {
+		list = append(list, p.port())
+	}
+	return list
+}
+
+// port reads the attribute of a port and that of its protocol, and reports what is wrong with them.
+func (r *reader) port(n *node, attr string) (portRange, bool) {
+	low, high, err := grammar.ParsePort(n.get(attr))
+	if err != nil {
+		r.failWith(n, attr, grammar.InvalidPort, err)
+	}
+	protocol := r.share(n.get("protocol"))
+	protocolErr := checkPortProtocol(protocol)
+	if protocolErr != nil {
+		r.failWith(n, "protocol", grammar.InvalidProtocol, protocolErr)
+	}
+	return portRange{low, high, protocol}, err == nil && protocolErr == nil
+}
+
+// mergePort reads a port into the list of a zone or policy.
+func (r *reader) mergePort(list *[]portRange, n *node) {
+	p, ok := r.port(n, "port")
+	if !ok {
+		return
+	}
+	merged, changed := mergeRange(*list, p)
+	if !changed {
+		r.warn(n, AlreadyEnabled, "%s %s is given before: this one is ignored", n.name, p.port())
+	}
+	*list = merged
+}
