@@ -135,34 +135,41 @@ func sortBindings(list []binding, side ir.Side) []binding {
 
 // dispatchPoint is a chain in which bindings on one side choose the chain to go on in.
 type dispatchPoint struct {
-	table string
-	chain string
-	side  ir.Side
-	to    func(zone string) string
-	noMAC bool // iptables has no MAC address there any more
+	table, chain string
+	hook         string // of the base chain, in the first stage
+	side         ir.Side
+	to           func(zone string) string // the chain to go on in
+	noMAC        bool                     // iptables has no MAC address there any more
+	withoutMAC   []*zones.Zone            // zones whose MAC addresses are not asked for
 }
 
 // compileDispatch makes the way from a base chain to the chains of zones and policies, in up to three stages: by where the
 // packet comes from, by where it goes, and then through policies and the zone, by priority, to the zone's target.
 func (s *state) compileDispatch() {
 	all := s.bindings()
+	toZone := func(table, hook, before, after string) func(string) string {
+		return func(zone string) string { return s.chain(table, hook, before+zone+after) }
+	}
 	points := []dispatchPoint{
-		{"filter", s.dispatchChain("filter", "INPUT"), ir.Source, func(z string) string { return s.chain("filter", "IN", z+"_to_HOST") }, false},
-		{"filter", s.dispatchChain("filter", "FORWARD"), ir.Source, func(z string) string { return s.chain("filter", "FWD", z+"_dispatch_stage2") }, false},
-		{"filter", s.dispatchChain("filter", "OUTPUT"), ir.Dest, func(z string) string { return s.chain("filter", "OUT", "HOST_to_"+z) }, false},
-		{"nat", s.dispatchChain("nat", "POSTROUTING"), ir.Source, func(z string) string { return s.chain("nat", "POST", z+"_dispatch_stage2") }, true},
-		{"nat", s.dispatchChain("nat", "OUTPUT"), ir.Dest, func(z string) string { return s.chain("nat", "OUT", "HOST_to_"+z) }, false},
+		{table: "filter", hook: "INPUT", side: ir.Source, to: toZone("filter", "IN", "", "_to_HOST")},
+		{table: "filter", hook: "FORWARD", side: ir.Source, to: toZone("filter", "FWD", "", "_dispatch_stage2")},
+		{table: "filter", hook: "OUTPUT", side: ir.Dest, to: toZone("filter", "OUT", "HOST_to_", "")},
+		{table: "nat", hook: "POSTROUTING", side: ir.Source, to: toZone("nat", "POST", "", "_dispatch_stage2"), noMAC: !s.layout.macEgress},
+		{table: "nat", hook: "OUTPUT", side: ir.Dest, to: toZone("nat", "OUT", "HOST_to_", "")},
 	}
 	for _, table := range s.layout.preTables {
-		points = append(points, dispatchPoint{table, s.dispatchChain(table, "PREROUTING"), ir.Source,
-			func(z string) string { return s.chain(table, "PRE", z+"_dispatch") }, false})
+		points = append(points, dispatchPoint{table: table, hook: "PREROUTING", side: ir.Source, to: toZone(table, "PRE", "", "_dispatch")})
 	}
-	for _, z := range s.applied {
-		points = append(points,
-			dispatchPoint{"filter", s.chain("filter", "FWD", z.Name+"_dispatch_stage2"), ir.Dest,
-				func(e string) string { return s.chain("filter", "FWD", z.Name+"_to_"+e) }, false},
-			dispatchPoint{"nat", s.chain("nat", "POST", z.Name+"_dispatch_stage2"), ir.Dest,
-				func(e string) string { return s.chain("nat", "POST", z.Name+"_to_"+e) }, false})
+	for i, p := range points {
+		points[i].chain = s.dispatchChain(p.table, p.hook)
+	}
+	for n, z := range s.applied {
+		// A MAC address is no destination of a forwarded packet: the frame that it leaves in is not made yet. firewalld asks for
+		// those of zones that come after all the same, and nobody can tell.
+		for _, h := range []hooked{{"filter", "FWD"}, {"nat", "POST"}} {
+			points = append(points, dispatchPoint{table: h.table, chain: s.chain(h.table, h.hook, z.Name+"_dispatch_stage2"), side: ir.Dest,
+				to: toZone(h.table, h.hook, z.Name+"_to_", ""), withoutMAC: s.applied[:n]})
+		}
 	}
 	sorted := [2][]binding{sortBindings(all, ir.Source), sortBindings(all, ir.Dest)}
 	for _, p := range points {
@@ -183,7 +190,7 @@ func (s *state) dispatchBinding(p dispatchPoint, b binding) {
 	case m == nil:
 		return
 	default:
-		if _, mac := m.(ir.EtherAddr); mac && p.noMAC && !s.layout.macEgress {
+		if _, mac := m.(ir.EtherAddr); mac && (p.noMAC || slices.Contains(p.withoutMAC, b.zone)) {
 			return
 		}
 		jump.Matches = []ir.Match{m}

@@ -37,7 +37,7 @@ type binding struct{ zone, text string }
 // add reports a problem at an item of an object, such as "service ssh"; "" is the whole object.
 func (k *checker) add(m *Meta, item string, severity Severity, code grammar.Code, format string, args ...any) {
 	at := m.places[item]
-	k.problems = append(k.problems, &Problem{m.Origin.Path, at.line, at.column, code, severity, fmt.Sprintf(format, args...)})
+	k.problems = append(k.problems, &Problem{m.Origin.Path, at.line, at.column, code, severity, subject(m) + fmt.Sprintf(format, args...)})
 }
 
 // fail reports an error at an item of an object.
@@ -51,7 +51,15 @@ func (k *checker) failRule(m *Meta, rule RichRule, code grammar.Code, format str
 	if rule.Path != "" {
 		path = rule.Path
 	}
-	k.problems = append(k.problems, &Problem{path, rule.Line, 0, code, Error, fmt.Sprintf(format, args...)})
+	k.problems = append(k.problems, &Problem{path, rule.Line, 0, code, Error, subject(m) + fmt.Sprintf(format, args...)})
+}
+
+// subject names an object that no file names.
+func subject(m *Meta) string {
+	if m.Origin.Path != "" {
+		return ""
+	}
+	return m.Name + ": "
 }
 
 // nameRules are the characters that names have beside letters and digits, and their greatest length in characters; 0 means

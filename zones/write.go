@@ -72,10 +72,10 @@ var textEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 // escaped writes text without the characters that XML cannot hold (XML 1.0, 2.2).
 func (w *writer) escaped(text string) {
 	textEscapes.WriteString(w, strings.Map(func(c rune) rune {
-		if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\ufffe' || c == '\uffff' {
-			return -1
+		if isText(c) {
+			return c
 		}
-		return c
+		return -1
 	}, strings.ToValidUTF8(text, "")))
 }
 

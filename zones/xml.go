@@ -2,10 +2,8 @@ package zones
 
 import (
 	"bytes"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,19 +14,17 @@ import (
 // node is an element of a file and where it stands.
 type node struct {
 	name     string
-	attrs    []xml.Attr
+	attrs    []attr
 	children []*node
 	text     string // everything between its tags that is not in an element
-	offset   int    // of its "<", in bytes
-	line     int
-	column   int
+	place
 }
 
 // attr is the value of an attribute and whether it is there.
 func (n *node) attr(name string) (string, bool) {
 	for i := range n.attrs {
-		if n.attrs[i].Name.Local == name {
-			return n.attrs[i].Value, true
+		if n.attrs[i].name == name {
+			return n.attrs[i].value, true
 		}
 	}
 	return "", false
@@ -79,63 +75,40 @@ func newReader(s schema, data []byte, path string) *reader {
 	}
 }
 
-func (r *reader) add(line, column int, severity Severity, code grammar.Code, format string, args ...any) {
+func (r *reader) add(at place, severity Severity, code grammar.Code, format string, args ...any) {
 	r.problems = append(r.problems, &Problem{
-		Path: r.path, Line: line, Column: column, Code: code, Severity: severity, Msg: fmt.Sprintf(format, args...),
+		Path: r.path, Line: at.line, Column: at.column, Code: code, Severity: severity, Msg: fmt.Sprintf(format, args...),
 	})
 }
 
 // fail reports an error at an element.
 func (r *reader) fail(n *node, code grammar.Code, format string, args ...any) {
-	r.add(n.line, n.column, Error, code, format, args...)
+	r.add(n.place, Error, code, format, args...)
 }
 
 // warn reports a warning at an element.
 func (r *reader) warn(n *node, code grammar.Code, format string, args ...any) {
-	r.add(n.line, n.column, Warning, code, format, args...)
+	r.add(n.place, Warning, code, format, args...)
 }
 
 // failAt reports an error at an attribute, or at its element when the attribute is missing.
 func (r *reader) failAt(n *node, attr string, code grammar.Code, format string, args ...any) {
-	line, column := r.place(n, attr)
-	r.add(line, column, Error, code, format, args...)
+	r.add(n.placeOf(attr), Error, code, format, args...)
 }
 
 // warnAt reports a warning at an attribute.
 func (r *reader) warnAt(n *node, attr string, code grammar.Code, format string, args ...any) {
-	line, column := r.place(n, attr)
-	r.add(line, column, Warning, code, format, args...)
+	r.add(n.placeOf(attr), Warning, code, format, args...)
 }
 
-// place finds where an attribute stands. It is only looked for when there is something to say about it.
-func (r *reader) place(n *node, attr string) (line, column int) {
-	var quote byte
-	for i := n.offset; i < len(r.data); i++ {
-		c := r.data[i]
-		switch {
-		case quote != 0:
-			if c == quote {
-				quote = 0
-			}
-		case c == '"' || c == '\'':
-			quote = c
-		case c == '>':
-			return n.line, n.column
-		case strings.IndexByte(" \t\r\n", c) >= 0 && isAttr(r.data[i+1:], attr):
-			before := r.data[n.offset : i+1]
-			if lf := bytes.LastIndexByte(before, '\n'); lf >= 0 {
-				return n.line + bytes.Count(before, []byte("\n")), len(before) - lf
-			}
-			return n.line, n.column + len(before)
+// placeOf is where an attribute stands, or its element when it is missing.
+func (n *node) placeOf(name string) place {
+	for _, a := range n.attrs {
+		if a.name == name {
+			return a.place
 		}
 	}
-	return n.line, n.column
-}
-
-// isAttr tells whether a text begins with an attribute's name and the equals sign.
-func isAttr(text []byte, name string) bool {
-	rest, found := bytes.CutPrefix(text, []byte(name))
-	return found && bytes.HasPrefix(bytes.TrimLeft(rest, " \t\r\n"), []byte("="))
+	return n.place
 }
 
 // share is an equal string that may be held in memory already.
@@ -174,70 +147,78 @@ func (r *reader) parse() *node {
 
 // tree reads the file into elements, without a look at what they mean.
 func (r *reader) tree() *node {
-	d := xml.NewDecoder(bytes.NewReader(r.data))
-	d.CharsetReader = charset
+	s := scanner{data: r.data, line: 1, shared: r.shared}
+	if err := s.check(); err != nil {
+		return r.unreadable(err)
+	}
 	var root *node
+	var spare []node // room for elements, to make them many at a time
 	var open []*node
 	for {
-		line, column := d.InputPos()
-		offset := int(d.InputOffset())
-		token, err := d.RawToken()
+		t, err := s.next(len(open) > 0 && r.elements[open[len(open)-1].name].text)
 		if err != nil {
-			return r.end(root, open, d, err)
+			return r.unreadable(err)
 		}
-		switch t := token.(type) {
-		case xml.StartElement:
-			n := &node{name: r.elementName(t.Name), attrs: slices.Clone(t.Attr), offset: offset, line: line, column: column}
+		switch t.kind {
+		case startTag, emptyTag:
+			if len(spare) == 0 {
+				spare = make([]node, 256)
+			}
+			n := &spare[0]
+			spare = spare[1:]
+			*n = node{name: t.name, attrs: t.attrs, place: t.place}
 			switch {
 			case len(open) == maxDepth:
-				r.fail(n, r.broken, "cannot read on: elements are nested more than %d deep", maxDepth)
-				return nil
+				return r.brokenAt(t.place, "elements are nested more than %d deep", maxDepth)
 			case len(open) > 0:
 				top := open[len(open)-1]
+				if top.children == nil {
+					top.children = make([]*node, 0, 4)
+				}
 				top.children = append(top.children, n)
 			case root != nil:
-				r.fail(n, r.broken, "cannot read <%s>: the file ended with </%s>", n.name, root.name)
-				return nil
+				return r.brokenAt(t.place, "<%s> stands behind the end of <%s>", n.name, root.name)
 			default:
 				root = n
 			}
-			open = append(open, n)
-		case xml.EndElement:
-			if len(open) == 0 || open[len(open)-1].name != qualified(t.Name) {
-				r.add(line, column, Error, r.broken, "cannot read </%s>: %s", qualified(t.Name), expected(open))
-				return nil
+			if t.kind == startTag {
+				open = append(open, n)
+			}
+		case endTag:
+			if len(open) == 0 || open[len(open)-1].name != t.name {
+				return r.brokenAt(t.place, "</%s> closes nothing: %s", t.name, expected(open))
 			}
 			open = open[:len(open)-1]
-		case xml.CharData:
+		case charData:
 			if len(open) > 0 {
-				top := open[len(open)-1]
-				if r.elements[top.name].text || strings.TrimSpace(string(t)) != "" {
-					top.text += string(t)
-				}
-			} else if strings.TrimSpace(string(t)) != "" {
-				r.add(line, column, Error, r.broken, "cannot read text outside of the file's element")
-				return nil
+				open[len(open)-1].text += t.text
+			} else if strings.TrimSpace(t.text) != "" {
+				return r.brokenAt(t.place, "text stands outside of any element")
 			}
+		case endOfFile:
+			switch {
+			case root == nil:
+				return r.brokenAt(t.place, "it is empty: there is no <%s>", r.root)
+			case len(open) > 0:
+				return r.brokenAt(t.place, "it ends here, but %s", expected(open))
+			}
+			return root
 		}
 	}
 }
 
-// end is the root of a file that was read to its end, or nil and what is wrong with it.
-func (r *reader) end(root *node, open []*node, d *xml.Decoder, err error) *node {
-	line, column := d.InputPos()
-	var syntax *xml.SyntaxError
-	switch {
-	case err != io.EOF && errors.As(err, &syntax):
-		r.add(line, column, Error, r.broken, "cannot read the file as XML: %s", syntax.Msg)
-	case err != io.EOF:
-		r.add(line, column, Error, r.broken, "cannot read the file as XML: %s", strings.TrimPrefix(err.Error(), "xml: "))
-	case root == nil:
-		r.add(line, column, Error, r.broken, "cannot read an empty file: there is no <%s>", r.root)
-	case len(open) > 0:
-		r.add(line, column, Error, r.broken, "cannot read the file: it ends here, but %s", expected(open))
-	default:
-		return root
+// unreadable reports that the file is no XML.
+func (r *reader) unreadable(err error) *node {
+	var at *scanError
+	if errors.As(err, &at) {
+		return r.brokenAt(at.place, "%s", at.msg)
 	}
+	return nil
+}
+
+// brokenAt reports why the file is no XML.
+func (r *reader) brokenAt(at place, format string, args ...any) *node {
+	r.add(at, Error, r.broken, "cannot read the file as XML: "+format, args...)
 	return nil
 }
 
@@ -248,30 +229,6 @@ func expected(open []*node) string {
 	}
 	top := open[len(open)-1]
 	return fmt.Sprintf("<%s> of line %d is still open", top.name, top.line)
-}
-
-// charset lets files pass that call their encoding by a name for a part of UTF-8.
-func charset(label string, input io.Reader) (io.Reader, error) {
-	if strings.EqualFold(label, "us-ascii") || strings.EqualFold(label, "ascii") {
-		return input, nil
-	}
-	return nil, errors.New("save the file as UTF-8")
-}
-
-// elementName is a name, shared with the schema where it is known there.
-func (r *reader) elementName(name xml.Name) string {
-	if _, ok := r.elements[name.Local]; ok && name.Space == "" {
-		return r.share(name.Local)
-	}
-	return qualified(name)
-}
-
-// qualified is a name with its prefix: the files have no name spaces.
-func qualified(name xml.Name) string {
-	if name.Space == "" {
-		return name.Local
-	}
-	return name.Space + ":" + name.Local
 }
 
 // check compares an element and those below it with the schema. Unknown elements are reported and removed.
@@ -296,23 +253,15 @@ func (r *reader) check(n *node) {
 	})
 }
 
-// checkAttrs reports attributes that are unknown, missing, without effect or given twice.
+// checkAttrs reports attributes that are unknown, missing or without effect.
 func (r *reader) checkAttrs(n *node, s shape) {
-	for i := range n.attrs {
-		a := &n.attrs[i]
-		name := qualified(a.Name)
-		a.Value = oneLine(a.Value)
+	for _, a := range n.attrs {
 		switch {
-		case slices.Contains(s.required, name) || slices.Contains(s.optional, name):
-		case slices.Contains(s.ignored, name):
-			r.warnAt(n, name, ParseError, "the attribute %s of <%s> is ignored", name, n.name)
+		case slices.Contains(s.required, a.name) || slices.Contains(s.optional, a.name):
+		case slices.Contains(s.ignored, a.name):
+			r.add(a.place, Warning, ParseError, "the attribute %s of <%s> is ignored", a.name, n.name)
 		default:
-			r.failAt(n, name, ParseError, "unknown attribute %s of <%s>%s", name, n.name, hint(name, slices.Concat(s.required, s.optional)))
-		}
-		for _, b := range n.attrs[:i] {
-			if b.Name == a.Name {
-				r.failAt(n, name, r.broken, "the attribute %s of <%s> is given twice", name, n.name)
-			}
+			r.add(a.place, Error, ParseError, "unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, slices.Concat(s.required, s.optional)))
 		}
 	}
 	for _, name := range s.required {
@@ -367,12 +316,4 @@ func (r *reader) failWith(n *node, attr string, otherwise grammar.Code, err erro
 }
 
 // newlines makes one line of a text, as firewalld does.
-var newlines = strings.NewReplacer("\n", " ", "\r", " ")
-
-// oneLine replaces line breaks and tabs by blanks, which is how XML reads the value of an attribute.
-func oneLine(value string) string {
-	if strings.ContainsAny(value, "\n\r\t") {
-		return strings.ReplaceAll(newlines.Replace(value), "\t", " ")
-	}
-	return value
-}
+var newlines = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ")

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"richwall/compile/ir"
@@ -19,25 +20,17 @@ var Tables = []string{"security", "raw", "mangle", "filter", "nat"}
 
 // Options choose what is printed beside the rules.
 type Options struct {
-	Origins bool // a comment line before the rules of each part of the configuration says where they come from
+	Origins  bool // a comment line before rules says what of the configuration they come from
+	Addition bool // the rules are for "--noflush": chains without any are left out
 }
 
 // Write prints the ruleset of one family: what iptables (ir.V4) or ip6tables (ir.V6) loads.
 func Write(w io.Writer, rs *ir.Ruleset, family ir.Families, opt Options) error {
-	return write(w, rs, family, opt, nil)
-}
-
-// WriteRules prints some rules of a ruleset, in the chains that they stand in, for "iptables-restore --noflush".
-func WriteRules(w io.Writer, rs *ir.Ruleset, family ir.Families, keep func(*ir.Rule) bool, opt Options) error {
-	return write(w, rs, family, opt, keep)
-}
-
-func write(w io.Writer, rs *ir.Ruleset, family ir.Families, opt Options, keep func(*ir.Rule) bool) error {
-	p := &printer{w: bufio.NewWriterSize(w, 1<<16), family: family, opt: opt, keep: keep}
+	p := &printer{w: bufio.NewWriterSize(w, 1<<16), family: family, opt: opt}
 	for _, table := range Tables {
 		var chains []*ir.Chain
 		for _, c := range rs.Chains {
-			if c.Table == table && c.Families&family != 0 && (keep == nil || p.any(c)) {
+			if c.Table == table && c.Families&family != 0 && !(opt.Addition && p.empty(c)) {
 				chains = append(chains, c)
 			}
 		}
@@ -52,22 +45,12 @@ type printer struct {
 	w      *bufio.Writer
 	family ir.Families
 	opt    Options
-	keep   func(*ir.Rule) bool // nil keeps all
 	buf    []byte
 }
 
-// kept says whether a rule is printed.
-func (p *printer) kept(r *ir.Rule) bool {
-	return r.Families&p.family != 0 && (p.keep == nil || p.keep(r))
-}
-
-func (p *printer) any(c *ir.Chain) bool {
-	for _, r := range c.Rules {
-		if p.kept(r) {
-			return true
-		}
-	}
-	return false
+// empty says whether a chain has no rule for the family.
+func (p *printer) empty(c *ir.Chain) bool {
+	return !slices.ContainsFunc(c.Rules, func(r *ir.Rule) bool { return r.Families&p.family != 0 })
 }
 
 func (p *printer) table(name string, chains []*ir.Chain) {
@@ -83,7 +66,7 @@ func (p *printer) table(name string, chains []*ir.Chain) {
 	for _, c := range chains {
 		var last *ir.Origin
 		for _, r := range c.Rules {
-			if !p.kept(r) {
+			if r.Families&p.family == 0 {
 				continue
 			}
 			if p.opt.Origins && r.Origin != nil && r.Origin != last {
@@ -104,12 +87,9 @@ func (p *printer) rule(chain string, r *ir.Rule) {
 }
 
 // WriteSets prints the sets for "ipset restore". It can be loaded over sets that are there and in use.
-func WriteSets(w io.Writer, rs *ir.Ruleset, keep func(*ir.Set) bool) error {
+func WriteSets(w io.Writer, rs *ir.Ruleset) error {
 	b := bufio.NewWriterSize(w, 1<<16)
 	for _, set := range rs.Sets {
-		if keep != nil && !keep(set) {
-			continue
-		}
 		fmt.Fprintf(b, "create %s %s -exist", set.Name, set.Type)
 		if set.Family != ir.Both {
 			fmt.Fprintf(b, " family %s", map[ir.Families]string{ir.V4: "inet", ir.V6: "inet6"}[set.Family])

@@ -1,0 +1,134 @@
+package richwall
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"richwall/grammar"
+	"richwall/zones"
+)
+
+// place is the flags that say which zone or policy rules are put into.
+type place struct {
+	zone   string
+	policy string
+}
+
+func (p *place) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.zone, "zone", "", "put the rules into this `ZONE`; without it, into the default zone")
+	cmd.Flags().StringVar(&p.policy, "policy", "", "put the rules into this `POLICY`")
+	cmd.MarkFlagsMutuallyExclusive("zone", "policy")
+}
+
+// parseRules reads rich rules from the command line.
+func parseRules(texts []string) ([]*grammar.Rule, error) {
+	rules := make([]*grammar.Rule, len(texts))
+	for i, text := range texts {
+		r, err := grammar.Parse(text)
+		if err != nil {
+			return nil, statusOf(ruleError{text, err})
+		}
+		rules[i] = r
+	}
+	return rules, nil
+}
+
+// ruleError shows each error of a rule under the place in its text.
+type ruleError struct {
+	text string
+	err  error
+}
+
+func (e ruleError) Unwrap() error { return e.err }
+
+func (e ruleError) Error() string {
+	list, ok := e.err.(grammar.ErrorList)
+	if !ok {
+		return e.err.Error()
+	}
+	lines := strings.Split(e.text, "\n")
+	var b strings.Builder
+	for i, one := range list {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		if one.Pos.Line == 0 || one.Pos.Line > len(lines) {
+			fmt.Fprintf(&b, "%s\n%v", e.text, one)
+			continue
+		}
+		line := lines[one.Pos.Line-1]
+		before := line[:min(one.Pos.Column-1, len(line))]
+		fmt.Fprintf(&b, "%s\n%s^ %s: %s", line, strings.Repeat(" ", len([]rune(before))), one.Code, one.Msg)
+	}
+	return b.String()
+}
+
+// with is the configuration with the rules added where the flags say, checked.
+func (p *place) with(cfg *zones.Config, rules []*grammar.Rule) (*zones.Config, error) {
+	cfg, err := p.add(cfg, rules)
+	if err != nil {
+		return nil, err
+	}
+	if problems := zones.Check(cfg); problems.Err() != nil {
+		return nil, statusOf(problems)
+	}
+	return cfg, nil
+}
+
+// add is the configuration with the rules added. The place is bound to an interface of its own if nothing else is, so
+// that its chains are in the ruleset.
+func (p *place) add(cfg *zones.Config, rules []*grammar.Rule) (*zones.Config, error) {
+	if p.policy != "" {
+		old := cfg.Policies[p.policy]
+		if old == nil {
+			return nil, statusOf(zones.Problems{{Code: zones.InvalidPolicy, Severity: zones.Error, Msg: notThere("policy", p.policy, zones.Names(cfg.Policies))}})
+		}
+		policy := *old
+		policy.Disable = false
+		policy.Rules = addRules(policy.Rules, rules)
+		return used(cfg, append(slices.Clone(policy.IngressZones), policy.EgressZones...)).WithPolicy(&policy), nil
+	}
+	name := p.zone
+	if name == "" {
+		name = cfg.Conf.DefaultZone
+	}
+	old := cfg.Zones[name]
+	if old == nil {
+		return nil, statusOf(zones.Problems{{Code: zones.InvalidZone, Severity: zones.Error, Msg: notThere("zone", name, zones.Names(cfg.Zones))}})
+	}
+	cfg = used(cfg, []string{name})
+	zone := *cfg.Zones[name]
+	zone.Rules = addRules(zone.Rules, rules)
+	return cfg.WithZone(&zone), nil
+}
+
+func notThere(kind, name string, names []string) string {
+	return fmt.Sprintf("there is no %s %q; there are %s", kind, name, strings.Join(names, ", "))
+}
+
+// used is the configuration with zones that nothing is bound to bound to an interface named after them.
+func used(cfg *zones.Config, names []string) *zones.Config {
+	for _, name := range names {
+		old := cfg.Zones[name]
+		if old == nil || name == cfg.Conf.DefaultZone || len(old.Interfaces)+len(old.Sources) > 0 {
+			continue
+		}
+		zone := *old
+		zone.Interfaces = []string{"x-" + name[:min(len(name), 13)]}
+		cfg = cfg.WithZone(&zone)
+	}
+	return cfg
+}
+
+// addRules is a list of rules with others put where they belong.
+func addRules(list []zones.RichRule, rules []*grammar.Rule) []zones.RichRule {
+	list = slices.Clone(list)
+	for _, r := range rules {
+		list = append(list, zones.RichRule{Rule: r})
+	}
+	slices.SortStableFunc(list, func(a, b zones.RichRule) int { return grammar.Compare(a.Rule, b.Rule) })
+	return list
+}

@@ -1,0 +1,135 @@
+// Package richwall is the command of that name, a file for each of its subcommands.
+//
+// A subcommand reads its flags into a struct, calls the packages that do the work, and prints. Errors come back to Main,
+// which prints them and chooses the exit status.
+package richwall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"richwall/compile"
+	"richwall/grammar"
+	"richwall/zones"
+)
+
+// Main runs the command and returns its exit status: 0, 1 for what a command says is not as it should be, 2 for a wrong
+// command line or configuration, or the number of firewalld's error code where there is one.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			fmt.Fprintln(stderr, exit.err)
+		}
+		return exit.status
+	}
+	fmt.Fprintf(stderr, "richwall: %v\n", err)
+	return 2
+}
+
+// exitError ends the command with a status, after printing err if there is one.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+// statusOf is an error with the exit status that firewalld's tools have for its code.
+func statusOf(err error) error {
+	var rules grammar.ErrorList
+	var compiled compile.Errors
+	var found zones.Problems
+	switch {
+	case errors.As(err, &rules):
+		return exitError{zones.CodeNumber(rules[0].Code), err}
+	case errors.As(err, &compiled):
+		return exitError{zones.CodeNumber(compiled[0].Code), err}
+	case errors.As(err, &found):
+		for _, p := range found {
+			if p.Severity == zones.Error {
+				return exitError{zones.CodeNumber(p.Code), err}
+			}
+		}
+	}
+	return err
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "richwall",
+		Short: "firewalld's rules, compiled",
+		Long: `richwall compiles firewalld's language and configuration into nftables and iptables
+rules, shows what they are, and shows what they do to packets.
+
+It changes nothing on this machine: the firewall itself is run by the daemon
+firewalld and spoken to with firewall-cmd.`,
+		Example: `  richwall lab 'rule tcp-mss-clamp value=1360'      what a rule does to packets
+  richwall compile 'rule service name=ssh accept'   which rules it means
+  richwall check /etc/firewalld                     what is wrong with a configuration`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(newCompile(), newCheck(), newFmt(), newLab())
+	return root
+}
+
+// directories are the flags that say where a configuration is.
+type directories struct {
+	config        string
+	defaultConfig string
+}
+
+func (d *directories) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&d.config, "config", "", "the configuration's `DIR`, such as /etc/firewalld; without it, the definitions that richwall comes with")
+	cmd.Flags().StringVar(&d.defaultConfig, "default-config", "", "the `DIR` of shipped definitions, such as /usr/lib/firewalld; without it, those that richwall comes with")
+	for _, name := range []string{"config", "default-config"} {
+		cmd.MarkFlagDirname(name)
+	}
+}
+
+// load reads the configuration. Warnings go to stderr.
+func (d *directories) load(stderr io.Writer) (*zones.Config, error) {
+	if d.config != "" {
+		info, err := os.Stat(d.config)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("cannot read the configuration: %w", err)
+		case !info.IsDir():
+			return nil, fmt.Errorf("cannot read the configuration: %s is a file, and a folder such as /etc/firewalld is needed", d.config)
+		}
+	}
+	cfg, problems := zones.Load(zones.Dirs{System: d.config, Default: d.defaultConfig})
+	if cfg == nil {
+		return nil, statusOf(problems)
+	}
+	for _, p := range problems {
+		fmt.Fprintln(stderr, p)
+	}
+	return cfg, nil
+}
