@@ -153,7 +153,7 @@ func (s *state) unique() {
 		seen := make(map[string]bool, len(c.Rules))
 		kept := c.Rules[:0]
 		for _, r := range c.Rules {
-			key := r.String()
+			key := r.Effect()
 			if r.Ranked {
 				key = fmt.Sprintf("%d %s", r.Order, key)
 			}

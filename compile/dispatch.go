@@ -223,10 +223,7 @@ func (s *state) stage3(z *zones.Zone) {
 	}
 	for _, table := range s.layout.preTables {
 		pre := s.chain(table, "PRE", z.Name+"_dispatch")
-		for _, e := range s.applied {
-			s.policyJumps(table, pre, "PRE", z.Name, e.Name)
-		}
-		s.policyJumps(table, pre, "PRE", z.Name, zones.ZoneHost)
+		s.policyJumps(table, pre, "PRE", z.Name, append(names(s.applied), zones.ZoneHost)...)
 		s.zoneJump(table, pre, "PRE", z, 1+len(s.applied)) // firewalld has one for each zone it may go to, and one for the machine
 		s.add(table, pre, ordered(targetOrder, rule(zoneOrigin(z, ""), ir.Accept)))
 	}
@@ -241,10 +238,24 @@ func (s *state) stage3(z *zones.Zone) {
 	}
 }
 
-// policyJumps adds a jump to each policy from one zone to another, at the policy's priority.
-func (s *state) policyJumps(table, chain, hook, ingress, egress string) {
+func names(list []*zones.Zone) []string {
+	var names []string
+	for _, z := range list {
+		names = append(names, z.Name)
+	}
+	return names
+}
+
+// policyJumps adds a jump to each policy from one zone to others, at the policy's priority.
+func (s *state) policyJumps(table, chain, hook, ingress string, egress ...string) {
 	for _, p := range s.active {
-		if covers(p.IngressZones, ingress) && covers(p.EgressZones, egress) {
+		if !covers(p.IngressZones, ingress) {
+			continue
+		}
+		for _, e := range egress {
+			if !covers(p.EgressZones, e) {
+				continue
+			}
 			s.add(table, chain, ordered(p.Priority, rule(policyOrigin(p, ""), ir.Jump{Chain: s.chain(table, hook, s.layout.policyPrefix+p.Name)})))
 		}
 	}

@@ -80,8 +80,8 @@ func (s *state) declareOwner(o *owner) {
 		s.declare(h.table, name)
 		for _, sub := range subChains {
 			jump := ir.Jump{Chain: s.sub(o, h.table, h.hook, sub)}
-			if long := h.hook + "_" + o.suffix + "_" + sub; !s.layout.oneTable && o.zone == nil && jump.Chain != long {
-				jump.Long = long
+			if long := h.hook + "_" + o.suffix; !s.layout.oneTable && name != long {
+				jump.Long = long + "_" + sub // firewalld says it where the chain's own name is not readable either
 			}
 			s.declare(h.table, jump.Chain)
 			s.add(h.table, name, rule(origin, jump))

@@ -13,7 +13,7 @@ import (
 type spec struct {
 	source, dest string
 	in, out      string
-	protocol     string
+	protocol     string // with its module
 	matches      []string
 	target       string
 }
@@ -53,11 +53,11 @@ func (s *spec) add(format string, args ...any) {
 	s.matches = append(s.matches, fmt.Sprintf(format, args...))
 }
 
-// proto sets the protocol; a module of the same name follows where ports or options are compared.
-func (s *spec) proto(name, module string) {
+// proto sets the protocol, and what its module compares.
+func (s *spec) proto(name, format string, args ...any) {
 	s.protocol = "-p " + name
-	if module != "" {
-		s.add("-m %s", module)
+	if format != "" {
+		s.protocol += fmt.Sprintf(" -m "+format, args...)
 	}
 }
 
@@ -84,13 +84,11 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 	case ir.L4Proto:
 		s.proto(protocolText(m.Numbers, family), "")
 	case ir.Port:
-		s.proto(m.Protocol, m.Protocol)
-		s.add("--%s %s", map[ir.Side]string{ir.Source: "sport", ir.Dest: "dport"}[m.Side], span(m.Low, m.High, ":"))
+		s.proto(m.Protocol, "%s --%s %s", m.Protocol, map[ir.Side]string{ir.Source: "sport", ir.Dest: "dport"}[m.Side], span(m.Low, m.High, ":"))
 	case ir.ICMP:
 		s.icmp(m)
 	case ir.SYN:
-		s.proto("tcp", "tcp")
-		s.add("--tcp-flags SYN,RST SYN")
+		s.proto("tcp", "tcp --tcp-flags SYN,RST SYN")
 	case ir.MSS:
 		s.add("-m tcpmss --mss %s", span(m.Low, m.High, ":"))
 	case ir.CTState:
@@ -118,12 +116,10 @@ func (s *spec) icmp(m ir.ICMP) {
 		code = "/" + strconv.Itoa(m.Code)
 	}
 	if m.Family == ir.V4 {
-		s.proto("icmp", "icmp")
-		s.add("--icmp-type %d%s", m.Type, code)
+		s.proto("icmp", "icmp --icmp-type %d%s", m.Type, code)
 		return
 	}
-	s.proto("ipv6-icmp", "icmp6")
-	s.add("--icmpv6-type %d%s", m.Type, code)
+	s.proto("ipv6-icmp", "icmp6 --icmpv6-type %d%s", m.Type, code)
 }
 
 // ctStates spells connection states in the order of iptables-save.

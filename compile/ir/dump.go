@@ -97,12 +97,18 @@ func (o *Origin) String() string {
 	return strings.Join(parts, ": ")
 }
 
-// String is the rule without its origin; equal strings mean rules that do the same.
+// String is the rule without its origin.
 func (r *Rule) String() string {
-	var b strings.Builder
 	if r.Families != Both {
-		b.WriteString("family=" + r.Families.String() + " ")
+		return "family=" + r.Families.String() + " " + r.Effect()
 	}
+	return r.Effect()
+}
+
+// Effect is the rule's matches and actions; rules of equal effect do the same in nftables, where what a rule is for must
+// stand in its matches.
+func (r *Rule) Effect() string {
+	var b strings.Builder
 	for i, m := range r.Matches {
 		if i > 0 {
 			b.WriteByte(' ')

@@ -23,7 +23,7 @@ func (p *printer) rule(r *ir.Rule) {
 		p.buf = append(p.buf, ' ')
 	}
 	for i, a := range r.Actions {
-		if i == 0 && p.rs.Counters {
+		if i == len(r.Actions)-1 && p.rs.Counters {
 			p.buf = append(p.buf, "counter "...)
 		}
 		p.buf = appendAction(p.buf, a)
