@@ -10,9 +10,9 @@
 //	dispatch  from interface and source to a pair of zones, and there through policies and zones by priority
 //	zones     what each zone that is in use allows, denies, forwards and translates
 //	policies  the same for each policy that is in use
-//	direct    chains and rules of the direct interface
 //	order     rules into the order of their priorities
 //	unique    nftables: a rule that stands twice in a chain is emitted once
+//	direct    iptables: chains and rules of the direct interface
 //
 // The daemon and the commands call Compile; the targets (compile/nft, compile/iptables) take what it returns.
 package compile
@@ -39,9 +39,9 @@ var passes = []struct {
 	{name: "dispatch", run: (*state).compileDispatch, after: []string{"zonesInUse", "base"}}, // long names are drawn in this order
 	{name: "zones", run: (*state).compileZones, after: []string{"dispatch", "sets"}},         // rules look sets up
 	{name: "policies", run: (*state).compilePolicies, after: []string{"zones"}},
-	{name: "direct", run: (*state).compileDirect, after: []string{"policies"}},  // may refer to any chain
-	{name: "order", run: (*state).order, after: []string{"policies", "direct"}}, // needs all rules
-	{name: "unique", run: (*state).unique, after: []string{"order"}},            // keeps the first of equal rules
+	{name: "order", run: (*state).order, after: []string{"policies"}},        // needs all rules that have a priority
+	{name: "unique", run: (*state).unique, after: []string{"order"}},         // keeps the first of equal rules
+	{name: "direct", run: (*state).compileDirect, after: []string{"unique"}}, // by position, into what is there
 }
 
 // Error is one thing that a configuration asks for and the back end cannot do, or that a check found too late.

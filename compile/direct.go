@@ -1,4 +1,137 @@
 package compile
 
-// compileDirect adds the chains and rules of the direct interface.
-func (s *state) compileDirect() {}
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"richwall/compile/ir"
+	"richwall/zones"
+)
+
+// compileDirect adds the chains, rules and command lines of the direct interface that are for iptables and ip6tables. It
+// runs after all else is in its place, because they say where they go by position.
+func (s *state) compileDirect() {
+	if s.layout.oneTable {
+		return // nftables has no place for them: they stay with iptables, beside the table
+	}
+	d := s.cfg.Direct
+	for _, c := range d.Chains {
+		if f := familyNamed(c.IPV); f != 0 {
+			s.declareFor(c.Table, c.Chain, f)
+		}
+	}
+	for _, r := range d.Rules {
+		if f := familyNamed(r.IPV); f != 0 {
+			s.directRule(f, r)
+		}
+	}
+	for _, p := range d.Passthroughs {
+		if f := familyNamed(p.IPV); f != 0 {
+			s.passthrough(f, p.Args)
+		}
+	}
+}
+
+// declareFor makes a chain for one family's tool, or for that one too.
+func (s *state) declareFor(table, name string, f ir.Families) *ir.Chain {
+	if c := s.chains[chainKey{table, name}]; c != nil {
+		c.Families |= f
+		return c
+	}
+	c := s.declare(table, name)
+	c.Families = f
+	return c
+}
+
+func directOrigin(args []string) *ir.Origin {
+	return &ir.Origin{Object: "direct", Text: zones.JoinArgs(args)}
+}
+
+// directRule puts a rule before all rules of its chain but direct ones of the same or a lower priority; rules for one of the
+// kernel's chains go to a chain of ours that it jumps to.
+func (s *state) directRule(f ir.Families, r zones.DirectRule) {
+	name := r.Chain
+	if c := s.chains[chainKey{r.Table, name}]; c != nil && c.Builtin {
+		name += "_direct"
+	}
+	c := s.declareFor(r.Table, name, f)
+	at := 0
+	for at < len(c.Rules) && c.Rules[at].Direct && c.Rules[at].Order <= r.Priority {
+		at++
+	}
+	for _, args := range splitAddresses(r.Args) {
+		c.Rules = slices.Insert(c.Rules, at, &ir.Rule{Families: f, Order: r.Priority, Direct: true,
+			Actions: []ir.Action{ir.Raw{Args: args}}, Origin: directOrigin(r.Args)})
+		at++
+	}
+}
+
+// splitAddresses makes a rule of each address of a list behind -s or -d, as iptables itself does.
+func splitAddresses(args []string) [][]string {
+	for i := 1; i < len(args); i++ {
+		if !slices.Contains([]string{"-s", "--source", "-d", "--destination"}, args[i-1]) || !strings.Contains(args[i], ",") {
+			continue
+		}
+		var all [][]string
+		for _, one := range strings.Split(args[i], ",") {
+			with := slices.Clone(args)
+			with[i] = one
+			all = append(all, splitAddresses(with)...)
+		}
+		return all
+	}
+	return [][]string{args}
+}
+
+// passthrough does what a command line of iptables would: it appends or inserts a rule, or makes a chain.
+func (s *state) passthrough(f ir.Families, args []string) {
+	table, command, chain := "filter", "", ""
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		more := i+1 < len(args)
+		switch a := args[i]; {
+		case (a == "-t" || a == "--table") && more:
+			i++
+			table = args[i]
+		case passthroughCommands[a] != "" && more:
+			i++
+			command, chain = passthroughCommands[a], args[i]
+		default:
+			rest = append(rest, a)
+		}
+	}
+	c := s.declareFor(table, chain, f)
+	if command == "new" {
+		return
+	}
+	at := len(c.Rules)
+	if command == "insert" {
+		at = 0
+		if len(rest) > 0 {
+			if n, err := strconv.Atoi(rest[0]); err == nil { // rules are numbered from 1
+				at, rest = s.ruleNumber(c, f, n), rest[1:]
+			}
+		}
+	}
+	for _, one := range splitAddresses(rest) {
+		c.Rules = slices.Insert(c.Rules, at, &ir.Rule{Families: f, Direct: true,
+			Actions: []ir.Action{ir.Raw{Args: one}}, Origin: directOrigin(args)})
+	}
+}
+
+var passthroughCommands = map[string]string{
+	"-A": "append", "--append": "append", "-I": "insert", "--insert": "insert", "-N": "new", "--new-chain": "new",
+}
+
+// ruleNumber is the index of a family's n-th rule in a chain, or behind the last.
+func (s *state) ruleNumber(c *ir.Chain, f ir.Families, n int) int {
+	for i, r := range c.Rules {
+		if r.Families&f != 0 {
+			if n--; n < 1 {
+				return i
+			}
+		}
+	}
+	return len(c.Rules)
+}

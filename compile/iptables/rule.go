@@ -205,6 +205,14 @@ func (s *spec) action(a ir.Action, family ir.Families) {
 		s.target = "-j MASQUERADE"
 	case ir.DNAT:
 		s.target = "-j DNAT --to-destination " + destination(a)
+	case ir.Raw:
+		words := make([]string, len(a.Args))
+		for i, w := range a.Args {
+			if words[i] = w; w == "" || strings.ContainsAny(w, " \t\"\\'") {
+				words[i] = quote(w)
+			}
+		}
+		s.target = strings.Join(words, " ")
 	case ir.SetHelper:
 		s.target = "-j CT --helper " + a.Type
 	default:

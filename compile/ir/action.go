@@ -3,7 +3,7 @@ package ir
 import "net/netip"
 
 // Action is what a rule does. Its members are Verdict, Jump, Reject, Log, NFLog, Audit, SetMark, ClampMSS, Masquerade, DNAT,
-// SetHelper and Offload. A rule goes on to the next one after all but Verdict, Jump, Reject, Masquerade and DNAT.
+// SetHelper, Offload and Raw. A rule goes on to the next one after all but Verdict, Jump, Reject, Masquerade and DNAT.
 type Action interface{ action() }
 
 // Verdict ends the walk through the rules.
@@ -78,6 +78,9 @@ type SetHelper struct {
 	Type   string // the helper's own name; iptables
 }
 
+// Raw is a rule of the direct interface: arguments of iptables, matches and target, as they are. iptables only.
+type Raw struct{ Args []string }
+
 // Offload hands established flows to the flow table.
 type Offload struct{}
 
@@ -93,3 +96,4 @@ func (Masquerade) action() {}
 func (DNAT) action()       {}
 func (SetHelper) action()  {}
 func (Offload) action()    {}
+func (Raw) action()        {}

@@ -63,6 +63,7 @@ type Rule struct {
 	Families Families // IP versions it is for
 	Order    int      // rules of a chain stand in ascending Order, equal ones as they were added
 	Ranked   bool     // it was placed by a priority: never merged with one that was not
+	Direct   bool     // it is of the direct interface
 	Matches  []Match
 	Actions  []Action
 	Origin   *Origin
