@@ -208,7 +208,9 @@ func written(t *testing.T, c *Config) []byte {
 }
 
 // readDirect is ReadDirect in the form of the other readers.
-func readDirect(_ string, data []byte, path string) (*Direct, Problems) { return ReadDirect(data, path) }
+func readDirect(_ string, data []byte, path string) (*Direct, Problems) {
+	return ReadDirect(data, path)
+}
 
 // each calls f for the administrator's objects, by name.
 func each[T any](objects map[string]*T, meta func(*T) *Meta, f func(*T)) {
@@ -236,8 +238,7 @@ func writeBack[T any](t *testing.T, object *T, write func(*T) []byte, read func(
 	return data
 }
 
-// plain is a copy of an object without its name and where it comes from. A clamp is made to say pmtu, as it does when it
-// is read.
+// plain is a copy of an object without its name and where it comes from.
 func plain[T any](object *T) T {
 	result := *object
 	v := reflect.ValueOf(&result).Elem()

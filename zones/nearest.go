@@ -7,7 +7,11 @@ import (
 
 // hint is ": did you mean X?" for the known word that a typo most likely stands for, or "" when none is near.
 func hint(word string, known []string) string {
+	const longest = 64 // bytes; nobody mistypes more
 	best, distance := "", 1+max(1, len(word)/3)
+	if len(word) > longest {
+		return ""
+	}
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
 			best, distance = k, d
@@ -19,23 +23,28 @@ func hint(word string, known []string) string {
 	return fmt.Sprintf(": did you mean %s?", best)
 }
 
-// editDistance is Levenshtein's: the least number of bytes to insert, remove or replace.
+// editDistance is the least number of bytes to insert, remove, replace, or exchange with the next one (optimal string
+// alignment).
 func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
+			rows[i][j] = min(change, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // The scanner reads the part of XML 1.0 that configuration files are made of: one root, elements, attributes, text, CDATA,
-// comments, and references to characters. It knows where everything stands, attributes too, and it takes half the
-// time of encoding/xml, which counts for a zone of many thousand rules.
+// comments, and references to characters. It knows where everything stands, attributes too, and it takes half the time of
+// encoding/xml, which counts for a zone of many thousand rules.
 
 // tokenKind is what a token is.
 type tokenKind int

@@ -200,7 +200,7 @@ func (r *reader) tree() *node {
 			case root == nil:
 				return r.brokenAt(t.place, "it is empty: there is no <%s>", r.root)
 			case len(open) > 0:
-				return r.brokenAt(t.place, "it ends here, but %s", expected(open))
+				return r.brokenAt(open[len(open)-1].place, "<%s> is not closed", open[len(open)-1].name)
 			}
 			return root
 		}

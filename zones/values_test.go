@@ -1,0 +1,238 @@
+package zones
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"richwall/grammar"
+)
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestBuiltinsAreClean(t *testing.T) {
+	c, problems := Load(Dirs{})
+	if len(problems) > 0 || c == nil {
+		t.Fatalf("the embedded definitions have problems:\n%v", problems)
+	}
+	ssh := c.Services["ssh"]
+	if !ssh.Origin.Builtin || !slices.Equal(ssh.Ports, []Port{{"22", "tcp"}}) {
+		t.Errorf("ssh is %+v", ssh)
+	}
+	if c.Zones["public"].Target != TargetDefault || !c.Zones["public"].Forward {
+		t.Errorf("public is %+v", c.Zones["public"])
+	}
+	if n := len(c.Policies["allow-host-ipv6"].Rules); n != 8 {
+		t.Errorf("allow-host-ipv6 has %d rules, not 8", n)
+	}
+	if got := c.ICMPTypes["packet-too-big"].Destinations; !slices.Equal(got, []string{"ipv6"}) {
+		t.Errorf("packet-too-big is for %v", got)
+	}
+}
+
+// Every embedded object passes the strict readers, too.
+func TestBuiltinsReadBack(t *testing.T) {
+	c := builtin()
+	for _, name := range Names(c.Services) {
+		writeBack(t, c.Services[name], WriteService, ReadService)
+	}
+	for _, name := range Names(c.ICMPTypes) {
+		writeBack(t, c.ICMPTypes[name], WriteICMPType, ReadICMPType)
+	}
+	for _, name := range Names(c.Helpers) {
+		writeBack(t, c.Helpers[name], WriteHelper, ReadHelper)
+	}
+	for _, name := range Names(c.Zones) {
+		writeBack(t, c.Zones[name], WriteZone, ReadZone)
+	}
+	for _, name := range Names(c.Policies) {
+		writeBack(t, c.Policies[name], WritePolicy, ReadPolicy)
+	}
+}
+
+func TestParseEntry(t *testing.T) {
+	v6 := map[string]string{"family": "inet6"}
+	tests := []struct {
+		kind    string
+		options map[string]string
+		text    string
+		want    string // the entry as ipset takes it, or a part of the error behind "!"
+	}{
+		{"hash:ip", nil, "192.0.2.9/24", "192.0.2.0/24"},
+		{"hash:ip", nil, "192.0.2.9-192.0.2.5", "192.0.2.5-192.0.2.9"},
+		{"hash:ip", v6, "[2001:db8::1]", "2001:db8::1"},
+		{"hash:ip", v6, "2001:db8::/64", "!only a first part of IPv4"},
+		{"hash:net", nil, "198.51.100.5-198.51.101.9/24", "198.51.100.0-198.51.101.255"},
+		{"hash:net", nil, "192.0.2.0/24-192.0.2.9", "!prefix length before"},
+		{"hash:net", v6, "::/0", "!every address"},
+		{"hash:net,iface", v6, "::/0,eth0", "::/0,eth0"},
+		{"hash:ip,port", nil, "192.0.2.1,80", "192.0.2.1,tcp:80"},
+		{"hash:ip,port", nil, "192.0.2.1,UDP:90-80", "192.0.2.1,udp:80-90"},
+		{"hash:ip,port", nil, "192.0.2.1,xx:80", "!no IP protocol has that name"},
+		{"hash:ip,port,net", nil, "192.0.2.1,132:5,198.51.100.0/24", "192.0.2.1,sctp:5,198.51.100.0/24"},
+		{"hash:ip,port,ip", nil, "192.0.2.1,80,198.51.100.0/24", "!only a first part"},
+		{"hash:ip,mark", nil, "192.0.2.1,010", "192.0.2.1,0xa"},
+		{"hash:ip,mark", nil, "192.0.2.1,0x10/0xff", "!is not a mark"},
+		{"hash:mac", nil, "AA:BB:CC:dd:ee:ff", "aa:bb:cc:dd:ee:ff"},
+		{"hash:foo", nil, "x", "!0"},
+	}
+	for _, test := range tests {
+		entry, err := ParseEntry(&IPSet{Type: test.kind, Options: test.options}, test.text)
+		if part, refused := strings.CutPrefix(test.want, "!"); refused {
+			if !strings.Contains(errorText(err), part) {
+				t.Errorf("%s %s: got %v, %v, want an error with %q", test.kind, test.text, entry, err, part)
+			}
+		} else if err != nil || entry.String() != test.want {
+			t.Errorf("%s %s: got %v, %v, want %s", test.kind, test.text, entry, err, test.want)
+		}
+	}
+}
+
+func TestAddEntry(t *testing.T) {
+	set := &IPSet{Meta: Meta{Name: "s"}, Type: "hash:net", Entries: []string{"192.0.2.0/24", "198.51.100.1-198.51.100.8"}}
+	tests := []struct{ entry, kept, refused string }{
+		{"203.0.113.9/255.255.255.0", "203.0.113.0/24", ""},
+		{"203.0.113.9", "203.0.113.9", ""},
+		{"192.0.2.77", "", "INVALID_ENTRY: cannot add entry 192.0.2.77 to ipset s: it overlaps with 192.0.2.0/24"},
+		{"198.51.100.8-198.51.100.9", "", "overlaps with 198.51.100.1-198.51.100.8"},
+		{"192.0.2.1/24", "", "ALREADY_ENABLED"},
+	}
+	for _, test := range tests {
+		next, err := set.AddEntry(test.entry)
+		if test.refused != "" {
+			if !strings.Contains(errorText(err), test.refused) {
+				t.Errorf("%s: got %v, want %s", test.entry, err, test.refused)
+			}
+		} else if err != nil || next.Entries[len(next.Entries)-1] != test.kept {
+			t.Errorf("%s: got %v, %v, want %s", test.entry, next, err, test.kept)
+		}
+	}
+	if len(set.Entries) != 2 {
+		t.Errorf("the old set changed: %v", set.Entries)
+	}
+	if _, err := (&IPSet{Type: "hash:ip", Options: map[string]string{"timeout": "5"}}).AddEntry("192.0.2.1"); err == nil {
+		t.Error("a set with a timeout takes an entry")
+	}
+}
+
+func TestConfFileKeepsComments(t *testing.T) {
+	file := ParseConfFile([]byte("# about zones\n  DefaultZone = public  \n\nDefaultZone=drop\nUnknown=1\n"))
+	next, err := file.Set("DefaultZone", "work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err = next.Set("LogDenied", "all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "# about zones\nDefaultZone=work\n\nDefaultZone=drop\nUnknown=1\nLogDenied=all\n"
+	if got := string(next.Bytes()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if value, ok := file.Get("DefaultZone"); value != "public" || !ok {
+		t.Errorf("the old file has DefaultZone=%s", value)
+	}
+	if _, err := file.Set("DefaultZone", "a=b"); err == nil {
+		t.Error("a value with = is taken, and could not be read back")
+	}
+}
+
+func TestConfValues(t *testing.T) {
+	c, problems := ReadConf([]byte("IPv6_rpfilter=NO\nNftablesCounters=no\nStrictForwardPorts=maybe\nCleanupOnExit=FALSE\nRFC3964_IPv4=no\n"), "f")
+	want := DefaultConf()
+	want.IPv6RPFilter, want.StrictForwardPorts, want.CleanupOnExit, want.RFC3964IPv4 = "no", true, false, false
+	if len(problems) > 0 || !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, %v, want %+v", c, problems, want)
+	}
+	policy, err := ParseReloadPolicy("input:accept; FORWARD:reject")
+	if err != nil || fmt.Sprint(policy) != "map[FORWARD:REJECT INPUT:ACCEPT OUTPUT:DROP]" {
+		t.Errorf("got %v, %v", policy, err)
+	}
+	if err := CheckConf("LogDenied", "ALL"); !strings.Contains(errorText(err), "INVALID_VALUE") {
+		t.Errorf("LogDenied=ALL gives %v", err)
+	}
+}
+
+func TestArgs(t *testing.T) {
+	for _, args := range [][]string{{"-j", "ACCEPT"}, {"", " ", "it's", `"\`, "é", "a=b"}} {
+		text := JoinArgs(args)
+		if got, err := SplitArgs(text); err != nil || !slices.Equal(got, args) {
+			t.Errorf("%q is joined to %s and split into %q, %v", args, text, got, err)
+		}
+	}
+	got, err := SplitArgs(`-j X "a \"b\\ \c"   c\ d 'e  f'"g"`)
+	if want := []string{"-j", "X", `a "b\ \c`, "c d", "e  fg"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	for _, text := range []string{`a "b`, `a 'b`, `a \`} {
+		if got, err := SplitArgs(text); err == nil {
+			t.Errorf("%s is split into %q", text, got)
+		}
+	}
+}
+
+// An edit shares all other objects with the old configuration, which stays as it was.
+func TestEdits(t *testing.T) {
+	old, _ := Load(Dirs{})
+	next := old.WithZone(&Zone{Meta: Meta{Name: "new"}, Target: TargetDefault}).WithoutZone("work")
+	if old.Zones["new"] != nil || old.Zones["work"] == nil {
+		t.Error("the old configuration changed")
+	}
+	if next.Zones["new"] == nil || next.Zones["work"] != nil || next.Zones["public"] != old.Zones["public"] {
+		t.Error("the new configuration is not the old one with the edits")
+	}
+	part := &Zone{Meta: Meta{Name: "shop/a"}, Content: Content{Services: []string{"ssh"}}}
+	next = next.WithZone(part)
+	if z := next.Zones["shop"]; z == nil || !slices.Equal(z.Services, []string{"ssh"}) {
+		t.Errorf("the zone of the folder is %+v", z)
+	}
+	if next = next.WithoutZone("shop/a"); next.Zones["shop"] != nil {
+		t.Error("a zone without files is left")
+	}
+	broken := old.WithoutService("ssh")
+	if Check(broken).Err() == nil {
+		t.Error("a service that zones use can be removed")
+	}
+}
+
+func TestCodeNumbers(t *testing.T) {
+	for code, want := range map[grammar.Code]int{AlreadyEnabled: 11, InvalidZone: 112, grammar.InvalidRule: 122, "NO_SUCH_CODE": 254} {
+		if got := CodeNumber(code); got != want {
+			t.Errorf("%s has number %d, not %d", code, got, want)
+		}
+	}
+}
+
+func TestProblemString(t *testing.T) {
+	p := &Problem{"x.xml", 3, 7, ParseError, Warning, "text"}
+	if got, want := p.String(), "x.xml:3:7: PARSE_ERROR: warning: text"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if (Problems{p}).Err() != nil {
+		t.Error("a warning alone is an error")
+	}
+}
+
+// Problems stand at the attribute that is wrong, also in an element of several lines.
+func TestPlaceOfAttribute(t *testing.T) {
+	_, problems := ReadZone("z", []byte("<zone>\n  <port\n    protocol='tcp'\n\t port = \"x>\" />\n</zone>"), "z.xml")
+	if len(problems) != 1 || problems[0].Line != 4 || problems[0].Column != 3 {
+		t.Errorf("got %v, want one problem at 4:3", problems)
+	}
+}
+
+func TestHint(t *testing.T) {
+	known := []string{"service", "source", "tcp"}
+	for word, want := range map[string]string{"sevrice": ": did you mean service?", "tpc": ": did you mean tcp?", "x": "", "destination": ""} {
+		if got := hint(word, known); got != want {
+			t.Errorf("hint for %s is %q, want %q", word, got, want)
+		}
+	}
+}
