@@ -100,9 +100,9 @@ func (s *state) plainService(o *owner, name string) {
 	}
 }
 
-// serviceHelpers are the connection tracking helpers of a service: first those named the older way, as modules.
+// serviceHelpers are the connection tracking helpers of a service, by name, however it names them.
 func (s *state) serviceHelpers(origin *ir.Origin, svc *zones.Service) []*zones.Helper {
-	var list []*zones.Helper
+	found := map[string]*zones.Helper{}
 	find := func(name string) *zones.Helper {
 		h := s.cfg.Helpers[name]
 		if h == nil {
@@ -117,13 +117,17 @@ func (s *state) serviceHelpers(origin *ir.Origin, svc *zones.Service) []*zones.H
 			h = find(helperType(h))
 		}
 		if h != nil {
-			list = append(list, h)
+			found[h.Name] = h
 		}
 	}
 	for _, name := range svc.Helpers {
 		if h := find(name); h != nil {
-			list = append(list, h)
+			found[h.Name] = h
 		}
+	}
+	list := make([]*zones.Helper, 0, len(found))
+	for _, name := range zones.Names(found) {
+		list = append(list, found[name])
 	}
 	return list
 }

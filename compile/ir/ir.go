@@ -32,30 +32,30 @@ const Table = "firewalld"
 
 // Ruleset is everything that one back end installs for a configuration.
 type Ruleset struct {
-	Backend   Backend
-	Chains    []*Chain // in the order they are declared
-	Sets      []*Set   // by name
-	Helpers   []Helper // connection tracking helpers as objects; nftables only
-	Flowtable []string // devices whose established TCP and UDP flows bypass the rules; nil means none; nftables only
-	Owner     bool     // the table belongs to the process that made it; nftables only
-	Counters  bool     // a counter in every rule; nftables only
+	Backend   Backend  `json:"backend"`
+	Chains    []*Chain `json:"chains"`              // in the order they are declared
+	Sets      []*Set   `json:"sets,omitempty"`      // by name
+	Helpers   []Helper `json:"helpers,omitempty"`   // connection tracking helpers as objects; nftables only
+	Flowtable []string `json:"flowtable,omitempty"` // devices whose established TCP and UDP flows bypass the rules; nil means none; nftables only
+	Owner     bool     `json:"owner,omitempty"`     // the table belongs to the process that made it; nftables only
+	Counters  bool     `json:"counters,omitempty"`  // a counter in every rule; nftables only
 }
 
 // Chain is a list of rules.
 type Chain struct {
-	Table    string   // iptables: filter, nat, mangle, raw or security; empty for nftables
-	Name     string   // unique within Table
-	Hook     *Hook    // nil for a chain that is only jumped to
-	Families Families // iptables: the tools that have it; Both for nftables
-	Builtin  bool     // iptables: one of the kernel's own chains
-	Rules    []*Rule
+	Table    string   `json:"table,omitempty"`   // iptables: filter, nat, mangle, raw or security; empty for nftables
+	Name     string   `json:"name"`              // unique within Table
+	Hook     *Hook    `json:"hook,omitempty"`    // nil for a chain that is only jumped to
+	Families Families `json:"families"`          // iptables: the tools that have it; Both for nftables
+	Builtin  bool     `json:"builtin,omitempty"` // iptables: one of the kernel's own chains
+	Rules    []*Rule  `json:"rules"`
 }
 
 // Hook is where a base chain is entered.
 type Hook struct {
-	Type     string // filter, nat or route
-	Hook     string // prerouting, input, forward, output or postrouting
-	Priority int    // lower runs first (linux/netfilter_ipv4.h)
+	Type     string `json:"type"`     // filter, nat or route
+	Hook     string `json:"hook"`     // prerouting, input, forward, output or postrouting
+	Priority int    `json:"priority"` // lower runs first (linux/netfilter_ipv4.h)
 }
 
 // Rule is matches, all of which must hold, and the actions that follow from them.
@@ -71,35 +71,35 @@ type Rule struct {
 
 // Origin is what in the configuration a rule comes from.
 type Origin struct {
-	Object string // "zone public", "policy out", "firewalld.conf"
-	Path   string // the file; empty if none
-	Line   int    // from 1; 0 means the whole file
-	Text   string // the rich rule's canonical text, or the entry such as "service ssh"; may be empty
+	Object string `json:"object"`         // "zone public", "policy out", "firewalld.conf"
+	Path   string `json:"path,omitempty"` // the file; empty if none
+	Line   int    `json:"line,omitempty"` // from 1; 0 means the whole file
+	Text   string `json:"text,omitempty"` // the rich rule's canonical text, or the entry such as "service ssh"; may be empty
 }
 
 // Helper is a connection tracking helper object.
 type Helper struct {
-	Name     string // helper-ftp-tcp
-	Type     string // ftp
-	Protocol string // tcp or udp
+	Name     string `json:"name"`     // helper-ftp-tcp
+	Type     string `json:"type"`     // ftp
+	Protocol string `json:"protocol"` // tcp or udp
 }
 
 // Set is a set of addresses and the like that rules look up by name.
 type Set struct {
-	Name     string
-	Type     string   // firewalld's: hash:ip, hash:net,port …
-	Family   Families // V4 or V6; Both for hash:mac
-	Timeout  string   // seconds, as written; empty means none
-	MaxElem  string   // as written; empty means the kernel's default
-	HashSize string   // as written; empty means the kernel's default; iptables only
-	Elements []Element
-	Origin   *Origin
+	Name     string    `json:"name"`
+	Type     string    `json:"type"`               // firewalld's: hash:ip, hash:net,port …
+	Family   Families  `json:"families"`           // V4 or V6; Both for hash:mac
+	Timeout  string    `json:"timeout,omitempty"`  // seconds, as written; empty means none
+	MaxElem  string    `json:"maxelem,omitempty"`  // as written; empty means the kernel's default
+	HashSize string    `json:"hashsize,omitempty"` // as written; empty means the kernel's default; iptables only
+	Elements []Element `json:"elements"`
+	Origin   *Origin   `json:"origin,omitempty"`
 }
 
 // Element is one entry of a set: a part for each field of its type.
 type Element struct {
 	Parts []Part
-	Text  string // as ipset takes it
+	Text  string // as ipset takes it; JSON has this alone
 }
 
 // PartKind is the kind of one field of a set.
