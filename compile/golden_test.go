@@ -239,18 +239,25 @@ func eachRule(rs *ir.Ruleset, f func(key string, chain *ir.Chain, r *ir.Rule)) {
 	}
 }
 
-// emptied is a configuration with the default settings whose zones and policies are bound as they were, and do nothing.
+// emptied is a configuration with the default settings, in which the administrator's zones and policies are bound as they
+// were, and do nothing.
 func emptied(config *zones.Config) *zones.Config {
 	conf := zones.DefaultConf()
 	conf.DefaultZone = config.Conf.DefaultZone
 	config = config.WithConf(conf)
 	for _, old := range config.Zones {
+		if old.Origin.Path == "" {
+			continue // shipped
+		}
 		zone := *old
 		zone.Content, zone.Target = zones.Content{}, zones.TargetDefault
 		zone.ICMPBlockInversion, zone.Forward = false, false
 		config = config.WithZone(&zone)
 	}
 	for _, old := range config.Policies {
+		if old.Origin.Path == "" {
+			continue
+		}
 		policy := *old
 		policy.Content, policy.Target = zones.Content{}, zones.TargetContinue
 		config = config.WithPolicy(&policy)

@@ -3,6 +3,8 @@ package compile
 import (
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"richwall/compile/ir"
 	"richwall/grammar"
@@ -182,15 +184,51 @@ func (c *richRule) chain(table, hook, sub string) string {
 }
 
 // put adds a rule: the matches of a variant between the rule's own, its limit, and the action.
-func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit, action ir.Action) *ir.Rule {
+func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit, action ir.Action) {
+	if !c.sayable(hook, v, action) {
+		return
+	}
 	matches := make([]ir.Match, 0, len(c.lead)+len(v.service)+len(c.ends)+len(v.element)+1)
 	matches = append(append(append(append(matches, c.lead...), v.service...), c.ends...), v.element...)
 	if limit != nil {
 		matches = append(matches, ir.Limit(*limit))
 	}
 	r := &ir.Rule{Families: v.families, Order: c.r.Priority, Ranked: true, Matches: matches, Actions: []ir.Action{action}, Origin: c.origin}
+	if _, clamp := action.(ir.ClampMSS); clamp {
+		c.asFirewalld(r)
+	}
 	c.s.add(table, c.chain(table, hook, sub), r)
-	return r
+}
+
+// sayable records an error where the kernel would refuse a rule: it tells only "invalid argument", and after the fact.
+func (c *richRule) sayable(hook string, v variant, action ir.Action) bool {
+	iptables := c.s.layout.backend == ir.IPTables
+	if src := c.r.Source; src != nil && src.MAC != "" && iptables && (hook == "OUT" || hook == "POST") {
+		c.s.fail(grammar.InvalidRule, c.origin, "iptables knows the source MAC address of incoming packets only: leave it out of a policy whose ingress zone is HOST")
+		return false
+	}
+	if r, ok := action.(ir.Reject); ok && strings.HasPrefix(r.With, "tcp-r") && iptables && !slices.ContainsFunc(v.element, isTCP) {
+		c.s.fail(grammar.InvalidRule, c.origin, "only TCP can be answered with %s: say which port or protocol of TCP the rule is about", r.With)
+		return false
+	}
+	if m, ok := action.(ir.ClampMSS); ok && m.Size == 0 && hook == "IN" && !iptables {
+		c.s.fail(grammar.InvalidRule, c.origin, "the kernel does not know the path's MTU of packets that have arrived: give value=N or mtu=M in a policy whose egress zone is HOST")
+		return false
+	}
+	return true
+}
+
+// isTCP says whether a match is of TCP alone.
+func isTCP(m ir.Match) bool {
+	switch m := m.(type) {
+	case ir.Port:
+		return m.Protocol == "tcp"
+	case ir.L4Proto:
+		return len(m.Numbers) == 1 && m.Numbers[0] == 6
+	case ir.SYN:
+		return true
+	}
+	return false
 }
 
 func (c *richRule) forwardPort(e *grammar.ForwardPort) {
@@ -220,8 +258,7 @@ func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
 		if size.families != c.families {
 			v.element = append([]ir.Match{ir.NFProto{Family: size.families}}, v.element...)
 		}
-		r := c.put("filter", c.o.through, "allow", v, nil, ir.ClampMSS{Size: size.bytes, Raise: e.Raise})
-		c.asFirewalld(r)
+		c.put("filter", c.o.through, "allow", v, nil, ir.ClampMSS{Size: size.bytes, Raise: e.Raise})
 	}
 }
 

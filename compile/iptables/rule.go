@@ -53,7 +53,7 @@ func (s *spec) add(format string, args ...any) {
 	s.matches = append(s.matches, fmt.Sprintf(format, args...))
 }
 
-// proto sets the protocol, and what its module compares.
+// proto sets the protocol, and what its module compares before the modules of all other matches.
 func (s *spec) proto(name, format string, args ...any) {
 	s.protocol = "-p " + name
 	if format != "" {
@@ -116,10 +116,12 @@ func (s *spec) icmp(m ir.ICMP) {
 		code = "/" + strconv.Itoa(m.Code)
 	}
 	if m.Family == ir.V4 {
-		s.proto("icmp", "icmp --icmp-type %d%s", m.Type, code)
+		s.proto("icmp", "")
+		s.add("-m icmp --icmp-type %d%s", m.Type, code)
 		return
 	}
-	s.proto("ipv6-icmp", "icmp6 --icmpv6-type %d%s", m.Type, code)
+	s.proto("ipv6-icmp", "")
+	s.add("-m icmp6 --icmpv6-type %d%s", m.Type, code)
 }
 
 // ctStates spells connection states in the order of iptables-save.

@@ -19,8 +19,14 @@ type Options struct {
 	Addition bool // the rules are added to a table, which keeps what it has
 }
 
-// Write prints a ruleset. What nft's text cannot say stands as a comment in its place, and in notes.
+// Write prints a ruleset. A rule that nft's text cannot say stands as a comment in its place, and in notes; a set that it
+// cannot name is an error, before anything is printed.
 func Write(w io.Writer, rs *ir.Ruleset, opt Options) (notes []string, err error) {
+	for _, set := range rs.Sets {
+		if !sayableName(set.Name) {
+			return nil, fmt.Errorf("%s: nft cannot read %q as a name: it starts with a digit, holds a colon, or is a word of nft's own; give the ipset another name, or let the daemon install it, which needs no text", set.Origin, set.Name)
+		}
+	}
 	p := &printer{w: bufio.NewWriterSize(w, 1<<16), rs: rs, opt: opt}
 	if !opt.Addition {
 		p.line(0, "add table inet %s", ir.Table)
