@@ -54,33 +54,33 @@ func TestMain(m *testing.M) {
 //	backend nftables         the other back end does not have it, and is not tried
 //	not loaded: PROGRAM: …   the program need not be able to load it, and why
 func TestGolden(t *testing.T) {
-	var expected []string
+	printed := map[string]map[string]string{} // by case and suffix; nil for a case that was not run
 	for _, path := range casePaths(t) {
 		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
+		printed[name] = nil
 		t.Run(name, func(t *testing.T) {
 			c := readCase(t, path)
-			printed := c.compileAndPrint(t)
-			for suffix, text := range printed {
-				golden := filepath.Join(goldensDir, name+"."+suffix)
-				expected = append(expected, golden)
-				compareGolden(t, golden, text)
+			printed[name] = c.compileAndPrint(t)
+			for suffix, text := range printed[name] {
+				compareGolden(t, filepath.Join(goldensDir, name+"."+suffix), text)
 			}
 			c.load(t)
 		})
 	}
-	found, err := filepath.Glob(filepath.Join(goldensDir, "*"))
+	goldens, err := filepath.Glob(filepath.Join(goldensDir, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, golden := range found {
-		switch {
-		case slices.Contains(expected, golden):
-		case !*update:
+	for _, golden := range goldens {
+		name, suffix, _ := strings.Cut(filepath.Base(golden), ".")
+		texts, known := printed[name]
+		if _, expected := texts[suffix]; expected || known && texts == nil {
+			continue
+		}
+		if !*update {
 			t.Errorf("nothing prints %s; %s", golden, howTo)
-		default:
-			if err := os.Remove(golden); err != nil {
-				t.Error(err)
-			}
+		} else if err := os.Remove(golden); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -339,7 +339,7 @@ func TestCompilingIsDeterministicAndEveryRuleHasAnOrigin(t *testing.T) {
 // The cases have each kind of match and action on both back ends, but for those that one of them does without.
 func TestCasesHaveEveryMatchAndAction(t *testing.T) {
 	only := map[string]ir.Backend{
-		"ir.NFProto": ir.NFTables, "ir.ICMPTypes": ir.NFTables, "ir.CTStatus": ir.NFTables, "ir.CTOrigPort": ir.NFTables, "ir.Offload": ir.NFTables,
+		"ir.NFProto": ir.NFTables, "ir.ICMPTypes": ir.NFTables, "ir.CTStatus": ir.NFTables, "ir.AddrList": ir.NFTables, "ir.Offload": ir.NFTables,
 	}
 	seen := map[string]bool{}
 	for _, path := range casePaths(t) {

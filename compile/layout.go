@@ -9,7 +9,7 @@ type layout struct {
 	policyPrefix string // before the name of a policy in a chain's name
 	preTables    []string
 	unique       bool   // equal rules of a chain are emitted once
-	directChains bool   // built-in chains first jump to a chain of the direct interface
+	elementFirst bool   // what a rich rule is about is compared before source and destination
 	macEgress    bool   // a MAC address can be matched as a destination
 	logPrefix    string // before the chain's name in log prefixes
 	base         func(*state)
@@ -23,7 +23,7 @@ var layouts = map[ir.Backend]*layout{
 	},
 	ir.IPTables: {
 		backend: ir.IPTables, preTables: []string{"nat", "mangle", "raw"},
-		directChains: true, base: (*state).baseIPTables,
+		elementFirst: true, base: (*state).baseIPTables,
 	},
 }
 

@@ -221,7 +221,7 @@ func (s *state) forward(o *owner, f forwarding) {
 		}
 		action.Addr = p.Addr()
 	}
-	matches := append([]ir.Match{ir.NFProto{Family: f.family}}, f.addresses...)
+	matches := append([]ir.Match{ir.NFProto{Family: f.family}}, f.addresses...) // before the port, with both back ends
 	r := familyRule(f.family, f.origin, action, append(matches, in)...)
 	if f.rule != nil {
 		r.Order, r.Ranked = f.rule.Priority, true
@@ -243,7 +243,7 @@ func (s *state) acceptForwarded(o *owner, f forwarding, port ir.Port, to ir.DNAT
 	}
 	s.strict--
 	s.add("filter", s.chain("filter", hook, "dnat"),
-		ordered(s.strict, familyRule(f.family, f.origin, ir.Accept, ir.CTOrigPort{Low: port.Low, High: port.High})))
+		ordered(s.strict, familyRule(f.family, f.origin, ir.Accept, ir.CTOrigPort{Protocol: port.Protocol, Low: port.Low, High: port.High})))
 }
 
 // intraZone lets packets pass between the interfaces and sources of one zone.

@@ -36,11 +36,11 @@ func (s *state) rich(o *owner, r zones.RichRule) {
 		}
 	case *grammar.ICMPType:
 		for _, m := range s.icmpMatches(c.origin, e.Name, c.families) {
-			c.filter(variant{families: m.Family, element: []ir.Match{m}})
+			c.filter(variant{families: m.Family, element: []ir.Match{m}, addressFirst: true})
 		}
 	case *grammar.ICMPBlock:
 		for _, m := range s.icmpMatches(c.origin, e.Name, c.families) {
-			v := variant{families: m.Family, element: []ir.Match{m}}
+			v := variant{families: m.Family, element: []ir.Match{m}, addressFirst: true}
 			c.log(v, "filter", o.filter)
 			c.put("filter", o.filter, "deny", v, nil, prohibited)
 		}
@@ -68,9 +68,10 @@ type richRule struct {
 
 // variant is one of the packets that an element stands for: a service's port, an ICMP type of one family …
 type variant struct {
-	families ir.Families
-	service  []ir.Match // where the service is limited to
-	element  []ir.Match
+	families     ir.Families
+	service      []ir.Match // where the service is limited to
+	element      []ir.Match
+	addressFirst bool // source and destination are compared before the element, with iptables too
 }
 
 // addresses reads source and destination; false means that the rule cannot match, or is wrong.
@@ -189,12 +190,16 @@ func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit,
 		return
 	}
 	matches := make([]ir.Match, 0, len(c.lead)+len(v.service)+len(c.ends)+len(v.element)+1)
-	matches = append(append(append(append(matches, c.lead...), v.service...), c.ends...), v.element...)
+	if c.s.layout.elementFirst && !v.addressFirst {
+		matches = append(append(append(append(matches, c.lead...), v.element...), v.service...), c.ends...)
+	} else {
+		matches = append(append(append(append(matches, c.lead...), v.service...), c.ends...), v.element...)
+	}
 	if limit != nil {
 		matches = append(matches, ir.Limit(*limit))
 	}
 	r := &ir.Rule{Families: v.families, Order: c.r.Priority, Ranked: true, Matches: matches, Actions: []ir.Action{action}, Origin: c.origin}
-	if _, clamp := action.(ir.ClampMSS); clamp {
+	if clamp, ok := c.r.Element.(*grammar.TCPMSSClamp); ok && clamp.MTU == 0 && clamp.Range == nil {
 		c.asFirewalld(r)
 	}
 	c.s.add(table, c.chain(table, hook, sub), r)
@@ -232,7 +237,7 @@ func isTCP(m ir.Match) bool {
 }
 
 func (c *richRule) forwardPort(e *grammar.ForwardPort) {
-	c.log(variant{families: c.families, element: c.forwardMatch(e)}, "nat", c.o.nat)
+	c.log(variant{families: c.families, element: c.forwardMatch(e), addressFirst: true}, "nat", c.o.nat)
 	c.s.forward(c.o, forwarding{ForwardPort: zones.ForwardPort(*e), origin: c.origin, family: c.families,
 		chain: c.chain("nat", c.o.nat, "allow"), rule: c.r, addresses: c.ends})
 }

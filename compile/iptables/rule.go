@@ -13,7 +13,7 @@ import (
 type spec struct {
 	source, dest string
 	in, out      string
-	protocol     string // with its module
+	protocol     string
 	matches      []string
 	target       string
 }
@@ -53,11 +53,11 @@ func (s *spec) add(format string, args ...any) {
 	s.matches = append(s.matches, fmt.Sprintf(format, args...))
 }
 
-// proto sets the protocol, and what its module compares before the modules of all other matches.
+// proto sets the protocol, and what its module compares.
 func (s *spec) proto(name, format string, args ...any) {
 	s.protocol = "-p " + name
 	if format != "" {
-		s.protocol += fmt.Sprintf(" -m "+format, args...)
+		s.add("-m "+format, args...)
 	}
 }
 
@@ -116,12 +116,10 @@ func (s *spec) icmp(m ir.ICMP) {
 		code = "/" + strconv.Itoa(m.Code)
 	}
 	if m.Family == ir.V4 {
-		s.proto("icmp", "")
-		s.add("-m icmp --icmp-type %d%s", m.Type, code)
+		s.proto("icmp", "icmp --icmp-type %d%s", m.Type, code)
 		return
 	}
-	s.proto("ipv6-icmp", "")
-	s.add("-m icmp6 --icmpv6-type %d%s", m.Type, code)
+	s.proto("ipv6-icmp", "icmp6 --icmpv6-type %d%s", m.Type, code)
 }
 
 // ctStates spells connection states in the order of iptables-save.

@@ -83,8 +83,12 @@ type CTState struct{ States []string }
 // CTStatus matches connections whose destination was translated.
 type CTStatus struct{}
 
-// CTOrigPort matches translated connections by the destination port they were opened to, in the original direction.
-type CTOrigPort struct{ Low, High int }
+// CTOrigPort matches translated connections by the destination port they were opened to, in the original direction. Only
+// nftables matches the protocol as well, as nft knows what a port is by it.
+type CTOrigPort struct {
+	Protocol  string // tcp, udp, sctp or dccp
+	Low, High int
+}
 
 // Fib matches packets from addresses that the routing table would not send back the way they came.
 type Fib struct {

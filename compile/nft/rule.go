@@ -113,7 +113,7 @@ func appendMatch(b []byte, m ir.Match) []byte {
 	case ir.CTStatus:
 		return append(b, "ct status dnat"...)
 	case ir.CTOrigPort:
-		return fmt.Appendf(b, "ct original proto-dst %s", span(m.Low, m.High))
+		return fmt.Appendf(b, "meta l4proto %s ct original proto-dst %s", m.Protocol, span(m.Low, m.High))
 	case ir.Fib:
 		if m.Loose {
 			return append(b, "fib saddr . mark oif missing"...)
