@@ -10,6 +10,7 @@
 //	dispatch  from interface and source to a pair of zones, and there through policies and zones by priority
 //	zones     what each zone that is in use allows, denies, forwards and translates
 //	policies  the same for each policy that is in use
+//	clamps    chains that clamp the segment size in both directions of a connection
 //	order     rules into the order of their priorities
 //	unique    nftables: a rule that stands twice in a chain is emitted once
 //	direct    iptables: chains and rules of the direct interface
@@ -39,9 +40,10 @@ var passes = []struct {
 	{name: "dispatch", run: (*state).compileDispatch, after: []string{"zonesInUse", "base"}}, // long names are drawn in this order
 	{name: "zones", run: (*state).compileZones, after: []string{"dispatch", "sets"}},         // rules look sets up
 	{name: "policies", run: (*state).compilePolicies, after: []string{"zones"}},
-	{name: "order", run: (*state).order, after: []string{"policies"}},        // needs all rules that have a priority
-	{name: "unique", run: (*state).unique, after: []string{"order"}},         // keeps the first of equal rules
-	{name: "direct", run: (*state).compileDirect, after: []string{"unique"}}, // by position, into what is there
+	{name: "clamps", run: (*state).compileClamps, after: []string{"policies"}}, // needs to know all clamps
+	{name: "order", run: (*state).order, after: []string{"policies"}},          // needs all rules that have a priority
+	{name: "unique", run: (*state).unique, after: []string{"order"}},           // keeps the first of equal rules
+	{name: "direct", run: (*state).compileDirect, after: []string{"unique"}},   // by position, into what is there
 }
 
 // Error is one thing that a configuration asks for and the back end cannot do, or that a check found too late.
@@ -93,16 +95,18 @@ func Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, error) {
 
 // state is what the passes share.
 type state struct {
-	cfg     *zones.Config
-	layout  *layout
-	names   shortNames
-	out     *ir.Ruleset
-	chains  map[chainKey]*ir.Chain
-	sets    map[string]*ir.Set
-	applied []*zones.Zone   // the zones in use: the default zone first, then by name
-	active  []*zones.Policy // the policies in use, by name
-	strict  int             // counts down: the forward-port added last stands first
-	errs    Errors
+	directOnly bool // nothing but the direct interface is compiled
+	cfg        *zones.Config
+	layout     *layout
+	names      shortNames
+	out        *ir.Ruleset
+	chains     map[chainKey]*ir.Chain
+	sets       map[string]*ir.Set
+	applied    []*zones.Zone   // the zones in use: the default zone first, then by name
+	active     []*zones.Policy // the policies in use, by name
+	clamps     []*clamp
+	strict     int // counts down: the forward-port added last stands first
+	errs       Errors
 }
 
 type chainKey struct{ table, name string }

@@ -33,6 +33,22 @@ func (s *state) compileDirect() {
 	}
 }
 
+// Direct makes the ruleset of the direct interface alone, for iptables and ip6tables beside nftables: rules for one of the
+// kernel's chains go into that chain itself. It is nil where there is nothing direct.
+func Direct(cfg *zones.Config) *ir.Ruleset {
+	d := cfg.Direct
+	if len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == 0 {
+		return nil
+	}
+	s := &state{cfg: cfg, layout: layouts[ir.IPTables], out: &ir.Ruleset{Backend: ir.IPTables}, chains: map[chainKey]*ir.Chain{}, directOnly: true}
+	for _, b := range iptablesBases {
+		s.declare(b.table, b.hook).Builtin = true
+	}
+	s.compileDirect()
+	s.out.Chains = slices.DeleteFunc(s.out.Chains, func(c *ir.Chain) bool { return c.Builtin && len(c.Rules) == 0 })
+	return s.out
+}
+
 // declareFor makes a chain for one family's tool, or for that one too.
 func (s *state) declareFor(table, name string, f ir.Families) *ir.Chain {
 	if c := s.chains[chainKey{table, name}]; c != nil {
@@ -52,8 +68,10 @@ func directOrigin(args []string) *ir.Origin {
 // kernel's chains go to a chain of ours that it jumps to.
 func (s *state) directRule(f ir.Families, r zones.DirectRule) {
 	name := r.Chain
-	if c := s.chains[chainKey{r.Table, name}]; c != nil && c.Builtin {
-		name += "_direct"
+	if builtin := strings.TrimSuffix(name, "_direct"); s.isBuiltin(r.Table, builtin) {
+		if name = builtin; !s.directOnly {
+			name += "_direct"
+		}
 	}
 	c := s.declareFor(r.Table, name, f)
 	at := 0
@@ -65,6 +83,12 @@ func (s *state) directRule(f ir.Families, r zones.DirectRule) {
 			Actions: []ir.Action{ir.Raw{Args: args}}, Origin: directOrigin(r.Args)})
 		at++
 	}
+}
+
+// isBuiltin says whether a chain is one of the kernel's own.
+func (s *state) isBuiltin(table, name string) bool {
+	c := s.chains[chainKey{table, name}]
+	return c != nil && c.Builtin
 }
 
 // splitAddresses makes a rule of each address of a list behind -s or -d, as iptables itself does.

@@ -11,8 +11,9 @@ type owner struct {
 	name   string // as in log prefixes and origins
 	object string // "zone public"
 	path   string
-	suffix string // its part of chains' names
-	zone   *zones.Zone
+	suffix string        // its part of chains' names
+	zone   *zones.Zone   // nil for a policy
+	policy *zones.Policy // nil for a zone
 	// The hooks of the chains that rules go to, in short form; empty where there is none.
 	filter  string // most rules
 	through string // what concerns forwarded packets: clamps, and the log of marks
@@ -28,7 +29,7 @@ func zoneOwner(z *zones.Zone) *owner {
 }
 
 func policyOwner(s *state, p *zones.Policy) *owner {
-	o := &owner{name: p.Name, object: "policy " + p.Name, path: p.Origin.Path, suffix: s.layout.policyPrefix + p.Name}
+	o := &owner{name: p.Name, object: "policy " + p.Name, path: p.Origin.Path, suffix: s.layout.policyPrefix + p.Name, policy: p}
 	switch {
 	case covers(p.EgressZones, zones.ZoneHost):
 		o.filter, o.through, o.nat, o.mangle, o.helpers = "IN", "IN", "PRE", "PRE", "PRE"
@@ -38,6 +39,14 @@ func policyOwner(s *state, p *zones.Policy) *owner {
 		o.filter, o.through, o.nat, o.post, o.mangle, o.helpers = "FWD", "FWD", "PRE", "POST", "PRE", "PRE"
 	}
 	return o
+}
+
+// zoneName is the zone's name; empty for a policy.
+func (o *owner) zoneName() string {
+	if o.zone == nil {
+		return ""
+	}
+	return o.zone.Name
 }
 
 // hooked is a chain of an owner: its table and its hook in short form.

@@ -165,12 +165,28 @@ func (c *richRule) filter(v variant) {
 
 // log adds the rule's log statement, if it has one.
 func (c *richRule) log(v variant, table, hook string) {
+	action, _ := c.logAction()
 	switch l := c.r.Log.(type) {
 	case *grammar.Log:
-		c.put(table, hook, "log", v, l.Limit, ir.Log{Prefix: l.Prefix, Level: l.Level})
+		c.put(table, hook, "log", v, l.Limit, action)
 	case *grammar.NFLog:
-		c.put(table, hook, "log", v, l.Limit, ir.NFLog{Group: l.Group, Prefix: l.Prefix, QueueSize: l.QueueSize})
+		c.put(table, hook, "log", v, l.Limit, action)
 	}
+}
+
+// logAction is the rule's log statement and its limit; nil if it has none.
+func (c *richRule) logAction() (action ir.Action, limit []ir.Match) {
+	var given *grammar.Limit
+	switch l := c.r.Log.(type) {
+	case *grammar.Log:
+		action, given = ir.Log{Prefix: l.Prefix, Level: l.Level}, l.Limit
+	case *grammar.NFLog:
+		action, given = ir.NFLog{Group: l.Group, Prefix: l.Prefix, QueueSize: l.QueueSize}, l.Limit
+	}
+	if given != nil {
+		limit = []ir.Match{ir.Limit(*given)}
+	}
+	return action, limit
 }
 
 // chain is the sub-chain that a part of the rule goes to: by its priority, or if that is 0 by what the part is.
@@ -199,7 +215,7 @@ func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit,
 		matches = append(matches, ir.Limit(*limit))
 	}
 	r := &ir.Rule{Families: v.families, Order: c.r.Priority, Ranked: true, Matches: matches, Actions: []ir.Action{action}, Origin: c.origin}
-	if clamp, ok := c.r.Element.(*grammar.TCPMSSClamp); ok && clamp.MTU == 0 && clamp.Range == nil {
+	if clamp, ok := c.r.Element.(*grammar.TCPMSSClamp); ok && c.s.cfg.Own.TCPMSSClamp == "initiator" && clamp.MTU == 0 && clamp.Range == nil {
 		c.asFirewalld(r)
 	}
 	c.s.add(table, c.chain(table, hook, sub), r)
@@ -255,7 +271,15 @@ func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
 		c.s.fail(grammar.InvalidRule, c.origin, "iptables can only lower a maximum segment size: raise=yes needs FirewallBackend=nftables")
 		return
 	}
-	for _, size := range c.clampSizes(e) {
+	both := c.s.cfg.Own.TCPMSSClamp == "both"
+	sizes := c.clampSizes(e)
+	if both {
+		c.s.clamps = append(c.s.clamps, &clamp{owner: c.o, zone: c.o.zoneName(), policy: c.o.policy, rule: c, sizes: sizes, config: e})
+	}
+	for _, size := range sizes {
+		if both && size.bytes == 0 && c.o.through == "IN" {
+			continue // the kernel does not know the path of what has arrived; what is sent back is clamped in output
+		}
 		v := variant{families: size.families, element: []ir.Match{ir.SYN{}}}
 		if e.Range != nil {
 			v.element = append(v.element, ir.MSS(*e.Range))

@@ -29,8 +29,10 @@ func DefaultConf() *Conf {
 
 // OwnConf is richwall.conf: the settings that firewalld does not have, so that its own file stays one it can read.
 type OwnConf struct {
-	TCPMSSClamp string // initiator
+	// TCPMSSClamp says what of a connection a tcp-mss-clamp is for: "both" its SYN and its SYN/ACK, wherever the connection is
+	// let through; "initiator" what firewalld makes of it, to the letter: the SYN, unless something accepted it before.
+	TCPMSSClamp string
 }
 
 // DefaultOwnConf is richwall.conf when there is none.
-func DefaultOwnConf() *OwnConf { return &OwnConf{TCPMSSClamp: "initiator"} }
+func DefaultOwnConf() *OwnConf { return &OwnConf{TCPMSSClamp: "both"} }

@@ -256,8 +256,8 @@ func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
 		switch {
 		case key != "TCPMSSClamp":
 			return refuse(InvalidOption, "unknown key %s%s", key, hint(key, []string{"TCPMSSClamp"}))
-		case value != "initiator":
-			return refuse(InvalidValue, "cannot set TCPMSSClamp to %s: it must be initiator%s", value, hint(value, []string{"initiator"}))
+		case value != "both" && value != "initiator":
+			return refuse(InvalidValue, "cannot set TCPMSSClamp to %s: it must be both or initiator%s", value, hint(value, []string{"both", "initiator"}))
 		}
 		c.TCPMSSClamp = value
 		return nil

@@ -93,6 +93,8 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 		s.add("-m tcpmss --mss %s", span(m.Low, m.High, ":"))
 	case ir.CTState:
 		s.add("-m conntrack --ctstate %s", ctStates(m.States))
+	case ir.CTDirection:
+		s.add("-m conntrack --ctdir %s", map[bool]string{false: "ORIGINAL", true: "REPLY"}[m.Reply])
 	case ir.CTOrigPort:
 		s.add("-m conntrack --ctstate DNAT --ctorigdstport %s --ctdir ORIGINAL", span(m.Low, m.High, ":"))
 	case ir.Fib:
@@ -125,7 +127,7 @@ func (s *spec) icmp(m ir.ICMP) {
 // ctStates spells connection states in the order of iptables-save.
 func ctStates(states []string) string {
 	var list []string
-	for _, want := range []string{"invalid", "related", "established", "dnat"} {
+	for _, want := range []string{"invalid", "new", "related", "established", "dnat"} {
 		for _, st := range states {
 			if st == want {
 				list = append(list, strings.ToUpper(st))
@@ -173,6 +175,9 @@ func (s *spec) action(a ir.Action, family ir.Families) {
 			s.add(`-m comment --comment "human readable jump target: %s"`, a.Long)
 		}
 		s.target = "-j " + a.Chain
+		if a.Goto {
+			s.target = "-g " + a.Chain
+		}
 	case ir.Reject:
 		s.target = "-j REJECT --reject-with " + rejectWith(a.With, family)
 	case ir.Log:

@@ -13,11 +13,13 @@ type Verdict string
 const (
 	Accept Verdict = "accept"
 	Drop   Verdict = "drop"
+	Return Verdict = "return" // to the chain that jumped here
 )
 
 // Jump goes on in another chain of the same table and comes back after it.
 type Jump struct {
 	Chain string
+	Goto  bool   // does not come back here, but to where this chain was jumped to from
 	Long  string // what Chain would be named if the name were not too long for iptables; a comment says it
 }
 

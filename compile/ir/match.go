@@ -3,7 +3,7 @@ package ir
 import "net/netip"
 
 // Match is a condition on a packet. Its members are NFProto, Iface, Addr, EtherAddr, Lookup, L4Proto, Port, ICMP, ICMPTypes, SYN, MSS,
-// CTState, CTStatus, CTOrigPort, Fib, PktType, AddrList and Limit.
+// CTState, CTDirection, CTStatus, CTOrigPort, Fib, PktType, AddrList and Limit.
 type Match interface{ match() }
 
 // Side says which end of a packet a match looks at.
@@ -80,6 +80,9 @@ type MSS struct{ Low, High int }
 // CTState matches connection tracking states: established, related, invalid; on iptables also dnat.
 type CTState struct{ States []string }
 
+// CTDirection matches packets of a connection's original direction, or of its reply direction.
+type CTDirection struct{ Reply bool }
+
 // CTStatus matches connections whose destination was translated.
 type CTStatus struct{}
 
@@ -108,21 +111,22 @@ type Limit struct {
 	Burst int  // packets; 0 means the kernel's default, 5
 }
 
-func (NFProto) match()    {}
-func (Iface) match()      {}
-func (Addr) match()       {}
-func (EtherAddr) match()  {}
-func (Lookup) match()     {}
-func (L4Proto) match()    {}
-func (Port) match()       {}
-func (ICMP) match()       {}
-func (ICMPTypes) match()  {}
-func (SYN) match()        {}
-func (MSS) match()        {}
-func (CTState) match()    {}
-func (CTStatus) match()   {}
-func (CTOrigPort) match() {}
-func (Fib) match()        {}
-func (PktType) match()    {}
-func (AddrList) match()   {}
-func (Limit) match()      {}
+func (NFProto) match()     {}
+func (Iface) match()       {}
+func (Addr) match()        {}
+func (EtherAddr) match()   {}
+func (Lookup) match()      {}
+func (L4Proto) match()     {}
+func (Port) match()        {}
+func (ICMP) match()        {}
+func (ICMPTypes) match()   {}
+func (SYN) match()         {}
+func (MSS) match()         {}
+func (CTState) match()     {}
+func (CTDirection) match() {}
+func (CTStatus) match()    {}
+func (CTOrigPort) match()  {}
+func (Fib) match()         {}
+func (PktType) match()     {}
+func (AddrList) match()    {}
+func (Limit) match()       {}

@@ -110,6 +110,8 @@ func appendMatch(b []byte, m ir.Match) []byte {
 		return fmt.Appendf(b, "tcp option maxseg size %s", span(m.Low, m.High))
 	case ir.CTState:
 		return fmt.Appendf(b, "ct state %s", braces(m.States))
+	case ir.CTDirection:
+		return fmt.Appendf(b, "ct direction %s", direction(m))
 	case ir.CTStatus:
 		return append(b, "ct status dnat"...)
 	case ir.CTOrigPort:
@@ -131,6 +133,13 @@ func appendMatch(b []byte, m ir.Match) []byte {
 		return appendLimit(b, m)
 	}
 	panic(fmt.Sprintf("internal error: no nft text for match %T", m))
+}
+
+func direction(m ir.CTDirection) string {
+	if m.Reply {
+		return "reply"
+	}
+	return "original"
 }
 
 // wildcard is an interface name as nft has it: "tun+" is "tun*".
@@ -218,7 +227,11 @@ func appendAction(b []byte, a ir.Action) []byte {
 	case ir.Verdict:
 		return append(b, a...)
 	case ir.Jump:
-		return append(append(b, "jump "...), a.Chain...)
+		word := "jump "
+		if a.Goto {
+			word = "goto "
+		}
+		return append(append(b, word...), a.Chain...)
 	case ir.Reject:
 		return append(append(b, "reject"...), rejects[a.With]...)
 	case ir.Log:

@@ -41,6 +41,7 @@ type packet struct {
 	seq, ack     uint32     // TCP
 	mss          int        // TCP: 0 means no such option
 	kind, code   uint8      // ICMP
+	echo         uint16     // ICMP echo: its identifier, by which connections are tracked
 	payload      []byte     // UDP, ICMP echo
 	quote        *packet    // ICMP error: the packet that it is about
 }
@@ -72,7 +73,7 @@ func (p *packet) id() uint32 {
 
 // answer is what a host sends back to a packet, false for nothing. mss is the one it offers, 0 for none.
 func (p *packet) answer(mss int) (*packet, bool) {
-	a := &packet{src: p.dst, dst: p.src, protocol: p.protocol, sport: p.dport, dport: p.sport, payload: p.payload}
+	a := &packet{src: p.dst, dst: p.src, protocol: p.protocol, sport: p.dport, dport: p.sport, echo: p.echo, payload: p.payload}
 	switch {
 	case p.protocol == unix.IPPROTO_TCP:
 		a.flags, a.seq, a.ack, a.mss = SYN|ACK, 1, p.seq+1, mss
@@ -140,6 +141,7 @@ func (p *packet) segment() (seg []byte, sum int) {
 	default:
 		seg = make([]byte, icmpHeader)
 		seg[0], seg[1] = p.kind, p.code
+		put.PutUint16(seg[4:], p.echo)
 		return append(seg, p.payload...), 2
 	}
 }
@@ -197,7 +199,7 @@ func parseSegment(protocol int, src, dst netip.Addr, b []byte) *packet {
 	case unix.IPPROTO_UDP:
 		p.sport, p.dport, p.payload = get.Uint16(b), get.Uint16(b[2:]), b[udpHeader:]
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
-		p.kind, p.code, p.payload = b[0], b[1], b[icmpHeader:]
+		p.kind, p.code, p.echo, p.payload = b[0], b[1], get.Uint16(b[4:]), b[icmpHeader:]
 		if isError(protocol, p.kind) {
 			if p.quote = parseIP(p.payload); p.quote == nil {
 				return nil

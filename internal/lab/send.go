@@ -50,7 +50,7 @@ func (l *Lab) packet(p Probe) (*packet, error) {
 	case UDP:
 		out.protocol = unix.IPPROTO_UDP
 	case ICMP:
-		out.protocol, out.kind = unix.IPPROTO_ICMP, echoRequest4
+		out.protocol, out.kind, out.echo = unix.IPPROTO_ICMP, echoRequest4, out.sport
 		if src.Is6() {
 			out.protocol, out.kind = unix.IPPROTO_ICMPV6, echoRequest6
 		}

@@ -80,8 +80,9 @@ by ipset restore. What rules alone mean is printed as an addition to it.`,
 		Example: `  richwall compile 'rule tcp-mss-clamp value=1360'
   richwall compile --policy allow-host-ipv6 --to ip6tables 'rule port port=22 protocol=tcp accept'
   richwall compile --config /etc/firewalld --to nft >firewall.nft
-  richwall compile --config ./firewalld --to json | jq '.Chains[].Name'`,
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+  richwall compile --config ./firewalld --to json | jq '.chains[].name'`,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	o.directories.flags(cmd)
 	o.place.flags(cmd)

@@ -21,6 +21,22 @@ func (p *place) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.zone, "zone", "", "put the rules into this `ZONE`; without it, into the default zone")
 	cmd.Flags().StringVar(&p.policy, "policy", "", "put the rules into this `POLICY`")
 	cmd.MarkFlagsMutuallyExclusive("zone", "policy")
+	completeNames(cmd, "zone", func(cfg *zones.Config) []string { return zones.Names(cfg.Zones) })
+	completeNames(cmd, "policy", func(cfg *zones.Config) []string { return zones.Names(cfg.Policies) })
+}
+
+// completeNames completes a flag with names of the configuration that the other flags choose.
+func completeNames(cmd *cobra.Command, flag string, names func(*zones.Config) []string) {
+	cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		var dirs zones.Dirs
+		dirs.System, _ = cmd.Flags().GetString("config")
+		dirs.Default, _ = cmd.Flags().GetString("default-config")
+		cfg, _ := zones.Load(dirs)
+		if cfg == nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names(cfg), cobra.ShellCompDirectiveNoFileComp
+	})
 }
 
 // parseRules reads rich rules from the command line.
@@ -91,10 +107,7 @@ func (p *place) add(cfg *zones.Config, rules []*grammar.Rule) (*zones.Config, er
 		policy.Rules = addRules(policy.Rules, rules)
 		return used(cfg, append(slices.Clone(policy.IngressZones), policy.EgressZones...)).WithPolicy(&policy), nil
 	}
-	name := p.zone
-	if name == "" {
-		name = cfg.Conf.DefaultZone
-	}
+	name := p.zoneName(cfg)
 	old := cfg.Zones[name]
 	if old == nil {
 		return nil, statusOf(zones.Problems{{Code: zones.InvalidZone, Severity: zones.Error, Msg: notThere("zone", name, zones.Names(cfg.Zones))}})
@@ -103,6 +116,14 @@ func (p *place) add(cfg *zones.Config, rules []*grammar.Rule) (*zones.Config, er
 	zone := *cfg.Zones[name]
 	zone.Rules = addRules(zone.Rules, rules)
 	return cfg.WithZone(&zone), nil
+}
+
+// zoneName is the zone that rules go to when they go to no policy.
+func (p *place) zoneName(cfg *zones.Config) string {
+	if p.zone != "" {
+		return p.zone
+	}
+	return cfg.Conf.DefaultZone
 }
 
 func notThere(kind, name string, names []string) string {

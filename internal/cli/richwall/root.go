@@ -9,13 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"richwall/compile"
+	"richwall/compile/ir"
 	"richwall/grammar"
 	"richwall/zones"
 )
@@ -92,7 +96,6 @@ firewalld and spoken to with firewall-cmd.`,
   richwall check /etc/firewalld                     what is wrong with a configuration`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(newCompile(), newCheck(), newFmt(), newLab())
@@ -107,22 +110,45 @@ type directories struct {
 
 func (d *directories) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&d.config, "config", "", "the configuration's `DIR`, such as /etc/firewalld; without it, the definitions that richwall comes with")
+	cmd.MarkFlagDirname("config")
+	d.flagDefault(cmd)
+}
+
+// flagDefault is the flag for where the shipped definitions are.
+func (d *directories) flagDefault(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&d.defaultConfig, "default-config", "", "the `DIR` of shipped definitions, such as /usr/lib/firewalld; without it, those that richwall comes with")
-	for _, name := range []string{"config", "default-config"} {
-		cmd.MarkFlagDirname(name)
+	cmd.MarkFlagDirname("default-config")
+}
+
+// exist is an error if a folder that was named is none.
+func (d *directories) exist() error {
+	for _, dir := range []string{d.config, d.defaultConfig} {
+		if dir == "" {
+			continue
+		}
+		info, err := os.Stat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("cannot read the configuration: there is no folder %s", dir)
+		case err != nil:
+			return fmt.Errorf("cannot read the configuration: %w", err)
+		case !info.IsDir():
+			return fmt.Errorf("cannot read the configuration: %s is a file, and a folder such as /etc/firewalld is needed", dir)
+		}
 	}
+	return nil
+}
+
+// isFile says whether there is a file of that name.
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir()
 }
 
 // load reads the configuration. Warnings go to stderr.
 func (d *directories) load(stderr io.Writer) (*zones.Config, error) {
-	if d.config != "" {
-		info, err := os.Stat(d.config)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("cannot read the configuration: %w", err)
-		case !info.IsDir():
-			return nil, fmt.Errorf("cannot read the configuration: %s is a file, and a folder such as /etc/firewalld is needed", d.config)
-		}
+	if err := d.exist(); err != nil {
+		return nil, err
 	}
 	cfg, problems := zones.Load(zones.Dirs{System: d.config, Default: d.defaultConfig})
 	if cfg == nil {
@@ -132,4 +158,17 @@ func (d *directories) load(stderr io.Writer) (*zones.Config, error) {
 		fmt.Fprintln(stderr, p)
 	}
 	return cfg, nil
+}
+
+// backendNames are the back ends as firewalld.conf spells them.
+var backendNames = []string{string(ir.NFTables), string(ir.IPTables)}
+
+// checkBackends is an error if one of some names is no back end.
+func checkBackends(names []string) error {
+	for _, name := range names {
+		if !slices.Contains(backendNames, name) {
+			return fmt.Errorf("there is no back end %q; say %s", name, strings.Join(backendNames, " or "))
+		}
+	}
+	return nil
 }

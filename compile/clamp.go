@@ -1,0 +1,228 @@
+package compile
+
+import (
+	"slices"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+	"richwall/zones"
+)
+
+// What firewalld makes of a tcp-mss-clamp stands behind "ct state established accept", in the chain of the zone that a
+// connection enters by: it never sees the SYN/ACK, nor a connection that was forwarded by a forward-port, nor one that
+// another policy has accepted before. So there are chains of our own beside it, at mangle priority in forward and output,
+// before any verdict. Connection tracking knows there which way a packet goes, and on both ways source and destination are the
+// real ones, so what a rule says of a connection is asked of the reply with interfaces and addresses exchanged.
+//
+//	mangle_FORWARD           tcp flags syn → mangle_FORWARD_mss
+//	mangle_FORWARD_mss       original direction → mangle_FORWARD_SYN, reply direction → mangle_FORWARD_SYNACK
+//	mangle_FORWARD_SYN       by where it comes from → mangle_SYN_<I>_dispatch
+//	mangle_SYN_<I>_dispatch  by where it goes → mangle_SYN_<I>_to_<E>
+//	mangle_SYN_<I>_to_<E>    the clamps of zone I, of zone E, and of the policies from I to E
+//	mangle_SYN_<zone>, mangle_SYN_policy_<policy>
+//	                         the clamps themselves
+//
+// and mangle_SYNACK_… for the reply; mangle_OUTPUT… is the same for what this machine sends. A clamp is no verdict and only
+// ever lowers the size, so neither priorities nor the order of clamps matter. The chains exist only where there is a clamp.
+
+// clamp is a tcp-mss-clamp of a zone or policy.
+type clamp struct {
+	owner  *owner
+	zone   string        // the zone whose rule it is; empty for a policy
+	policy *zones.Policy // the policy whose rule it is; nil for a zone
+	rule   *richRule
+	sizes  []clampSize
+	config *grammar.TCPMSSClamp
+}
+
+// concerns says whether a clamp is for connections from one zone to another; either may be zones.ZoneHost.
+func (c *clamp) concerns(ingress, egress string) bool {
+	if c.policy != nil {
+		return covers(c.policy.IngressZones, ingress) && covers(c.policy.EgressZones, egress)
+	}
+	return c.zone == ingress || c.zone == egress
+}
+
+// way is a direction of a connection's packets, named for the first packet that goes that way.
+type way struct {
+	name  string // in names of chains
+	reply bool
+	// The sides of a packet on which the connection's ingress and egress are found.
+	ingress, egress ir.Side
+}
+
+var ways = []way{
+	{name: "SYN", ingress: ir.Source, egress: ir.Dest},
+	{name: "SYNACK", reply: true, ingress: ir.Dest, egress: ir.Source},
+}
+
+// compileClamps makes the chains that clamp both directions.
+func (s *state) compileClamps() {
+	if len(s.clamps) == 0 || s.cfg.Own.TCPMSSClamp != "both" {
+		return
+	}
+	all := s.bindings()
+	byIngress, byEgress := sortBindings(all, ir.Source), sortBindings(all, ir.Dest)
+	for _, w := range ways {
+		for _, i := range s.applied {
+			s.clampDispatch(w.name, i.Name+"_dispatch", w.egress, byEgress, func(e string) string { return s.clampPair(i.Name, e, w) })
+		}
+		s.clampDispatch("FORWARD", w.name, w.ingress, byIngress, func(i string) string { return s.filled(w.name, i+"_dispatch") })
+	}
+	s.clampDispatch("OUTPUT", "SYN", ir.Dest, byEgress, func(e string) string { return s.clampPair(zones.ZoneHost, e, ways[0]) })
+	s.clampDispatch("OUTPUT", "SYNACK", ir.Dest, byIngress, func(i string) string { return s.clampPair(i, zones.ZoneHost, ways[1]) })
+	s.clampBase("FORWARD", "forward")
+	s.clampBase("OUTPUT", "output")
+}
+
+// clampBase makes the way from the kernel's hook to the chains of both directions, if they have any rules.
+func (s *state) clampBase(base, hook string) {
+	var starts []*ir.Rule
+	for _, w := range ways {
+		if name := s.filled(base, w.name); name != "" {
+			starts = append(starts, rule(confOrigin, ir.Jump{Chain: name, Goto: true}, ir.CTDirection{Reply: w.reply}))
+		}
+	}
+	if len(starts) == 0 {
+		return
+	}
+	name := s.chain("mangle", base, "mss")
+	s.add("mangle", name, starts...)
+	first := base
+	if s.layout.oneTable {
+		first = "mangle_" + base
+		s.declare("mangle", first).Hook = &ir.Hook{Type: "filter", Hook: hook, Priority: -150}
+	}
+	s.add("mangle", first, rule(confOrigin, ir.Jump{Chain: name}, ir.SYN{}))
+}
+
+// filled is the name of a chain if it has rules, and else empty.
+func (s *state) filled(hook, rest string) string {
+	name := s.chain("mangle", hook, rest)
+	table := "mangle"
+	if s.layout.oneTable {
+		table = ""
+	}
+	if c := s.chains[chainKey{table, name}]; c == nil || len(c.Rules) == 0 {
+		return ""
+	}
+	return name
+}
+
+// clampDispatch makes a chain in which bindings choose the chain to go on in; bindings of zones that have none end here. Where
+// no zone has one there is no chain.
+func (s *state) clampDispatch(hook, rest string, side ir.Side, sorted []binding, to func(zone string) string) {
+	var rules []*ir.Rule
+	last := 0
+	for _, b := range sorted {
+		m := b.match[side]
+		if _, mac := m.(ir.EtherAddr); m == nil && b.source != "" || mac && side == ir.Dest {
+			continue // a frame's destination is not known yet
+		}
+		r := familyRule(b.families, zoneOrigin(b.zone, ""), ir.Return)
+		if m != nil {
+			r.Matches = []ir.Match{m}
+		}
+		if next := to(b.zone.Name); next != "" {
+			r.Actions = []ir.Action{ir.Jump{Chain: next, Goto: true}}
+			last = len(rules) + 1
+		}
+		rules = append(rules, r)
+	}
+	if last > 0 {
+		s.add("mangle", s.chain("mangle", hook, rest), rules[:last]...) // those behind would only end here
+	}
+}
+
+// clampPair makes the chain of connections from one zone to another, which asks the clamps that concern them; it is empty
+// where none does.
+func (s *state) clampPair(ingress, egress string, w way) string {
+	rest := ingress + "_to_" + egress
+	if name := s.filled(w.name, rest); name != "" {
+		return name
+	}
+	name := s.chain("mangle", w.name, rest)
+	var asked []string
+	for _, c := range s.clamps {
+		if !c.concerns(ingress, egress) {
+			continue
+		}
+		chain := s.clampChain(c.owner, w)
+		if chain == "" || slices.Contains(asked, chain) {
+			continue
+		}
+		asked = append(asked, chain)
+		s.add("mangle", name, rule(c.owner.origin(0, ""), ir.Jump{Chain: chain}))
+	}
+	if asked == nil {
+		return ""
+	}
+	return name
+}
+
+// clampChain makes the chain with the clamps of a zone or policy, once for each direction; empty where a direction has none.
+func (s *state) clampChain(o *owner, w way) string {
+	if name := s.filled(w.name, o.suffix); name != "" {
+		return name
+	}
+	for _, c := range s.clamps {
+		if c.owner == o {
+			s.add("mangle", s.chain("mangle", w.name, o.suffix), c.rules(w)...)
+		}
+	}
+	return s.filled(w.name, o.suffix)
+}
+
+// rules are a clamp's rules for one direction. A source MAC address cannot be asked of the reply, which has none yet: there is
+// no rule for it then.
+func (c *clamp) rules(w way) []*ir.Rule {
+	r := c.rule
+	ends := r.ends
+	if w.reply {
+		var ok bool
+		if ends, ok = exchanged(ends); !ok {
+			return nil
+		}
+	}
+	var rules []*ir.Rule
+	add := func(f ir.Families, action ir.Action, more ...ir.Match) {
+		var matches []ir.Match
+		if f != ir.Both && len(ends) == 0 || len(r.lead) > 0 {
+			matches = []ir.Match{ir.NFProto{Family: f}}
+		}
+		matches = append(append(matches, ends...), more...)
+		rules = append(rules, familyRule(f, r.origin, action, matches...))
+	}
+	if log, limit := r.logAction(); log != nil && !w.reply {
+		add(r.families, log, append([]ir.Match{ctNew}, limit...)...)
+	}
+	for _, size := range c.sizes {
+		more := []ir.Match{ir.SYN{}}
+		if c.config.Range != nil {
+			more = append(more, ir.MSS(*c.config.Range))
+		}
+		add(size.families, ir.ClampMSS{Size: size.bytes, Raise: c.config.Raise}, more...)
+	}
+	return rules
+}
+
+var ctNew = ir.CTState{States: []string{"new"}}
+
+// exchanged is matches with source and destination exchanged; false where one cannot be.
+func exchanged(ends []ir.Match) ([]ir.Match, bool) {
+	other := map[ir.Side]ir.Side{ir.Source: ir.Dest, ir.Dest: ir.Source}
+	list := make([]ir.Match, len(ends))
+	for i, m := range ends {
+		switch m := m.(type) {
+		case ir.Addr:
+			m.Side = other[m.Side]
+			list[i] = m
+		case ir.Lookup:
+			m.Side = other[m.Side]
+			list[i] = m
+		default:
+			return nil, false
+		}
+	}
+	return list, true
+}

@@ -1,0 +1,442 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+)
+
+// ruleEncoder makes the expressions of a rule. An address is only read once the IP version is known, and a port once the
+// transport protocol is: whatever tells them first is remembered.
+type ruleEncoder struct {
+	e     *Encoder
+	exprs attributes
+	sets  []Message // sets without a name, and their elements
+	nf    byte      // IP version that is known to hold, NFPROTO_…; 0 for neither
+	l4    int       // transport protocol that is known to hold; 0 for none
+	ether bool      // the frame is known to have an Ethernet header
+	err   error     // the first one
+}
+
+func (r *ruleEncoder) rule(rule *ir.Rule) error {
+	for _, m := range rule.Matches {
+		r.match(m)
+	}
+	for i, a := range rule.Actions {
+		if i == len(rule.Actions)-1 && r.e.Counters {
+			r.add(&expr.Counter{})
+		}
+		r.action(a)
+	}
+	return r.err
+}
+
+func (r *ruleEncoder) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *ruleEncoder) add(list ...expr.Any) {
+	for _, e := range list {
+		b, err := expr.Marshal(unix.NFPROTO_INET, e)
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.exprs = r.exprs.nested(unix.NFTA_LIST_ELEM, b)
+	}
+}
+
+// register is the kernel's number of the register that begins with the n-th 4 bytes of the scratch area. Those of 16 bytes
+// have a number of their own.
+func register(n int) uint32 {
+	if n%4 == 0 {
+		return uint32(unix.NFT_REG_1 + n/4)
+	}
+	return uint32(unix.NFT_REG32_00 + n)
+}
+
+var reg1 = register(0)
+
+func load(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: reg1} }
+
+func compare(invert bool, value []byte) expr.Any {
+	op := expr.CmpOpEq
+	if invert {
+		op = expr.CmpOpNeq
+	}
+	return &expr.Cmp{Op: op, Register: reg1, Data: value}
+}
+
+// within compares with an inclusive range of 16-bit numbers.
+func within(low, high int) []expr.Any {
+	if low == high {
+		return []expr.Any{compare(false, networkBytes(low))}
+	}
+	return []expr.Any{
+		&expr.Cmp{Op: expr.CmpOpGte, Register: reg1, Data: networkBytes(low)},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: reg1, Data: networkBytes(high)},
+	}
+}
+
+// anyBit holds if any of the bits is set; the value is in the machine's byte order if it has 4 bytes.
+func (r *ruleEncoder) anyBit(bits []byte) {
+	zero := make([]byte, len(bits))
+	r.add(&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: uint32(len(bits)), Mask: bits, Xor: zero}, compare(true, zero))
+}
+
+func payload(base expr.PayloadBase, offset, length int) *expr.Payload {
+	return &expr.Payload{DestRegister: reg1, Base: base, Offset: uint32(offset), Len: uint32(length)}
+}
+
+const (
+	link      = expr.PayloadBaseLLHeader
+	network   = expr.PayloadBaseNetworkHeader
+	transport = expr.PayloadBaseTransportHeader
+)
+
+// needFamily makes sure that the packet is of an IP version.
+func (r *ruleEncoder) needFamily(nf byte) {
+	switch {
+	case r.nf == nf:
+		return
+	case r.ether: // as nft does: the frame says it as well
+		etherType := map[byte]int{unix.NFPROTO_IPV4: unix.ETH_P_IP, unix.NFPROTO_IPV6: unix.ETH_P_IPV6}[nf]
+		r.add(payload(link, 12, 2), compare(false, networkBytes(etherType)))
+	default:
+		r.add(load(expr.MetaKeyNFPROTO), compare(false, []byte{nf}))
+	}
+	r.nf = nf
+}
+
+// needProtocol makes sure that the packet is of a transport protocol.
+func (r *ruleEncoder) needProtocol(n int) {
+	if r.l4 == n {
+		return
+	}
+	r.add(load(expr.MetaKeyL4PROTO), compare(false, []byte{byte(n)}))
+	r.l4 = n
+}
+
+func nfproto(f ir.Families) byte {
+	if f == ir.V4 {
+		return unix.NFPROTO_IPV4
+	}
+	return unix.NFPROTO_IPV6
+}
+
+// nfprotoOf is the IP version of an address.
+func nfprotoOf(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.NFPROTO_IPV4
+	}
+	return unix.NFPROTO_IPV6
+}
+
+// address reads an address of the packet (RFC 791, 3.1; RFC 8200, 3).
+func address(nf byte, s ir.Side) *expr.Payload {
+	offset, length := 12, 4
+	if nf == unix.NFPROTO_IPV6 {
+		offset, length = 8, 16
+	}
+	if s == ir.Dest {
+		offset += length
+	}
+	return payload(network, offset, length)
+}
+
+// nativeBytes is a 32-bit number in the machine's order.
+func nativeBytes(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+
+func (r *ruleEncoder) match(m ir.Match) {
+	switch m := m.(type) {
+	case ir.NFProto:
+		r.needFamily(nfproto(m.Family))
+	case ir.Iface:
+		r.iface(m)
+	case ir.Addr:
+		r.addr(m)
+	case ir.EtherAddr:
+		mac, err := net.ParseMAC(m.MAC)
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.needEther()
+		r.add(etherAddress(m.Side), compare(m.Invert, mac))
+	case ir.Lookup:
+		r.lookup(m)
+	case ir.L4Proto:
+		if len(m.Numbers) == 1 {
+			r.needProtocol(m.Numbers[0])
+			return
+		}
+		r.add(load(expr.MetaKeyL4PROTO))
+		r.oneOf(nftables.TypeInetProto, 0, byteKeys(m.Numbers))
+	case ir.Port:
+		n, err := grammar.ParseProtocol(m.Protocol)
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.needProtocol(n)
+		r.add(payload(transport, 2*int(m.Side), 2))
+		r.add(within(m.Low, m.High)...)
+	case ir.ICMP:
+		r.needICMP(m.Family)
+		value := []byte{byte(m.Type)}
+		if m.Code != ir.AnyCode {
+			value = append(value, byte(m.Code))
+		}
+		r.add(payload(transport, 0, len(value)), compare(false, value))
+	case ir.ICMPTypes:
+		r.needICMP(m.Family)
+		r.add(payload(transport, 0, 1))
+		if len(m.Types) == 1 {
+			r.add(compare(false, []byte{byte(m.Types[0])}))
+			return
+		}
+		r.oneOf(keyTypes[map[ir.Families]string{ir.V4: "icmp_type", ir.V6: "icmpv6_type"}[m.Family]], 0, byteKeys(m.Types))
+	case ir.SYN:
+		r.needProtocol(unix.IPPROTO_TCP)
+		r.add(payload(transport, 13, 1))
+		r.anyBit([]byte{0x02})
+	case ir.MSS:
+		r.needProtocol(unix.IPPROTO_TCP)
+		r.add(&expr.Exthdr{DestRegister: reg1, Op: expr.ExthdrOpTcpopt, Type: optionMSS, Offset: 2, Len: 2})
+		r.add(within(m.Low, m.High)...)
+	case ir.CTState:
+		r.ctState(m)
+	case ir.CTStatus:
+		r.add(&expr.Ct{Register: reg1, Key: expr.CtKeySTATUS})
+		r.anyBit(nativeBytes(1 << 5)) // IPS_DST_NAT
+	case ir.CTOrigPort:
+		r.ctOrigPort(m)
+	case ir.Fib:
+		r.add(&expr.Fib{Register: reg1, ResultOIF: true, FlagPRESENT: true, FlagSADDR: true, FlagMARK: true, FlagIIF: !m.Loose},
+			compare(false, nativeBytes(0)))
+	case ir.PktType:
+		n, ok := pktTypes[m.Type]
+		if !ok {
+			r.fail(fmt.Errorf("there is no packet type %q", m.Type))
+			return
+		}
+		r.add(load(expr.MetaKeyPKTTYPE), compare(false, []byte{n}))
+	case ir.AddrList:
+		r.needFamily(nfprotoOf(m.Prefixes[0].Addr()))
+		r.add(address(r.nf, ir.Dest))
+		typ := keyTypes[map[byte]string{unix.NFPROTO_IPV4: "ipv4_addr", unix.NFPROTO_IPV6: "ipv6_addr"}[r.nf]]
+		r.oneOf(typ, unix.NFT_SET_INTERVAL, prefixKeys(m.Prefixes))
+	case ir.Limit:
+		r.limit(m)
+	default:
+		panic(fmt.Sprintf("internal error: no nft expression for match %T", m))
+	}
+}
+
+const optionMSS = 2 // TCP option kind (RFC 9293, 3.2)
+
+// pktTypes are the kernel's numbers for how a frame was addressed (linux/if_packet.h).
+var pktTypes = map[string]byte{"host": 0, "unicast": 0, "broadcast": 1, "multicast": 2}
+
+// oneOf looks the register up in a set without a name, which comes and goes with the rule.
+func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, keys []setKeys) {
+	const name = "__set%d" // the kernel puts in a number
+	r.e.sets++
+	r.sets = append(r.sets, r.e.message(unix.NFT_MSG_NEWSET, create, attributes{}.
+		text(unix.NFTA_SET_TABLE, r.e.Table).text(unix.NFTA_SET_NAME, name).
+		u32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT|flags).
+		u32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic()).u32(unix.NFTA_SET_KEY_LEN, typ.Bytes).
+		u32(unix.NFTA_SET_ID, r.e.sets).
+		bytes(unix.NFTA_SET_USERDATA, setUserdata(keyOrder(typ.Name)))))
+	r.sets = append(r.sets, r.e.keys(unix.NFT_MSG_NEWSETELEM, name, r.e.sets, keys)...)
+	r.add(&expr.Lookup{SourceRegister: reg1, SetName: name, SetID: r.e.sets})
+}
+
+func byteKeys(values []int) []setKeys {
+	keys := make([]setKeys, len(values))
+	for i, v := range values {
+		keys[i].low = []byte{byte(v)}
+	}
+	return keys
+}
+
+// ifaceName is a name as the kernel compares it: filled up with zeros to 16 bytes (IFNAMSIZ).
+func ifaceName(name string) ([]byte, error) {
+	if len(name) >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("cannot match interface %q: a name has at most %d characters", name, unix.IFNAMSIZ-1)
+	}
+	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...), nil
+}
+
+func (r *ruleEncoder) iface(m ir.Iface) {
+	value, err := ifaceName(m.Name)
+	if prefix, ok := strings.CutSuffix(m.Name, "+"); ok {
+		value, err = []byte(prefix), nil
+		switch {
+		case prefix == "" && !m.Invert:
+			return // every interface
+		case prefix == "":
+			err = errors.New("a rule for packets without an interface never matches")
+		case len(prefix) >= unix.IFNAMSIZ:
+			_, err = ifaceName(prefix)
+		}
+	}
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	r.add(load(ifaceKey(m.Side)), compare(m.Invert, value))
+}
+
+func ifaceKey(s ir.Side) expr.MetaKey {
+	if s == ir.Source {
+		return expr.MetaKeyIIFNAME
+	}
+	return expr.MetaKeyOIFNAME
+}
+
+func (r *ruleEncoder) addr(m ir.Addr) {
+	nf := nfprotoOf(m.Prefix.Addr())
+	r.needFamily(nf)
+	value, bits, read := m.Prefix.Masked().Addr().AsSlice(), m.Prefix.Bits(), address(nf, m.Side)
+	if bits != 0 && bits%8 == 0 {
+		read.Len = uint32(bits / 8)
+		r.add(read, compare(m.Invert, value[:bits/8]))
+		return
+	}
+	mask := net.CIDRMask(bits, len(value)*8)
+	r.add(read, &expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: read.Len, Mask: mask, Xor: make([]byte, len(mask))},
+		compare(m.Invert, value))
+}
+
+// needEther makes sure that the frame came with an Ethernet header.
+func (r *ruleEncoder) needEther() {
+	if !r.ether {
+		r.add(load(expr.MetaKeyIIFTYPE), compare(false, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)))
+		r.ether = true
+	}
+}
+
+func etherAddress(s ir.Side) *expr.Payload {
+	if s == ir.Source {
+		return payload(link, 6, 6)
+	}
+	return payload(link, 0, 6)
+}
+
+// lookup puts the fields of a set's key one behind the other into the registers, and looks them up.
+func (r *ruleEncoder) lookup(m ir.Lookup) {
+	list := fields(m.Set)
+	for _, f := range list {
+		switch f.typ {
+		case "ipv4_addr":
+			r.needFamily(unix.NFPROTO_IPV4)
+		case "ipv6_addr":
+			r.needFamily(unix.NFPROTO_IPV6)
+		case "ether_addr":
+			r.needEther()
+		}
+	}
+	slot := 0
+	for _, f := range list {
+		reg := register(slot)
+		r.field(f.typ, m.Side, reg, len(list) > 1)
+		slot += (int(keyTypes[f.typ].Bytes) + 3) / 4
+	}
+	r.add(&expr.Lookup{SourceRegister: reg1, SetName: m.Set.Name, Invert: m.Invert})
+}
+
+// field reads one field into a register. Marks are numbers in the machine's order, and in a key of several fields, which
+// the kernel compares byte by byte, in network order.
+func (r *ruleEncoder) field(typ string, s ir.Side, reg uint32, several bool) {
+	var read *expr.Payload
+	switch typ {
+	case "ipv4_addr":
+		read = address(unix.NFPROTO_IPV4, s)
+	case "ipv6_addr":
+		read = address(unix.NFPROTO_IPV6, s)
+	case "ether_addr":
+		read = etherAddress(s)
+	case "inet_service":
+		read = payload(transport, 2*int(s), 2)
+	case "inet_proto":
+		r.add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg})
+		return
+	case "ifname":
+		r.add(&expr.Meta{Key: ifaceKey(s), Register: reg})
+		return
+	case "mark":
+		r.add(&expr.Meta{Key: expr.MetaKeyMARK, Register: reg})
+		if several {
+			r.add(&expr.Byteorder{SourceRegister: reg, DestRegister: reg, Op: expr.ByteorderHton, Len: 4, Size: 4})
+		}
+		return
+	}
+	read.DestRegister = reg
+	r.add(read)
+}
+
+func (r *ruleEncoder) needICMP(f ir.Families) {
+	r.needFamily(nfproto(f))
+	r.needProtocol(map[ir.Families]int{ir.V4: unix.IPPROTO_ICMP, ir.V6: unix.IPPROTO_ICMPV6}[f])
+}
+
+// ctStates are the bits of connection tracking states as nf_tables has them (NF_CT_STATE_BIT of linux/netfilter).
+var ctStates = map[string]uint32{
+	"invalid": expr.CtStateBitINVALID, "established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
+}
+
+func (r *ruleEncoder) ctState(m ir.CTState) {
+	var keys []setKeys
+	for _, s := range m.States {
+		bit, ok := ctStates[s]
+		if !ok {
+			r.fail(fmt.Errorf("nftables has no connection tracking state %q", s))
+			return
+		}
+		keys = append(keys, setKeys{low: nativeBytes(bit)})
+	}
+	r.add(&expr.Ct{Register: reg1, Key: expr.CtKeySTATE})
+	if len(keys) == 1 {
+		r.anyBit(keys[0].low)
+		return
+	}
+	r.oneOf(nftables.TypeCTState, 0, keys)
+}
+
+// ctOrigPort is written without expr.Ct, which does not send the direction with this key.
+func (r *ruleEncoder) ctOrigPort(m ir.CTOrigPort) {
+	n, err := grammar.ParseProtocol(m.Protocol)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	r.needProtocol(n)
+	r.exprs = r.exprs.nested(unix.NFTA_LIST_ELEM, attributes{}.text(unix.NFTA_EXPR_NAME, "ct").
+		nested(unix.NFTA_EXPR_DATA, attributes{}.
+			u32(unix.NFTA_CT_DREG, reg1).
+			u32(unix.NFTA_CT_KEY, uint32(expr.CtKeyPROTODST)).
+			u8(unix.NFTA_CT_DIRECTION, 0))) // IP_CT_DIR_ORIGINAL
+	r.add(within(m.Low, m.High)...)
+}
+
+func (r *ruleEncoder) limit(m ir.Limit) {
+	units := map[byte]expr.LimitTime{'s': expr.LimitTimeSecond, 'm': expr.LimitTimeMinute, 'h': expr.LimitTimeHour, 'd': expr.LimitTimeDay}
+	burst := uint32(m.Burst)
+	if burst == 0 {
+		burst = 5 // what nft says when it is told nothing
+	}
+	r.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(m.Rate), Unit: units[m.Unit], Burst: burst})
+}

@@ -1,0 +1,70 @@
+package richwall
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"richwall": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the scripts of testdata/script with the program itself. Beside the commands of testscript they have
+// "exits STATUS PROGRAM ARG…", and the condition "lab", which holds where "richwall lab" can make its network.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "../../../testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition: func(name string) (bool, error) {
+			if name != "lab" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			if why := noLab(); why != "" {
+				t.Log(why)
+				return false, nil
+			}
+			return true, nil
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM ARG…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("cannot run %s: %v", args[1], err)
+	}
+	if got != want {
+		ts.Fatalf("the exit status is %d, not %d", got, want)
+	}
+}
+
+// noLab says why there can be no lab here; "" if there can.
+var noLab = sync.OnceValue(func() string {
+	out, _ := exec.Command("richwall", "lab", "--mss", "1460", "rule tcp-mss-clamp").CombinedOutput()
+	if strings.Contains(string(out), "cannot make the lab") {
+		return string(out)
+	}
+	return ""
+})
