@@ -207,13 +207,10 @@ const (
 // stage3 makes the chains in which a zone's traffic goes through policies and zones by priority: to this machine, from it,
 // and to each zone.
 func (s *state) stage3(z *zones.Zone) {
-	filterTarget := func(hook, table, chain string) {
-		s.add(table, chain, s.zoneTarget(z, hook)...)
-	}
 	in := s.chain("filter", "IN", z.Name+"_to_HOST")
 	s.policyJumps("filter", in, "IN", z.Name, zones.ZoneHost)
 	s.zoneJump("filter", in, "IN", z, 1)
-	filterTarget("IN", "filter", in)
+	s.add("filter", in, s.zoneTarget(z, "IN")...)
 
 	for _, table := range []string{"filter", "nat"} {
 		out := s.chain(table, "OUT", "HOST_to_"+z.Name)
@@ -231,7 +228,7 @@ func (s *state) stage3(z *zones.Zone) {
 		fwd, post := s.chain("filter", "FWD", z.Name+"_to_"+e.Name), s.chain("nat", "POST", z.Name+"_to_"+e.Name)
 		s.policyJumps("filter", fwd, "FWD", z.Name, e.Name)
 		s.zoneJump("filter", fwd, "FWD", z, 1)
-		filterTarget("FWD", "filter", fwd)
+		s.add("filter", fwd, s.zoneTarget(z, "FWD")...)
 		s.policyJumps("nat", post, "POST", z.Name, e.Name)
 		s.zoneJump("nat", post, "POST", e, 1)
 		s.add("nat", post, ordered(targetOrder, rule(zoneOrigin(e, ""), ir.Accept)))
