@@ -228,7 +228,9 @@ func (c *richRule) sayable(hook string, v variant, action ir.Action) bool {
 		c.s.fail(grammar.InvalidRule, c.origin, "iptables knows the source MAC address of incoming packets only: leave it out of a policy whose ingress zone is HOST")
 		return false
 	}
-	if r, ok := action.(ir.Reject); ok && strings.HasPrefix(r.With, "tcp-r") && iptables && !slices.ContainsFunc(v.element, isTCP) {
+	tcp := slices.ContainsFunc(v.element, isTCP)
+	anyProtocol := len(v.element) == 0 && !iptables // nft sees by itself that only TCP can be meant
+	if r, ok := action.(ir.Reject); ok && strings.HasPrefix(r.With, "tcp-r") && !tcp && !anyProtocol {
 		c.s.fail(grammar.InvalidRule, c.origin, "only TCP can be answered with %s: say which port or protocol of TCP the rule is about", r.With)
 		return false
 	}

@@ -3,8 +3,6 @@ package zones
 import (
 	"path"
 	"slices"
-
-	"richwall/grammar"
 )
 
 // combine makes one zone of the parts in a folder, in place of a zone of the folder's name. Without parts there is none.
@@ -39,8 +37,8 @@ func mergeZones(name string, parts []*Zone) *Zone {
 		z.ForwardPorts = union(z.ForwardPorts, part.ForwardPorts)
 		z.Interfaces = union(z.Interfaces, part.Interfaces)
 		z.Sources = union(z.Sources, part.Sources)
-		z.Ports = unionPorts(z.Ports, part.Ports)
-		z.SourcePorts = unionPorts(z.SourcePorts, part.SourcePorts)
+		z.Ports = union(z.Ports, part.Ports)
+		z.SourcePorts = union(z.SourcePorts, part.SourcePorts)
 		for _, rule := range part.Rules {
 			rule.Path = part.Origin.Path
 			z.Rules = append(z.Rules, rule)
@@ -62,15 +60,4 @@ func union[T comparable](list, more []T) []T {
 		}
 	}
 	return list
-}
-
-// unionPorts is a list of ports with those of another merged into it.
-func unionPorts(list, more []Port) []Port {
-	var ranges []portRange
-	for _, p := range slices.Concat(list, more) {
-		if low, high, err := grammar.ParsePort(p.Port); err == nil {
-			ranges, _ = mergeRange(ranges, portRange{low, high, p.Protocol})
-		}
-	}
-	return portList(ranges)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -108,19 +109,49 @@ func (r *Rule) String() string {
 // Effect is the rule's matches and actions; rules of equal effect do the same in nftables, where what a rule is for must
 // stand in its matches.
 func (r *Rule) Effect() string {
-	var b strings.Builder
-	for i, m := range r.Matches {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(dumpValue(m))
+	b := make([]byte, 0, 128)
+	for _, m := range r.Matches {
+		b = append(appendValue(b, m), ' ')
 	}
-	b.WriteString(" →")
+	b = append(b, "→"...)
 	for _, a := range r.Actions {
-		b.WriteByte(' ')
-		b.WriteString(dumpValue(a))
+		b = appendValue(append(b, ' '), a)
 	}
-	return strings.TrimPrefix(b.String(), " ")
+	return string(b)
+}
+
+// appendValue is dumpValue, quick for what large rulesets are made of.
+func appendValue(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case Addr:
+		b = append(b, "Addr("...)
+		if v.Side == Dest {
+			b = append(b, "side=dest "...)
+		}
+		b = v.Prefix.AppendTo(append(b, "prefix="...))
+		if v.Invert {
+			b = append(b, " invert=yes"...)
+		}
+		return append(b, ')')
+	case Port:
+		b = append(b, "Port("...)
+		if v.Side == Dest {
+			b = append(b, "side=dest "...)
+		}
+		b = strconv.AppendQuote(append(b, "protocol="...), v.Protocol)
+		if v.Low != 0 {
+			b = strconv.AppendInt(append(b, " low="...), int64(v.Low), 10)
+		}
+		if v.High != 0 {
+			b = strconv.AppendInt(append(b, " high="...), int64(v.High), 10)
+		}
+		return append(b, ')')
+	case NFProto:
+		return append(append(append(b, "NFProto(family="...), v.Family.String()...), ')')
+	case Verdict:
+		return append(b, v...)
+	}
+	return append(b, dumpValue(v)...)
 }
 
 // dumpValue prints a match or an action as its type's name and its fields that are not zero.

@@ -14,20 +14,20 @@ const helperObject = 3 // NFT_OBJECT_CT_HELPER (linux/netfilter/nf_tables.h)
 func (r *ruleEncoder) action(a ir.Action) {
 	switch a := a.(type) {
 	case ir.Verdict:
-		kind := expr.VerdictDrop
-		if a == ir.Accept {
-			kind = expr.VerdictAccept
-		}
-		r.add(&expr.Verdict{Kind: kind})
+		r.add(&expr.Verdict{Kind: verdicts[a]})
 	case ir.Jump:
-		r.add(&expr.Verdict{Kind: expr.VerdictJump, Chain: a.Chain})
+		kind := expr.VerdictJump
+		if a.Goto {
+			kind = expr.VerdictGoto
+		}
+		r.add(&expr.Verdict{Kind: kind, Chain: a.Chain})
 	case ir.Reject:
 		r.reject(a)
 	case ir.Log:
 		r.log(&expr.Log{Level: logLevels[a.Level]}, a.Prefix, a.Level != "" && a.Level != "warning", unix.NFTA_LOG_LEVEL)
 	case ir.NFLog:
-		const keys = 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_QTHRESHOLD
-		r.log(&expr.Log{Key: keys, Group: uint16(a.Group), QThreshold: uint16(a.QueueSize)}, a.Prefix, false, 0)
+		r.log(&expr.Log{Key: 1 << unix.NFTA_LOG_GROUP, Group: uint16(a.Group), QThreshold: uint16(a.QueueSize)},
+			a.Prefix, a.QueueSize != 0, unix.NFTA_LOG_QTHRESHOLD)
 	case ir.Audit:
 		r.log(&expr.Log{Level: expr.LogLevelAudit}, "", true, unix.NFTA_LOG_LEVEL)
 	case ir.SetMark:
@@ -47,6 +47,10 @@ func (r *ruleEncoder) action(a ir.Action) {
 	default:
 		panic(fmt.Sprintf("internal error: no nft expression for action %T", a))
 	}
+}
+
+var verdicts = map[ir.Verdict]expr.VerdictKind{
+	ir.Accept: expr.VerdictAccept, ir.Drop: expr.VerdictDrop, ir.Return: expr.VerdictReturn,
 }
 
 // logLevels are the numbers of syslog.h.

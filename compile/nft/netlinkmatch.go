@@ -218,6 +218,12 @@ func (r *ruleEncoder) match(m ir.Match) {
 		r.add(within(m.Low, m.High)...)
 	case ir.CTState:
 		r.ctState(m)
+	case ir.CTDirection:
+		direction := byte(0) // IP_CT_DIR_ORIGINAL
+		if m.Reply {
+			direction = 1 // IP_CT_DIR_REPLY
+		}
+		r.add(&expr.Ct{Register: reg1, Key: expr.CtKeyDIRECTION}, compare(false, []byte{direction}))
 	case ir.CTStatus:
 		r.add(&expr.Ct{Register: reg1, Key: expr.CtKeySTATUS})
 		r.anyBit(nativeBytes(1 << 5)) // IPS_DST_NAT
@@ -395,7 +401,8 @@ func (r *ruleEncoder) needICMP(f ir.Families) {
 
 // ctStates are the bits of connection tracking states as nf_tables has them (NF_CT_STATE_BIT of linux/netfilter).
 var ctStates = map[string]uint32{
-	"invalid": expr.CtStateBitINVALID, "established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
+	"invalid": expr.CtStateBitINVALID, "new": expr.CtStateBitNEW,
+	"established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
 }
 
 func (r *ruleEncoder) ctState(m ir.CTState) {
