@@ -28,8 +28,8 @@ func (f *ConfFile) Bytes() []byte {
 	return []byte(strings.Join(f.lines, "\n") + "\n")
 }
 
-// setting splits a line into key and value; ok is false for a comment, an empty line and one that is no setting.
-func setting(line string) (key, value string, ok bool) {
+// splitSetting splits a line into key and value; ok is false for a comment, an empty line and one that is no setting.
+func splitSetting(line string) (key, value string, ok bool) {
 	line = strings.TrimSpace(line)
 	if isComment(line) || strings.Count(line, "=") != 1 {
 		return "", "", false
@@ -43,7 +43,7 @@ func isComment(line string) bool { return line == "" || line[0] == '#' || line[0
 // Get is the value of a key, which is that of its first line with a value; ok is false when there is none.
 func (f *ConfFile) Get(key string) (value string, ok bool) {
 	if i := f.find(key); i >= 0 {
-		_, value, _ = setting(f.lines[i])
+		_, value, _ = splitSetting(f.lines[i])
 		return value, true
 	}
 	return "", false
@@ -51,7 +51,7 @@ func (f *ConfFile) Get(key string) (value string, ok bool) {
 
 func (f *ConfFile) find(key string) int {
 	return slices.IndexFunc(f.lines, func(line string) bool {
-		k, value, ok := setting(line)
+		k, value, ok := splitSetting(line)
 		return ok && k == key && value != ""
 	})
 }
@@ -79,39 +79,66 @@ func (f *ConfFile) Set(key, value string) (*ConfFile, error) {
 	return &ConfFile{next}, nil
 }
 
-// confKey is a key of firewalld.conf (firewalld.conf(5)): set stores a value, and says what it must be when it is not.
+// confKey is a key of firewalld.conf (firewalld.conf(5)).
 type confKey struct {
 	name string
-	set  func(c *Conf, value string) (mustBe string)
+	confValue
 }
 
-// A value of the deprecated keys changes nothing.
+// confValue reads and writes a value: set stores it, and says what it must be when it is not; get is nil for the deprecated
+// keys, whose values change nothing.
+type confValue struct {
+	get func(c *Conf) string
+	set func(c *Conf, value string) (mustBe string)
+}
+
 var confKeys = []confKey{
 	{"DefaultZone", text(func(c *Conf) *string { return &c.DefaultZone })},
 	{"CleanupOnExit", boolean(func(c *Conf) *bool { return &c.CleanupOnExit })},
 	{"CleanupModulesOnExit", boolean(func(c *Conf) *bool { return &c.CleanupModulesOnExit })},
-	{"IPv6_rpfilter", rpFilter},
+	{"IPv6_rpfilter", confValue{func(c *Conf) string { return c.IPv6RPFilter }, rpFilter}},
 	{"IndividualCalls", boolean(func(c *Conf) *bool { return &c.IndividualCalls })},
 	{"LogDenied", word(func(c *Conf) *string { return &c.LogDenied }, "all", "unicast", "broadcast", "multicast", "off")},
 	{"FirewallBackend", word(func(c *Conf) *string { return &c.FirewallBackend }, "nftables", "iptables")},
 	{"FlushAllOnReload", boolean(func(c *Conf) *bool { return &c.FlushAllOnReload })},
-	{"ReloadPolicy", reloadPolicy},
+	{"ReloadPolicy", confValue{func(c *Conf) string { return c.ReloadPolicy }, reloadPolicy}},
 	{"RFC3964_IPv4", boolean(func(c *Conf) *bool { return &c.RFC3964IPv4 })},
 	{"StrictForwardPorts", unlessNo(func(c *Conf) *bool { return &c.StrictForwardPorts })},
 	{"NftablesFlowtable", text(func(c *Conf) *string { return &c.NftablesFlowtable })},
 	{"NftablesCounters", unlessNo(func(c *Conf) *bool { return &c.NftablesCounters })},
 	{"NftablesTableOwner", unlessNo(func(c *Conf) *bool { return &c.NftablesTableOwner })},
-	{"MinimalMark", deprecatedNumber},
-	{"AutomaticHelpers", word(func(*Conf) *string { return new(string) }, "yes", "no", "system")},
-	{"AllowZoneDrifting", boolean(func(*Conf) *bool { return new(bool) })},
-	{"Lockdown", lockdown},
+	{"MinimalMark", confValue{set: deprecatedNumber}},
+	{"AutomaticHelpers", confValue{set: word(func(*Conf) *string { return new(string) }, "yes", "no", "system").set}},
+	{"AllowZoneDrifting", confValue{set: boolean(func(*Conf) *bool { return new(bool) }).set}},
+	{"Lockdown", confValue{set: lockdown}},
 }
 
-func text(field func(*Conf) *string) func(*Conf, string) string {
-	return func(c *Conf, value string) string {
+// Value is the value of a key as the file has it, with yes and no for what is on or off; ok is false for a key that does not
+// exist or has no effect.
+func (c *Conf) Value(key string) (value string, ok bool) {
+	i := slices.IndexFunc(confKeys, func(k confKey) bool { return k.name == key })
+	if i < 0 || confKeys[i].get == nil {
+		return "", false
+	}
+	return confKeys[i].get(c), true
+}
+
+// differing are the keys whose values another configuration does not have.
+func (c *Conf) differing(other *Conf) []string {
+	var keys []string
+	for _, k := range confKeys {
+		if k.get != nil && k.get(c) != k.get(other) {
+			keys = append(keys, k.name)
+		}
+	}
+	return keys
+}
+
+func text(field func(*Conf) *string) confValue {
+	return confValue{func(c *Conf) string { return *field(c) }, func(c *Conf, value string) string {
 		*field(c) = value
 		return ""
-	}
+	}}
 }
 
 // truth reads yes, true, no and false in any case.
@@ -125,34 +152,39 @@ func truth(value string) (is, ok bool) {
 	return false, false
 }
 
-func boolean(field func(*Conf) *bool) func(*Conf, string) string {
-	return func(c *Conf, value string) string {
+// yesNo is how a file says what is on or off.
+func yesNo(field func(*Conf) *bool) func(*Conf) string {
+	return func(c *Conf) string { return map[bool]string{true: "yes", false: "no"}[*field(c)] }
+}
+
+func boolean(field func(*Conf) *bool) confValue {
+	return confValue{yesNo(field), func(c *Conf, value string) string {
 		is, ok := truth(value)
 		if !ok {
 			return "yes or no"
 		}
 		*field(c) = is
 		return ""
-	}
+	}}
 }
 
 // unlessNo is on with any value but no and false, as in firewalld.
-func unlessNo(field func(*Conf) *bool) func(*Conf, string) string {
-	return func(c *Conf, value string) string {
+func unlessNo(field func(*Conf) *bool) confValue {
+	return confValue{yesNo(field), func(c *Conf, value string) string {
 		is, ok := truth(value)
 		*field(c) = is || !ok
 		return ""
-	}
+	}}
 }
 
-func word(field func(*Conf) *string, words ...string) func(*Conf, string) string {
-	return func(c *Conf, value string) string {
+func word(field func(*Conf) *string, words ...string) confValue {
+	return confValue{func(c *Conf) string { return *field(c) }, func(c *Conf, value string) string {
 		if !slices.Contains(words, value) {
 			return oneOf(value, words)
 		}
 		*field(c) = value
 		return ""
-	}
+	}}
 }
 
 func oneOf(value string, words []string) string {
@@ -239,14 +271,20 @@ func setConf(c *Conf, key, value string) error {
 func ReadConf(data []byte, path string) (*Conf, Problems) {
 	c := DefaultConf()
 	problems := readSettings(data, path, Warning, func(key, value string) error { return setConf(c, key, value) })
-	if strings.HasSuffix(c.IPv6RPFilter, "-forward") && c.FirewallBackend == "iptables" {
-		problems = append(problems, &Problem{
-			Path: path, Line: 1 + ParseConfFile(data).find("IPv6_rpfilter"), Code: InvalidValue,
-			Msg: fmt.Sprintf("cannot use IPv6_rpfilter=%s with FirewallBackend=iptables: iptables can filter before routing only", c.IPv6RPFilter),
-		})
+	if err := c.together(); err != nil {
+		code, msg := CodeOf(err)
+		problems = append(problems, &Problem{Path: path, Line: 1 + ParseConfFile(data).find("IPv6_rpfilter"), Code: code, Msg: msg})
 	}
 	problems.sort()
 	return c, problems
+}
+
+// together tells which values cannot go together.
+func (c *Conf) together() error {
+	if strings.HasSuffix(c.IPv6RPFilter, "-forward") && c.FirewallBackend == "iptables" {
+		return refuse(InvalidValue, "cannot use IPv6_rpfilter=%s with FirewallBackend=iptables: iptables can filter before routing only", c.IPv6RPFilter)
+	}
+	return nil
 }
 
 // ReadOwnConf reads richwall.conf. What is wrong in it is an error, since no other program reads it.
@@ -273,7 +311,7 @@ func readSettings(data []byte, path string, severity Severity, set func(key, val
 		if isComment(strings.TrimSpace(line)) {
 			continue
 		}
-		key, value, ok := setting(line)
+		key, value, ok := splitSetting(line)
 		var err error
 		switch {
 		case !ok || key == "":

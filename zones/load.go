@@ -207,22 +207,27 @@ func (l *loader) lostByMerging(part, hidden *Zone) {
 	}
 }
 
-// defaultZone replaces a default zone that does not exist, as firewalld does.
+// defaultZone replaces a default zone that does not exist.
 func (l *loader) defaultZone(c *Config) {
-	if c.Zones[c.Conf.DefaultZone] != nil {
+	missing := c.Conf.DefaultZone
+	if c.Zones[missing] != nil {
 		return
 	}
-	missing := c.Conf.DefaultZone
-	for _, name := range []string{"public", "external", "block"} {
-		if c.Zones[name] != nil {
-			conf := *c.Conf
-			conf.DefaultZone = name
-			c.Conf = &conf
-			break
-		}
-	}
+	conf := *c.Conf
+	conf.DefaultZone = usableDefault(c)
+	c.Conf = &conf
 	l.add(&Problem{
 		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Code: InvalidZone, Severity: Warning,
 		Msg: fmt.Sprintf("the default zone %s does not exist%s: %s is used", missing, hint(missing, Names(c.Zones)), c.Conf.DefaultZone),
 	})
+}
+
+// usableDefault is the default zone or, when it does not exist, the first of those that firewalld tries instead.
+func usableDefault(c *Config) string {
+	for _, name := range []string{c.Conf.DefaultZone, "public", "external", "block"} {
+		if c.Zones[name] != nil {
+			return name
+		}
+	}
+	return c.Conf.DefaultZone
 }

@@ -87,6 +87,10 @@ func refuse(code grammar.Code, format string, args ...any) error {
 	return &Problem{Code: code, Msg: fmt.Sprintf(format, args...)}
 }
 
+// CodeOf is the code of an error of this package or of grammar, UNKNOWN_ERROR for any other one, and its message without
+// the code and the place. Of a list it is the first, which is the one that firewalld would report.
+func CodeOf(err error) (grammar.Code, string) { return codeOf(err, UnknownError) }
+
 // codeOf is the code of an error of this package or of grammar, or the one given when it has none, and its message
 // without the code.
 func codeOf(err error, otherwise grammar.Code) (grammar.Code, string) {
@@ -101,6 +105,10 @@ func codeOf(err error, otherwise grammar.Code) (grammar.Code, string) {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p.Code, p.Msg
+	}
+	var problems Problems
+	if errors.As(err, &problems) && len(problems) > 0 {
+		return problems[0].Code, problems[0].Msg
 	}
 	return otherwise, err.Error()
 }

@@ -1,0 +1,180 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"richwall/zones"
+)
+
+// Change is an edit that somebody asks for.
+type Change struct {
+	Edit zones.Edit
+	// Timeout takes out again what the edit adds after this time; 0 keeps it. For it Undo and There are needed.
+	Timeout time.Duration
+	Key     string                   // names what the edit adds: the same key starts its time anew
+	Undo    zones.Edit               // takes it out
+	There   func(*zones.Config) bool // whether it is in a configuration
+	// What the caller said, for signals that repeat it.
+	Sender  string // the caller's name on the bus
+	Text    string // a rich rule as written
+	Manager bool   // NetworkManager asks: what it binds stays out of the files
+}
+
+// ChangeRuntime edits the runtime configuration.
+func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.panic {
+		return refuse(PanicMode, "the firewall is in panic mode")
+	}
+	old := d.runtime
+	next, err := c.Edit(old)
+	if err != nil {
+		return err
+	}
+	if err := d.commitRuntime(ctx, next); err != nil {
+		return err
+	}
+	d.noteManaged(old, next, c.Manager)
+	d.timed.keep(next)
+	if c.Timeout > 0 {
+		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo})
+	}
+	if next != old {
+		d.emit(RuntimeChanged{Old: old, New: next, Change: &c})
+	}
+	return nil
+}
+
+// ChangePermanent edits the permanent configuration and its files. The kernel is not touched: a reload does that.
+func (d *Daemon) ChangePermanent(c Change) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changePermanent(c)
+}
+
+func (d *Daemon) changePermanent(c Change) error {
+	if d.state == Failed {
+		return refuse(RunningButFailed, "the configuration in the files could not be used: mend it and reload first")
+	}
+	old := d.permanent
+	next, err := c.Edit(old)
+	if err != nil {
+		return err
+	}
+	if next == old {
+		return nil
+	}
+	if err := zones.Check(next).Err(); err != nil {
+		return err
+	}
+	return d.save(old, next, &c)
+}
+
+// save writes the next permanent configuration and makes it current.
+func (d *Daemon) save(old, next *zones.Config, c *Change) error {
+	stored, err := d.store.Save(old, next)
+	if err != nil {
+		return err
+	}
+	d.permanent = stored
+	d.emit(PermanentChanged{Old: old, New: stored, Change: c})
+	return nil
+}
+
+// SetPanic switches panic mode: nothing passes while it is on.
+func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case on && d.panic:
+		return refuse(zones.AlreadyEnabled, "panic mode is enabled")
+	case !on && !d.panic:
+		return refuse(NotEnabled, "panic mode is not enabled")
+	}
+	desired, err := desire(d.runtime, d.backend, on)
+	if err != nil {
+		return err
+	}
+	if err := commit(ctx, d.kernel, desired); err != nil {
+		return err
+	}
+	d.panic = on
+	d.emit(PanicChanged{On: on})
+	return nil
+}
+
+// Reload reads the files anew and makes them the runtime configuration, in one transaction. Files that cannot be used
+// change nothing.
+func (d *Daemon) Reload(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reload(ctx)
+}
+
+func (d *Daemon) reload(ctx context.Context) error {
+	loaded, problems := d.store.Load()
+	d.logProblems(problems)
+	if loaded == nil {
+		return problems.Err()
+	}
+	next := loaded
+	if !loaded.Conf.FlushAllOnReload {
+		next = keepRuntime(d.runtime, loaded)
+	}
+	oldZone := d.runtime.Conf.DefaultZone
+	if err := d.install(ctx, next); err != nil {
+		return err
+	}
+	d.permanent, d.state = loaded, Running
+	d.timed.stop()
+	if zone := next.Conf.DefaultZone; zone != oldZone {
+		d.emit(DefaultZoneChanged{Zone: zone})
+	}
+	d.emit(Reloaded{})
+	return nil
+}
+
+// keepRuntime is a new configuration with what FlushAllOnReload=no keeps of the runtime one: which zone an interface is in,
+// the entries of sets, and the direct interface.
+func keepRuntime(old, next *zones.Config) *zones.Config {
+	for _, name := range zones.Names(old.Zones) {
+		for _, iface := range old.Zones[name].Interfaces {
+			if next.Zones[name] == nil {
+				continue
+			}
+			item := zones.Item{Key: zones.KeyInterface, Args: []string{iface}}
+			if edited, err := zones.Rebind(zones.Runtime, name, item)(next); err == nil {
+				next = edited
+			}
+		}
+	}
+	for name, set := range old.IPSets {
+		if now := next.IPSets[name]; now != nil && now.Type == set.Type {
+			kept := *now
+			kept.Entries = set.Entries
+			next = next.WithIPSet(&kept)
+		}
+	}
+	return next.WithDirect(old.Direct)
+}
+
+// noteManaged remembers which interfaces NetworkManager has put where, and forgets those that have gone from there.
+func (d *Daemon) noteManaged(old, next *zones.Config, manager bool) {
+	for _, change := range zones.Difference(old, next) {
+		for _, item := range change.Added {
+			if item.Key == zones.KeyInterface {
+				delete(d.managed, item.Args[0])
+				if manager {
+					d.managed[item.Args[0]] = change.Object.Name
+				}
+			}
+		}
+		for _, item := range change.Removed {
+			if item.Key == zones.KeyInterface && d.managed[item.Args[0]] == change.Object.Name {
+				delete(d.managed, item.Args[0])
+			}
+		}
+	}
+}

@@ -1,0 +1,303 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/zones"
+)
+
+// fakeKernel keeps what was committed last, and refuses when it is told to.
+type fakeKernel struct {
+	installed *kernel.Desired
+	commits   int
+	refuse    error
+}
+
+func (k *fakeKernel) Commit(_ context.Context, next *kernel.Desired) error {
+	if k.refuse != nil {
+		return k.refuse
+	}
+	k.installed = next
+	k.commits++
+	return nil
+}
+func (k *fakeKernel) Check(*kernel.Desired) error { return k.refuse }
+func (k *fakeKernel) Close() error                { return nil }
+
+// rules is the installed ruleset as text.
+func (k *fakeKernel) rules() string {
+	if k.installed == nil || k.installed.Rules == nil {
+		return ""
+	}
+	var b strings.Builder
+	k.installed.Rules.Dump(&b)
+	return b.String()
+}
+
+type bed struct {
+	*Daemon
+	kernel *fakeKernel
+	dir    string
+	events []Event
+}
+
+// start makes a daemon on a folder with the files, and starts it.
+func start(t *testing.T, files map[string]string) *bed {
+	t.Helper()
+	b := &bed{kernel: &fakeKernel{}, dir: t.TempDir()}
+	b.write(t, files)
+	b.Daemon = New(Options{
+		Dirs:   zones.Dirs{System: b.dir},
+		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
+		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	b.Subscribe(func(e Event) { b.events = append(b.events, e) })
+	if err := b.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Stop(context.Background()) })
+	return b
+}
+
+func (b *bed) write(t *testing.T, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(b.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var public = zones.Object{Kind: zones.KindZone, Name: "public"}
+
+func port(p, proto string) zones.Item {
+	return zones.Item{Key: zones.KeyPort, Args: []string{p, proto}}
+}
+
+func (b *bed) has(item zones.Item) bool {
+	found, err := zones.Has(b.Snapshot().Runtime, zones.Runtime, public, item)
+	return err == nil && found
+}
+
+// A runtime change is in the kernel and in memory, and not in the files.
+func TestRuntimeChange(t *testing.T) {
+	b := start(t, nil)
+	item := port("8080", "tcp")
+	if err := b.ChangeRuntime(context.Background(), Change{Edit: zones.Add(zones.Runtime, public, item)}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.kernel.rules(), "low=8080") {
+		t.Error("the kernel does not have the port")
+	}
+	if !b.has(item) {
+		t.Error("the runtime configuration does not have the port")
+	}
+	if found, _ := zones.Has(b.Snapshot().Permanent, zones.Permanent, public, item); found {
+		t.Error("the permanent configuration has the port")
+	}
+	if changed, ok := b.events[0].(RuntimeChanged); !ok || len(zones.Difference(changed.Old, changed.New)) != 1 {
+		t.Errorf("events are %v, want one change of one object", b.events)
+	}
+	if err := b.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if b.has(item) || strings.Contains(b.kernel.rules(), "low=8080") {
+		t.Error("the port is still there after a reload")
+	}
+}
+
+// What the kernel refuses changes nothing.
+func TestRefusedCommitChangesNothing(t *testing.T) {
+	b := start(t, nil)
+	before, rules, commits := b.Snapshot(), b.kernel.rules(), b.kernel.commits
+	b.kernel.refuse = errors.New("no memory")
+	item := port("8080", "tcp")
+	err := b.ChangeRuntime(context.Background(), Change{Edit: zones.Add(zones.Runtime, public, item)})
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Code != CommandFailed {
+		t.Errorf("error is %v, want COMMAND_FAILED", err)
+	}
+	for name, order := range map[string]func() error{
+		"reload": func() error { return b.Reload(context.Background()) },
+		"panic":  func() error { return b.SetPanic(context.Background(), true) },
+		"zone":   func() error { return b.SetDefaultZone(context.Background(), "work") },
+		"log":    func() error { return b.SetLogDenied(context.Background(), "all") },
+	} {
+		if order() == nil {
+			t.Errorf("%s succeeds although the kernel refuses", name)
+		}
+	}
+	after := b.Snapshot()
+	if after.Runtime != before.Runtime || after.Panic || b.kernel.rules() != rules || b.kernel.commits != commits {
+		t.Error("the state is another one")
+	}
+	if after.Permanent.Conf.DefaultZone != "public" || after.Permanent.Conf.LogDenied != "off" {
+		t.Error("firewalld.conf was not put back in memory")
+	}
+	cfg, problems := zones.Load(zones.Dirs{System: b.dir})
+	if problems.Err() != nil || cfg.Conf.DefaultZone != "public" || cfg.Conf.LogDenied != "off" {
+		t.Error("firewalld.conf was not put back")
+	}
+}
+
+// Files that cannot be used leave everything as it was, at a reload; at a start the shipped configuration is installed.
+func TestBrokenFiles(t *testing.T) {
+	b := start(t, map[string]string{"zones/public.xml": "<zone><service name=\"http\"/></zone>"})
+	before := b.Snapshot()
+	b.write(t, map[string]string{"zones/public.xml": "<zone><service"})
+	if err := b.Reload(context.Background()); err == nil {
+		t.Error("a reload of broken files succeeds")
+	}
+	if after := b.Snapshot(); after.Runtime != before.Runtime || after.State != Running {
+		t.Error("the state is another one")
+	}
+	if b.CheckPermanent() == nil {
+		t.Error("the check finds nothing")
+	}
+
+	broken := start(t, map[string]string{"zones/public.xml": "<zone><service"})
+	if s := broken.Snapshot(); s.State != Failed || s.Runtime.Zones["public"] == nil {
+		t.Errorf("the state is %s, want FAILED with the shipped zones", s.State)
+	}
+	err := broken.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))})
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Code != RunningButFailed {
+		t.Errorf("a permanent change gives %v, want RUNNING_BUT_FAILED", err)
+	}
+	os.Remove(filepath.Join(broken.dir, "zones/public.xml"))
+	if err := broken.Reload(context.Background()); err != nil || broken.Snapshot().State != Running {
+		t.Errorf("a reload of mended files gives %v and state %s", err, broken.Snapshot().State)
+	}
+}
+
+// A permanent change is in the files, and in the kernel after a reload.
+func TestPermanentChange(t *testing.T) {
+	b := start(t, nil)
+	if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("8080", "tcp"))}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(b.dir, "zones/public.xml"))
+	if err != nil || !strings.Contains(string(text), `<port port="8080" protocol="tcp"/>`) {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	if b.has(port("8080", "tcp")) {
+		t.Error("the runtime configuration has the port already")
+	}
+	if err := b.Reload(context.Background()); err != nil || !b.has(port("8080", "tcp")) {
+		t.Errorf("a reload gives %v, and the port is there: %v", err, b.has(port("8080", "tcp")))
+	}
+}
+
+// What NetworkManager has bound is not written to the files.
+func TestRuntimeToPermanent(t *testing.T) {
+	b := start(t, nil)
+	ctx := context.Background()
+	bind := func(iface string, manager bool) {
+		t.Helper()
+		item := zones.Item{Key: zones.KeyInterface, Args: []string{iface}}
+		if err := b.ChangeRuntime(ctx, Change{Edit: zones.Add(zones.Runtime, public, item), Manager: manager}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bind("eth0", true)
+	bind("eth1", false)
+	if err := b.ChangeRuntime(ctx, Change{Edit: zones.Add(zones.Runtime, public, port("8080", "tcp"))}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.RuntimeToPermanent(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := zones.Load(zones.Dirs{System: b.dir})
+	if cfg == nil {
+		t.Fatal(problems)
+	}
+	if got := strings.Join(cfg.Zones["public"].Interfaces, " "); got != "eth1" {
+		t.Errorf("the file binds %q, want eth1", got)
+	}
+	if found, _ := zones.Has(cfg, zones.Permanent, public, port("8080", "tcp")); !found {
+		t.Error("the file does not have the port")
+	}
+}
+
+// Panic mode lets nothing pass and refuses changes, also over a reload.
+func TestPanic(t *testing.T) {
+	b := start(t, nil)
+	ctx := context.Background()
+	if err := b.SetPanic(ctx, true); err != nil || !b.kernel.installed.Panic {
+		t.Fatalf("panic mode is not on: %v", err)
+	}
+	if b.SetPanic(ctx, true) == nil {
+		t.Error("it can be switched on twice")
+	}
+	if b.ChangeRuntime(ctx, Change{Edit: zones.Add(zones.Runtime, public, port("1", "tcp"))}) == nil {
+		t.Error("a change is taken")
+	}
+	if err := b.Reload(ctx); err != nil || !b.kernel.installed.Panic {
+		t.Errorf("a reload ends it: %v", err)
+	}
+	if err := b.SetPanic(ctx, false); err != nil || b.kernel.installed.Panic {
+		t.Errorf("it cannot be switched off: %v", err)
+	}
+}
+
+// An entry with a timeout goes by itself; one that was removed before its time is not missed.
+func TestTimeout(t *testing.T) {
+	b := start(t, nil)
+	ctx := context.Background()
+	timed := func(item zones.Item, after time.Duration) {
+		t.Helper()
+		err := b.ChangeRuntime(ctx, Change{
+			Edit: zones.Add(zones.Runtime, public, item), Timeout: after, Key: "public " + item.String(),
+			Undo:  zones.Remove(zones.Runtime, public, item),
+			There: func(c *zones.Config) bool { found, _ := zones.Has(c, zones.Runtime, public, item); return found },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	timed(port("1", "tcp"), time.Millisecond)
+	timed(port("2", "tcp"), time.Hour)
+	if err := b.ChangeRuntime(ctx, Change{Edit: zones.Remove(zones.Runtime, public, port("2", "tcp"))}); err != nil {
+		t.Fatal(err)
+	}
+	for b.has(port("1", "tcp")) {
+		time.Sleep(time.Millisecond)
+	}
+	b.mu.Lock()
+	left := len(b.timed.entries)
+	b.mu.Unlock()
+	if left != 0 {
+		t.Errorf("%d entries still wait for their time", left)
+	}
+}
+
+// All that the administrator made is gone after a reset, and kept beside it.
+func TestResetToDefaults(t *testing.T) {
+	b := start(t, map[string]string{"zones/mine.xml": "<zone><interface name=\"eth0\"/></zone>", "firewalld.conf": "DefaultZone=mine\n"})
+	if b.Snapshot().Runtime.Conf.DefaultZone != "mine" {
+		t.Fatal("the zone is not in use")
+	}
+	if err := b.ResetToDefaults(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.Snapshot(); s.Runtime.Zones["mine"] != nil || s.Runtime.Conf.DefaultZone != "public" {
+		t.Error("the zone is still there")
+	}
+	if _, err := os.Stat(filepath.Join(b.dir, "zones/mine.xml.old")); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,38 @@
+package daemon
+
+import "richwall/zones"
+
+// Event is something that listeners are told after it has happened. Its members are RuntimeChanged, PermanentChanged,
+// Reloaded, PanicChanged, DefaultZoneChanged and LogDeniedChanged.
+type Event interface{ event() }
+
+// RuntimeChanged says that the runtime configuration is another one.
+type RuntimeChanged struct {
+	Old, New *zones.Config
+	Change   *Change // the edit that was asked for; nil when time ran out
+}
+
+// PermanentChanged says that the permanent configuration is another one, and in the files.
+type PermanentChanged struct {
+	Old, New *zones.Config
+	Change   *Change
+}
+
+// Reloaded says that the runtime configuration was made anew from the files.
+type Reloaded struct{}
+
+// PanicChanged says that panic mode was switched.
+type PanicChanged struct{ On bool }
+
+// DefaultZoneChanged says that there is another default zone.
+type DefaultZoneChanged struct{ Zone string }
+
+// LogDeniedChanged says that other packets are logged when they are refused.
+type LogDeniedChanged struct{ Value string }
+
+func (RuntimeChanged) event()     {}
+func (PermanentChanged) event()   {}
+func (Reloaded) event()           {}
+func (PanicChanged) event()       {}
+func (DefaultZoneChanged) event() {}
+func (LogDeniedChanged) event()   {}

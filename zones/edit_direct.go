@@ -1,0 +1,181 @@
+package zones
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"richwall/grammar"
+)
+
+var directKind = &objectKind[Direct]{
+	kind: KindDirect, title: "direct configuration",
+	objects: func(c *Config) map[string]*Direct { return map[string]*Direct{"": c.Direct} },
+	with:    Config.WithDirect,
+	meta:    func(d *Direct) *Meta { return &Meta{Origin: d.Origin} }, // which has no name or text to change
+	settings: []attribute[Direct]{
+		{KeyChain, list[Direct, DirectChain]{
+			slice: func(d *Direct) *[]DirectChain { return &d.Chains }, same: func(a, b DirectChain) bool { return a == b },
+			args: chainArgs, parse: parseChain, state: chainState,
+		}},
+		{KeyDirectRule, list[Direct, DirectRule]{
+			slice: func(d *Direct) *[]DirectRule { return &d.Rules },
+			same:  func(a, b DirectRule) bool { return slices.Equal(ruleArgs(a), ruleArgs(b)) },
+			args:  ruleArgs, parse: parseDirectRule, state: ruleState,
+		}},
+		{KeyPassthrough, list[Direct, DirectPassthrough]{
+			slice: func(d *Direct) *[]DirectPassthrough { return &d.Passthroughs },
+			same:  func(a, b DirectPassthrough) bool { return slices.Equal(passArgs(a), passArgs(b)) },
+			args:  passArgs, parse: parsePassthrough, state: passState,
+		}},
+	},
+	path:  func(string) string { return "direct.xml" },
+	read:  func(_ string, data []byte, path string) (*Direct, Problems) { return ReadDirect(data, path) },
+	write: WriteDirect,
+}
+
+func chainArgs(c DirectChain) []string { return []string{c.IPV, c.Table, c.Chain} }
+
+func ruleArgs(r DirectRule) []string {
+	return append([]string{r.IPV, r.Table, r.Chain, strconv.Itoa(r.Priority)}, r.Args...)
+}
+
+func passArgs(p DirectPassthrough) []string { return append([]string{p.IPV}, p.Args...) }
+
+// The messages are worded as firewalld's, with arguments as a shell takes them.
+
+func chainState(c DirectChain, relation string) string {
+	return fmt.Sprintf("chain '%s' %s '%s:%s'", c.Chain, relation, c.IPV, c.Table)
+}
+
+func ruleState(r DirectRule, relation string) string {
+	return fmt.Sprintf("rule '%s' %s '%s:%s:%s'", JoinArgs(r.Args), relation, r.IPV, r.Table, r.Chain)
+}
+
+func passState(p DirectPassthrough, _ string) string {
+	return fmt.Sprintf("passthrough '%s', '%s'", p.IPV, JoinArgs(p.Args))
+}
+
+// builtinChains are the chains that iptables(8), ip6tables(8) and ebtables(8) have in their tables.
+var builtinChains = map[string][]string{
+	"filter":   {"INPUT", "OUTPUT", "FORWARD"},
+	"nat":      {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
+	"mangle":   {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"},
+	"raw":      {"PREROUTING", "OUTPUT"},
+	"security": {"INPUT", "OUTPUT", "FORWARD"},
+	"broute":   {"BROUTING"},
+}
+
+// parseChain reads a chain of one's own.
+func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
+	if err := arguments(args, 3, 3); err != nil {
+		return DirectChain{}, err
+	}
+	c := DirectChain{args[0], args[1], args[2]}
+	if err := CheckDirect(c.IPV, c.Table); err != nil {
+		return c, err
+	}
+	switch {
+	case c.Chain == "":
+		return c, refuse(InvalidChain, "cannot use a chain without a name")
+	case slices.Contains(builtinChains[c.Table], c.Chain):
+		return c, refuse(BuiltinChain, "chain '%s' is built-in chain", c.Chain)
+	case e.scope == Runtime && reserved(e.c, c.Chain):
+		return c, refuse(InvalidChain, "cannot use chain %s: the chains of a zone or policy have that name", c.Chain)
+	}
+	return c, nil
+}
+
+// reserved tells whether a chain has the name of one that the rules of a zone or policy are in.
+func reserved(c *Config, chain string) bool {
+	for _, prefix := range []string{"IN_", "OUT_", "FWD_", "PRE_", "POST_"} {
+		name, ok := strings.CutPrefix(chain, prefix)
+		for _, suffix := range []string{"", "_pre", "_log", "_deny", "_allow", "_post"} {
+			inner, cut := strings.CutSuffix(name, suffix)
+			if ok && cut && (c.Zones[inner] != nil || c.Policies[inner] != nil) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// parseDirectRule reads a rule of any chain: whether there is such a chain is for the kernel to say.
+func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
+	if len(args) < 4 {
+		return DirectRule{}, arguments(args, 4, math.MaxInt)
+	}
+	r := DirectRule{IPV: args[0], Table: args[1], Chain: args[2], Args: args[4:]}
+	if err := CheckDirect(r.IPV, r.Table); err != nil {
+		return r, err
+	}
+	priority, err := strconv.ParseInt(args[3], 10, 32)
+	if err != nil {
+		return r, refuse(grammar.InvalidPriority, "cannot use priority %s: it must be a whole number of 32 bits", args[3])
+	}
+	r.Priority = int(priority)
+	if len(r.Args) == 0 {
+		return r, refuse(grammar.InvalidRule, "cannot use a rule without arguments: it says nothing")
+	}
+	return r, nil
+}
+
+// passthroughRefused are the options that a passthrough cannot have, because what they do cannot be undone or found again.
+var passthroughRefused = []string{
+	"-C", "--check", "-D", "--delete", "-R", "--replace", "-L", "--list", "-S", "--list-rules", "-F", "--flush",
+	"-Z", "--zero", "-X", "--delete-chain", "-P", "--policy", "-E", "--rename-chain",
+}
+
+var passthroughAdds = []string{"-A", "--append", "-I", "--insert", "-N", "--new-chain"}
+
+// parsePassthrough reads a command that adds a rule or a chain.
+func parsePassthrough(_ env, _ *Direct, args []string) (DirectPassthrough, error) {
+	if len(args) < 1 {
+		return DirectPassthrough{}, arguments(args, 1, math.MaxInt)
+	}
+	p := DirectPassthrough{IPV: args[0], Args: args[1:]}
+	if err := CheckDirect(p.IPV, ""); err != nil {
+		return p, err
+	}
+	for i, arg := range p.Args {
+		if slices.Contains(passthroughRefused, arg) {
+			return p, refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", arg)
+		}
+		if slices.Contains(passthroughAdds, arg) && i == len(p.Args)-1 {
+			return p, refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", arg)
+		}
+	}
+	if !slices.ContainsFunc(p.Args, func(arg string) bool { return slices.Contains(passthroughAdds, arg) }) {
+		return p, refuse(InvalidPass, "cannot use a passthrough without -A, -I or -N: it adds neither a rule nor a chain")
+	}
+	return p, nil
+}
+
+// RemoveDirectRules removes all direct rules of a chain, of which there may be none. The error has code INVALID_IPV or
+// INVALID_TABLE.
+func RemoveDirectRules(ipv, table, chain string) Edit {
+	return func(c *Config) (*Config, error) {
+		if err := CheckDirect(ipv, table); err != nil {
+			return nil, err
+		}
+		next := *c.Direct
+		next.Rules = nil
+		for _, r := range c.Direct.Rules {
+			if r.IPV != ipv || r.Table != table || r.Chain != chain {
+				next.Rules = append(next.Rules, r)
+			}
+		}
+		return c.WithDirect(&next), nil
+	}
+}
+
+// RemoveDirectPassthroughs removes all passthroughs.
+func RemoveDirectPassthroughs() Edit {
+	return func(c *Config) (*Config, error) {
+		next := *c.Direct
+		next.Passthroughs = nil
+		return c.WithDirect(&next), nil
+	}
+}

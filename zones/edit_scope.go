@@ -1,0 +1,105 @@
+package zones
+
+import (
+	"fmt"
+	"strings"
+
+	"richwall/grammar"
+)
+
+// Edit makes the next configuration out of one, which it does not change. Its error has one of firewalld's codes (CodeOf).
+// An edit checks what it is about; whether the whole still fits together is for Apply.
+type Edit func(*Config) (*Config, error)
+
+// Apply makes all edits, one after the other, and checks the result as a whole. The error is that of the first edit that
+// is refused, or the Problems of the result; the configuration is then to stay as it is.
+func Apply(c *Config, edits ...Edit) (*Config, error) {
+	next := c
+	for _, edit := range edits {
+		var err error
+		if next, err = edit(next); err != nil {
+			return nil, err
+		}
+	}
+	if next == c {
+		return c, nil
+	}
+	next = fallBack(next)
+	if err := Check(next).Err(); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// fallBack replaces a default zone that is gone, as Load does, so that a configuration reads back as it is.
+func fallBack(c *Config) *Config {
+	name := usableDefault(c)
+	if name == c.Conf.DefaultZone {
+		return c
+	}
+	conf := *c.Conf
+	conf.DefaultZone = name
+	return c.WithConf(&conf)
+}
+
+// Scope says which configuration an edit is for. firewalld takes the same edits a little differently in each, and has other
+// words for what is there already or is not there.
+type Scope int
+
+// The scopes.
+const (
+	Permanent Scope = iota // the files, over D-Bus
+	Runtime                // what the daemon applies: an empty zone is the default zone, and every value is checked first
+	Command                // the files, by a command that changes the settings of an object itself: firewall-offline-cmd
+)
+
+// env is what an item is read and judged by.
+type env struct {
+	c      *Config
+	scope  Scope
+	object Object
+}
+
+// already is the error for an item that is there, as firewalld words it. shown is the item, of so many parts.
+func (e env) already(shown string, parts int) error {
+	return e.state(AlreadyEnabled, shown, parts, "already in")
+}
+
+// missing is the error for an item that is not there.
+func (e env) missing(shown string, parts int) error {
+	return e.state(NotEnabled, shown, parts, "not in")
+}
+
+func (e env) state(code grammar.Code, shown string, parts int, relation string) error {
+	switch {
+	case e.scope == Runtime:
+		return refuse(code, "'%s' %s '%s'", shown, relation, e.object.Name)
+	case e.scope == Command && parts > 1:
+		return refuse(code, "'%s'", shown)
+	}
+	return refuse(code, "%s", shown)
+}
+
+// refer finds out what is wrong with a reference, by one of the checks of a whole configuration.
+func (e env) refer(look func(k *checker, report report)) error {
+	var err error
+	look(&checker{Config: e.c}, func(code grammar.Code, msg string) {
+		if err == nil {
+			err = refuse(code, "%s", msg)
+		}
+	})
+	return err
+}
+
+// arguments tells when an item has not as many parts as its kind has.
+func arguments(args []string, low, high int) error {
+	if len(args) < low || len(args) > high {
+		return refuse(InvalidType, "cannot use %q: it has %d parts, not %s", strings.Join(args, ":"), len(args), rangeText(low, high))
+	}
+	return nil
+}
+
+// wrongType is the error for a setting of another type than it has.
+func wrongType(value any, want string) error {
+	return refuse(InvalidType, "cannot use %s: the setting is %s", fmt.Sprintf("%v", value), want)
+}

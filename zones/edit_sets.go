@@ -1,0 +1,250 @@
+package zones
+
+import (
+	"cmp"
+	"slices"
+
+	"richwall/grammar"
+)
+
+// entries are the entries of an ipset. Those of a set with a timeout are not part of the configuration: the kernel has
+// them.
+type entries struct{}
+
+func (entries) get(s *IPSet) any {
+	values := make([][]string, len(s.Entries))
+	for i, text := range s.Entries {
+		values[i] = []string{text}
+	}
+	return values
+}
+
+// expires is the error for a set whose entries the configuration does not have.
+func expires(e env, s *IPSet) error {
+	switch {
+	case !s.Expires():
+		return nil
+	case e.scope == Runtime:
+		return refuse(IPSetWithTimeout, "%s", s.Name)
+	}
+	return refuse(IPSetWithTimeout, "")
+}
+
+// set replaces all entries. In a running daemon those of a set with a timeout are only checked.
+func (entries) set(e env, s *IPSet, value any) error {
+	given, ok := value.([][]string)
+	if !ok {
+		return wrongType(value, "a list of entries")
+	}
+	if err := expires(e, s); err != nil && e.scope != Runtime && len(given) > 0 {
+		return err
+	}
+	var next []string
+	seen := map[string]bool{}
+	for _, args := range given {
+		if err := arguments(args, 1, 1); err != nil {
+			return err
+		}
+		normal, err := NormalEntry(s, args[0])
+		if err != nil {
+			return err
+		}
+		if !seen[normal] {
+			seen[normal] = true
+			next = append(next, normal)
+		}
+	}
+	if err := disjoint(s, next); err != nil {
+		return err
+	}
+	if !s.Expires() {
+		s.Entries = next
+	}
+	return nil
+}
+
+// disjoint finds two entries of plain addresses that have some in common.
+func disjoint(s *IPSet, texts []string) error {
+	if len(entryKinds[s.Type]) != 1 || s.Type == "hash:mac" {
+		return nil
+	}
+	type span struct {
+		AddrPart
+		text string
+	}
+	spans := make([]span, len(texts))
+	for i, text := range texts {
+		entry, err := ParseEntry(s, text)
+		if err != nil {
+			return err
+		}
+		spans[i] = span{entry[0].(AddrPart), text}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(a.Low.Compare(b.Low), a.High.Compare(b.High)) })
+	for i := 1; i < len(spans); i++ {
+		if before := spans[i-1]; !before.High.Less(spans[i].Low) {
+			return refuse(InvalidEntry, "cannot use entry %s in ipset %s: it overlaps with %s", spans[i].text, s.Name, before.text)
+		}
+	}
+	return nil
+}
+
+// add changes nothing in a set with a timeout when it is for a running daemon, which hands the entry to the kernel.
+func (entries) add(e env, s *IPSet, args []string) error {
+	if err := arguments(args, 1, 1); err != nil {
+		return err
+	}
+	if err := expires(e, s); err != nil {
+		if e.scope == Runtime {
+			_, err = ParseEntry(s, args[0])
+		}
+		return err
+	}
+	next, err := s.AddEntry(args[0])
+	if err != nil {
+		if code, _ := CodeOf(err); code == AlreadyEnabled {
+			return e.state(AlreadyEnabled, kept(s, args[0]), 1, "already is in")
+		}
+		return err
+	}
+	s.Entries = next.Entries
+	return nil
+}
+
+// kept is the text by which an entry is kept; one that is not valid stays as it is.
+func kept(s *IPSet, text string) string {
+	if normal, err := NormalEntry(s, text); err == nil {
+		return normal
+	}
+	return text
+}
+
+func (entries) remove(e env, s *IPSet, args []string) error {
+	if err := arguments(args, 1, 1); err != nil {
+		return err
+	}
+	if err := expires(e, s); err != nil && e.scope != Runtime {
+		return err
+	}
+	text := kept(s, args[0])
+	i := slices.Index(s.Entries, text)
+	if i < 0 {
+		return e.missing(text, 1)
+	}
+	s.Entries = dropped(s.Entries, i)
+	return nil
+}
+
+func (entries) has(e env, s *IPSet, args []string) (bool, error) {
+	if err := arguments(args, 1, 1); err != nil {
+		return false, err
+	}
+	return slices.Contains(s.Entries, kept(s, args[0])), expires(e, s)
+}
+
+func (i entries) difference(old, next *IPSet) (removed, added [][]string) {
+	return listDifference(i.get(old).([][]string), i.get(next).([][]string))
+}
+
+// checkType tells whether an ipset may have a type, with code INVALID_TYPE.
+func checkType(_ *IPSet, name string) error {
+	if _, ok := entryKinds[name]; !ok {
+		return refuse(InvalidType, "cannot use type %s: there is no such type%s", name, hint(name, IPSetTypes))
+	}
+	return nil
+}
+
+// checkOption is CheckIPSetOption with the code that firewalld has for an option that does not exist, outside of files.
+func checkOption(s *IPSet, name, value string) error {
+	err := CheckIPSetOption(s.Type, name, value)
+	if err == nil {
+		return nil
+	}
+	code, msg := CodeOf(err)
+	switch {
+	case code != InvalidOption:
+		return err
+	case slices.Contains(IPSetOptions, name):
+		return refuse(InvalidValue, "%s", msg)
+	}
+	return refuse(grammar.InvalidIPSet, "%s", msg)
+}
+
+// checkIPSet checks what must go together: a set keeps its entries only when they still fit its type and options.
+func checkIPSet(e env, s *IPSet) error {
+	if err := checkType(s, s.Type); err != nil {
+		return err
+	}
+	if s.Expires() && len(s.Entries) > 0 {
+		return expires(e, s)
+	}
+	for _, name := range Names(s.Options) {
+		if err := checkOption(s, name, s.Options[name]); err != nil {
+			return err
+		}
+	}
+	for _, text := range s.Entries {
+		if _, err := ParseEntry(s, text); err != nil {
+			return err
+		}
+	}
+	return disjoint(s, s.Entries)
+}
+
+// destinations are the IP versions that have an ICMP type. None means both.
+type destinations struct{ list[ICMPType, string] }
+
+func newDestinations() destinations {
+	return destinations{names(func(t *ICMPType) *[]string { return &t.Destinations }, func(_ env, family string) (string, error) {
+		if !slices.Contains(families, family) {
+			return "", refuse(grammar.InvalidDestination, "cannot use destination %q: it is ipv4 or ipv6%s", family, hint(family, families))
+		}
+		return family, nil
+	})}
+}
+
+func (d destinations) set(e env, t *ICMPType, value any) error {
+	if err := d.list.set(e, t, value); err != nil {
+		return err
+	}
+	t.Destinations = sorted(t.Destinations)
+	return nil
+}
+
+// sorted is a list in order; an empty one is nil.
+func sorted(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.Sorted(slices.Values(list))
+}
+
+func (d destinations) add(e env, t *ICMPType, args []string) error {
+	if both(t, args) {
+		return e.already(args[0], 1)
+	}
+	if err := d.list.add(e, t, args); err != nil {
+		return err
+	}
+	t.Destinations = sorted(t.Destinations)
+	return nil
+}
+
+// both tells whether a type has a valid family because it has both.
+func both(t *ICMPType, args []string) bool {
+	return len(t.Destinations) == 0 && len(args) == 1 && slices.Contains(families, args[0])
+}
+
+func (d destinations) remove(e env, t *ICMPType, args []string) error {
+	if both(t, args) {
+		t.Destinations = families
+	}
+	return d.list.remove(e, t, args)
+}
+
+func (d destinations) has(e env, t *ICMPType, args []string) (bool, error) {
+	if both(t, args) {
+		return true, nil
+	}
+	return d.list.has(e, t, args)
+}

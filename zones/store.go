@@ -1,0 +1,170 @@
+package zones
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Store keeps the permanent configuration in the administrator's folder.
+type Store struct{ Dirs Dirs }
+
+// Load reads the configuration, as the function of that name.
+func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
+
+// Shipped is the configuration without anything of the administrator's.
+func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
+
+// file is what is to become of a file.
+type file struct {
+	kind kindOps // of the object in it; nil for the files that have none
+	name string  // of the object
+	path string  // below the administrator's folder
+	data []byte  // nil means that it goes
+	mode fs.FileMode
+}
+
+// The modes of files and folders are firewalld's.
+const (
+	objectMode fs.FileMode = 0o644
+	confMode   fs.FileMode = 0o600
+	folderMode fs.FileMode = 0o750
+)
+
+// Save writes what next has and old, which is what the folder holds, has not. The result is next with its objects as they
+// read back, so that they know their files. What a file held before is kept beside it as NAME.old. A file is written whole
+// and then put in its place; when one cannot be, those before it are put back, and the error names the path. Its code is
+// INVALID_NAME, INVALID_VALUE or COMMAND_FAILED.
+func (s Store) Save(old, next *Config) (*Config, error) {
+	var files []file
+	for _, k := range kinds {
+		list, err := k.files(old, next)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, list...)
+	}
+	confs, err := s.confFiles(old, next)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, confs...)
+	t := &transaction{root: s.Dirs.System}
+	for _, f := range files {
+		if err := t.replace(f); err != nil {
+			return nil, errors.Join(err, t.undo())
+		}
+	}
+	return s.reread(next, files)
+}
+
+// files are the objects of a kind whose files change. A shipped object has no file of the administrator's.
+func (k *objectKind[T]) files(old, next *Config) ([]file, error) {
+	before, after := k.objects(old), k.objects(next)
+	var files []file
+	for _, name := range unionNames(before, after) {
+		a, b := before[name], after[name]
+		if a == b {
+			continue
+		}
+		if err := fileName(k.kind, name); err != nil {
+			return nil, err
+		}
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
+		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {
+		case has:
+			f.data = k.write(b)
+			if a != nil && bytes.Equal(k.write(a), f.data) {
+				continue
+			}
+		case !had:
+			continue
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// fileName tells why an object of a name cannot have a file.
+func fileName(kind Kind, name string) error {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "." || part == ".." || strings.ContainsAny(part, "\\\x00") {
+			return refuse(InvalidName, "cannot use %s name %q: no file can have it", kind, name)
+		}
+	}
+	if kind != KindZone && strings.Contains(name, "/") {
+		return refuse(InvalidName, "cannot use %s name %q: only zones can be in folders", kind, name)
+	}
+	if longest := 255 - len(".xml.old"); len(name) > longest { // NAME_MAX of limits.h, and what is behind the name
+		return refuse(InvalidName, "cannot use %s name %q: it has %d bytes, and a file's name at most %d", kind, name, len(name), longest)
+	}
+	return nil
+}
+
+// confFiles are firewalld.conf and richwall.conf, if a value of them changes. Their comments stay.
+func (s Store) confFiles(old, next *Config) ([]file, error) {
+	values := map[string]map[string]string{"firewalld.conf": {}, "richwall.conf": {}}
+	for _, key := range old.Conf.differing(next.Conf) {
+		values["firewalld.conf"][key], _ = next.Conf.Value(key)
+	}
+	if old.Own.TCPMSSClamp != next.Own.TCPMSSClamp {
+		values["richwall.conf"]["TCPMSSClamp"] = next.Own.TCPMSSClamp
+	}
+	var files []file
+	for _, name := range Names(values) {
+		data, err := os.ReadFile(filepath.Join(s.Dirs.System, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, failed("read", filepath.Join(s.Dirs.System, name), err)
+		}
+		conf := ParseConfFile(data)
+		for _, key := range Names(values[name]) {
+			if conf, err = conf.Set(key, values[name][key]); err != nil {
+				return nil, err
+			}
+		}
+		if !bytes.Equal(conf.Bytes(), data) && len(values[name]) > 0 {
+			files = append(files, file{path: name, data: conf.Bytes(), mode: confMode})
+		}
+	}
+	return files, nil
+}
+
+// reread is a configuration with the objects that were written as they read back.
+func (s Store) reread(c *Config, files []file) (*Config, error) {
+	for _, f := range files {
+		if f.kind == nil || f.data == nil {
+			continue
+		}
+		var problems Problems
+		if c, problems = f.kind.reread(c, f.name, f.data, filepath.Join(s.Dirs.System, f.path)); problems.Err() != nil {
+			return nil, fmt.Errorf("internal error: what was written cannot be read: %w", problems.Err())
+		}
+	}
+	return c, nil
+}
+
+func (k *objectKind[T]) reread(c *Config, name string, data []byte, path string) (*Config, Problems) {
+	o, problems := k.read(name, data, path)
+	if problems.Err() != nil {
+		return nil, problems
+	}
+	k.meta(o).Origin.Shadows = k.meta(k.objects(c)[name]).Origin.Shadows
+	return k.with(*c, o), nil
+}
+
+// failed is the error of a file operation.
+func failed(what, path string, err error) error {
+	var inner *fs.PathError
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		err = link.Err
+	}
+	return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf("cannot %s it: %v", what, err)}
+}

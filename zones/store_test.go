@@ -1,0 +1,305 @@
+package zones
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// newStore is a store in an empty folder, and the configuration in it.
+func newStore(t *testing.T) (Store, *Config) {
+	t.Helper()
+	s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc")}}
+	c, problems := s.Load()
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return s, c
+}
+
+// tree is the files and folders below a folder, with their modes.
+func tree(t *testing.T, root string) []string {
+	t.Helper()
+	var list []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(root, path)
+		list = append(list, fmt.Sprintf("%s %o", name, info.Mode().Perm()))
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// plainConfig is a configuration without where its objects stand.
+func plainConfig(c *Config) Config {
+	result := *c
+	result.Zones = plainObjects(zoneFiles(c), func(z *Zone) *Meta { return &z.Meta })
+	result.ZoneParts = nil
+	result.Policies = plainObjects(c.Policies, func(p *Policy) *Meta { return &p.Meta })
+	result.Services = plainObjects(c.Services, func(s *Service) *Meta { return &s.Meta })
+	result.IPSets = plainObjects(c.IPSets, func(s *IPSet) *Meta { return &s.Meta })
+	result.ICMPTypes = plainObjects(c.ICMPTypes, func(i *ICMPType) *Meta { return &i.Meta })
+	result.Helpers = plainObjects(c.Helpers, func(h *Helper) *Meta { return &h.Meta })
+	direct := plain(c.Direct)
+	direct.Origin = Origin{}
+	result.Direct = &direct
+	return result
+}
+
+// plainObjects are objects without their places, but with whether they are shipped.
+func plainObjects[T any](objects map[string]*T, meta func(*T) *Meta) map[string]*T {
+	result := map[string]*T{}
+	for name, o := range objects {
+		p := plain(o)
+		origin := meta(o).Origin
+		meta(&p).Origin = Origin{Builtin: origin.Builtin, Shadows: origin.Shadows}
+		result[name] = &p
+	}
+	return result
+}
+
+func TestSaveWritesWhatChanged(t *testing.T) {
+	s, c := newStore(t)
+	save := func(edits ...Edit) {
+		t.Helper()
+		next, err := Apply(c, edits...)
+		if err == nil {
+			next, err = s.Save(c, next)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c = next
+	}
+	check := func(want ...string) {
+		t.Helper()
+		if got := tree(t, s.Dirs.System); !slices.Equal(got, want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	save()
+	check()
+	save(Add(Command, publicZone, item("forward"))) // it is on
+	check()
+	save(Add(Permanent, publicZone, item("port 80:tcp"))) // a shipped zone, of which a copy is made
+	check("zones 750", "zones/public.xml 644")
+	if origin := c.Zones["public"].Origin; origin != (Origin{Path: filepath.Join(s.Dirs.System, "zones/public.xml"), Shadows: true}) {
+		t.Errorf("the zone is from %+v", origin)
+	}
+	first, _ := os.ReadFile(filepath.Join(s.Dirs.System, "zones/public.xml"))
+	save(Add(Permanent, publicZone, item("port 81:tcp")), New(Object{KindZone, "a/b"}, nil), SetLogDenied("all"))
+	check("firewalld.conf 600", "zones 750", "zones/a 750", "zones/a/b.xml 644", "zones/public.xml 644", "zones/public.xml.old 644")
+	if old, _ := os.ReadFile(filepath.Join(s.Dirs.System, "zones/public.xml.old")); string(old) != string(first) {
+		t.Errorf("the file before is\n%s\nnot\n%s", old, first)
+	}
+	shipped, _ := s.Shipped()
+	save(LoadDefaults(publicZone, shipped), Delete(Object{KindZone, "a/b"}), SetLogDenied("off"))
+	check("firewalld.conf 600", "firewalld.conf.old 600", "zones 750", "zones/a 750", "zones/a/b.xml.old 644", "zones/public.xml.old 644")
+	save(Add(Permanent, Object{KindDirect, ""}, item("chain ipv4:filter:mine")))
+	if data, err := os.ReadFile(filepath.Join(s.Dirs.System, "direct.xml")); err != nil || !strings.Contains(string(data), `chain="mine"`) {
+		t.Errorf("direct.xml is %s, %v", data, err)
+	}
+}
+
+// What stands in firewalld.conf beside the values that change stays.
+func TestSaveKeepsComments(t *testing.T) {
+	s, _ := newStore(t)
+	path := filepath.Join(s.Dirs.System, "firewalld.conf")
+	if err := os.MkdirAll(s.Dirs.System, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("# mine\nLogDenied=off\nDefaultZone=work\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := s.Load()
+	if _, err := s.Save(c, must(t, c, SetLogDenied("all"), SetConf("NftablesCounters", "yes"))); err != nil {
+		t.Fatal(err)
+	}
+	if data, _ := os.ReadFile(path); string(data) != "# mine\nLogDenied=all\nDefaultZone=work\nNftablesCounters=yes\n" {
+		t.Errorf("got\n%s", data)
+	}
+}
+
+// When a file cannot be written, those before it are as they were.
+func TestSaveUndoes(t *testing.T) {
+	s, c := newStore(t)
+	c, err := s.Save(c, must(t, c, New(Object{KindIPSet, "one"}, Settings{KeyType: "hash:ip"}), New(Object{KindIPSet, "gone"}, Settings{KeyType: "hash:ip"})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, s.Dirs.System)
+	content, _ := os.ReadFile(filepath.Join(s.Dirs.System, "ipsets/one.xml"))
+	if err := os.Mkdir(filepath.Join(s.Dirs.System, "zones"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	blocked := filepath.Join(s.Dirs.System, "zones/public.xml")
+	if err := os.Mkdir(blocked, 0o750); err != nil { // a folder where the file is to be
+		t.Fatal(err)
+	}
+	_, err = s.Save(c, must(t, c, Add(Permanent, Object{KindIPSet, "one"}, item("entry 192.0.2.1")), Delete(Object{KindIPSet, "gone"}),
+		New(Object{KindService, "app"}, nil), Add(Permanent, publicZone, item("port 80:tcp"))))
+	if code, _ := CodeOf(err); code != CommandFailed || !strings.Contains(errorText(err), blocked+": ") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(s.Dirs.System, "zones")); err != nil {
+		t.Fatal(err)
+	}
+	if after := tree(t, s.Dirs.System); !slices.Equal(before, after) {
+		t.Errorf("before:\n%v\nafter:\n%v", before, after)
+	}
+	if again, _ := os.ReadFile(filepath.Join(s.Dirs.System, "ipsets/one.xml")); string(again) != string(content) {
+		t.Errorf("the file before was\n%s\nand is\n%s", content, again)
+	}
+}
+
+// No name makes a file outside of the folder.
+func TestFileNames(t *testing.T) {
+	for _, o := range []Object{{KindZone, ".."}, {KindZone, "../x"}, {KindZone, "x/.."}, {KindService, "a/b"}, {KindHelper, ".."}, {KindIPSet, "a\\b"},
+		{KindService, strings.Repeat("x", 250)}} {
+		if err := fileName(o.Kind, o.Name); err == nil {
+			t.Errorf("%v can have a file", o)
+		}
+	}
+	if err := fileName(KindZone, "a/b"); err != nil {
+		t.Error(err)
+	}
+}
+
+// someItems are items to add and remove at random: of each kind some that overlap, refer to each other or are not valid.
+var someItems = map[Object][]string{
+	{KindZone, "public"}: {"port 80:tcp", "port 70-90:tcp", "port 85-99:tcp", "port x:tcp", "service http", "service app", "service none", "protocol gre",
+		"source-port 1-9:udp", "icmp-block it", "masquerade", "icmp-block-inversion", "forward", "forward-port 80:tcp:81:", "interface eth0", "interface eth1+",
+		"source 192.0.2.0/24", "source 00:11:22:33:44:AA", "source ipset:s", "rule rule service name=app accept", "rule rule priority=-5 service name=app drop",
+		"rule rule tcp-mss-clamp", "rule rule family=ipv4 source address=192.0.2.1 log prefix=\"a b\" limit value=3/m reject"},
+	{KindZone, "work"}:   {"interface eth0", "source 192.0.2.0/24", "source 00:11:22:33:44:aa", "service app"},
+	{KindPolicy, "p"}:    {"ingress-zone public", "ingress-zone ANY", "egress-zone HOST", "egress-zone ANY", "masquerade", "forward-port 80:tcp:81:", "disable", "service app", "rule rule mark set=1 port port=1 protocol=tcp"},
+	{KindService, "app"}: {"port 80:tcp", "port 80-90:tcp", "protocol gre", "module nf_conntrack_ftp", "helper tftp", "helper none", "include ssh", "include app"},
+	{KindIPSet, "s"}:     {"entry 192.0.2.1/24", "entry 192.0.2.0/25", "entry 198.51.100.1-198.51.100.9", "option family:inet6", "option timeout:5", "option maxelem:9"},
+	{KindICMPType, "it"}: {"destination ipv4", "destination ipv6"},
+	{KindHelper, "h"}:    {"port 21:tcp", "port 21:udp", "port x:tcp"},
+	{KindDirect, ""}:     {"chain ipv4:filter:mine", "chain ipv6:raw:b", "direct-rule ipv4:filter:mine:0:-j:a b'c", "direct-rule ipv4:filter:INPUT:-3:-j:DROP", "passthrough eb:-A:FORWARD"},
+}
+
+// anEdit is one of the edits of someItems, or of a whole object.
+func anEdit(t *rapid.T) Edit {
+	objects := slices.SortedFunc(func(yield func(Object) bool) {
+		for o := range someItems {
+			if !yield(o) {
+				return
+			}
+		}
+	}, func(a, b Object) int { return strings.Compare(string(a.Kind)+a.Name, string(b.Kind)+b.Name) })
+	o := rapid.SampledFrom(objects).Draw(t, "object")
+	i := item(rapid.SampledFrom(someItems[o]).Draw(t, "item"))
+	s := rapid.SampledFrom([]Scope{Permanent, Runtime, Command}).Draw(t, "scope")
+	switch rapid.IntRange(0, 9).Draw(t, "what") {
+	case 0, 1, 2, 3, 4:
+		return Add(s, o, i)
+	case 5, 6:
+		return Remove(s, o, i)
+	case 7:
+		return Rebind(s, "work", i)
+	case 8:
+		return Delete(o)
+	}
+	return New(o, Settings{})
+}
+
+// Whatever is edited, the configuration is one that Check takes; what an edit adds, another removes; what is saved is what
+// is loaded; and of two configurations that do not differ the files do not, either.
+func TestRandomEdits(t *testing.T) {
+	start := prepared(t)
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp("", "zones")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		s := Store{Dirs{System: dir}}
+		empty, _ := s.Load()
+		c, err := s.Save(empty, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "edits") {
+			next, err := Apply(c, anEdit(t))
+			if err != nil {
+				continue
+			}
+			if problems := Check(next); problems.Err() != nil {
+				t.Fatalf("it has problems: %v", problems)
+			}
+			saved, err := s.Save(c, next)
+			if err != nil {
+				t.Fatal(err)
+			}
+			loaded, problems := s.Load()
+			if loaded == nil {
+				t.Fatalf("what was saved is refused: %v", problems)
+			}
+			if d := Difference(saved, loaded); d != nil {
+				t.Fatalf("loaded, there are other items: %+v", d)
+			}
+			if a, b := plainConfig(saved), plainConfig(loaded); !reflect.DeepEqual(a, b) {
+				t.Fatalf("loaded, it is another configuration:\n%+v\n%+v", Difference(saved, loaded), b)
+			}
+			c = saved
+		}
+	})
+}
+
+// What is added is removed again without a trace, but for the order of ports.
+func TestAddThenRemove(t *testing.T) {
+	start := prepared(t)
+	rapid.Check(t, func(t *rapid.T) {
+		c := start
+		for range rapid.IntRange(0, 5).Draw(t, "edits") {
+			if next, err := Apply(c, anEdit(t)); err == nil {
+				c = next
+			}
+		}
+		objects := Names(map[string]bool{"public": true, "work": true})
+		o := Object{KindZone, rapid.SampledFrom(objects).Draw(t, "zone")}
+		i := item(rapid.SampledFrom(someItems[o]).Draw(t, "item"))
+		if there, err := Has(c, Runtime, o, i); there || err != nil {
+			return
+		}
+		with, err := Apply(c, Add(Runtime, o, i))
+		if err != nil || i.Key == KeyPort && len(Difference(c, with)[0].Removed) == 0 && overlaps(c.Zones[o.Name].Ports, i) {
+			return
+		}
+		without, err := Apply(with, Remove(Runtime, o, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := Difference(c, without); d != nil {
+			t.Fatalf("there is a trace: %+v", d)
+		}
+	})
+}
+
+// overlaps tells whether a port is already there in part: then its removal takes more than was added.
+func overlaps(list []Port, i Item) bool {
+	z := &Zone{}
+	z.Ports = list
+	with := *z
+	ports := zoneKind.setting(KeyPort).(ranges[Zone])
+	return ports.add(env{}, &with, i.Args) == nil && len(with.Ports) <= len(list)
+}
