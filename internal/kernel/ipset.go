@@ -1,0 +1,223 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"richwall/compile/iptables"
+	"richwall/compile/ir"
+)
+
+// setPlan is what becomes of the sets around a commit of rules, which can only look up sets that are there, and keep sets
+// from going that they look up.
+type setPlan struct {
+	make     strings.Builder       // input of "ipset restore" before the rules
+	undo     [][]string            // command lines that take that back, last first
+	undoText strings.Builder       // input of "ipset restore" that takes back changes of elements
+	swapped  []string              // sets that hold what was there before, under other names
+	gone     []string              // sets that go after the rules
+	retyped  []string              // sets that must go before they can be made with another type
+	origins  map[string]*ir.Origin // of sets, by the names they are made under
+}
+
+// listSets are the types of the sets that there are, by name; of our own and of others.
+func (t tools) listSets(ctx context.Context) (map[string]string, error) {
+	types := map[string]string{}
+	text, err := t.run(ctx, "", "ipset", "list", "-terse")
+	if err != nil {
+		var said *toolError
+		if !errors.As(err, &said) {
+			return types, nil // no ipset: an error only for those who want a set
+		}
+		return nil, fmt.Errorf("cannot list the sets: %w", err)
+	}
+	name := ""
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch key {
+		case "Name":
+			name = value
+		case "Type":
+			types[name] = value
+		}
+	}
+	return types, nil
+}
+
+// temporary is the name of a set that is made to be swapped with another one. Names of ipsets of a configuration cannot
+// begin like it.
+func temporary(n int) string { return fmt.Sprintf("_richwall_%d", n) }
+
+func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan, error) {
+	p := &setPlan{origins: map[string]*ir.Origin{}}
+	var want, had []*ir.Set
+	if next.Rules != nil {
+		want = next.Rules.Sets
+	}
+	if k.installed != nil && k.installed.Rules != nil {
+		had = k.installed.Rules.Sets
+	}
+	if len(want) == 0 && len(had) == 0 {
+		return p, nil
+	}
+	types, err := k.listSets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	old := byName(had, setName)
+	for _, s := range want {
+		o := old[s.Name]
+		delete(old, s.Name)
+		if types[s.Name] == "" {
+			o = nil
+		}
+		p.set(o, s, types)
+	}
+	for _, s := range had {
+		if old[s.Name] != nil && types[s.Name] != "" {
+			p.gone = append(p.gone, s.Name)
+		}
+	}
+	return p, nil
+}
+
+// set brings one set from what was committed, nil if that is not known, to what it shall be.
+func (p *setPlan) set(old, next *ir.Set, types map[string]string) {
+	switch {
+	case types[next.Name] == "":
+		p.whole(next)
+		p.undo = append(p.undo, []string{"destroy", next.Name})
+	case types[next.Name] != next.Type || old != nil && old.Family != next.Family:
+		p.retyped = append(p.retyped, next.Name)
+		p.whole(next)
+	case old != nil && sameKind(old, next) && old.HashSize == next.HashSize && !p.wide(old, next):
+		p.difference(old, next)
+	case old != nil && sameKind(old, next) && slices.EqualFunc(old.Elements, next.Elements, sameElement):
+	default:
+		p.swap(next, types)
+	}
+}
+
+func sameElement(a, b ir.Element) bool { return a.Text == b.Text }
+
+// whole makes a set with all its elements.
+func (p *setPlan) whole(s *ir.Set) {
+	p.origins[s.Name] = s.Origin
+	if err := iptables.WriteSets(&p.make, &ir.Ruleset{Sets: []*ir.Set{s}}); err != nil {
+		panic("internal error: " + err.Error()) // a strings.Builder takes everything
+	}
+}
+
+// swap makes the set anew under another name, and exchanges the names: rules see the one or the other.
+func (p *setPlan) swap(s *ir.Set, types map[string]string) {
+	n := 0
+	for types[temporary(n)] != "" {
+		n++
+	}
+	fresh := *s
+	fresh.Name = temporary(n)
+	types[fresh.Name] = s.Type
+	p.whole(&fresh)
+	fmt.Fprintf(&p.make, "swap %s %s\n", fresh.Name, s.Name)
+	p.undo = append(p.undo, []string{"destroy", fresh.Name}, []string{"swap", fresh.Name, s.Name})
+	p.swapped = append(p.swapped, fresh.Name)
+}
+
+// wide says whether elements go that ipset keeps as several: others that stay may be among those.
+func (p *setPlan) wide(old, next *ir.Set) bool {
+	gone, _ := elementDifference(old.Elements, next.Elements)
+	return slices.ContainsFunc(gone, func(e ir.Element) bool {
+		return slices.ContainsFunc(e.Parts, func(part ir.Part) bool {
+			return part.Kind == ir.AddrPart && part.Low != part.High || part.Kind == ir.PortPart && part.First != part.Last
+		})
+	})
+}
+
+func (p *setPlan) difference(old, next *ir.Set) {
+	p.origins[next.Name] = next.Origin
+	gone, added := elementDifference(old.Elements, next.Elements)
+	for _, e := range added {
+		fmt.Fprintf(&p.make, "add %s %s -exist\n", next.Name, e.Text)
+		fmt.Fprintf(&p.undoText, "del %s %s -exist\n", next.Name, e.Text)
+	}
+	for _, e := range gone {
+		fmt.Fprintf(&p.make, "del %s %s -exist\n", next.Name, e.Text)
+		fmt.Fprintf(&p.undoText, "add %s %s -exist\n", next.Name, e.Text)
+	}
+}
+
+// retypeSets removes sets whose type or family changes, and before that the rules that look them up: for that moment the
+// machine has the rules that it had, without those.
+func (k *iptablesKernel) retypeSets(ctx context.Context, p *setPlan, next *Desired) error {
+	if len(p.retyped) == 0 {
+		return nil
+	}
+	without := &Desired{Panic: next.Panic}
+	if k.installed != nil && k.installed.Rules != nil {
+		without.Rules = withoutRules(k.installed.Rules, func(s *ir.Set) bool { return slices.Contains(p.retyped, s.Name) })
+	}
+	if err := k.commitRules(ctx, k.installed, without); err != nil {
+		return err
+	}
+	k.installed = without
+	for _, name := range p.retyped {
+		if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
+			return fmt.Errorf("cannot make set %s with another type: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
+	if p.make.Len() == 0 {
+		return nil
+	}
+	_, err := k.run(ctx, p.make.String(), "ipset", "restore")
+	return k.blameSet(p, err)
+}
+
+// blameSet is the error of ipset with the set it is about, as far as its line number tells.
+func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
+	var said *toolError
+	if !errors.As(err, &said) {
+		return err
+	}
+	e := &RuleError{Err: err}
+	if m := lineNumber.FindStringSubmatch(said.said); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		if lines := strings.Split(p.make.String(), "\n"); n >= 1 && n <= len(lines) {
+			e.Err = fmt.Errorf("ipset refuses %q: %s", lines[n-1], said.said)
+			if words := strings.Fields(lines[n-1]); len(words) > 1 && p.origins[words[1]] != nil {
+				e.Origin = p.origins[words[1]]
+			}
+		}
+	}
+	return e
+}
+
+// undoSets takes back what was done, as far as it was.
+func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
+	if p.undoText.Len() > 0 {
+		if _, err := k.run(ctx, p.undoText.String(), "ipset", "restore"); err != nil {
+			k.options.Log.Error("sets could not be put back", "error", err)
+		}
+	}
+	for _, words := range slices.Backward(p.undo) {
+		if _, err := k.run(ctx, "", "ipset", words...); err != nil {
+			k.options.Log.Debug("a set was not put back, as it was not made", "error", err)
+		}
+	}
+}
+
+// finishSets removes what no rule looks up any more. A set that another program's rules look up stays.
+func (k *iptablesKernel) finishSets(ctx context.Context, p *setPlan) {
+	for _, name := range append(p.swapped, p.gone...) {
+		if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
+			k.options.Log.Warn("a set stays", "set", name, "error", err)
+		}
+	}
+}

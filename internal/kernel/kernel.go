@@ -1,0 +1,112 @@
+// Package kernel makes the machine's packet filter what a ruleset says.
+//
+// In comes a Desired: all that should be in the kernel, not the steps to it. A commit works out the difference to what it
+// put there last and makes it in one transaction, or, if any of it is refused, changes nothing and says which rule it was
+// about. There are two back ends, nftables by netlink messages and iptables by its restore tools, and Memory, a twin
+// without a kernel for tests, which refuses what the kernel would. All touch nothing but what is ours: the tables
+// firewalld and firewalld_policy_drop of nftables, and chains and rules that they put into iptables themselves.
+//
+// The daemon commits; internal/kernel knows the intermediate form and its targets, and nothing of configurations.
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"richwall/compile/ir"
+)
+
+// Desired is all that should be in the kernel. It and what it refers to must not be changed once it was committed.
+type Desired struct {
+	Rules *ir.Ruleset // laid out for the back end; nil means none: the firewall is stopped
+	Panic bool        // every packet is dropped, whatever the rules say
+	// Direct is the chains and rules of the direct interface, laid out for iptables; they stand beside the rules of the
+	// nftables back end. nil means none.
+	Direct *ir.Ruleset
+}
+
+// Kernel commits rulesets. Its methods may be called from several goroutines; they take turns.
+type Kernel interface {
+	// Commit makes the kernel what next says, as one transaction. On an error nothing changed; if rules are to blame, the
+	// error holds a *RuleError for each of them. When the context ends before anything was sent, nothing changed.
+	Commit(ctx context.Context, next *Desired) error
+	// Check does all of Commit that can fail without a change.
+	Check(next *Desired) error
+	// Close gives up what the Kernel holds of the machine. The rules stay.
+	Close() error
+}
+
+// Options say where a Kernel works.
+type Options struct {
+	Backend ir.Backend
+	Log     *slog.Logger // nil means slog.Default()
+	// Enter calls a function on a thread that is in the network namespace to work in, and returns its error. nil means the
+	// namespace of the process.
+	Enter func(func() error) error
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Enter == nil {
+		o.Enter = func(f func() error) error { return f() }
+	}
+	return o
+}
+
+// New returns the Kernel of a back end. The first commit replaces whatever an earlier process left.
+func New(o Options) (Kernel, error) {
+	o = o.withDefaults()
+	switch o.Backend {
+	case ir.NFTables:
+		return newNFTables(o)
+	case ir.IPTables:
+		return newIPTables(o, false)
+	}
+	return nil, fmt.Errorf("there is no back end %q: say nftables or iptables", o.Backend)
+}
+
+// Remove takes out what a back end has in the kernel, without knowing what that is: the remains of an earlier process. Rules
+// of a Kernel that is still there go by Commit of an empty Desired.
+func Remove(ctx context.Context, o Options) error {
+	k, err := New(o)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	return k.Commit(ctx, &Desired{})
+}
+
+// RuleError is something that the kernel refuses.
+type RuleError struct {
+	Origin *ir.Origin // what in the configuration it comes from; nil if nothing does
+	Chain  string     // where the rule is; empty for what is no rule
+	Err    error
+}
+
+func (e *RuleError) Error() string {
+	var b strings.Builder
+	if e.Origin != nil {
+		b.WriteString(e.Origin.String() + ": ")
+	}
+	if e.Chain != "" {
+		b.WriteString("chain " + e.Chain + ": ")
+	}
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+func (e *RuleError) Unwrap() error { return e.Err }
+
+// joined is a list of rule errors as one; nil if there are none.
+func joined(list []*RuleError) error {
+	errs := make([]error, len(list))
+	for i, e := range list {
+		errs[i] = e
+	}
+	return errors.Join(errs...)
+}

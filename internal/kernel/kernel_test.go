@@ -1,0 +1,234 @@
+package kernel_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"richwall/compile"
+	"richwall/compile/ir"
+	"richwall/compile/nft"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+	"richwall/zones"
+)
+
+// TestMain runs the tests in a user namespace when whoever runs them is not root.
+func TestMain(m *testing.M) {
+	code, done, err := lab.Reexec(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) // the tests that need a namespace skip for the same reason
+	}
+	if !done {
+		code = m.Run()
+	}
+	os.Exit(code)
+}
+
+// namespace is an empty network namespace with the interfaces that configurations name.
+func namespace(t *testing.T) *lab.Namespace {
+	t.Helper()
+	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	ns, err := lab.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ns.Close)
+	return ns
+}
+
+func run(t *testing.T, ns *lab.Namespace, stdin, name string, args ...string) string {
+	t.Helper()
+	out, err := ns.Run(context.Background(), stdin, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func open(t *testing.T, ns *lab.Namespace, backend ir.Backend) kernel.Kernel {
+	t.Helper()
+	k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	return k
+}
+
+func commit(t *testing.T, k kernel.Kernel, next *kernel.Desired) {
+	t.Helper()
+	if err := k.Commit(context.Background(), next); err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+}
+
+// configuration is a folder of files to compile.
+type configuration struct {
+	name string
+	*zones.Config
+	backends []ir.Backend
+}
+
+// configurations are those of testdata/scenarios and testdata/compile that are not refused.
+func configurations(t *testing.T) []configuration {
+	t.Helper()
+	var all []configuration
+	for _, pattern := range []string{"scenarios/*.txt", "compile/*.txtar"} {
+		paths, err := filepath.Glob("../../testdata/" + pattern)
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no configurations in %s: %v", pattern, err)
+		}
+		for _, path := range paths {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := configuration{name: filepath.Base(path), backends: []ir.Backend{ir.NFTables, ir.IPTables}}
+			dir := t.TempDir()
+			if strings.HasSuffix(path, ".txtar") {
+				c.readArchive(t, dir, content)
+			} else {
+				c.readScenario(t, dir, string(content))
+			}
+			var problems zones.Problems
+			if c.Config, problems = zones.Load(zones.Dirs{System: dir}); c.Config == nil {
+				t.Fatalf("%s is refused:\n%v", path, problems)
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+var backendLine = regexp.MustCompile(`(?m)^backend (\S+)$`)
+
+func (c *configuration) readBackend(text string) {
+	if m := backendLine.FindStringSubmatch(text); m != nil && m[1] != "both" {
+		c.backends = []ir.Backend{ir.Backend(m[1])}
+	}
+}
+
+func (c *configuration) readArchive(t *testing.T, dir string, content []byte) {
+	t.Helper()
+	archive := txtar.Parse(content)
+	c.readBackend(string(archive.Comment))
+	for _, f := range archive.Files {
+		write(t, filepath.Join(dir, f.Name), string(f.Data))
+	}
+}
+
+// readScenario reads "file PATH" with the content in lines behind "| ", and "conf KEY=VALUE" for firewalld.conf.
+func (c *configuration) readScenario(t *testing.T, dir, content string) {
+	t.Helper()
+	c.readBackend(content)
+	files := map[string]*strings.Builder{"richwall.conf": {}}
+	path := ""
+	for line := range strings.Lines(content) {
+		word, rest, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		switch word {
+		case "file":
+			path = rest
+			files[path] = &strings.Builder{}
+		case "conf":
+			path = "firewalld.conf"
+			if files[path] == nil {
+				files[path] = &strings.Builder{}
+			}
+			files[path].WriteString(rest + "\n")
+		case "|":
+			files[path].WriteString(rest + "\n")
+		}
+	}
+	for name, b := range files {
+		write(t, filepath.Join(dir, name), b.String())
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// compiled is the ruleset of a configuration; nil if it is not for the back end.
+func (c *configuration) compiled(t *testing.T, backend ir.Backend) *ir.Ruleset {
+	t.Helper()
+	if !slices.Contains(c.backends, backend) {
+		return nil
+	}
+	rs, err := compile.Compile(c.Config, backend)
+	if err != nil {
+		return nil // a case of a configuration that one back end refuses
+	}
+	return rs
+}
+
+// scenario is the ruleset of one of testdata/scenarios.
+func scenario(t *testing.T, name string, backend ir.Backend) *ir.Ruleset {
+	t.Helper()
+	for _, c := range configurations(t) {
+		if c.name == name {
+			c.backends = []ir.Backend{backend}
+			if rs := c.compiled(t, backend); rs != nil {
+				return rs
+			}
+		}
+	}
+	t.Fatalf("no ruleset of %s for %s", name, backend)
+	return nil
+}
+
+// nftText is a ruleset as text; ok is false if text cannot say all of it, or this machine's kernel cannot hold it.
+func nftText(t *testing.T, rs *ir.Ruleset) (text string, ok bool) {
+	t.Helper()
+	var b bytes.Buffer
+	notes, err := nft.Write(&b, rs, nft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), notes == nil && rs.Flowtable == nil
+}
+
+func listTable(t *testing.T, ns *lab.Namespace) string {
+	t.Helper()
+	listing := run(t, ns, "", "nft", "-n", "list", "table", "inet", "firewalld")
+	listing = regexp.MustCompile(` # progname .*`).ReplaceAllString(listing, "")
+	return regexp.MustCompile(`(?m)^\tflags.*\n\n?`).ReplaceAllString(listing, "")
+}
+
+// sameLines compares two texts, and prints the first lines that differ.
+func sameLines(t *testing.T, want, got string) {
+	t.Helper()
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+	differences := 0
+	for i := range max(len(a), len(b)) {
+		var x, y string
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if x != y {
+			t.Errorf("line %d: want %q\n got %q", i+1, x, y)
+			if differences++; differences == 5 {
+				return
+			}
+		}
+	}
+}

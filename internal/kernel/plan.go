@@ -1,0 +1,475 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
+	"richwall/compile/nft"
+)
+
+// plan is the changes that lead from one state of the kernel to another, in an order that the kernel takes: what is
+// referred to comes before what refers to it, and goes after it.
+type plan struct {
+	changes  []change
+	enc      *nft.Encoder
+	before   *installed // nil: unknown
+	next     *Desired
+	owned    bool                                 // the table of next has an owner
+	replaced bool                                 // the table is a new one
+	places   func(chain string) ([]uint64, error) // the handles of a chain's rules, from the kernel
+	edits    []*edit
+	touched  map[string]bool // chains with other rules than before
+	errs     []*RuleError
+}
+
+// change is a message, and what to say if the kernel refuses it.
+type change struct {
+	nft.Message
+	origin *ir.Origin
+	chain  string // of a rule; empty for anything else
+	what   string // for anything else: what it does
+}
+
+// edit is a change of a chain whose rules' handles are known: those from keep on, as many as gone, are replaced by new ones.
+type edit struct {
+	chain      string
+	handles    []uint64 // before the change
+	keep, gone int
+	added      []int // where among the changes the new rules are
+}
+
+// errDrift says that the kernel has something else than was put there.
+var errDrift = errors.New("the kernel has other rules than were committed")
+
+// newPlan compares. The error is errDrift, one of places, or what cannot be said in messages.
+func newPlan(before *installed, next *Desired, canOwn bool, places func(string) ([]uint64, error)) (*plan, error) {
+	p := &plan{before: before, next: next, enc: &nft.Encoder{Table: ir.Table}, places: places, touched: map[string]bool{}}
+	if next.Rules != nil {
+		p.owned = next.Rules.Owner && canOwn
+		p.enc.Counters = next.Rules.Counters
+	}
+	p.panicTable()
+	switch {
+	case next.Rules == nil:
+		if before == nil || before.Rules != nil {
+			p.removeTable(p.enc)
+		}
+	case before == nil || before.Rules == nil || p.needsReplacing():
+		p.replace()
+	default:
+		if err := p.update(); err != nil {
+			return nil, err
+		}
+	}
+	return p, joined(p.errs)
+}
+
+func (p *plan) add(c change) { p.changes = append(p.changes, c) }
+
+// put adds a message that encoding gave, or its error.
+func (p *plan) put(what string, origin *ir.Origin, err error, messages ...nft.Message) {
+	if err != nil {
+		p.errs = append(p.errs, &RuleError{Origin: origin, Err: err})
+		return
+	}
+	for _, m := range messages {
+		p.add(change{Message: m, origin: origin, what: what})
+	}
+}
+
+// removeTable removes a table, whether it is there or not.
+func (p *plan) removeTable(e *nft.Encoder) {
+	what := "cannot remove table inet " + e.Table
+	p.put(what, nil, nil, e.AddTable(0), e.DeleteTable())
+}
+
+// panicTable makes or removes the table that drops everything, before all other tables see a packet.
+func (p *plan) panicTable() {
+	if p.before != nil && p.before.Panic == p.next.Panic {
+		return
+	}
+	e := &nft.Encoder{Table: panicTable}
+	p.removeTable(e)
+	if !p.next.Panic {
+		return
+	}
+	what := "cannot make table inet " + panicTable
+	p.put(what, nil, nil, e.AddTable(0))
+	for _, hook := range []string{"prerouting", "output"} {
+		// Before connection tracking, at −200, and other programs' chains for raw packets, at −300 + 10.
+		c := &ir.Chain{Name: "raw_" + hook, Hook: &ir.Hook{Type: "filter", Hook: hook, Priority: -291}}
+		p.put(what, nil, nil, e.AddChain(c, true))
+	}
+}
+
+// needsReplacing says whether there are differences that only a new table can make: those of the table as a whole, and
+// objects that have the name of another one of a different kind.
+func (p *plan) needsReplacing() bool {
+	old, next := p.before.Rules, p.next.Rules
+	if p.owned != p.before.owned || old.Counters != next.Counters || !slices.Equal(old.Flowtable, next.Flowtable) {
+		return true
+	}
+	helpers := byName(old.Helpers, helperName)
+	for _, h := range next.Helpers {
+		if o, ok := helpers[h.Name]; ok && o != h {
+			return true
+		}
+	}
+	sets := byName(old.Sets, setName)
+	for _, s := range next.Sets {
+		if o := sets[s.Name]; o != nil && !sameKind(o, s) {
+			return true
+		}
+	}
+	chains := byName(old.Chains, chainName)
+	for _, c := range next.Chains {
+		if o := chains[c.Name]; o != nil && !sameHook(o.Hook, c.Hook) {
+			return true
+		}
+	}
+	return false
+}
+
+func byName[T any](list []T, name func(T) string) map[string]T {
+	m := make(map[string]T, len(list))
+	for _, v := range list {
+		m[name(v)] = v
+	}
+	return m
+}
+
+func helperName(h ir.Helper) string { return h.Name }
+func setName(s *ir.Set) string      { return s.Name }
+func chainName(c *ir.Chain) string  { return c.Name }
+
+func sameHook(a, b *ir.Hook) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// sameKind says whether two sets differ in nothing but their elements.
+func sameKind(a, b *ir.Set) bool {
+	return a.Type == b.Type && a.Family == b.Family && a.Timeout == b.Timeout && a.MaxElem == b.MaxElem
+}
+
+// replace puts a new table in the place of the one that there is, if there is one.
+func (p *plan) replace() {
+	next := p.next.Rules
+	p.replaced = true
+	p.removeTable(p.enc)
+	var flags uint32
+	if p.owned {
+		flags = nft.TableOwner | nft.TablePersist
+	}
+	p.put("cannot make table inet "+ir.Table, nil, nil, p.enc.AddTable(flags))
+	for _, h := range next.Helpers {
+		p.addHelper(h)
+	}
+	for _, s := range next.Sets {
+		p.addSet(s)
+	}
+	if next.Flowtable != nil {
+		m, err := p.enc.AddFlowtable(next.Flowtable)
+		p.put("cannot make the flow table: each of its devices must exist, and the kernel must have flow tables", &ir.Origin{Object: "firewalld.conf"}, err, m)
+	}
+	for _, c := range next.Chains {
+		p.addChain(c)
+	}
+	for _, c := range next.Chains {
+		p.addRules(c.Name, c.Rules)
+	}
+}
+
+func (p *plan) addHelper(h ir.Helper) {
+	m, err := p.enc.AddHelper(h)
+	p.put(fmt.Sprintf("cannot make the connection tracking helper %s: the kernel may lack nf_conntrack_%s", h.Name, h.Type), nil, err, m)
+}
+
+func (p *plan) addSet(s *ir.Set) {
+	m, err := p.enc.AddSet(s)
+	p.put("cannot make set "+s.Name, s.Origin, err, m)
+	p.addElements(s, s.Elements)
+}
+
+func (p *plan) addElements(s *ir.Set, list []ir.Element) {
+	messages, err := p.enc.AddElements(s, list)
+	p.put("cannot put elements into set "+s.Name, s.Origin, err, messages...)
+}
+
+func (p *plan) addChain(c *ir.Chain) {
+	p.put("cannot make chain "+c.Name, nil, nil, p.enc.AddChain(c, false))
+}
+
+// addRules puts rules at the end of a chain.
+func (p *plan) addRules(chain string, rules []*ir.Rule) {
+	for _, r := range rules {
+		p.addRule(chain, r, 0)
+	}
+}
+
+// addRule puts a rule before another one, or at the end; it returns the index of its message.
+func (p *plan) addRule(chain string, r *ir.Rule, before uint64) int {
+	messages, err := p.enc.AddRule(chain, r, before)
+	if err != nil {
+		p.errs = append(p.errs, &RuleError{Origin: r.Origin, Chain: chain, Err: err})
+		return -1
+	}
+	for _, m := range messages {
+		p.add(change{Message: m, origin: r.Origin, chain: chain})
+	}
+	return len(p.changes) - 1
+}
+
+// update makes what differs.
+func (p *plan) update() error {
+	old, next := p.before.Rules, p.next.Rules
+	if old == next {
+		return nil
+	}
+	oldHelpers, oldSets, oldChains := byName(old.Helpers, helperName), byName(old.Sets, setName), byName(old.Chains, chainName)
+	for _, h := range next.Helpers {
+		if _, ok := oldHelpers[h.Name]; !ok {
+			p.addHelper(h)
+		}
+		delete(oldHelpers, h.Name)
+	}
+	for _, s := range next.Sets {
+		if o := oldSets[s.Name]; o == nil {
+			p.addSet(s)
+		} else {
+			p.updateElements(o, s)
+		}
+		delete(oldSets, s.Name)
+	}
+	for _, c := range next.Chains {
+		if oldChains[c.Name] == nil {
+			p.addChain(c)
+		}
+	}
+	for _, c := range next.Chains {
+		if o := oldChains[c.Name]; o == nil {
+			p.addRules(c.Name, c.Rules)
+		} else if err := p.updateRules(o, c); err != nil {
+			return err
+		}
+		delete(oldChains, c.Name)
+	}
+	p.removeRest(old, oldChains, oldSets, oldHelpers)
+	return nil
+}
+
+// removeRest removes what the next ruleset does not have. Chains lose their rules first, which may jump to one another.
+func (p *plan) removeRest(old *ir.Ruleset, chains map[string]*ir.Chain, sets map[string]*ir.Set, helpers map[string]ir.Helper) {
+	for _, c := range old.Chains {
+		if chains[c.Name] != nil && len(c.Rules) > 0 {
+			p.put("cannot empty chain "+c.Name, nil, nil, p.enc.FlushChain(c.Name))
+		}
+	}
+	for _, c := range old.Chains {
+		if chains[c.Name] != nil {
+			p.touched[c.Name] = true
+			p.put("cannot remove chain "+c.Name, nil, nil, p.enc.DeleteChain(c.Name))
+		}
+	}
+	for _, s := range old.Sets {
+		if sets[s.Name] != nil {
+			p.put("cannot remove set "+s.Name, nil, nil, p.enc.DeleteSet(s.Name))
+		}
+	}
+	for _, h := range old.Helpers {
+		if _, ok := helpers[h.Name]; ok {
+			p.put("cannot remove helper "+h.Name, nil, nil, p.enc.DeleteHelper(h.Name))
+		}
+	}
+}
+
+// updateElements makes the difference of a set's elements. In a set with a timeout those that are to go may have gone by
+// themselves, so that it is emptied instead.
+func (p *plan) updateElements(old, next *ir.Set) {
+	gone, added := elementDifference(old.Elements, next.Elements)
+	what := "cannot take elements out of set " + next.Name
+	if len(gone) > 0 && next.Timeout != "" && next.Timeout != "0" {
+		p.put(what, next.Origin, nil, p.enc.FlushSet(next.Name))
+		p.addElements(next, next.Elements)
+		return
+	}
+	messages, err := p.enc.DeleteElements(next, gone)
+	p.put(what, next.Origin, err, messages...)
+	p.addElements(next, added)
+}
+
+// elementDifference is what the first list alone has, and what the second alone has.
+func elementDifference(old, next []ir.Element) (gone, added []ir.Element) {
+	if len(old) == len(next) && (len(old) == 0 || &old[0] == &next[0]) {
+		return nil, nil
+	}
+	had := make(map[string]bool, len(old))
+	for _, e := range old {
+		had[e.Text] = true
+	}
+	has := make(map[string]bool, len(next))
+	for _, e := range next {
+		has[e.Text] = true
+		if !had[e.Text] {
+			added = append(added, e)
+		}
+	}
+	for _, e := range old {
+		if !has[e.Text] {
+			gone = append(gone, e)
+		}
+	}
+	return gone, added
+}
+
+// updateRules makes the difference between two chains: what stands between the rules that they begin with in common and
+// those that they end with in common is replaced.
+func (p *plan) updateRules(old, next *ir.Chain) error {
+	keep, end := common(old.Rules, next.Rules)
+	gone, added := len(old.Rules)-keep-end, next.Rules[keep:len(next.Rules)-end]
+	if gone == 0 && len(added) == 0 {
+		return nil
+	}
+	p.touched[next.Name] = true
+	handles, known := p.before.handles[next.Name]
+	switch {
+	case keep == 0 && end == 0:
+		p.put("cannot empty chain "+next.Name, nil, nil, p.enc.FlushChain(next.Name))
+		p.addRules(next.Name, added)
+		return nil
+	case gone == 0 && end == 0 && !known:
+		p.addRules(next.Name, added)
+		return nil
+	case !known:
+		var err error
+		if handles, err = p.places(next.Name); err != nil {
+			return err
+		}
+	}
+	if len(handles) != len(old.Rules) {
+		return errDrift
+	}
+	p.edit(&edit{chain: next.Name, handles: handles, keep: keep, gone: gone}, added)
+	return nil
+}
+
+// common is how many rules two chains have in common at their beginning, and behind that at their end.
+func common(a, b []*ir.Rule) (begin, end int) {
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return len(a), 0
+	}
+	for begin < len(a) && begin < len(b) && sameRule(a[begin], b[begin]) {
+		begin++
+	}
+	for end < len(a)-begin && end < len(b)-begin && sameRule(a[len(a)-1-end], b[len(b)-1-end]) {
+		end++
+	}
+	return begin, end
+}
+
+// edit deletes rules and puts others in their place.
+func (p *plan) edit(e *edit, added []*ir.Rule) {
+	rest := e.handles[e.keep+e.gone:]
+	for _, h := range e.handles[e.keep : e.keep+e.gone] {
+		p.put("cannot remove a rule from chain "+e.chain, nil, nil, p.enc.DeleteRule(e.chain, h))
+	}
+	var before uint64
+	if len(rest) > 0 {
+		before = rest[0]
+	}
+	for _, r := range added {
+		if at := p.addRule(e.chain, r, before); at >= 0 {
+			e.added = append(e.added, at)
+		}
+	}
+	if len(added) <= maxEchoes {
+		for _, at := range e.added {
+			p.changes[at].Flags |= unix.NLM_F_ECHO
+		}
+	}
+	p.edits = append(p.edits, e)
+}
+
+// maxEchoes is for how many new rules of a chain the kernel is asked to tell the handles. Its answers must fit into the
+// socket's buffer; for more, the chain is read when handles are needed again.
+const maxEchoes = 100
+
+// sameRule says whether two rules do the same. A set is known by its name: one with that name and another type would have
+// led to a new table.
+func sameRule(a, b *ir.Rule) bool {
+	return a == b || slices.EqualFunc(a.Matches, b.Matches, sameMatch) && slices.EqualFunc(a.Actions, b.Actions, sameValue)
+}
+
+func sameMatch(a, b ir.Match) bool {
+	if x, ok := a.(ir.Lookup); ok {
+		y, ok := b.(ir.Lookup)
+		return ok && x.Side == y.Side && x.Invert == y.Invert && x.Set.Name == y.Set.Name
+	}
+	return sameValue(a, b)
+}
+
+func sameValue[T any](a, b T) bool {
+	if reflect.TypeOf(a).Comparable() && reflect.TypeOf(b).Comparable() {
+		return any(a) == any(b)
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// messages are the changes as they are sent.
+func (p *plan) messages() []nft.Message {
+	messages := make([]nft.Message, len(p.changes))
+	for i, c := range p.changes {
+		messages[i] = c.Message
+	}
+	return messages
+}
+
+// errors says what the kernel refuses.
+func (p *plan) errors(refused []refusal) error {
+	var list []*RuleError
+	for _, r := range refused {
+		if r.index < 0 || r.index >= len(p.changes) { // the begin or the end of the batch
+			list = append(list, &RuleError{Err: fmt.Errorf("the kernel refuses the changes as a whole: %w", r.err)})
+			continue
+		}
+		c := p.changes[r.index]
+		e := &RuleError{Origin: c.origin, Chain: c.chain}
+		switch {
+		case errors.Is(r.err, unix.EPERM):
+			e.Err = fmt.Errorf("cannot change table inet %s: it belongs to another program that is running: %w", ir.Table, r.err)
+		case c.chain == "":
+			e.Err = fmt.Errorf("%s: %w", c.what, r.err)
+		default:
+			e.Err = fmt.Errorf("the kernel refuses the rule: %s", explain(r.err))
+		}
+		list = append(list, e)
+	}
+	return joined(list)
+}
+
+// result is what the kernel has after the plan was carried out. handles are those of new rules, by the index of the change.
+func (p *plan) result(handles map[int]uint64) *installed {
+	i := &installed{Desired: *p.next, owned: p.owned, handles: map[string][]uint64{}}
+	if p.before == nil || p.before.Rules == nil || p.next.Rules == nil || p.replaced {
+		return i
+	}
+	for chain, list := range p.before.handles {
+		if !p.touched[chain] {
+			i.handles[chain] = list
+		}
+	}
+	for _, e := range p.edits {
+		list := slices.Clone(e.handles[:e.keep])
+		for _, at := range e.added {
+			if h, ok := handles[at]; ok {
+				list = append(list, h)
+			}
+		}
+		if list = append(list, e.handles[e.keep+e.gone:]...); len(list) == len(e.handles)-e.gone+len(e.added) {
+			i.handles[e.chain] = list
+		}
+	}
+	return i
+}

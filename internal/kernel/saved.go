@@ -1,0 +1,130 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"richwall/compile/ir"
+)
+
+// savedTable is a table as iptables-save shows it.
+type savedTable struct {
+	order    []string            // chains
+	policies map[string]string   // of the kernel's chains
+	rules    map[string][]string // by chain, without "-A CHAIN"
+}
+
+// save reads a table; nil if the kernel has no such table.
+func (t tools) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
+	if _, err := t.run(ctx, "", tool(family), "-w", "-t", table, "-S", "OUTPUT"); err != nil {
+		return nil, nil
+	}
+	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
+	}
+	return parseSaved(text), nil
+}
+
+func parseSaved(text string) *savedTable {
+	s := &savedTable{policies: map[string]string{}, rules: map[string][]string{}}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch name, rest, _ := strings.Cut(line, " "); {
+		case strings.HasPrefix(line, ":"):
+			s.order = append(s.order, name[1:])
+			if policy, _, _ := strings.Cut(rest, " "); policy != "-" {
+				s.policies[name[1:]] = policy
+			}
+		case name == "-A":
+			chain, spec, _ := strings.Cut(rest, " ")
+			s.rules[chain] = append(s.rules[chain], spec)
+		}
+	}
+	return s
+}
+
+var (
+	targetOf = regexp.MustCompile(`(?:^| )-[jg] (\S+)`)
+	// ownChain are the names of chains that rulesets are made of: those that the kernel's chains jump to, those of zones and
+	// policies, and the names that are drawn for those that would be too long.
+	ownChain = regexp.MustCompile(`^(?:(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)|RFC3964_IPv4|` +
+		`(?:IN|FWD|OUT|PRE|POST)_.*|[A-Za-z0-9]{28})$`)
+	entryChain = regexp.MustCompile(`^(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)$|^RFC3964_IPv4$`)
+	// baseRule are the rules that stand beside those jumps in the kernel's chains, as iptables-save prints them.
+	baseRule = regexp.MustCompile(`^(?:` +
+		`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +
+		`-[io] lo -j ACCEPT|` +
+		`.*-j LOG --log-prefix "(?:STATE_INVALID_DROP|FINAL_REJECT|rpfilter_DROP): ".*|` +
+		`-j REJECT --reject-with (?:icmp-host-prohibited|icmp6-adm-prohibited)|` +
+		`-p ipv6-icmp -m icmp6 --icmpv6-type 13[45] -j ACCEPT|` +
+		`-m rpfilter .*-j DROP)$`)
+)
+
+// remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
+// the rules right beside them that rulesets have there; and the chains that one gets to from there.
+func (s *savedTable) remains() *tableRules {
+	left := &tableRules{}
+	var reached []string
+	for _, chain := range s.order {
+		if s.policies[chain] == "" {
+			continue
+		}
+		block := s.ownBlock(s.rules[chain])
+		if len(block) > 0 {
+			left.chains = append(left.chains, &chainRules{name: chain, builtin: true, specs: block})
+			reached = append(reached, targets(block)...)
+		}
+	}
+	for i := 0; i < len(reached); i++ {
+		name := reached[i]
+		if slices.Contains(reached[:i], name) || !slices.Contains(s.order, name) || !ownChain.MatchString(name) {
+			continue
+		}
+		left.chains = append(left.chains, &chainRules{name: name, unknown: true})
+		reached = append(reached, targets(s.rules[name])...)
+	}
+	return left
+}
+
+// ownBlock is the rules of ours in one of the kernel's chains.
+func (s *savedTable) ownBlock(rules []string) []string {
+	isEntry := func(rule string) bool { return slices.ContainsFunc(targets([]string{rule}), entryChain.MatchString) }
+	first := slices.IndexFunc(rules, isEntry)
+	if first < 0 {
+		return nil
+	}
+	last := first
+	for i, r := range rules {
+		if isEntry(r) {
+			last = i
+		}
+	}
+	for first > 0 && baseRule.MatchString(rules[first-1]) {
+		first--
+	}
+	for last+1 < len(rules) && baseRule.MatchString(rules[last+1]) {
+		last++
+	}
+	var block []string
+	for _, r := range rules[first : last+1] {
+		if isEntry(r) || baseRule.MatchString(r) {
+			block = append(block, r)
+		}
+	}
+	return block
+}
+
+// targets are the chains and targets that rules go to.
+func targets(rules []string) []string {
+	var list []string
+	for _, r := range rules {
+		if m := targetOf.FindStringSubmatch(r); m != nil {
+			list = append(list, m[1])
+		}
+	}
+	return list
+}

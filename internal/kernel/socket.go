@@ -1,0 +1,240 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"richwall/compile/nft"
+)
+
+// socket is a netlink socket for nf_tables. A table that has an owner belongs to the socket it was made by, so that one must
+// last as long as the daemon.
+type socket struct {
+	conn   *netlink.Conn
+	seq    uint32 // of the last message that was sent
+	buffer int    // bytes that the socket takes at once
+}
+
+const receiveBuffer = 8 << 20 // bytes: room for an error message for each of some thousand rules
+
+func openSocket(enter func(func() error) error) (*socket, error) {
+	s := &socket{}
+	err := enter(func() (err error) {
+		s.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open a netlink socket: %w", err)
+	}
+	if err := s.conn.SetReadBuffer(receiveBuffer); err != nil {
+		s.conn.Close()
+		return nil, fmt.Errorf("cannot set a netlink socket's receive buffer: %w", err)
+	}
+	if s.buffer, err = s.conn.WriteBuffer(); err != nil {
+		s.conn.Close()
+		return nil, fmt.Errorf("cannot read the size of a netlink socket's send buffer: %w", err)
+	}
+	return s, nil
+}
+
+// request is a message with the next sequence number.
+func (s *socket) request(kind netlink.HeaderType, flags netlink.HeaderFlags, body []byte) netlink.Message {
+	s.seq++
+	return netlink.Message{Header: netlink.Header{
+		Type: kind, Flags: netlink.Request | flags, Sequence: s.seq, PID: s.conn.PID(),
+	}, Data: body}
+}
+
+// tablesMessage is a type of message as nf_tables counts them, among all of netfilter's.
+func tablesMessage(kind uint8) netlink.HeaderType {
+	return unix.NFNL_SUBSYS_NFTABLES<<8 | netlink.HeaderType(kind)
+}
+
+// send sends messages in one piece.
+func (s *socket) send(messages []netlink.Message) error {
+	size := 0
+	for _, m := range messages {
+		size += unix.SizeofNlMsghdr + len(m.Data) + unix.NLMSG_ALIGNTO
+	}
+	if size > s.buffer {
+		// The kernel doubles what is asked for, and counts its own overhead against it.
+		if err := s.conn.SetWriteBuffer(size); err != nil {
+			return fmt.Errorf("cannot send %d bytes to the kernel at once: %w", size, err)
+		}
+		if n, err := s.conn.WriteBuffer(); err == nil {
+			s.buffer = n
+		}
+	}
+	_, err := s.conn.SendMessages(messages)
+	if errors.Is(err, unix.EMSGSIZE) {
+		return fmt.Errorf("cannot send %d bytes to the kernel at once: the socket takes %d, as net.core.wmem_max says", size, s.buffer)
+	}
+	return err
+}
+
+// generation is the number of commits that there were in the namespace, by any program.
+func (s *socket) generation() (uint32, error) {
+	return s.drain(func(netlink.Message, *netlink.OpError) {})
+}
+
+// drain asks for the generation and receives until the answer to that. The kernel answers in order, so all answers to what
+// was sent before are handed to each: a message, or an error with the sequence number of what it is about.
+func (s *socket) drain(each func(netlink.Message, *netlink.OpError)) (generation uint32, err error) {
+	ask := func() error {
+		return s.send([]netlink.Message{s.request(tablesMessage(unix.NFT_MSG_GETGEN), 0, []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0})})
+	}
+	if err := ask(); err != nil {
+		return 0, err
+	}
+	for {
+		messages, err := s.conn.Receive()
+		var refused *netlink.OpError
+		switch {
+		case errors.Is(err, unix.ENOBUFS): // some answers were lost, perhaps the one that is waited for
+			if err := ask(); err != nil {
+				return 0, err
+			}
+		case errors.As(err, &refused) && refused.Sequence != 0 && refused.Sequence != s.seq:
+			each(netlink.Message{}, refused)
+		case err != nil:
+			return 0, err
+		}
+		for _, m := range messages {
+			if m.Header.Sequence != s.seq || m.Header.Type != tablesMessage(unix.NFT_MSG_NEWGEN) {
+				each(m, nil)
+				continue
+			}
+			id := attribute(m.Data, unix.NFTA_GEN_ID)
+			if len(id) != 4 {
+				return 0, errors.New("the kernel did not tell its generation")
+			}
+			return binary.BigEndian.Uint32(id), nil
+		}
+	}
+}
+
+// attribute is the value of an attribute behind a struct nfgenmsg; nil if it is not there.
+func attribute(body []byte, kind uint16) []byte {
+	const (
+		header   = 4         // bytes of struct nfgenmsg
+		typeMask = 1<<14 - 1 // without the flags (linux/netlink.h)
+	)
+	if len(body) < header {
+		return nil
+	}
+	list, err := netlink.UnmarshalAttributes(body[header:])
+	if err != nil {
+		return nil
+	}
+	for _, a := range list {
+		if a.Type&typeMask == kind {
+			return a.Data
+		}
+	}
+	return nil
+}
+
+// textAttribute is an attribute that is a string; one that is too long for an attribute becomes an empty list.
+func textAttribute(kind uint16, text string) []byte {
+	b, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: kind, Data: append([]byte(text), 0)}})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// refusal is one message of a batch that the kernel refuses.
+type refusal struct {
+	index int // in the batch; −1 if it is about the batch as a whole
+	err   error
+}
+
+// answer is what the kernel says to a batch. If anything was refused, nothing was changed.
+type answer struct {
+	refused []refusal      // in the order of the batch
+	handles map[int]uint64 // of the rules that were made with NLM_F_ECHO, by their index in the batch
+}
+
+var (
+	// errMoved says that another program changed something since the generation that a batch was bound to.
+	errMoved = errors.New("another program has changed the packet filter meanwhile")
+	// errLost says that it is not known what became of a batch.
+	errLost = errors.New("the kernel did not say what became of the changes")
+)
+
+// commit makes changes as one transaction if the generation is still the one given. On errMoved nothing was changed; on
+// other errors that is not known.
+func (s *socket) commit(changes []nft.Message, generation uint32) (*answer, error) {
+	messages := s.batch(changes, generation)
+	first, last := messages[1].Header.Sequence, messages[len(messages)-2].Header.Sequence
+	if err := s.send(messages); err != nil {
+		return nil, err
+	}
+	a := &answer{handles: map[int]uint64{}}
+	acknowledged, moved := false, false
+	_, err := s.drain(func(m netlink.Message, refused *netlink.OpError) {
+		switch {
+		case refused != nil && errors.Is(refused, unix.ERESTART):
+			moved = true
+		case refused != nil:
+			a.refused = append(a.refused, refusal{index: int(int32(refused.Sequence - first)), err: refused.Err})
+		case m.Header.Type == netlink.Error && m.Header.Sequence == last:
+			acknowledged = true
+		case m.Header.Type == tablesMessage(unix.NFT_MSG_NEWRULE):
+			if h := attribute(m.Data, unix.NFTA_RULE_HANDLE); len(h) == 8 {
+				a.handles[int(int32(m.Header.Sequence-first))] = binary.BigEndian.Uint64(h)
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case moved:
+		return nil, errMoved
+	case len(a.refused) == 0 && !acknowledged:
+		return nil, errLost
+	}
+	return a, nil
+}
+
+// batch puts changes between the messages that begin and end a transaction. The last change asks for an acknowledgement:
+// older kernels do not acknowledge the end. (linux/netfilter/nfnetlink.h)
+func (s *socket) batch(changes []nft.Message, generation uint32) []netlink.Message {
+	const begin, end = unix.NFNL_MSG_BATCH_BEGIN, unix.NFNL_MSG_BATCH_END
+	mark := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+	bound := binary.NativeEndian.AppendUint16(append([]byte{}, mark...), 8)
+	bound = binary.NativeEndian.AppendUint16(bound, unix.NFNL_BATCH_GENID)
+	bound = binary.BigEndian.AppendUint32(bound, generation)
+
+	messages := make([]netlink.Message, 0, len(changes)+2)
+	messages = append(messages, s.request(begin, 0, bound))
+	for i, c := range changes {
+		flags := netlink.HeaderFlags(c.Flags)
+		if i == len(changes)-1 {
+			flags |= netlink.Acknowledge
+		}
+		messages = append(messages, s.request(tablesMessage(c.Type), flags, c.Body))
+	}
+	return append(messages, s.request(end, 0, mark))
+}
+
+// ruleHandles are the handles of a chain's rules in their order.
+func (s *socket) ruleHandles(table, chain string) ([]uint64, error) {
+	body := append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, textAttribute(unix.NFTA_RULE_TABLE, table)...)
+	body = append(body, textAttribute(unix.NFTA_RULE_CHAIN, chain)...)
+	replies, err := s.conn.Execute(s.request(tablesMessage(unix.NFT_MSG_GETRULE), netlink.Dump, body))
+	if err != nil {
+		return nil, err
+	}
+	var handles []uint64
+	for _, m := range replies {
+		if h := attribute(m.Data, unix.NFTA_RULE_HANDLE); len(h) == 8 {
+			handles = append(handles, binary.BigEndian.Uint64(h))
+		}
+	}
+	return handles, nil
+}

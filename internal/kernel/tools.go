@@ -1,0 +1,114 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	xtables "github.com/coreos/go-iptables/iptables"
+
+	"richwall/compile/ir"
+)
+
+// tools runs the programs of iptables and ipset.
+type tools struct{ enter func(func() error) error }
+
+// find is the path of a program, which the PATH of a service may lack.
+func find(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("cannot run %s: it is not installed", name)
+}
+
+// toolError is a program that said no.
+type toolError struct {
+	name string
+	said string // its error output
+	err  error
+}
+
+func (e *toolError) Error() string {
+	if e.said == "" {
+		return e.name + ": " + e.err.Error()
+	}
+	return e.name + ": " + e.said
+}
+
+func (e *toolError) Unwrap() error { return e.err }
+
+// run runs a program with its input, without a shell, and returns its output. The error is a *toolError if it ran.
+func (t tools) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	path, err := find(name)
+	if err != nil {
+		return "", err
+	}
+	var out, said bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
+	cmd.WaitDelay = time.Second
+	if err := t.enter(cmd.Run); err != nil {
+		return out.String(), &toolError{name: name, said: strings.TrimSpace(said.String()), err: err}
+	}
+	return out.String(), nil
+}
+
+// tool is the name of a family's program: iptables or ip6tables.
+func tool(family ir.Families) string {
+	if family == ir.V6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
+// ruleExists looks one rule up by its words, as the kernel has it.
+func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (bool, error) {
+	path, err := find(tool(family))
+	if err != nil {
+		return false, err
+	}
+	proto := xtables.ProtocolIPv4
+	if family == ir.V6 {
+		proto = xtables.ProtocolIPv6
+	}
+	var found bool
+	err = t.enter(func() error {
+		x, err := xtables.New(xtables.IPFamily(proto), xtables.Path(path))
+		if err != nil {
+			return err
+		}
+		found, err = x.Exists(table, chain, words...)
+		return err
+	})
+	return found, err
+}
+
+// Passthrough runs a command line of the direct interface: iptables for ipv4, ip6tables for ipv6 and ebtables for eb, with
+// the arguments as they are and the wish to wait for whoever else changes tables. It returns the program's output; the
+// error says what the program said.
+func Passthrough(ctx context.Context, o Options, ipv string, args []string) (output string, err error) {
+	programs := map[string][]string{"ipv4": {"iptables", "-w10"}, "ipv6": {"ip6tables", "-w10"}, "eb": {"ebtables", "--concurrent"}}
+	command := programs[ipv]
+	if command == nil {
+		return "", fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)
+	}
+	o = o.withDefaults()
+	out, err := tools{o.Enter}.run(ctx, "", command[0], append(command[1:], args...)...)
+	var said *toolError
+	if errors.As(err, &said) && said.said != "" {
+		return out, errors.New(said.said)
+	}
+	return out, err
+}

@@ -1,0 +1,312 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"richwall/compile/ir"
+)
+
+// Limits of names, in bytes (linux/netfilter/nf_tables.h, linux/netfilter/x_tables.h, linux/netfilter/ipset/ip_set.h), and of
+// how many chains may have jumped to one another (NFT_JUMP_STACK_SIZE).
+const (
+	maxNFTName      = 255
+	maxChainName    = 28
+	maxSetName      = 31
+	maxLogPrefix    = 127
+	maxXTPrefix     = 29
+	maxNFLogPrefix  = 63
+	maxJumps        = 16
+	prefixLimitText = "the log prefix has %d characters, and the highest number is %d"
+)
+
+// verifier looks for what a kernel would refuse in any case, whatever it has beside the ruleset: such errors can be told
+// with a reason, and before anything is sent.
+type verifier struct {
+	rs     *ir.Ruleset
+	chains map[chainKey]*ir.Chain
+	sets   map[string]*ir.Set
+	state  map[chainKey]int // of the walk through jumps: 1 under way, 2 done
+	below  map[chainKey]int // the most jumps on a way from a chain
+	seen   map[visit]bool
+	errs   []*RuleError
+}
+
+type chainKey struct{ table, name string }
+
+type visit struct {
+	chain chainKey
+	at    entry
+}
+
+// entry is where the kernel enters a base chain.
+type entry struct{ kind, hook string } // kind: the type of the hook, or the table of iptables
+
+// verify checks all that shall be in the kernel.
+func verify(next *Desired, backend ir.Backend) error {
+	var errs []error
+	if next.Rules != nil {
+		if next.Rules.Backend != backend {
+			return fmt.Errorf("the ruleset is laid out for %s, and this is %s", next.Rules.Backend, backend)
+		}
+		errs = append(errs, verifyRuleset(next.Rules))
+	}
+	if next.Direct != nil {
+		if backend != ir.NFTables {
+			return errors.New("rules of the direct interface are part of the ruleset with iptables")
+		}
+		errs = append(errs, verifyRuleset(next.Direct))
+	}
+	return errors.Join(errs...)
+}
+
+func verifyRuleset(rs *ir.Ruleset) error {
+	v := &verifier{rs: rs, chains: map[chainKey]*ir.Chain{}, sets: map[string]*ir.Set{}, state: map[chainKey]int{},
+		below: map[chainKey]int{}, seen: map[visit]bool{}}
+	for _, s := range rs.Sets {
+		v.set(s)
+	}
+	for _, c := range rs.Chains {
+		v.declare(c)
+	}
+	for _, c := range rs.Chains {
+		for _, r := range c.Rules {
+			v.rule(c, r)
+		}
+	}
+	if len(v.errs) == 0 { // jumps lead somewhere
+		v.walk()
+	}
+	return joined(v.errs)
+}
+
+func (v *verifier) nft() bool { return v.rs.Backend == ir.NFTables }
+
+func (v *verifier) fail(origin *ir.Origin, chain, format string, args ...any) {
+	v.errs = append(v.errs, &RuleError{Origin: origin, Chain: chain, Err: fmt.Errorf(format, args...)})
+}
+
+func key(c *ir.Chain) chainKey { return chainKey{c.Table, c.Name} }
+
+func (v *verifier) declare(c *ir.Chain) {
+	highest := maxChainName
+	if v.nft() {
+		highest = maxNFTName
+	}
+	switch {
+	case v.chains[key(c)] != nil:
+		v.fail(nil, "", "chain %s is there twice", c.Name)
+	case c.Name == "" || len(c.Name) > highest:
+		v.fail(nil, "", "cannot make chain %q: a name has 1 to %d characters, and this one %d", c.Name, highest, len(c.Name))
+	case c.Hook != nil && !slices.Contains(hookTypes[c.Hook.Type], c.Hook.Hook):
+		v.fail(nil, "", "cannot make chain %s: there is no hook %s for chains of type %s", c.Name, c.Hook.Hook, c.Hook.Type)
+	case c.Hook != nil && c.Hook.Type == "nat" && c.Hook.Priority <= conntrackPriority:
+		v.fail(nil, "", "cannot make chain %s: the priority of chains of type nat is above %d", c.Name, conntrackPriority)
+	}
+	v.chains[key(c)] = c
+}
+
+const conntrackPriority = -200 // NF_IP_PRI_CONNTRACK (linux/netfilter_ipv4.h)
+
+// hookTypes are the hooks of the types of nftables' base chains.
+var hookTypes = map[string][]string{
+	"filter": {"prerouting", "input", "forward", "output", "postrouting"},
+	"nat":    {"prerouting", "input", "output", "postrouting"},
+	"route":  {"output"},
+}
+
+func (v *verifier) set(s *ir.Set) {
+	highest := maxSetName
+	if v.nft() {
+		highest = maxNFTName
+	}
+	switch {
+	case v.sets[s.Name] != nil:
+		v.fail(s.Origin, "", "set %s is there twice", s.Name)
+	case s.Name == "" || len(s.Name) > highest:
+		v.fail(s.Origin, "", "cannot make set %q: a name has 1 to %d characters, and this one %d", s.Name, highest, len(s.Name))
+	case v.nft():
+		if a, b, ok := overlap(s); ok {
+			v.fail(s.Origin, "", "cannot make set %s: its elements %s and %s overlap", s.Name, a.Text, b.Text)
+		}
+	}
+	v.sets[s.Name] = s
+}
+
+func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
+	for _, m := range r.Matches {
+		if l, ok := m.(ir.Lookup); ok {
+			switch s := v.sets[l.Set.Name]; {
+			case s == nil:
+				v.fail(r.Origin, c.Name, "there is no set %s", l.Set.Name)
+			case s.Type != l.Set.Type || s.Family != l.Set.Family:
+				v.fail(r.Origin, c.Name, "the rule looks up a set of type %s, and set %s is of type %s", l.Set.Type, s.Name, s.Type)
+			}
+		}
+	}
+	for _, a := range r.Actions {
+		switch a := a.(type) {
+		case ir.Jump:
+			if v.chains[chainKey{c.Table, a.Chain}] == nil {
+				v.fail(r.Origin, c.Name, "there is no chain %s to jump to", a.Chain)
+			}
+		case ir.Log:
+			v.prefix(c, r, a.Prefix, maxXTPrefix)
+		case ir.NFLog:
+			v.prefix(c, r, a.Prefix, maxNFLogPrefix)
+		case ir.SetHelper:
+			if v.nft() && !slices.ContainsFunc(v.rs.Helpers, func(h ir.Helper) bool { return h.Name == a.Object }) {
+				v.fail(r.Origin, c.Name, "there is no connection tracking helper %s", a.Object)
+			}
+		case ir.Offload:
+			if v.rs.Flowtable == nil {
+				v.fail(r.Origin, c.Name, "there is no flow table")
+			}
+		case ir.Raw:
+			if v.nft() {
+				v.fail(r.Origin, c.Name, "a rule of the direct interface is for iptables")
+			}
+		}
+	}
+}
+
+// prefix checks the length of a log prefix; iptables has fewer characters than nftables.
+func (v *verifier) prefix(c *ir.Chain, r *ir.Rule, prefix string, highest int) {
+	if v.nft() {
+		highest = maxLogPrefix
+	}
+	if len(prefix) > highest {
+		v.fail(r.Origin, c.Name, prefixLimitText, len(prefix), highest)
+	}
+}
+
+// walk goes through all chains from where the kernel enters them.
+func (v *verifier) walk() {
+	for _, c := range v.rs.Chains {
+		switch {
+		case v.nft() && c.Hook != nil:
+			v.depth(c)
+			v.visit(c, entry{c.Hook.Type, c.Hook.Hook})
+		case !v.nft() && isBuiltin(c.Table, c.Name):
+			v.depth(c)
+			v.visit(c, entry{c.Table, strings.ToLower(c.Name)})
+		}
+	}
+}
+
+// jumps calls f for each jump in a chain.
+func (v *verifier) jumps(c *ir.Chain, f func(*ir.Rule, *ir.Chain)) {
+	for _, r := range c.Rules {
+		for _, a := range r.Actions {
+			if j, ok := a.(ir.Jump); ok {
+				f(r, v.chains[chainKey{c.Table, j.Chain}])
+			}
+		}
+	}
+}
+
+// depth is the most jumps on a way from a chain. It finds jumps that lead back.
+func (v *verifier) depth(c *ir.Chain) int {
+	k := key(c)
+	if v.state[k] == 2 {
+		return v.below[k]
+	}
+	v.state[k] = 1
+	deepest := 0
+	v.jumps(c, func(r *ir.Rule, to *ir.Chain) {
+		if v.state[key(to)] == 1 {
+			v.fail(r.Origin, c.Name, "the jump to chain %s leads back to where it comes from", to.Name)
+			return
+		}
+		deepest = max(deepest, v.depth(to)+1)
+	})
+	v.state[k] = 2
+	v.below[k] = deepest
+	if v.nft() && c.Hook != nil && deepest >= maxJumps {
+		v.fail(nil, c.Name, "%d chains jump to one another from here, and the highest number is %d", deepest, maxJumps-1)
+	}
+	return deepest
+}
+
+// visit checks whether the rules of a chain may stand where the kernel comes to them.
+func (v *verifier) visit(c *ir.Chain, at entry) {
+	if n := (visit{key(c), at}); v.seen[n] {
+		return
+	} else {
+		v.seen[n] = true
+	}
+	for _, r := range c.Rules {
+		for _, m := range r.Matches {
+			v.place(c, r, m, at)
+		}
+		for _, a := range r.Actions {
+			v.place(c, r, a, at)
+		}
+	}
+	v.jumps(c, func(_ *ir.Rule, to *ir.Chain) { v.visit(to, at) })
+}
+
+// place is where something may stand: blank-separated types of base chains or tables of iptables, and hooks; empty means
+// all.
+type place struct{ kinds, hooks string }
+
+var (
+	nftPlaces = map[string]place{
+		"clamping to the path's MTU":      {hooks: "forward output postrouting"},
+		"masquerading":                    {"nat", "postrouting"},
+		"a new destination":               {"nat", "prerouting output"},
+		"reject":                          {hooks: "prerouting input forward output"},
+		"a look into the routing table":   {hooks: "prerouting input forward"},
+		"handing flows to the flow table": {hooks: "forward"},
+		"assigning a connection's helper": {},
+		"a MAC address":                   {},
+	}
+	iptablesPlaces = map[string]place{
+		"clamping to the path's MTU":      {hooks: "forward output postrouting"},
+		"masquerading":                    {"nat", "postrouting"},
+		"a new destination":               {"nat", "prerouting output"},
+		"reject":                          {"filter", "input forward output"},
+		"a look into the routing table":   {"raw mangle", "prerouting"},
+		"assigning a connection's helper": {kinds: "raw"},
+		"a MAC address":                   {hooks: "prerouting input forward"},
+	}
+)
+
+// named is what a match or an action is called in the tables of places; empty if it may stand anywhere.
+func named(v any) string {
+	switch v := v.(type) {
+	case ir.ClampMSS:
+		if v.Size == 0 {
+			return "clamping to the path's MTU"
+		}
+	case ir.Masquerade:
+		return "masquerading"
+	case ir.DNAT:
+		return "a new destination"
+	case ir.Reject:
+		return "reject"
+	case ir.Fib:
+		return "a look into the routing table"
+	case ir.Offload:
+		return "handing flows to the flow table"
+	case ir.SetHelper:
+		return "assigning a connection's helper"
+	case ir.EtherAddr:
+		return "a MAC address"
+	}
+	return ""
+}
+
+func (v *verifier) place(c *ir.Chain, r *ir.Rule, what any, at entry) {
+	places := iptablesPlaces
+	if v.nft() {
+		places = nftPlaces
+	}
+	name := named(what)
+	p := places[name]
+	if p.kinds != "" && !slices.Contains(strings.Fields(p.kinds), at.kind) || p.hooks != "" && !slices.Contains(strings.Fields(p.hooks), at.hook) {
+		v.fail(r.Origin, c.Name, "%s cannot stand in a chain that is entered from %s %s", name, at.kind, at.hook)
+	}
+}
