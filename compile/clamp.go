@@ -2,6 +2,7 @@ package compile
 
 import (
 	"slices"
+	"strings"
 
 	"richwall/compile/ir"
 	"richwall/grammar"
@@ -10,8 +11,8 @@ import (
 
 // What firewalld makes of a tcp-mss-clamp stands behind "ct state established accept", in the chain of the zone that a
 // connection enters by: it never sees the SYN/ACK, nor a connection that was forwarded by a forward-port, nor one that
-// another policy has accepted before. So there are chains of our own beside it, at mangle priority in forward and output,
-// before any verdict. Connection tracking knows there which way a packet goes, and on both ways source and destination are the
+// another policy has accepted before. So there are chains of our own beside it, at mangle priority in forward, input and
+// output, before any verdict. Connection tracking knows there which way a packet goes, and on both ways source and destination are the
 // real ones, so what a rule says of a connection is asked of the reply with interfaces and addresses exchanged.
 //
 //	mangle_FORWARD           tcp flags syn → mangle_FORWARD_mss
@@ -22,8 +23,10 @@ import (
 //	mangle_SYN_<zone>, mangle_SYN_policy_<policy>
 //	                         the clamps themselves
 //
-// and mangle_SYNACK_… for the reply; mangle_OUTPUT… is the same for what this machine sends. A clamp is no verdict and only
-// ever lowers the size, so neither priorities nor the order of clamps matter. The chains exist only where there is a clamp.
+// and mangle_SYNACK_… for the reply; mangle_INPUT_… and mangle_OUTPUT_… are the same for what this machine receives and sends,
+// as its own connections are as much a zone's or policy's as others. The clamps themselves are the same chains unless a rule
+// has to be left out: the kernel knows neither the path of what it receives, nor a MAC address of what it sends. A clamp is no verdict and only ever lowers the size,
+// so neither priorities nor the order of clamps matter. The chains exist only where there is a clamp.
 
 // clamp is a tcp-mss-clamp of a zone or policy.
 type clamp struct {
@@ -43,17 +46,25 @@ func (c *clamp) concerns(ingress, egress string) bool {
 	return c.zone == ingress || c.zone == egress
 }
 
-// way is a direction of a connection's packets, named for the first packet that goes that way.
+// way is a direction of a connection's packets through one of the kernel's hooks.
 type way struct {
-	name  string // in names of chains
+	base  string // the chain that the hook enters
+	name  string // in names of chains: after the first packet that goes that way
 	reply bool
-	// The sides of a packet on which the connection's ingress and egress are found.
-	ingress, egress ir.Side
 }
 
 var ways = []way{
-	{name: "SYN", ingress: ir.Source, egress: ir.Dest},
-	{name: "SYNACK", reply: true, ingress: ir.Dest, egress: ir.Source},
+	{base: "FORWARD", name: "SYN"}, {base: "FORWARD", name: "SYNACK", reply: true},
+	{base: "INPUT", name: "INPUT_SYN"}, {base: "INPUT", name: "INPUT_SYNACK", reply: true},
+	{base: "OUTPUT", name: "OUTPUT_SYN"}, {base: "OUTPUT", name: "OUTPUT_SYNACK", reply: true},
+}
+
+// direction is the last part of the name of the chain in which a way begins.
+func (w way) direction() string {
+	if w.reply {
+		return "SYNACK"
+	}
+	return "SYN"
 }
 
 // compileClamps makes the chains that clamp both directions.
@@ -64,22 +75,38 @@ func (s *state) compileClamps() {
 	all := s.bindings()
 	byIngress, byEgress := sortBindings(all, ir.Source), sortBindings(all, ir.Dest)
 	for _, w := range ways {
-		for _, i := range s.applied {
-			s.clampDispatch(w.name, i.Name+"_dispatch", w.egress, byEgress, func(e string) string { return s.clampPair(i.Name, e, w) })
+		toHost := func(i string) string { return s.clampPair(i, zones.ZoneHost, w) }
+		fromHost := func(e string) string { return s.clampPair(zones.ZoneHost, e, w) }
+		switch {
+		case w.base == "FORWARD":
+			ingress, egress := ir.Source, ir.Dest
+			if w.reply {
+				ingress, egress = egress, ingress
+			}
+			for _, i := range s.applied {
+				s.clampDispatch(w.name, i.Name+"_dispatch", egress, byEgress, func(e string) string { return s.clampPair(i.Name, e, w) })
+			}
+			s.clampDispatch(w.base, w.direction(), ingress, byIngress, func(i string) string { return s.filled(w.name, i+"_dispatch") })
+		case w.base == "INPUT" && !w.reply:
+			s.clampDispatch(w.base, w.direction(), ir.Source, byIngress, toHost)
+		case w.base == "INPUT":
+			s.clampDispatch(w.base, w.direction(), ir.Source, byEgress, fromHost)
+		case w.reply:
+			s.clampDispatch(w.base, w.direction(), ir.Dest, byIngress, toHost)
+		default:
+			s.clampDispatch(w.base, w.direction(), ir.Dest, byEgress, fromHost)
 		}
-		s.clampDispatch("FORWARD", w.name, w.ingress, byIngress, func(i string) string { return s.filled(w.name, i+"_dispatch") })
 	}
-	s.clampDispatch("OUTPUT", "SYN", ir.Dest, byEgress, func(e string) string { return s.clampPair(zones.ZoneHost, e, ways[0]) })
-	s.clampDispatch("OUTPUT", "SYNACK", ir.Dest, byIngress, func(i string) string { return s.clampPair(i, zones.ZoneHost, ways[1]) })
-	s.clampBase("FORWARD", "forward")
-	s.clampBase("OUTPUT", "output")
+	for _, base := range []string{"FORWARD", "INPUT", "OUTPUT"} {
+		s.clampBase(base)
+	}
 }
 
 // clampBase makes the way from the kernel's hook to the chains of both directions, if they have any rules.
-func (s *state) clampBase(base, hook string) {
+func (s *state) clampBase(base string) {
 	var starts []*ir.Rule
 	for _, w := range ways {
-		if name := s.filled(base, w.name); name != "" {
+		if name := s.filled(base, w.direction()); w.base == base && name != "" {
 			starts = append(starts, rule(confOrigin, ir.Jump{Chain: name, Goto: true}, ir.CTDirection{Reply: w.reply}))
 		}
 	}
@@ -91,7 +118,7 @@ func (s *state) clampBase(base, hook string) {
 	first := base
 	if s.layout.oneTable {
 		first = "mangle_" + base
-		s.declare("mangle", first).Hook = &ir.Hook{Type: "filter", Hook: hook, Priority: -150}
+		s.declare("mangle", first).Hook = &ir.Hook{Type: "filter", Hook: strings.ToLower(base), Priority: -150}
 	}
 	s.add("mangle", first, rule(confOrigin, ir.Jump{Chain: name}, ir.SYN{}))
 }
@@ -160,21 +187,29 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 	return name
 }
 
-// clampChain makes the chain with the clamps of a zone or policy, once for each direction; empty where a direction has none.
+// clampChain makes the chain with the clamps of a zone or policy for one way, or returns that of forwarded packets where the
+// rules are the same; empty where there are none.
 func (s *state) clampChain(o *owner, w way) string {
-	if name := s.filled(w.name, o.suffix); name != "" {
-		return name
-	}
+	var rules []*ir.Rule
+	forwarded, left := way{base: "FORWARD", name: w.direction(), reply: w.reply}, 0
 	for _, c := range s.clamps {
 		if c.owner == o {
-			s.add("mangle", s.chain("mangle", w.name, o.suffix), c.rules(w)...)
+			rules = append(rules, c.rules(w)...)
+			left += len(c.rules(forwarded))
 		}
 	}
+	if len(rules) == left {
+		w = forwarded
+	}
+	if name := s.filled(w.name, o.suffix); name != "" || rules == nil {
+		return name
+	}
+	s.add("mangle", s.chain("mangle", w.name, o.suffix), rules...)
 	return s.filled(w.name, o.suffix)
 }
 
-// rules are a clamp's rules for one direction. A source MAC address cannot be asked of the reply, which has none yet: there is
-// no rule for it then.
+// rules are a clamp's rules for one way. A source MAC address cannot be asked of the reply, nor of what this machine sends:
+// neither has one yet.
 func (c *clamp) rules(w way) []*ir.Rule {
 	r := c.rule
 	ends := r.ends
@@ -183,6 +218,8 @@ func (c *clamp) rules(w way) []*ir.Rule {
 		if ends, ok = exchanged(ends); !ok {
 			return nil
 		}
+	} else if w.base == "OUTPUT" && slices.ContainsFunc(ends, isEtherAddr) {
+		return nil
 	}
 	var rules []*ir.Rule
 	add := func(f ir.Families, action ir.Action, more ...ir.Match) {
@@ -197,6 +234,9 @@ func (c *clamp) rules(w way) []*ir.Rule {
 		add(r.families, log, append([]ir.Match{ctNew}, limit...)...)
 	}
 	for _, size := range c.sizes {
+		if size.bytes == 0 && w.base == "INPUT" {
+			continue // the kernel itself heeds the MTU of its way back
+		}
 		more := []ir.Match{ir.SYN{}}
 		if c.config.Range != nil {
 			more = append(more, ir.MSS(*c.config.Range))
@@ -207,6 +247,8 @@ func (c *clamp) rules(w way) []*ir.Rule {
 }
 
 var ctNew = ir.CTState{States: []string{"new"}}
+
+func isEtherAddr(m ir.Match) bool { _, ok := m.(ir.EtherAddr); return ok }
 
 // exchanged is matches with source and destination exchanged; false where one cannot be.
 func exchanged(ends []ir.Match) ([]ir.Match, bool) {

@@ -73,6 +73,23 @@ func (l Errors) Error() string {
 
 // Compile makes the ruleset of a configuration that has been checked. The error is an Errors.
 func Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, error) {
+	rs, _, err := History{}.Compile(cfg, backend)
+	return rs, err
+}
+
+// History is what a running firewall's ruleset has from the configurations before it: as in firewalld, a zone that was in
+// use keeps its chains until the next reload, and a chain's short name stays. The zero History is that of a start.
+type History struct {
+	applied []string // zones in the order in which they came into use
+	names   shortNames
+}
+
+// Reloaded is the history after a reload: no zone is in use, and long names are drawn anew, further on.
+func (h History) Reloaded() History { return History{names: shortNames{rng: h.names.rng}} }
+
+// Compile makes the ruleset of a configuration that has been checked, and the history for the next one. The error is an
+// Errors; the history is the same then.
+func (h History) Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, History, error) {
 	s := &state{
 		cfg:    cfg,
 		layout: layouts[backend],
@@ -81,21 +98,24 @@ func Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, error) {
 			Counters: backend == ir.NFTables && cfg.Conf.NftablesCounters,
 			Owner:    backend == ir.NFTables && cfg.Conf.NftablesTableOwner,
 		},
-		chains: map[chainKey]*ir.Chain{},
-		sets:   map[string]*ir.Set{},
+		chains:  map[chainKey]*ir.Chain{},
+		sets:    map[string]*ir.Set{},
+		names:   h.names.clone(),
+		history: h.applied,
 	}
 	for _, p := range passes {
 		p.run(s)
 	}
 	if len(s.errs) > 0 {
-		return nil, s.errs
+		return nil, h, s.errs
 	}
-	return s.out, nil
+	return s.out, History{applied: names(s.applied), names: s.names}, nil
 }
 
 // state is what the passes share.
 type state struct {
 	directOnly bool // nothing but the direct interface is compiled
+	history    []string
 	cfg        *zones.Config
 	layout     *layout
 	names      shortNames

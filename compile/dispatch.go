@@ -12,14 +12,19 @@ import (
 	"richwall/zones"
 )
 
-// findInUse finds the zones and policies that get chains. A zone is in use when something is bound to it, or when it is the
-// default zone; a policy when it is not disabled and connects zones in use, any zone, or this machine.
+// findInUse finds the zones and policies that get chains. A zone is in use when something is bound to it or was since the
+// last reload, or when it is the default zone; a policy when it is not disabled and connects zones in use, any zone, or this machine.
 func (s *state) findInUse() {
 	def := s.cfg.Zones[s.cfg.Conf.DefaultZone]
 	s.applied = []*zones.Zone{def}
+	for _, name := range s.history {
+		if z := s.cfg.Zones[name]; z != nil && z != def {
+			s.applied = append(s.applied, z)
+		}
+	}
 	for _, name := range zones.Names(s.cfg.Zones) {
 		z := s.cfg.Zones[name]
-		if z != def && len(z.Interfaces)+len(z.Sources) > 0 {
+		if !slices.Contains(s.applied, z) && len(z.Interfaces)+len(z.Sources) > 0 {
 			s.applied = append(s.applied, z)
 		}
 	}

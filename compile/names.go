@@ -2,6 +2,7 @@ package compile
 
 import (
 	"crypto/sha512"
+	"maps"
 	"math/big"
 )
 
@@ -22,6 +23,16 @@ type shortNames struct {
 	names map[string]string
 }
 
+// clone is a copy whose names and state change by themselves.
+func (s *shortNames) clone() shortNames {
+	c := shortNames{names: maps.Clone(s.names)}
+	if s.rng != nil {
+		rng := *s.rng
+		c.rng = &rng
+	}
+	return c
+}
+
 // short is name itself, or what stands for it if it is too long; the same for the same name.
 func (s *shortNames) short(name string) string {
 	if len(name) <= maxChain {
@@ -31,7 +42,10 @@ func (s *shortNames) short(name string) string {
 		return got
 	}
 	if s.rng == nil {
-		s.rng, s.names = seedText(nameSeed), map[string]string{}
+		s.rng = seedText(nameSeed)
+	}
+	if s.names == nil {
+		s.names = map[string]string{}
 	}
 	b := make([]byte, maxChain)
 	for i := range b {

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/google/nftables/expr"
@@ -43,7 +44,7 @@ func (r *ruleEncoder) action(a ir.Action) {
 	case ir.Offload:
 		r.add(&expr.FlowOffload{Name: flowtable})
 	case ir.Raw:
-		r.fail(fmt.Errorf("a rule of the direct interface is for iptables"))
+		r.fail(errors.New("a rule of the direct interface is for iptables"))
 	default:
 		panic(fmt.Sprintf("internal error: no nft expression for action %T", a))
 	}
@@ -135,7 +136,10 @@ func (r *ruleEncoder) setMark(a ir.SetMark) {
 // clamp writes the MSS option's value, which the kernel only ever lowers.
 func (r *ruleEncoder) clamp(a ir.ClampMSS) {
 	switch {
-	case a.Raise && a.Size != 0:
+	case a.Raise && a.Size == 0:
+		r.fail(errors.New("raise=yes needs a size: what a path allows can only lower an MSS"))
+		return
+	case a.Raise:
 		r.overwriteMSS(a.Size)
 		return
 	case a.Size != 0:

@@ -93,7 +93,7 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	case !on && !d.panic:
 		return refuse(NotEnabled, "panic mode is not enabled")
 	}
-	desired, err := desire(d.runtime, d.backend, on)
+	desired, _, err := desire(d.history, d.runtime, d.backend, on)
 	if err != nil {
 		return err
 	}

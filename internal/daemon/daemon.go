@@ -54,6 +54,7 @@ type Daemon struct {
 	kernel    kernel.Kernel
 	permanent *zones.Config
 	runtime   *zones.Config
+	history   compile.History // of what is installed
 	panic     bool
 	timed     timers
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
@@ -175,7 +176,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 			return refuse(CommandFailed, "%v", err)
 		}
 	}
-	desired, err := desire(cfg, backend, d.panic)
+	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	if err == nil {
 		err = commit(ctx, k, desired)
 	}
@@ -191,21 +192,21 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		}
 		d.kernel.Close()
 	}
-	d.kernel, d.backend, d.runtime = k, backend, cfg
+	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 	return nil
 }
 
-// desire compiles a configuration.
-func desire(cfg *zones.Config, backend ir.Backend, panicked bool) (*kernel.Desired, error) {
-	rules, err := compile.Compile(cfg, backend)
+// desire compiles a configuration, after what was installed before it.
+func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked bool) (*kernel.Desired, compile.History, error) {
+	rules, h, err := h.Compile(cfg, backend)
 	if err != nil {
-		return nil, codeOf(err)
+		return nil, h, codeOf(err)
 	}
 	desired := &kernel.Desired{Rules: rules, Panic: panicked}
 	if backend == ir.NFTables {
 		desired.Direct = compile.Direct(cfg)
 	}
-	return desired, nil
+	return desired, h, nil
 }
 
 // commit hands what is desired to the kernel.
@@ -233,14 +234,14 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err := zones.Check(next).Err(); err != nil {
 		return err
 	}
-	desired, err := desire(next, d.backend, d.panic)
+	desired, history, err := desire(d.history, next, d.backend, d.panic)
 	if err != nil {
 		return err
 	}
 	if err := commit(ctx, d.kernel, desired); err != nil {
 		return err
 	}
-	d.runtime = next
+	d.runtime, d.history = next, history
 	return nil
 }
 
