@@ -73,7 +73,7 @@ type kindOps interface {
 	rename(name, next string) Edit
 	defaults(name string, shipped *Config) Edit
 	changes(old, next *Config) []Change
-	files(old, next *Config) ([]file, error)
+	files(old, next *Config) (*Config, []file, error)
 	reread(c *Config, name string, data []byte, path string) (*Config, Problems)
 }
 

@@ -160,8 +160,11 @@ func listDifference(old, next [][]string) (removed, added [][]string) {
 		}
 		return result
 	}
-	if len(old) == len(next) && slices.EqualFunc(old, next, slices.Equal[[]string]) {
-		return nil, nil
+	for len(old) > 0 && len(next) > 0 && slices.Equal(old[0], next[0]) { // most of a long list is the same
+		old, next = old[1:], next[1:]
+	}
+	for len(old) > 0 && len(next) > 0 && slices.Equal(old[len(old)-1], next[len(next)-1]) {
+		old, next = old[:len(old)-1], next[:len(next)-1]
 	}
 	return missing(old, next), missing(next, old)
 }

@@ -1,6 +1,9 @@
 package zones
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Add adds an item to an object. The error has code ALREADY_ENABLED (in a running daemon ZONE_ALREADY_SET or ZONE_CONFLICT
 // for an interface or source) when it is there, and the code of its kind when it is not valid. Of ports, what overlaps
@@ -236,9 +239,9 @@ func (k *objectKind[T]) update(s Scope, name string, settings Settings) Edit {
 }
 
 func (k *objectKind[T]) setAll(e env, o *T, settings Settings) error {
-	for _, name := range Names(settingNames(settings)) {
-		if k.setting(Key(name)) == nil {
-			return k.unknownKey(Key(name))
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if k.setting(key) == nil {
+			return k.unknownKey(key)
 		}
 	}
 	for _, r := range k.settings {
@@ -249,14 +252,6 @@ func (k *objectKind[T]) setAll(e env, o *T, settings Settings) error {
 		}
 	}
 	return k.checkWhole(e, o)
-}
-
-func settingNames(settings Settings) map[string]bool {
-	names := map[string]bool{}
-	for key := range settings {
-		names[string(key)] = true
-	}
-	return names
 }
 
 // free tells what is wrong with a name for a new object.
@@ -385,43 +380,4 @@ func forget(c *Config, name string, list func(*Content) *[]string) *Config {
 func (c Config) ForRuntime() *Config {
 	c.ZoneParts = map[string]*Zone{}
 	return &c
-}
-
-// SetConf sets a key of firewalld.conf. A deprecated key changes nothing. The error has code INVALID_OPTION or
-// INVALID_VALUE.
-func SetConf(key, value string) Edit {
-	return func(c *Config) (*Config, error) {
-		conf := *c.Conf
-		if err := setConf(&conf, key, value); err != nil {
-			return nil, err
-		}
-		if err := conf.together(); err != nil {
-			return nil, err
-		}
-		return c.WithConf(&conf), nil
-	}
-}
-
-// SetDefaultZone sets the default zone. The error has code INVALID_ZONE or ZONE_ALREADY_SET.
-func SetDefaultZone(name string) Edit {
-	return func(c *Config) (*Config, error) {
-		_, e, err := zoneKind.find(c, Runtime, name)
-		if err != nil {
-			return nil, err
-		}
-		if e.object.Name == c.Conf.DefaultZone {
-			return nil, refuse(ZoneAlreadySet, "%s", e.object.Name)
-		}
-		return SetConf("DefaultZone", name)(c)
-	}
-}
-
-// SetLogDenied sets what is logged of what is refused. The error has code INVALID_VALUE or ALREADY_SET.
-func SetLogDenied(value string) Edit {
-	return func(c *Config) (*Config, error) {
-		if value == c.Conf.LogDenied {
-			return nil, refuse(AlreadySet, "%s", value)
-		}
-		return SetConf("LogDenied", value)(c)
-	}
 }

@@ -445,6 +445,7 @@ func TestObjects(t *testing.T) {
 		{SetLogDenied("al"), "INVALID_VALUE: cannot set LogDenied to al: it must be one of all, unicast, broadcast, multicast, off: did you mean all?"},
 		{SetConf("CleanupOnExit", "perhaps"), "INVALID_VALUE: "},
 		{SetConf("CleanOnExit", "no"), "INVALID_OPTION: "},
+		{SetConf("DefaultZone", "pubic"), `INVALID_ZONE: there is no zone "pubic": did you mean public?`},
 	}
 	for _, test := range tests {
 		if _, err := Apply(c, test.edit); !strings.HasPrefix(errorText(err), test.refused) {

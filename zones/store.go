@@ -42,11 +42,11 @@ const (
 func (s Store) Save(old, next *Config) (*Config, error) {
 	var files []file
 	for _, k := range kinds {
-		list, err := k.files(old, next)
+		same, list, err := k.files(old, next)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, list...)
+		next, files = same, append(files, list...)
 	}
 	confs, err := s.confFiles(old, next)
 	if err != nil {
@@ -62,23 +62,26 @@ func (s Store) Save(old, next *Config) (*Config, error) {
 	return s.reread(next, files)
 }
 
-// files are the objects of a kind whose files change. A shipped object has no file of the administrator's.
-func (k *objectKind[T]) files(old, next *Config) ([]file, error) {
+// files are the objects of a kind whose files change. A shipped object has no file of the administrator's. The result has
+// the old objects in place of those whose files would be the same.
+func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 	before, after := k.objects(old), k.objects(next)
 	var files []file
+	result := next
 	for _, name := range unionNames(before, after) {
 		a, b := before[name], after[name]
 		if a == b {
 			continue
 		}
 		if err := fileName(k.kind, name); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
 		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {
 		case has:
 			f.data = k.write(b)
 			if a != nil && bytes.Equal(k.write(a), f.data) {
+				result = k.with(*result, a)
 				continue
 			}
 		case !had:
@@ -86,7 +89,7 @@ func (k *objectKind[T]) files(old, next *Config) ([]file, error) {
 		}
 		files = append(files, f)
 	}
-	return files, nil
+	return result, files, nil
 }
 
 // fileName tells why an object of a name cannot have a file.

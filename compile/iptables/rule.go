@@ -204,7 +204,11 @@ func (s *spec) action(a ir.Action, family ir.Families) {
 	case ir.ClampMSS:
 		s.target = "-j TCPMSS --clamp-mss-to-pmtu"
 		if a.Size != 0 {
-			s.target = fmt.Sprintf("-j TCPMSS --set-mss %d", a.Size)
+			size := a.Size
+			if family == ir.V6 {
+				size = min(size, maxIPv6MSS)
+			}
+			s.target = fmt.Sprintf("-j TCPMSS --set-mss %d", size)
 		}
 	case ir.Masquerade:
 		s.target = "-j MASQUERADE"
@@ -224,6 +228,9 @@ func (s *spec) action(a ir.Action, family ir.Families) {
 		panic(fmt.Sprintf("internal error: no iptables text for action %T", a))
 	}
 }
+
+// maxIPv6MSS is the largest size that ip6tables takes; no IPv6 packet without a jumbo payload carries more.
+const maxIPv6MSS = 65495
 
 func prefix(option, text string) string {
 	if text == "" {

@@ -111,6 +111,19 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
+	before := k.installed
+	err := k.commit(ctx, next)
+	if err != nil && before != nil && k.installed != nil && k.installed != before {
+		// Sets had to be made anew, which took rules out of the way first.
+		if back := k.commit(ctx, before); back != nil {
+			k.options.Log.Error("rules that look up sets could not be put back", "error", back)
+		}
+	}
+	return err
+}
+
+// commit commits sets, rules, and what becomes of sets after that.
+func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	sets, err := k.planSets(ctx, next)
 	if err != nil {
 		return err

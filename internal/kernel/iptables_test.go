@@ -3,6 +3,10 @@ package kernel_test
 import (
 	"bytes"
 	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,8 +78,40 @@ func TestRestoredIsTheText(t *testing.T) {
 	}
 }
 
+// variants calls a test for each variant of iptables that the machine has.
+func variants(t *testing.T, test func(t *testing.T)) {
+	for _, variant := range []string{"nft", "legacy"} {
+		t.Run(variant, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, tool := range []string{"iptables", "ip6tables"} {
+				for _, program := range []string{"", "-save", "-restore"} {
+					path, err := findVariant(tool + "-" + variant + program)
+					if err != nil {
+						t.Skip(err)
+					}
+					if err := os.Symlink(path, filepath.Join(dir, tool+program)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			t.Setenv("XTABLES_LOCKFILE", filepath.Join(dir, "lock")) // the machine's is no concern of a namespace
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			test(t)
+		})
+	}
+}
+
+func findVariant(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	return exec.LookPath("/usr/sbin/" + name)
+}
+
 // Whatever was there before, a commit ends in what it would from nothing.
-func TestIPTablesFromAnyToAny(t *testing.T) {
+func TestIPTablesFromAnyToAny(t *testing.T) { variants(t, testFromAnyToAny) }
+
+func testFromAnyToAny(t *testing.T) {
 	var all []configuration
 	for _, c := range configurations(t) {
 		if strings.HasPrefix(c.name, "static-") && !strings.Contains(c.name, "rich-addresses") && c.compiled(t, ir.IPTables) != nil {
@@ -135,7 +171,9 @@ COMMIT
 `
 
 // Rules, chains and sets of others stay as they are, where they are.
-func TestIPTablesLeavesOthersAlone(t *testing.T) {
+func TestIPTablesLeavesOthersAlone(t *testing.T) { variants(t, testLeavesOthersAlone) }
+
+func testLeavesOthersAlone(t *testing.T) {
 	rs := scenario(t, "static-log-denied.txt", ir.IPTables)
 	other := scenario(t, "static-direct-iptables.txt", ir.IPTables)
 	ns := namespace(t)
@@ -160,7 +198,9 @@ func TestIPTablesLeavesOthersAlone(t *testing.T) {
 }
 
 // A process that begins finds what an earlier one left, and replaces it.
-func TestIPTablesFindsRemains(t *testing.T) {
+func TestIPTablesFindsRemains(t *testing.T) { variants(t, testFindsRemains) }
+
+func testFindsRemains(t *testing.T) {
 	ns := namespace(t)
 	run(t, ns, foreign, "iptables-restore")
 	before := saved(t, ns)
@@ -180,7 +220,9 @@ func TestIPTablesFindsRemains(t *testing.T) {
 }
 
 // When the last table is refused, those before it are put back, and the sets.
-func TestIPTablesPutsBack(t *testing.T) {
+func TestIPTablesPutsBack(t *testing.T) { variants(t, testPutsBack) }
+
+func testPutsBack(t *testing.T) {
 	ns := namespace(t)
 	k := open(t, ns, ir.IPTables)
 	commit(t, k, &kernel.Desired{Rules: scenario(t, "static-services.txt", ir.IPTables)})
@@ -208,7 +250,9 @@ func TestIPTablesPutsBack(t *testing.T) {
 }
 
 // Panic mode drops by the policies of the kernel's chains.
-func TestIPTablesPanic(t *testing.T) {
+func TestIPTablesPanic(t *testing.T) { variants(t, testPanic) }
+
+func testPanic(t *testing.T) {
 	ns := namespace(t)
 	k := open(t, ns, ir.IPTables)
 	rs := scenario(t, "static-services.txt", ir.IPTables)
@@ -220,4 +264,100 @@ func TestIPTablesPanic(t *testing.T) {
 	}
 	commit(t, k, &kernel.Desired{Rules: rs})
 	sameLines(t, before, saved(t, ns))
+}
+
+// A set whose type changes is made anew, with the rules that look it up out of the way for a moment.
+func TestSetOfAnotherType(t *testing.T) {
+	ns := namespace(t)
+	k := open(t, ns, ir.IPTables)
+	commit(t, k, &kernel.Desired{Rules: looksUp("hash:ip")})
+	commit(t, k, &kernel.Desired{Rules: looksUp("hash:net")})
+	if got := run(t, ns, "", "ipset", "list", "-terse"); !strings.Contains(got, "Type: hash:net") {
+		t.Errorf("the set is still of the other type:\n%s", got)
+	}
+	before := saved(t, ns)
+	bad := looksUp("hash:mac")
+	bad.Sets[0].Elements = []ir.Element{{Text: "no MAC address"}}
+	if err := k.Commit(t.Context(), &kernel.Desired{Rules: bad}); err == nil || !strings.Contains(err.Error(), "ipset shelf") {
+		t.Errorf("the error does not name the set: %v", err)
+	}
+	sameLines(t, before, saved(t, ns))
+	commit(t, k, &kernel.Desired{})
+	if left := saved(t, ns); left != "" {
+		t.Errorf("after a commit of nothing there is still\n%s", left)
+	}
+}
+
+// Elements come and go one by one; where one that goes covers another that stays, the set is made anew.
+func TestSetElements(t *testing.T) {
+	ns := namespace(t)
+	k := open(t, ns, ir.IPTables)
+	for _, elements := range []string{"10.0.0.0/24 192.0.2.1", "10.0.0.5 192.0.2.1 192.0.2.2", "192.0.2.2"} {
+		rs := looksUp("hash:net")
+		for _, text := range strings.Fields(elements) {
+			prefix, err := netip.ParsePrefix(text)
+			if err != nil {
+				prefix = netip.PrefixFrom(netip.MustParseAddr(text), 32)
+			}
+			part := ir.Part{Prefix: prefix, Low: prefix.Addr(), High: prefix.Addr()}
+			if !prefix.IsSingleIP() {
+				part.High = netip.MustParseAddr("10.0.0.255")
+			}
+			rs.Sets[0].Elements = append(rs.Sets[0].Elements, ir.Element{Text: text, Parts: []ir.Part{part}})
+		}
+		commit(t, k, &kernel.Desired{Rules: rs})
+		var got []string
+		for line := range strings.Lines(run(t, ns, "", "ipset", "-sorted", "save", "shelf")) {
+			if element, ok := strings.CutPrefix(line, "add shelf "); ok {
+				got = append(got, strings.TrimSpace(element))
+			}
+		}
+		if strings.Join(got, " ") != elements {
+			t.Errorf("the set has %v, want %s", got, elements)
+		}
+	}
+}
+
+// looksUp is a ruleset that drops what comes from a set without elements.
+func looksUp(setType string) *ir.Ruleset {
+	s := &ir.Set{Name: "shelf", Type: setType, Family: ir.V4, Origin: &ir.Origin{Object: "ipset shelf"}}
+	if setType == "hash:mac" {
+		s.Family = ir.Both
+	}
+	return &ir.Ruleset{Backend: ir.IPTables, Sets: []*ir.Set{s}, Chains: []*ir.Chain{
+		{Table: "filter", Name: "INPUT", Builtin: true, Families: ir.V4, Rules: []*ir.Rule{{Families: ir.V4, Actions: []ir.Action{ir.Jump{Chain: "INPUT_direct"}}}}},
+		{Table: "filter", Name: "INPUT_direct", Families: ir.V4, Rules: []*ir.Rule{{Families: ir.V4,
+			Matches: []ir.Match{ir.Lookup{Set: s}}, Actions: []ir.Action{ir.Drop}}}},
+	}}
+}
+
+// A command line of the direct interface is run as it is, and what the program says is returned.
+func TestPassthrough(t *testing.T) {
+	ns := namespace(t)
+	o := kernel.Options{Enter: ns.Do}
+	if _, err := kernel.Passthrough(t.Context(), o, "ipv4", []string{"-A", "INPUT", "-m", "comment", "--comment", "two words; $HOME", "-j", "DROP"}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := kernel.Passthrough(t.Context(), o, "ipv4", []string{"-S", "INPUT"})
+	if err != nil || !strings.Contains(out, `"two words; $HOME"`) {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if _, err := kernel.Passthrough(t.Context(), o, "ipv6", []string{"-A", "nowhere", "-j", "DROP"}); err == nil || !strings.Contains(err.Error(), "ip6tables") {
+		t.Errorf("got %v, want what ip6tables says", err)
+	}
+	if _, err := kernel.Passthrough(t.Context(), o, "ipx", nil); err == nil {
+		t.Error("there is a program for ipx")
+	}
+}
+
+// The machine is asked what it has, and nothing is changed by that.
+func TestFeatures(t *testing.T) {
+	ns := namespace(t)
+	f := kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do})
+	if !f.NFTables || f.IPTables.Version == "" || f.IPTables.Variant != "nf_tables" && f.IPTables.Variant != "legacy" || !slices.Contains(f.IPSetTypes, "hash:ip") {
+		t.Errorf("got %+v", f)
+	}
+	if got := run(t, ns, "", "nft", "list", "tables", "inet"); got != "" {
+		t.Errorf("the probe left %s", got)
+	}
 }

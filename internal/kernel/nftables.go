@@ -35,7 +35,7 @@ type nftables struct {
 type installed struct {
 	Desired
 	owned   bool                // nobody else can change the table
-	handles map[string][]uint64 // of the rules of chains that were looked at; a chain that is missing has to be
+	handles map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
 }
 
 func newNFTables(o Options) (*nftables, error) {
@@ -94,7 +94,7 @@ func (k *nftables) check(next *Desired) error {
 	if err := verify(next, ir.NFTables); err != nil {
 		return err
 	}
-	if _, err := newPlan(nil, next, k.owner, nil); err != nil {
+	if _, err := newPlan(nil, next, k.owner, false); err != nil {
 		return err
 	}
 	if next.Direct == nil {
@@ -155,6 +155,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *D
 
 // commitTables makes the difference. When another program was faster it looks again.
 func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
+	echo := true
 	for range attempts {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -166,11 +167,7 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		if k.installed != nil && !k.installed.owned && generation != k.generation {
 			k.installed = nil // somebody may have changed what is ours
 		}
-		p, err := newPlan(k.installed, next, k.owner, k.places)
-		if errors.Is(err, errDrift) || errors.Is(err, unix.EINTR) { // the latter: it changed while it was read
-			k.installed = nil
-			continue
-		}
+		p, err := newPlan(k.installed, next, k.owner, echo)
 		if err != nil {
 			return err
 		}
@@ -181,6 +178,9 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		a, err := k.socket.commit(p.messages(), generation)
 		switch {
 		case errors.Is(err, errMoved):
+			continue
+		case errors.Is(err, errLost): // too many answers for the socket's buffer: it is done again, with fewer
+			k.installed, echo = nil, false
 			continue
 		case err != nil:
 			k.installed = nil
@@ -193,11 +193,6 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		return nil
 	}
 	return errMoved
-}
-
-// places are the handles of the rules of a chain.
-func (k *nftables) places(chain string) ([]uint64, error) {
-	return k.socket.ruleHandles(ir.Table, chain)
 }
 
 // nextGeneration is the generation behind one commit; the kernel never uses 0.

@@ -19,11 +19,10 @@ type plan struct {
 	enc      *nft.Encoder
 	before   *installed // nil: unknown
 	next     *Desired
-	owned    bool                                 // the table of next has an owner
-	replaced bool                                 // the table is a new one
-	places   func(chain string) ([]uint64, error) // the handles of a chain's rules, from the kernel
-	edits    []*edit
-	touched  map[string]bool // chains with other rules than before
+	owned    bool             // the table of next has an owner
+	replaced bool             // the table is a new one
+	chains   map[string]*rest // chains with other rules than before
+	echo     bool             // the kernel is to tell the handles of new rules
 	errs     []*RuleError
 }
 
@@ -35,20 +34,15 @@ type change struct {
 	what   string // for anything else: what it does
 }
 
-// edit is a change of a chain whose rules' handles are known: those from keep on, as many as gone, are replaced by new ones.
-type edit struct {
-	chain      string
-	handles    []uint64 // before the change
-	keep, gone int
-	added      []int // where among the changes the new rules are
+// rest is the rules of a chain behind a change: those that stay, by their handles, and new ones in their midst.
+type rest struct {
+	before, after []uint64 // handles of the rules that stay, before and behind the new ones
+	added         []int    // where among the changes the new rules are
 }
 
-// errDrift says that the kernel has something else than was put there.
-var errDrift = errors.New("the kernel has other rules than were committed")
-
-// newPlan compares. The error is errDrift, one of places, or what cannot be said in messages.
-func newPlan(before *installed, next *Desired, canOwn bool, places func(string) ([]uint64, error)) (*plan, error) {
-	p := &plan{before: before, next: next, enc: &nft.Encoder{Table: ir.Table}, places: places, touched: map[string]bool{}}
+// newPlan compares. The error is what cannot be said in messages.
+func newPlan(before *installed, next *Desired, canOwn, echo bool) (*plan, error) {
+	p := &plan{before: before, next: next, enc: &nft.Encoder{Table: ir.Table}, chains: map[string]*rest{}, echo: echo}
 	if next.Rules != nil {
 		p.owned = next.Rules.Owner && canOwn
 		p.enc.Counters = next.Rules.Counters
@@ -62,9 +56,7 @@ func newPlan(before *installed, next *Desired, canOwn bool, places func(string) 
 	case before == nil || before.Rules == nil || p.needsReplacing():
 		p.replace()
 	default:
-		if err := p.update(); err != nil {
-			return nil, err
-		}
+		p.update()
 	}
 	return p, joined(p.errs)
 }
@@ -202,31 +194,36 @@ func (p *plan) addChain(c *ir.Chain) {
 	p.put("cannot make chain "+c.Name, nil, nil, p.enc.AddChain(c, false))
 }
 
-// addRules puts rules at the end of a chain.
+// addRules puts all rules into a chain that is empty.
 func (p *plan) addRules(chain string, rules []*ir.Rule) {
-	for _, r := range rules {
-		p.addRule(chain, r, 0)
-	}
+	p.chains[chain] = &rest{added: p.insert(chain, rules, 0)}
 }
 
-// addRule puts a rule before another one, or at the end; it returns the index of its message.
-func (p *plan) addRule(chain string, r *ir.Rule, before uint64) int {
-	messages, err := p.enc.AddRule(chain, r, before)
-	if err != nil {
-		p.errs = append(p.errs, &RuleError{Origin: r.Origin, Chain: chain, Err: err})
-		return -1
+// insert puts rules before the one with the handle, or at the end if it is 0. It returns where they are among the changes.
+func (p *plan) insert(chain string, rules []*ir.Rule, before uint64) []int {
+	var added []int
+	for _, r := range rules {
+		messages, err := p.enc.AddRule(chain, r, before)
+		if err != nil {
+			p.errs = append(p.errs, &RuleError{Origin: r.Origin, Chain: chain, Err: err})
+			continue
+		}
+		if p.echo {
+			messages[len(messages)-1].Flags |= unix.NLM_F_ECHO
+		}
+		for _, m := range messages {
+			p.add(change{Message: m, origin: r.Origin, chain: chain})
+		}
+		added = append(added, len(p.changes)-1)
 	}
-	for _, m := range messages {
-		p.add(change{Message: m, origin: r.Origin, chain: chain})
-	}
-	return len(p.changes) - 1
+	return added
 }
 
 // update makes what differs.
-func (p *plan) update() error {
+func (p *plan) update() {
 	old, next := p.before.Rules, p.next.Rules
 	if old == next {
-		return nil
+		return
 	}
 	oldHelpers, oldSets, oldChains := byName(old.Helpers, helperName), byName(old.Sets, setName), byName(old.Chains, chainName)
 	for _, h := range next.Helpers {
@@ -251,13 +248,12 @@ func (p *plan) update() error {
 	for _, c := range next.Chains {
 		if o := oldChains[c.Name]; o == nil {
 			p.addRules(c.Name, c.Rules)
-		} else if err := p.updateRules(o, c); err != nil {
-			return err
+		} else {
+			p.updateRules(o, c)
 		}
 		delete(oldChains, c.Name)
 	}
 	p.removeRest(old, oldChains, oldSets, oldHelpers)
-	return nil
 }
 
 // removeRest removes what the next ruleset does not have. Chains lose their rules first, which may jump to one another.
@@ -269,7 +265,7 @@ func (p *plan) removeRest(old *ir.Ruleset, chains map[string]*ir.Chain, sets map
 	}
 	for _, c := range old.Chains {
 		if chains[c.Name] != nil {
-			p.touched[c.Name] = true
+			p.chains[c.Name] = nil
 			p.put("cannot remove chain "+c.Name, nil, nil, p.enc.DeleteChain(c.Name))
 		}
 	}
@@ -326,34 +322,33 @@ func elementDifference(old, next []ir.Element) (gone, added []ir.Element) {
 
 // updateRules makes the difference between two chains: what stands between the rules that they begin with in common and
 // those that they end with in common is replaced.
-func (p *plan) updateRules(old, next *ir.Chain) error {
+func (p *plan) updateRules(old, next *ir.Chain) {
 	keep, end := common(old.Rules, next.Rules)
 	gone, added := len(old.Rules)-keep-end, next.Rules[keep:len(next.Rules)-end]
 	if gone == 0 && len(added) == 0 {
-		return nil
+		return
 	}
-	p.touched[next.Name] = true
-	handles, known := p.before.handles[next.Name]
-	switch {
-	case keep == 0 && end == 0:
+	handles := p.before.handles[next.Name]
+	if keep+end == 0 || handles == nil || dear(gone+len(added), len(old.Rules), len(next.Rules)) {
 		p.put("cannot empty chain "+next.Name, nil, nil, p.enc.FlushChain(next.Name))
-		p.addRules(next.Name, added)
-		return nil
-	case gone == 0 && end == 0 && !known:
-		p.addRules(next.Name, added)
-		return nil
-	case !known:
-		var err error
-		if handles, err = p.places(next.Name); err != nil {
-			return err
-		}
+		p.addRules(next.Name, next.Rules)
+		return
 	}
-	if len(handles) != len(old.Rules) {
-		return errDrift
+	r := &rest{before: handles[:keep], after: handles[keep+gone:]}
+	for _, h := range handles[keep : keep+gone] {
+		p.put("cannot remove a rule from chain "+next.Name, nil, nil, p.enc.DeleteRule(next.Name, h))
 	}
-	p.edit(&edit{chain: next.Name, handles: handles, keep: keep, gone: gone}, added)
-	return nil
+	var before uint64
+	if end > 0 {
+		before = r.after[0]
+	}
+	r.added = p.insert(next.Name, added, before)
+	p.chains[next.Name] = r
 }
+
+// dear says whether so many changes of single rules cost more than to make the chain anew. For each the kernel walks
+// through the chain to find the place, some nanoseconds a rule; to make a rule takes it some thousand times that.
+func dear(changes, had, has int) bool { return changes*had > 1000*(has+1) }
 
 // common is how many rules two chains have in common at their beginning, and behind that at their end.
 func common(a, b []*ir.Rule) (begin, end int) {
@@ -368,33 +363,6 @@ func common(a, b []*ir.Rule) (begin, end int) {
 	}
 	return begin, end
 }
-
-// edit deletes rules and puts others in their place.
-func (p *plan) edit(e *edit, added []*ir.Rule) {
-	rest := e.handles[e.keep+e.gone:]
-	for _, h := range e.handles[e.keep : e.keep+e.gone] {
-		p.put("cannot remove a rule from chain "+e.chain, nil, nil, p.enc.DeleteRule(e.chain, h))
-	}
-	var before uint64
-	if len(rest) > 0 {
-		before = rest[0]
-	}
-	for _, r := range added {
-		if at := p.addRule(e.chain, r, before); at >= 0 {
-			e.added = append(e.added, at)
-		}
-	}
-	if len(added) <= maxEchoes {
-		for _, at := range e.added {
-			p.changes[at].Flags |= unix.NLM_F_ECHO
-		}
-	}
-	p.edits = append(p.edits, e)
-}
-
-// maxEchoes is for how many new rules of a chain the kernel is asked to tell the handles. Its answers must fit into the
-// socket's buffer; for more, the chain is read when handles are needed again.
-const maxEchoes = 100
 
 // sameRule says whether two rules do the same. A set is known by its name: one with that name and another type would have
 // led to a new table.
@@ -449,26 +417,32 @@ func (p *plan) errors(refused []refusal) error {
 	return joined(list)
 }
 
-// result is what the kernel has after the plan was carried out. handles are those of new rules, by the index of the change.
-func (p *plan) result(handles map[int]uint64) *installed {
+// result is what the kernel has after the plan was carried out. told are the handles of new rules, by the index of the
+// change; a chain of which one is missing has to be made anew when it changes.
+func (p *plan) result(told map[int]uint64) *installed {
 	i := &installed{Desired: *p.next, owned: p.owned, handles: map[string][]uint64{}}
-	if p.before == nil || p.before.Rules == nil || p.next.Rules == nil || p.replaced {
+	if p.next.Rules == nil {
 		return i
 	}
-	for chain, list := range p.before.handles {
-		if !p.touched[chain] {
-			i.handles[chain] = list
+	if p.before != nil && !p.replaced {
+		for chain, list := range p.before.handles {
+			if _, changed := p.chains[chain]; !changed {
+				i.handles[chain] = list
+			}
 		}
 	}
-	for _, e := range p.edits {
-		list := slices.Clone(e.handles[:e.keep])
-		for _, at := range e.added {
-			if h, ok := handles[at]; ok {
+	for chain, r := range p.chains {
+		if r == nil {
+			continue
+		}
+		list := slices.Clone(r.before)
+		for _, at := range r.added {
+			if h, ok := told[at]; ok {
 				list = append(list, h)
 			}
 		}
-		if list = append(list, e.handles[e.keep+e.gone:]...); len(list) == len(e.handles)-e.gone+len(e.added) {
-			i.handles[e.chain] = list
+		if len(list) == len(r.before)+len(r.added) {
+			i.handles[chain] = append(list, r.after...)
 		}
 	}
 	return i

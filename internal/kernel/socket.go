@@ -17,22 +17,26 @@ type socket struct {
 	conn   *netlink.Conn
 	seq    uint32 // of the last message that was sent
 	buffer int    // bytes that the socket takes at once
+	room   int    // bytes of answers that were made room for
 }
 
-const receiveBuffer = 8 << 20 // bytes: room for an error message for each of some thousand rules
+const (
+	receiveBuffer = 8 << 20  // bytes: room for an error message for each of some thousand rules
+	messageBuffer = 64 << 10 // bytes: the kernel puts less than that into one piece
+)
 
 func openSocket(enter func(func() error) error) (*socket, error) {
 	s := &socket{}
 	err := enter(func() (err error) {
-		s.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		s.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageBuffer})
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a netlink socket: %w", err)
 	}
-	if err := s.conn.SetReadBuffer(receiveBuffer); err != nil {
+	if err := s.makeRoom(nil); err != nil {
 		s.conn.Close()
-		return nil, fmt.Errorf("cannot set a netlink socket's receive buffer: %w", err)
+		return nil, err
 	}
 	if s.buffer, err = s.conn.WriteBuffer(); err != nil {
 		s.conn.Close()
@@ -138,15 +142,6 @@ func attribute(body []byte, kind uint16) []byte {
 	return nil
 }
 
-// textAttribute is an attribute that is a string; one that is too long for an attribute becomes an empty list.
-func textAttribute(kind uint16, text string) []byte {
-	b, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: kind, Data: append([]byte(text), 0)}})
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
 // refusal is one message of a batch that the kernel refuses.
 type refusal struct {
 	index int // in the batch; −1 if it is about the batch as a whole
@@ -170,6 +165,9 @@ var (
 // other errors that is not known.
 func (s *socket) commit(changes []nft.Message, generation uint32) (*answer, error) {
 	messages := s.batch(changes, generation)
+	if err := s.makeRoom(changes); err != nil {
+		return nil, err
+	}
 	first, last := messages[1].Header.Sequence, messages[len(messages)-2].Header.Sequence
 	if err := s.send(messages); err != nil {
 		return nil, err
@@ -201,6 +199,26 @@ func (s *socket) commit(changes []nft.Message, generation uint32) (*answer, erro
 	return a, nil
 }
 
+// makeRoom makes the receive buffer large enough for the rules that the kernel sends back. They wait there until all is
+// done. Without the right to, the buffer stays small, and answers are lost.
+func (s *socket) makeRoom(changes []nft.Message) error {
+	const overhead = 3 // what the kernel counts for a byte, at most
+	size := receiveBuffer
+	for _, c := range changes {
+		if c.Flags&unix.NLM_F_ECHO != 0 {
+			size += overhead * (len(c.Body) + unix.SizeofNlMsghdr)
+		}
+	}
+	if size <= s.room {
+		return nil
+	}
+	s.room = size
+	if err := s.conn.SetReadBuffer(size); err != nil {
+		return fmt.Errorf("cannot set a netlink socket's receive buffer to %d bytes: %w", size, err)
+	}
+	return nil
+}
+
 // batch puts changes between the messages that begin and end a transaction. The last change asks for an acknowledgement:
 // older kernels do not acknowledge the end. (linux/netfilter/nfnetlink.h)
 func (s *socket) batch(changes []nft.Message, generation uint32) []netlink.Message {
@@ -220,21 +238,4 @@ func (s *socket) batch(changes []nft.Message, generation uint32) []netlink.Messa
 		messages = append(messages, s.request(tablesMessage(c.Type), flags, c.Body))
 	}
 	return append(messages, s.request(end, 0, mark))
-}
-
-// ruleHandles are the handles of a chain's rules in their order.
-func (s *socket) ruleHandles(table, chain string) ([]uint64, error) {
-	body := append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, textAttribute(unix.NFTA_RULE_TABLE, table)...)
-	body = append(body, textAttribute(unix.NFTA_RULE_CHAIN, chain)...)
-	replies, err := s.conn.Execute(s.request(tablesMessage(unix.NFT_MSG_GETRULE), netlink.Dump, body))
-	if err != nil {
-		return nil, err
-	}
-	var handles []uint64
-	for _, m := range replies {
-		if h := attribute(m.Data, unix.NFTA_RULE_HANDLE); len(h) == 8 {
-			handles = append(handles, binary.BigEndian.Uint64(h))
-		}
-	}
-	return handles, nil
 }

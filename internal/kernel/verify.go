@@ -232,11 +232,11 @@ func (v *verifier) depth(c *ir.Chain) int {
 
 // visit checks whether the rules of a chain may stand where the kernel comes to them.
 func (v *verifier) visit(c *ir.Chain, at entry) {
-	if n := (visit{key(c), at}); v.seen[n] {
+	this := visit{key(c), at}
+	if v.seen[this] {
 		return
-	} else {
-		v.seen[n] = true
 	}
+	v.seen[this] = true
 	for _, r := range c.Rules {
 		for _, m := range r.Matches {
 			v.place(c, r, m, at)
@@ -260,8 +260,6 @@ var (
 		"reject":                          {hooks: "prerouting input forward output"},
 		"a look into the routing table":   {hooks: "prerouting input forward"},
 		"handing flows to the flow table": {hooks: "forward"},
-		"assigning a connection's helper": {},
-		"a MAC address":                   {},
 	}
 	iptablesPlaces = map[string]place{
 		"clamping to the path's MTU":      {hooks: "forward output postrouting"},

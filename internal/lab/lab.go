@@ -5,8 +5,11 @@
 //	10.1.0.2             10.1.0.1   10.2.0.1             10.2.0.2
 //	fd00:1::2            fd00:1::1  fd00:2::1           fd00:2::2
 //
+// Options add a second server, at the firewall's d0, and a path with a small link between s0 and the server.
+//
 // In come the texts of rules, which programs such as nft load in the firewall's namespace (Namespace.Run), and probes
-// (Lab.Probe); out come what arrived and what came back, and a table of both before and after (Compare). It knows nothing
+// (Lab.Probe); out come what arrived and what came back, and a table of both before and after (Compare). Beside single
+// packets there is real data, which the kernels' own TCP carries (Lab.Transfer, CompareTransfers). It knows nothing
 // of where rules come from and imports nothing of the project; internal/cli and tests import it.
 //
 // The machine's own network is neither touched nor seen. Namespaces have no names: they live as long as this process, or
@@ -14,10 +17,12 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,12 +36,16 @@ const (
 	Client       Host = "client"
 	FirewallHost Host = "firewall"
 	Server       Host = "server"
+	DMZ          Host = "dmz"  // a second server; only with Options.DMZ
+	Near         Host = "near" // the router at the firewall's end of a small link; only with Options.PathMTU
+	Far          Host = "far"  // the router at the server's end
 )
 
 // The firewall's interfaces: what zones are bound to.
 const (
 	ClientLink = "c0" // towards the client
 	ServerLink = "s0" // towards the server; everything that has no other route leaves by it
+	DMZLink    = "d0" // towards the second server
 )
 
 // MTUs in bytes.
@@ -49,7 +58,10 @@ const (
 
 // Options are what can be different about a lab.
 type Options struct {
-	MTU int // of the link between firewall and server, in bytes, 1280 to 65535; 0 means DefaultMTU
+	MTU     int  // of the link at ServerLink, in bytes, 1280 to 65535; 0 means DefaultMTU
+	PathMTU int  // of a link further on, in bytes, 1280 to 65535, whose routers drop all ICMP; 0 means that there is none
+	DMZ     bool // there is a second server
+	Capture bool // results have the packets that passed the firewall's interfaces
 }
 
 // Lab is a client, a firewall that forwards, and a server. It is for one goroutine at a time.
@@ -57,69 +69,11 @@ type Lab struct {
 	links      []link
 	namespaces map[Host]*Namespace
 	taps       map[Host]tap
+	hosts      []Host // that packets are sent from and to
+	hops       int    // links between the firewall and the host that has most of them
+	capture    *sniffer
 	nextID     uint32
 	routed     map[netip.Addr]Host // further addresses of probes, and behind which host the firewall finds them
-}
-
-// link is a pair of veth devices: first the host that probes go to and come from, then the firewall.
-type link struct {
-	mtu  int // bytes
-	ends [2]end
-}
-
-// end is one end of a link. A probed address is unknown to the host's kernel, so that nothing answers or resets what a
-// probe sends but the probe itself; the other addresses are the kernel's, for the programs that run there.
-type end struct {
-	host   Host
-	device string
-	mac    net.HardwareAddr
-	own    [2]netip.Prefix // IPv4, IPv6
-	probed [2]netip.Addr   // IPv4, IPv6; not valid on the firewall, whose kernel answers itself
-}
-
-// route is a default route.
-type route struct {
-	host Host
-	via  [2]netip.Addr
-}
-
-func topology(mtu int) ([]link, []route) {
-	links := []link{
-		{ClientMTU, [2]end{
-			{
-				Client, "eth0", net.HardwareAddr{2, 0, 0, 0, 1, 2},
-				prefixes("10.1.0.10/24", "fd00:1::10/64"), addresses("10.1.0.2", "fd00:1::2"),
-			},
-			{
-				FirewallHost, ClientLink, net.HardwareAddr{2, 0, 0, 0, 1, 1},
-				prefixes("10.1.0.1/24", "fd00:1::1/64"), [2]netip.Addr{},
-			},
-		}},
-		{mtu, [2]end{
-			{
-				Server, "eth0", net.HardwareAddr{2, 0, 0, 0, 2, 2},
-				prefixes("10.2.0.10/24", "fd00:2::10/64"), addresses("10.2.0.2", "fd00:2::2"),
-			},
-			{
-				FirewallHost, ServerLink, net.HardwareAddr{2, 0, 0, 0, 2, 1},
-				prefixes("10.2.0.1/24", "fd00:2::1/64"), [2]netip.Addr{},
-			},
-		}},
-	}
-	routes := []route{
-		{Client, addresses("10.1.0.1", "fd00:1::1")},
-		{Server, addresses("10.2.0.1", "fd00:2::1")},
-		{FirewallHost, addresses("10.2.0.2", "fd00:2::2")},
-	}
-	return links, routes
-}
-
-func prefixes(v4, v6 string) [2]netip.Prefix {
-	return [2]netip.Prefix{netip.MustParsePrefix(v4), netip.MustParsePrefix(v6)}
-}
-
-func addresses(v4, v6 string) [2]netip.Addr {
-	return [2]netip.Addr{netip.MustParseAddr(v4), netip.MustParseAddr(v6)}
 }
 
 // sysctls are the settings of a host, under /proc/sys/net; a new namespace may inherit others from the machine.
@@ -134,8 +88,9 @@ func sysctls(h Host) [][2]string {
 		{"ipv6/icmp/ratemask", "0"},
 		{"ipv4/ip_forward", "0"},
 		{"ipv6/conf/all/forwarding", "0"},
+		{"ipv4/tcp_mtu_probing", "0"}, // a sender believes the MSS, and is told nothing else
 	}
-	if h == FirewallHost {
+	if h == FirewallHost || h == Near || h == Far {
 		settings = append(settings, [2]string{"ipv4/ip_forward", "1"}, [2]string{"ipv6/conf/all/forwarding", "1"})
 	}
 	return settings
@@ -147,23 +102,34 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if o.MTU == 0 {
 		o.MTU = DefaultMTU
 	}
-	if o.MTU < minMTU || o.MTU > maxMTU {
-		return nil, fmt.Errorf("cannot make a link with an MTU of %d: it is from %d, which IPv6 needs, to %d", o.MTU, minMTU, maxMTU)
+	for _, mtu := range []int{o.MTU, cmp.Or(o.PathMTU, minMTU)} {
+		if mtu < minMTU || mtu > maxMTU {
+			return nil, fmt.Errorf("cannot make a link with an MTU of %d: it is from %d, which IPv6 needs, to %d", mtu, minMTU, maxMTU)
+		}
 	}
 	l := &Lab{
-		namespaces: map[Host]*Namespace{}, taps: map[Host]tap{}, routed: map[netip.Addr]Host{}, nextID: firstID,
+		namespaces: map[Host]*Namespace{}, taps: map[Host]tap{}, hosts: []Host{Client, FirewallHost, Server}, hops: 1,
+		routed: map[netip.Addr]Host{}, nextID: firstID,
 	}
-	if err := l.build(ctx, o.MTU); err != nil {
+	if o.DMZ {
+		l.hosts = append(l.hosts, DMZ)
+	}
+	if err := l.build(ctx, o); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Lab) build(ctx context.Context, mtu int) error {
-	links, routes := topology(mtu)
+func (l *Lab) build(ctx context.Context, o Options) error {
+	links, routes := topology(o)
 	l.links = links
-	for _, h := range []Host{Client, FirewallHost, Server} {
+	hosts := l.hosts
+	if o.PathMTU != 0 {
+		l.hops = 3
+		hosts = append(slices.Clone(hosts), Near, Far)
+	}
+	for _, h := range hosts {
 		ns, err := NewNamespace()
 		if err != nil {
 			return err
@@ -184,19 +150,37 @@ func (l *Lab) build(ctx context.Context, mtu int) error {
 		}
 	}
 	for _, r := range routes {
-		for _, via := range r.via {
-			if err := l.route(r.host, anywhere(via), via); err != nil {
-				return err
+		if err := l.route(r); err != nil {
+			return err
+		}
+	}
+	for _, h := range []Host{Near, Far} {
+		if ns := l.namespaces[h]; ns != nil {
+			if err := ns.netlink(dropICMP); err != nil {
+				return fmt.Errorf("cannot make the router %s drop ICMP: %w", h, err)
 			}
 		}
 	}
-	return l.openTaps()
+	if err := l.openTaps(); err != nil {
+		return err
+	}
+	if o.Capture {
+		return l.openCapture()
+	}
+	return nil
 }
 
-// anywhere is the prefix that holds every address of a's family.
-func anywhere(a netip.Addr) netip.Prefix {
-	p, _ := a.Prefix(0)
-	return p
+// dropICMP makes a router lose all ICMP, of others and its own, by having no route for it. That needs no program to load
+// rules, and no rules that the firewall's could be confused with.
+func dropICMP(h *netlink.Handle) error {
+	for family, protocol := range map[int]int{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6} {
+		r := netlink.NewRule()
+		r.Family, r.IPProto, r.Type, r.Priority = family, protocol, unix.FR_ACT_BLACKHOLE, 1
+		if err := h.RuleAdd(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // connect makes a link, with its addresses, and tells each end's kernel where the other's addresses are, so that no packet
@@ -237,11 +221,7 @@ func configure(h *netlink.Handle, e, other end) error {
 			return fmt.Errorf("address %s: %w", p, err)
 		}
 	}
-	known := []netip.Addr{other.own[0].Addr(), other.own[1].Addr()}
-	if other.probed[0].IsValid() {
-		known = append(known, other.probed[:]...)
-	}
-	for _, a := range known {
+	for _, a := range other.known() {
 		n := netlink.Neigh{LinkIndex: dev.Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: other.mac}
 		if err := h.NeighSet(&n); err != nil {
 			return fmt.Errorf("neighbour %s: %w", a, err)
@@ -251,12 +231,12 @@ func configure(h *netlink.Handle, e, other end) error {
 }
 
 // route makes a host send what goes to a prefix by way of a neighbour.
-func (l *Lab) route(h Host, to netip.Prefix, via netip.Addr) error {
-	err := l.namespaces[h].netlink(func(n *netlink.Handle) error {
-		return n.RouteReplace(&netlink.Route{Dst: ipNet(to), Gw: via.AsSlice()})
+func (l *Lab) route(r route) error {
+	err := l.namespaces[r.host].netlink(func(n *netlink.Handle) error {
+		return n.RouteReplace(&netlink.Route{Dst: ipNet(r.to), Gw: r.via.AsSlice()})
 	})
 	if err != nil {
-		return fmt.Errorf("cannot route %s by way of %s on the %s: %w", to, via, h, err)
+		return fmt.Errorf("cannot route %s by way of %s on the %s: %w", r.to, r.via, r.host, err)
 	}
 	return nil
 }
@@ -276,6 +256,10 @@ func (l *Lab) Close() {
 	for h, t := range l.taps {
 		t.close()
 		delete(l.taps, h)
+	}
+	if l.capture != nil {
+		l.capture.close()
+		l.capture = nil
 	}
 	for _, ns := range l.namespaces {
 		ns.Close()

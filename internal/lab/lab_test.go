@@ -268,8 +268,10 @@ func TestKernelsTalkToEachOther(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	if _, err := New(t.Context(), Options{MTU: 1000}); err == nil || !strings.Contains(err.Error(), "1280") {
-		t.Errorf("an MTU too small for IPv6: %v", err)
+	for _, o := range []Options{{MTU: 1000}, {PathMTU: 1000}} {
+		if _, err := New(t.Context(), o); err == nil || !strings.Contains(err.Error(), "1280") {
+			t.Errorf("an MTU too small for IPv6: %v", err)
+		}
 	}
 	l := newLab(t, Options{}, "")
 	spoofed := netip.MustParseAddr("192.0.2.9")
@@ -279,6 +281,7 @@ func TestErrors(t *testing.T) {
 		"from 0 to 65535":        {From: Client, To: Server, MSS: -1},
 		"two of client":          {From: Client, To: Client},
 		"two of client, ":        {From: Client, To: "router"},
+		"firewall, server":       {From: Client, To: DMZ}, // there is one only with Options.DMZ
 		"it is ipv4 or ipv6":     {From: Client, To: Server, Family: "ipx"},
 		"it is tcp, udp or icmp": {From: Client, To: Server, Protocol: "sctp"},
 		"not of the family":      {From: Client, To: FirewallHost, Family: IPv6, Source: spoofed},

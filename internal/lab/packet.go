@@ -42,7 +42,7 @@ type packet struct {
 	mss          int        // TCP: 0 means no such option
 	kind, code   uint8      // ICMP
 	echo         uint16     // ICMP echo: its identifier, by which connections are tracked
-	payload      []byte     // UDP, ICMP echo
+	payload      []byte     // TCP, UDP, ICMP echo
 	quote        *packet    // ICMP error: the packet that it is about
 }
 
@@ -76,6 +76,7 @@ func (p *packet) answer(mss int) (*packet, bool) {
 	a := &packet{src: p.dst, dst: p.src, protocol: p.protocol, sport: p.dport, dport: p.sport, echo: p.echo, payload: p.payload}
 	switch {
 	case p.protocol == unix.IPPROTO_TCP:
+		a.payload = nil
 		a.flags, a.seq, a.ack, a.mss = SYN|ACK, 1, p.seq+1, mss
 		return a, p.flags&(SYN|ACK|RST|FIN) == SYN
 	case p.protocol == unix.IPPROTO_UDP:
@@ -131,7 +132,7 @@ func (p *packet) segment() (seg []byte, sum int) {
 			seg = put.AppendUint16(append(seg, optionMSS, 4), uint16(p.mss))
 		}
 		seg[12], seg[13] = byte(len(seg)/4)<<4, byte(p.flags)
-		return seg, 16
+		return append(seg, p.payload...), 16
 	case unix.IPPROTO_UDP:
 		seg = make([]byte, udpHeader)
 		put.PutUint16(seg, p.sport)
@@ -194,7 +195,11 @@ func parseSegment(protocol int, src, dst netip.Addr, b []byte) *packet {
 		p.sport, p.dport, p.seq = get.Uint16(b), get.Uint16(b[2:]), get.Uint32(b[4:])
 		if len(b) >= tcpHeader {
 			p.ack, p.flags = get.Uint32(b[8:]), Flags(b[13])
-			p.mss = findMSS(b[tcpHeader:min(len(b), max(tcpHeader, int(b[12]>>4)*4))])
+			header := min(len(b), max(tcpHeader, int(b[12]>>4)*4))
+			p.mss = findMSS(b[tcpHeader:header])
+			if len(b) > header {
+				p.payload = b[header:]
+			}
 		}
 	case unix.IPPROTO_UDP:
 		p.sport, p.dport, p.payload = get.Uint16(b), get.Uint16(b[2:]), b[udpHeader:]

@@ -42,7 +42,7 @@ type Probe struct {
 	MSS         int        // that a TCP segment offers, in bytes, 1 to 65535; 0 means that it has no such option
 	ReplyMSS    int        // the same of the SYN/ACK; a firewall that is the target offers its own instead
 	Flags       Flags      // of a TCP segment; 0 means SYN
-	Payload     int        // length of a datagram's or echo request's data in bytes; at least 4 are sent
+	Payload     int        // length of the data in bytes; a datagram or echo request has at least 4
 	Source      netip.Addr // zero means the address of From
 	Destination netip.Addr // zero means the address of To
 }
@@ -54,6 +54,7 @@ type Result struct {
 	MSS     int            // of a TCP segment as it arrived, in bytes; 0 means that it had no such option
 	Offered int            // MSS of the SYN/ACK that was sent back, in bytes; 0 means none
 	Reply   Reply          // the first that came back
+	Trace   []Frame        // with Options.Capture: what passed the firewall's interfaces, in this order
 }
 
 // ReplyKind tells replies apart.
@@ -167,6 +168,13 @@ func (l *Lab) exchange(ctx context.Context, probes []Probe, sent []*packet, resu
 				}
 			}
 		})
+		if err == nil && l.capture != nil {
+			err = l.capture.read(func(id uint32, f Frame) {
+				if i, ok := index[id]; ok {
+					results[i].Trace = append(results[i].Trace, f)
+				}
+			})
+		}
 		if err != nil {
 			return err
 		}
@@ -198,7 +206,7 @@ func (l *Lab) kernelMSS(to Host, v6 bool) int {
 	if v6 {
 		headers = ipv6Header + tcpHeader
 	}
-	return l.linkOf(to).mtu - headers
+	return l.firewallLink(to).mtu - headers
 }
 
 // note records the first answer.
@@ -223,11 +231,20 @@ func (r *Reply) note(p *packet) {
 }
 
 // settle returns when everything sent so far has arrived or is lost, and calls f for what was received meanwhile. It asks
-// the firewall for its address (ARP) from both sides: the answers come behind whatever was sent before, and no rules of
-// the families ip, ip6 and inet concern them.
+// the gateways for their address (ARP) from all sides, as often as there are links in a row: the answers come behind
+// whatever was sent before, and no rules of the families ip, ip6 and inet concern them.
 func (l *Lab) settle(ctx context.Context, f func(Host, *packet)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	for range l.hops {
+		if err := l.settleOnce(ctx, f); err != nil {
+			return err
+		}
+	}
+	return l.receive(f) // of the sockets that were read before the last answer came
+}
+
+func (l *Lab) settleOnce(ctx context.Context, f func(Host, *packet)) error {
 	var wires []*wire
 	var fds []unix.PollFd
 	for _, t := range l.taps {
@@ -241,14 +258,6 @@ func (l *Lab) settle(ctx context.Context, f func(Host, *packet)) error {
 			fds = append(fds, unix.PollFd{Fd: int32(s), Events: unix.POLLIN})
 		}
 	}
-	receive := func() error {
-		for h, t := range l.taps {
-			if err := t.receive(func(p *packet) { f(h, p) }); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	for slices.ContainsFunc(wires, func(w *wire) bool { return !w.settled }) {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return errors.New("cannot tell what became of the packets: the firewall does not answer ARP requests")
@@ -259,9 +268,19 @@ func (l *Lab) settle(ctx context.Context, f func(Host, *packet)) error {
 		if _, err := unix.Poll(fds, 100); err != nil && !errors.Is(err, unix.EINTR) { // milliseconds
 			return fmt.Errorf("cannot wait for packets: %w", err)
 		}
-		if err := receive(); err != nil {
+		if err := l.receive(f); err != nil {
 			return err
 		}
 	}
-	return receive() // of the sockets that were read before the last answer came
+	return nil
+}
+
+// receive calls f for what has come in since, without waiting.
+func (l *Lab) receive(f func(Host, *packet)) error {
+	for h, t := range l.taps {
+		if err := t.receive(func(p *packet) { f(h, p) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

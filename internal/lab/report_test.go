@@ -85,3 +85,21 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 }
+
+func TestTransferReportText(t *testing.T) {
+	transfers := []Transfer{{Port: 80, Size: 1000}, {Family: IPv6, Upload: true, Port: 80, Size: 1000}}
+	before := []TransferResult{{Outcome: Stalled, Packet: 1500}, {Outcome: NotConnected}}
+	after := []TransferResult{{Outcome: Finished, Arrived: 1000, Packet: 1280}, {Outcome: NotConnected}}
+	want := `
+   FAMILY  TRANSFER  BEFORE                              AFTER
+*  ipv4    download  stalls, with packets of 1500 bytes  finishes, with packets of 1280 bytes
+   ipv6    upload    no connection                       no connection
+`
+	var got strings.Builder
+	if err := CompareTransfers(transfers, before, after).Text(&got); err != nil {
+		t.Fatal(err)
+	}
+	if "\n"+got.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
+	}
+}

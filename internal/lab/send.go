@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,7 @@ func (l *Lab) packet(p Probe) (*packet, error) {
 	switch p.Protocol {
 	case TCP, "":
 		out.protocol, out.seq, out.mss, out.flags = unix.IPPROTO_TCP, id, p.MSS, p.Flags
+		out.payload = out.payload[:max(0, p.Payload)]
 		if p.Flags == 0 {
 			out.flags = SYN
 		}
@@ -66,15 +68,15 @@ func (l *Lab) place(h, peer Host, f Family, wanted netip.Addr) (netip.Addr, erro
 	if !ok {
 		return wanted, fmt.Errorf("family %q: it is ipv4 or ipv6", f)
 	}
-	if h == peer || l.namespaces[h] == nil || l.namespaces[peer] == nil {
-		return wanted, fmt.Errorf("from %q to %q: they are two of %s, %s and %s", h, peer, Client, FirewallHost, Server)
+	if h == peer || !slices.Contains(l.hosts, h) || !slices.Contains(l.hosts, peer) {
+		return wanted, fmt.Errorf("from %q to %q: they are two of %s", h, peer, join(l.hosts))
 	}
 	if wanted.IsValid() && wanted.Is6() != (i == 1) {
 		return wanted, fmt.Errorf("address %s: it is not of the family of the probe", wanted)
 	}
 	var own netip.Addr
 	if h == FirewallHost {
-		own = l.linkOf(peer).ends[1].own[i].Addr()
+		own = l.firewallLink(peer).ends[1].own[i].Addr()
 	} else {
 		own = l.linkOf(h).ends[0].probed[i]
 	}
@@ -87,12 +89,45 @@ func (l *Lab) place(h, peer Host, f Family, wanted netip.Addr) (netip.Addr, erro
 		return wanted, fmt.Errorf("address %s: it belongs to the %s already", wanted, at)
 	}
 	l.routed[wanted] = h
-	return wanted, l.route(FirewallHost, netip.PrefixFrom(wanted, wanted.BitLen()), own)
+	return wanted, l.routeTo(wanted, h, own)
 }
 
-// linkOf is the link of a host with the firewall.
+// routeTo makes the firewall, and the routers before a server, find an address at a host's own one.
+func (l *Lab) routeTo(wanted netip.Addr, h Host, own netip.Addr) error {
+	to := single(wanted)
+	routes := []route{{FirewallHost, to, own}}
+	if h == Server && l.namespaces[Far] != nil {
+		far := l.linkOf(Far).ends[0]
+		routes = append(routes, route{Near, to, sameFamily(wanted, far)}, route{Far, to, own})
+	}
+	for _, r := range routes {
+		if err := l.route(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func join(hosts []Host) string {
+	var names []string
+	for _, h := range hosts {
+		names = append(names, string(h))
+	}
+	return strings.Join(names, ", ")
+}
+
+// linkOf is the link of a host with the firewall, or with the router that is before it.
 func (l *Lab) linkOf(h Host) link {
 	return l.links[slices.IndexFunc(l.links, func(k link) bool { return k.ends[0].host == h })]
+}
+
+// firewallLink is the firewall's link on the way to a host.
+func (l *Lab) firewallLink(h Host) link {
+	k := l.linkOf(h)
+	for k.ends[1].host != FirewallHost {
+		k = l.linkOf(k.ends[1].host)
+	}
+	return k
 }
 
 // listen opens the ports of the firewall that probes go to, so that its kernel answers a SYN by a SYN/ACK.

@@ -210,6 +210,9 @@ func drain(socket int, f func(data []byte, from unix.Sockaddr)) error {
 func (l *Lab) openTaps() error {
 	for _, k := range l.links {
 		e, gateway := k.ends[0], k.ends[1]
+		if !e.probed[0].IsValid() {
+			continue // a router
+		}
 		err := l.namespaces[e.host].Do(func() error {
 			device, err := net.InterfaceByName(e.device)
 			if err != nil {

@@ -1,6 +1,7 @@
 package richwall
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -132,7 +133,25 @@ func (o *labOptions) probes(b *bench, rules []*grammar.Rule) []lab.Probe {
 	return list
 }
 
-// forwardedOnly says whether a rule is about what is forwarded, wherever it stands.
+// transfers are the data to carry over a path with a smaller link: down and up, over each family.
+func (o *labOptions) transfers(probes []lab.Probe) []lab.Transfer {
+	if o.pathMTU == 0 {
+		return nil
+	}
+	port := cmp.Or(o.port, 80)
+	if i := slices.IndexFunc(probes, func(p lab.Probe) bool { return p.Protocol == "" && p.Port != 0 }); i >= 0 {
+		port = probes[i].Port
+	}
+	var list []lab.Transfer
+	for _, family := range []lab.Family{lab.IPv4, lab.IPv6} {
+		for _, upload := range []bool{false, true} {
+			list = append(list, lab.Transfer{Family: family, Upload: upload, Port: port, Size: int(o.size)})
+		}
+	}
+	return list
+}
+
+// forwardedOnly says whether a rule is tried with what is forwarded, wherever it stands: with a clamp, that is the question.
 func forwardedOnly(r *grammar.Rule) bool {
 	_, ok := r.Element.(*grammar.TCPMSSClamp)
 	return ok
@@ -150,7 +169,7 @@ func (o *labOptions) kinds(b *bench, rules []*grammar.Rule) []lab.Probe {
 		}
 	}
 	syns := func(port int) {
-		for _, mss := range o.mss {
+		for _, mss := range o.offered {
 			add(lab.Probe{Port: port, MSS: mss, ReplyMSS: mss})
 		}
 	}

@@ -1,14 +1,15 @@
 package richwall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"richwall/compile"
 	"richwall/compile/ir"
@@ -25,8 +26,11 @@ type labOptions struct {
 	serverZone string
 	open       bool
 	mtu        int
-	mss        []int
+	pathMTU    int
+	size       size
+	offered    []int
 	port       int
+	capture    bool
 	json       bool
 }
 
@@ -43,7 +47,7 @@ meanwhile; this machine's own network and firewall are neither touched nor seen.
   10.1.0.2        10.1.0.1  10.2.0.1      10.2.0.2
   fd00:1::2       fd00:1::1 fd00:2::1     fd00:2::2
 
-The packets are TCP SYNs with each MSS of --mss and the SYN/ACKs that answer them, over
+The packets are TCP SYNs with each MSS of --offered and the SYN/ACKs that answer them, over
 IPv4 and IPv6, from either side; for rules that are about more than forwarded TCP also
 towards the firewall, and datagrams or pings. They have the addresses and the port that
 the rules name. A star marks what the rules changed.
@@ -54,9 +58,21 @@ zone trusted (or the policy's first egress zone), and what no rule decides about
 so that what is seen is what the rules do. With --config it has that configuration, and
 --client-zone and --server-zone say where the two are.
 
+With --path-mtu there is a smaller link further on, between s0 and the server, and no
+ICMP that tells of it: what a VPN, a tunnel or PPPoE behind a careless firewall does.
+Then real data goes up and down the path too, from 10.1.0.10 to 10.2.0.10 and back. An
+upload that stalls while the download finishes is the SYN/ACK that was not clamped.
+Since the smaller link is none of the firewall's own, value=pmtu does not know of it:
+give value=N or mtu=M.
+
 It works for root, and for other users where they may make user namespaces.`,
 		Example: `  richwall lab 'rule tcp-mss-clamp value=1360'
-  richwall lab --mtu 1400 --mss 1300,1460 'rule tcp-mss-clamp value=pmtu'
+  richwall lab --mtu 1400 --offered 1300,1460 'rule tcp-mss-clamp value=pmtu'
+  richwall lab --capture --offered 1460 'rule tcp-mss-clamp value=1360'
+
+  Downloads work, uploads hang over my VPN, whose packets are at most 1280 bytes:
+  richwall lab --path-mtu 1280 'rule tcp-mss-clamp mtu=1280'
+
   richwall lab --backend iptables 'rule family=ipv4 source address=192.0.2.0/24 port port=22 protocol=tcp drop'
   richwall lab --config /etc/firewalld --policy out --client-zone home --server-zone external 'rule tcp-mss-clamp'`,
 		Args:              cobra.MinimumNArgs(1),
@@ -76,9 +92,19 @@ It works for root, and for other users where they may make user namespaces.`,
 	f.StringVar(&o.serverZone, "server-zone", "", "`ZONE` that the server is in; with --config and without this, the default zone")
 	f.BoolVar(&o.open, "open", false, "let pass what no rule decides about; it is so without --config")
 	f.IntVar(&o.mtu, "mtu", lab.DefaultMTU, "MTU of the link between firewall and server in `BYTES`, 1280 to 65535")
-	f.IntSliceVar(&o.mss, "mss", []int{1200, 1400, 1460}, "`LIST` of the MSS values to try, in bytes, 1 to 65535")
+	f.IntVar(&o.pathMTU, "path-mtu", 0, "MTU of a link behind that one in `BYTES`, 1280 to 65535, on a path without ICMP; and try uploads and downloads")
+	o.size = 1 << 20
+	f.Var(&o.size, "size", "`BYTES` to upload and download with --path-mtu, to 1G; K, M and G are powers of 1024")
+	f.IntSliceVar(&o.offered, "offered", []int{1200, 1400, 1460}, "`LIST` of the MSS values that SYNs and SYN/ACKs offer, in bytes, 1 to 65535; --mss is the same")
+	f.BoolVar(&o.capture, "capture", false, "print the packets as tcpdump on the firewall's interfaces would, before and after")
 	f.IntVar(&o.port, "port", 0, "destination `PORT` of the packets; without it, the one that the rules name, or 80")
 	f.BoolVar(&o.json, "json", false, "print a JSON list with an object for each back end")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "mss" {
+			name = "offered"
+		}
+		return pflag.NormalizedName(name)
+	})
 	cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames, cobra.ShellCompDirectiveNoFileComp))
 	for _, name := range []string{"client-zone", "server-zone"} {
 		completeNames(cmd, name, func(cfg *zones.Config) []string { return zones.Names(cfg.Zones) })
@@ -88,10 +114,10 @@ It works for root, and for other users where they may make user namespaces.`,
 
 // check says which flag's value cannot be.
 func (o *labOptions) check() error {
-	if len(o.mss) == 0 {
-		return errors.New("--mss has no value: say which to try, such as 1200,1460")
+	if len(o.offered) == 0 {
+		return errors.New("--offered has no value: say which to try, such as 1200,1460")
 	}
-	for _, mss := range o.mss {
+	for _, mss := range o.offered {
 		if mss < 1 || mss > 65535 {
 			return fmt.Errorf("cannot try an MSS of %d: it is from 1 to 65535", mss)
 		}
@@ -99,8 +125,10 @@ func (o *labOptions) check() error {
 	if o.port < 0 || o.port > grammar.MaxPort {
 		return fmt.Errorf("cannot try port %d: the highest port is %d", o.port, grammar.MaxPort)
 	}
-	if o.mtu < 1280 || o.mtu > 65535 {
-		return fmt.Errorf("cannot make a link with an MTU of %d: it is from 1280, which IPv6 needs, to 65535", o.mtu)
+	for _, mtu := range []int{o.mtu, cmp.Or(o.pathMTU, o.mtu)} {
+		if mtu < 1280 || mtu > 65535 {
+			return fmt.Errorf("cannot make a link with an MTU of %d: it is from 1280, which IPv6 needs, to 65535", mtu)
+		}
 	}
 	return checkBackends(o.backends)
 }
@@ -250,20 +278,9 @@ func ready(ctx context.Context, plans []plan) error {
 // packages have the programs that load rules, as Debian and Fedora call them.
 var packages = map[string]string{"nft": "nftables", "iptables-restore": "iptables", "ip6tables-restore": "iptables", "ipset": "ipset"}
 
-// labJSON is what a back end did, as it is printed in JSON.
-type labJSON struct {
-	Backend ir.Backend `json:"backend"`
-	Refused string     `json:"refused,omitempty"` // why the back end cannot have the rules; then there is no more
-	Bound   string     `json:"bound"`
-	Rules   []string   `json:"rules"`
-	Added   string     `json:"added,omitempty"` // what the rules mean, as nft or iptables-save print it
-	Notes   []string   `json:"notes,omitempty"`
-	Packets []lab.Row  `json:"packets,omitempty"`
-}
-
-// try sends the packets through a firewall before and after it has the rules.
+// try sends the packets through a firewall before and after it has the rules, and the data.
 func (o *labOptions) try(ctx context.Context, p plan, b *bench, rules []*grammar.Rule) (labJSON, error) {
-	shown := labJSON{Backend: p.backend, Bound: b.bound, Added: p.added, Notes: p.notes}
+	shown := labJSON{Backend: p.backend, Bound: b.bound, Added: p.added, Notes: p.notes, pathMTU: o.pathMTU, size: o.size}
 	for _, r := range rules {
 		shown.Rules = append(shown.Rules, r.String())
 	}
@@ -271,71 +288,36 @@ func (o *labOptions) try(ctx context.Context, p plan, b *bench, rules []*grammar
 		shown.Refused = p.refused.Error()
 		return shown, nil
 	}
-	l, err := lab.New(ctx, lab.Options{MTU: o.mtu})
+	l, err := lab.New(ctx, lab.Options{MTU: o.mtu, PathMTU: o.pathMTU, Capture: o.capture})
 	if err != nil {
 		return shown, err
 	}
 	defer l.Close()
 	probes := o.probes(b, rules)
-	measure := func(s *script) ([]lab.Result, error) {
+	transfers := o.transfers(probes)
+	measure := func(s *script) ([]lab.Result, []lab.TransferResult, error) {
 		if err := s.load(ctx, l.Firewall()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return l.Probe(ctx, probes)
+		packets, err := l.Probe(ctx, probes)
+		if err != nil {
+			return nil, nil, err
+		}
+		data, err := l.Transfer(ctx, transfers)
+		return packets, data, err
 	}
-	before, err := measure(p.before)
+	before, dataBefore, err := measure(p.before)
 	if err != nil {
 		return shown, err
 	}
-	after, err := measure(p.after)
+	after, dataAfter, err := measure(p.after)
 	if err != nil {
 		return shown, err
 	}
 	shown.Packets = lab.Compare(probes, before, after).Rows
+	shown.Transfers = lab.CompareTransfers(transfers, dataBefore, dataAfter).Rows
+	if o.capture {
+		shown.Captures = captures(probes, before, after)
+	}
 	return shown, nil
-}
-
-// printLab prints the tables of all back ends.
-func printLab(w io.Writer, list []labJSON) error {
-	p := newPainter(w)
-	for i, l := range list {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		fmt.Fprintf(w, "%s: %s\n", p.paint(bold, string(l.Backend)), l.Bound)
-		if l.Refused != "" {
-			fmt.Fprintln(w, l.Refused)
-			continue
-		}
-		fmt.Fprintln(w)
-		var table strings.Builder
-		if err := (lab.Report{Rows: l.Packets}).Text(&table); err != nil {
-			return err
-		}
-		for line := range strings.Lines(table.String()) {
-			if strings.HasPrefix(line, "*") {
-				line = p.paint(yellow, strings.TrimSuffix(line, "\n")) + "\n"
-			}
-			io.WriteString(w, line)
-		}
-		fmt.Fprintf(w, "\n%s\n\n%s", changes(l.Packets), l.Added)
-		for _, n := range l.Notes {
-			fmt.Fprintf(w, "warning: %s\n", n)
-		}
-	}
-	return nil
-}
-
-// changes says how many packets the rules changed, or let pass or not.
-func changes(rows []lab.Row) string {
-	n := 0
-	for _, r := range rows {
-		if r.Changed {
-			n++
-		}
-	}
-	if n == 0 {
-		return fmt.Sprintf("None of %d packets changed. The rules are:", len(rows))
-	}
-	return fmt.Sprintf("%d of %d packets changed, by these rules:", n, len(rows))
 }

@@ -98,7 +98,7 @@ firewalld and spoken to with firewall-cmd.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newCompile(), newCheck(), newFmt(), newLab())
+	root.AddCommand(newCompile(), newCheck(), newFmt(), newLab(), newMSS())
 	return root
 }
 
