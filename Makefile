@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab test lint fuzz bench golden clean
+.PHONY: help setup build lab run test lint fuzz bench golden install deb clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -24,6 +24,9 @@ build: setup ## make bin/richwall
 
 lab: build ## show what a rule does to packets on both back ends: make lab RULE='rule service name=ssh drop'
 	bin/richwall lab '$(RULE)'
+
+run: build ## try the daemon in a network namespace with a bus of its own, and leave you in a shell there
+	internal/tools/run
 
 test: lint ## lint, then run all tests; those that load rules do so in network namespaces of their own
 	go test -count=1 ./...
@@ -50,6 +53,34 @@ bench: setup ## measure; docs/performance.md says what
 
 golden: setup ## accept what the code does now as what it should do; look at git diff afterwards
 	go test -count=1 ./compile ./zones -update
+
+# Where things go; DESTDIR stands before all of it.
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+
+install: build ## install programs, unit, bus policy, polkit actions, man pages and completions below DESTDIR
+	install -D -m 0755 bin/richwall $(DESTDIR)$(PREFIX)/bin/richwall
+	install -D -m 0755 bin/firewall-cmd $(DESTDIR)$(PREFIX)/bin/firewall-cmd
+	install -D -m 0755 bin/firewall-offline-cmd $(DESTDIR)$(PREFIX)/bin/firewall-offline-cmd
+	install -D -m 0755 bin/firewalld $(DESTDIR)$(PREFIX)/sbin/firewalld
+	install -D -m 0644 packaging/firewalld.service $(DESTDIR)$(PREFIX)/lib/systemd/system/firewalld.service
+	install -D -m 0644 packaging/org.fedoraproject.FirewallD1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.fedoraproject.FirewallD1.conf
+	install -D -m 0644 packaging/polkit/org.fedoraproject.FirewallD1.server.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.fedoraproject.FirewallD1.policy
+	install -D -m 0644 packaging/logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/firewalld
+	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/firewalld
+	for page in packaging/man/*.1; do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$$(basename $$page); done
+	for command in firewall-cmd firewall-offline-cmd; do \
+	  install -D -m 0644 packaging/completions/bash/$$command $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$command; \
+	  install -D -m 0644 packaging/completions/zsh/_$$command $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_$$command; \
+	  install -D -m 0644 packaging/completions/fish/$$command.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$command.fish; done
+
+VERSION ?= 0.1.0
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+
+deb: ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package firewalld
+	rm -rf bin/stage
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
+	VERSION=$(VERSION) ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target bin/
 
 clean: ## remove what was built
 	rm -rf bin
