@@ -1,0 +1,163 @@
+package firewallcmd
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// The names of firewalld on the system bus.
+const (
+	busName    = "org.fedoraproject.FirewallD1"
+	mainPath   = dbus.ObjectPath("/org/fedoraproject/FirewallD1")
+	configPath = mainPath + "/config"
+)
+
+// daemon is a running firewalld.
+type daemon struct{ conn *dbus.Conn }
+
+// dial connects to the system bus.
+func dial() (*daemon, error) {
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return nil, fail("DBUS_ERROR", "cannot reach the system bus: %v", err)
+	}
+	return &daemon{conn}, nil
+}
+
+func (d *daemon) close() {
+	// The answers have arrived: an error of closing changes nothing.
+	_ = d.conn.Close()
+}
+
+// call calls a method, and stores its answer into results. The interface is said without the name of firewalld: "" is the
+// main one, "zone" that of zones.
+func (d *daemon) call(path dbus.ObjectPath, iface, method string, args []any, results ...any) error {
+	name := busName
+	if iface != "" {
+		name += "." + iface
+	}
+	answer := d.conn.Object(busName, path).Call(name+"."+method, 0, args...)
+	if answer.Err != nil {
+		return busError(answer.Err)
+	}
+	if len(results) == 0 {
+		return nil
+	}
+	if err := answer.Store(results...); err != nil {
+		return fail("DBUS_ERROR", "cannot understand the answer of %s.%s: %v", name, method, err)
+	}
+	return nil
+}
+
+// main calls a method of the running configuration.
+func (d *daemon) main(iface, method string, args []any, results ...any) error {
+	return d.call(mainPath, iface, method, args, results...)
+}
+
+// config calls a method of the permanent configuration.
+func (d *daemon) config(method string, args []any, results ...any) error {
+	return d.call(configPath, "config", method, args, results...)
+}
+
+// property reads a property of the running firewall.
+func (d *daemon) property(name string) (any, error) {
+	var value dbus.Variant
+	answer := d.conn.Object(busName, mainPath).Call("org.freedesktop.DBus.Properties.Get", 0, busName, name)
+	if answer.Err != nil {
+		return nil, busError(answer.Err)
+	}
+	err := answer.Store(&value)
+	return value.Value(), err
+}
+
+// state is RUNNING, FAILED or INIT, in small letters.
+func (d *daemon) state() (string, error) {
+	value, err := d.property("state")
+	if err != nil {
+		return "", err
+	}
+	state, ok := value.(string)
+	if !ok {
+		return "", fail("DBUS_ERROR", "the state of the firewall is no text")
+	}
+	return strings.ToLower(state), nil
+}
+
+// notThere are the D-Bus errors that mean that no daemon has the name of firewalld.
+var notThere = []string{
+	"org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown",
+	"org.freedesktop.DBus.Error.NoReply",
+}
+
+// busError makes a failure of an error that came over the bus. firewalld's have "CODE" or "CODE: detail" as their text.
+func busError(err error) error {
+	var e dbus.Error
+	if !errors.As(err, &e) {
+		return fail("DBUS_ERROR", "%v", err)
+	}
+	message, _ := errorText(e)
+	switch {
+	case strings.HasSuffix(e.Name, "NotAuthorizedException"):
+		return fail("NOT_AUTHORIZED", "Authorization failed.\n    Make sure polkit agent is running or run the application as superuser.")
+	case e.Name == "org.freedesktop.DBus.Error.AccessDenied":
+		return fail("NOT_AUTHORIZED", "%s", message)
+	case slices.Contains(notThere, e.Name):
+		return fail("NOT_RUNNING", "FirewallD is not running")
+	}
+	code, detail, _ := strings.Cut(message, ":")
+	if !isCode(code) {
+		return fail(unknownError, "%s", message)
+	}
+	return &failure{code, strings.TrimSpace(detail)}
+}
+
+func errorText(e dbus.Error) (string, bool) {
+	if len(e.Body) == 0 {
+		return e.Name, false
+	}
+	text, ok := e.Body[0].(string)
+	return text, ok
+}
+
+// isCode says whether a word looks like one of firewalld's codes.
+func isCode(word string) bool {
+	return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+}
+
+// How often the daemon is looked for when nobody has its name, and how long is waited in between. One that is just
+// starting has it soon.
+const (
+	attempts = 10
+	pause    = time.Second
+)
+
+// awaitDaemon waits for a daemon that is just starting.
+func (s *session) awaitDaemon() error {
+	for attempt := range attempts {
+		var has bool
+		answer := s.daemon.conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, busName)
+		if err := answer.Store(&has); err != nil {
+			return busError(err)
+		}
+		if has {
+			return nil
+		}
+		if attempt == 0 {
+			s.out.complain("No connection to the firewall yet: waiting for it")
+		}
+		sleep(pause)
+	}
+	text := "FirewallD is not running"
+	if s.option != nil && s.option.do == doState {
+		text = "not running"
+	}
+	s.out.complain(text)
+	return exitStatus(statusOf(&failure{code: "NOT_RUNNING"}))
+}
+
+// sleep is time.Sleep, but for tests.
+var sleep = time.Sleep

@@ -1,0 +1,190 @@
+package firewallcmd
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// understand finds out what a command line is about, and refuses options that cannot be combined.
+func (s *session) understand() error {
+	if s.out.quiet && s.out.verbose {
+		return misuse("--quiet and --verbose exclude each other")
+	}
+	todo := s.toDo()
+	if len(todo) > 1 {
+		return misuse("only one thing at a time: %s and %s cannot be combined", todo[0].flag(), todo[1].flag())
+	}
+	s.permanent = s.program == offline || s.has("permanent")
+	if len(todo) == 0 {
+		return s.checkTimeout(nil)
+	}
+	s.option, s.values = todo[0], s.given[todo[0]]
+	for _, check := range []func(*option) error{
+		s.checkAlone, s.checkJSON, s.checkQuiet, s.checkPermanent, s.checkObject, s.checkDirect, s.checkTimeout, s.checkModifiers,
+	} {
+		if err := check(s.option); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// always are the options that go with everything.
+var always = []string{"quiet", "verbose", "json", "system-config", "default-config"}
+
+// checkAlone refuses other options beside one that stands alone.
+func (s *session) checkAlone(o *option) error {
+	if !o.use.has(alone) {
+		return nil
+	}
+	for _, other := range optionsOf(s.program) {
+		if _, ok := s.given[other]; ok && other != o && !slices.Contains(always, other.name) {
+			return misuse("%s stands alone: it cannot be combined with %s", o.flag(), other.flag())
+		}
+	}
+	return nil
+}
+
+// checkJSON refuses --json with what prints nothing that it could be.
+func (s *session) checkJSON(o *option) error {
+	if s.has("json") && !listings[o.do] {
+		return misuse("--json is for listings: %s does not print one", o.flag())
+	}
+	return nil
+}
+
+func (s *session) checkQuiet(o *option) error {
+	if s.out.quiet && o.use.has(prints) {
+		s.out.quiet = false
+		s.out.complain("-q/--quiet can't be used with this option(s)")
+		return exitStatus(2)
+	}
+	return nil
+}
+
+func (s *session) checkPermanent(o *option) error {
+	switch {
+	case s.program == offline || o.use.has(alone):
+	case s.permanent && !o.use.has(permanent):
+		return misuse("%s cannot be used with --permanent", o.flag())
+	case !s.permanent && !o.use.has(runtime):
+		return misuse("%s can be used only with --permanent", o.flag())
+	}
+	return nil
+}
+
+// objectOptions are the options that name an object, and what an option must have to be used with them.
+var objectOptions = []struct {
+	name string
+	use  use
+}{
+	{"zone", forZone}, {"policy", forPolicy}, {"policy-set", forSet}, {"service", forService}, {"ipset", forIPSet},
+	{"icmptype", forICMPType}, {"helper", forHelper},
+}
+
+// checkObject finds out what something is to be done to.
+func (s *session) checkObject(o *option) error {
+	var object string
+	for _, named := range objectOptions {
+		if !s.has(named.name) {
+			continue
+		}
+		belongs := named.use&(forBoth|forSet) != 0 // to the zone and policy options, of which there can be one
+		switch {
+		case o.use.has(onObjects), belongs && o.use.has(forOthers) && !o.use.has(named.use):
+			// firewalld ignores a zone or policy that does not matter
+		case !o.use.has(named.use):
+			return misuse("%s cannot be used with --%s", o.flag(), named.name)
+		case object != "" && belongs:
+			return misuse("--%s and --%s exclude each other", object, named.name)
+		default:
+			object = named.name
+		}
+	}
+	if o.use.has(onObjects) {
+		return nil
+	}
+	switch {
+	case object == "policy-set":
+		s.kind = kindOf("policy")
+	case object != "":
+		s.kind, s.name = kindOf(object), s.value(object)
+		if s.name == "" && object != "zone" {
+			return misuse("--%s needs a name", object)
+		}
+		if !s.permanent && !slices.Contains([]string{"zone", "policy", "ipset"}, object) {
+			return misuse("--%s can be used only with --permanent", object)
+		}
+	case o.use.has(forZone):
+		s.kind = kindOf("zone")
+	case o.use.has(anyObject):
+		return misuse("%s is about one object: say which with %s", o.flag(), s.objectsOf(o))
+	}
+	return nil
+}
+
+// objectsOf is a list of the options that name what an option can be used on.
+func (s *session) objectsOf(o *option) string {
+	var names []string
+	for _, named := range objectOptions {
+		if o.use.has(named.use) {
+			names = append(names, "--"+named.name)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+func (s *session) checkDirect(o *option) error {
+	switch {
+	case o.use.has(direct) && !s.has("direct"):
+		return misuse("%s can be used only with --direct, before it", o.flag())
+	case !o.use.has(direct) && s.has("direct"):
+		return misuse("%s cannot be used with --direct", o.flag())
+	}
+	return nil
+}
+
+var timeoutSyntax = regexp.MustCompile(`^([0-9]+)([smhSMH]?)$`)
+
+var secondsOf = map[string]int64{"": 1, "s": 1, "m": 60, "h": 3600}
+
+// checkTimeout reads the value of --timeout. D-Bus carries it as a 32-bit number of seconds.
+func (s *session) checkTimeout(o *option) error {
+	if !s.has("timeout") {
+		return nil
+	}
+	value := s.value("timeout")
+	parts := timeoutSyntax.FindStringSubmatch(value)
+	switch {
+	case o == nil || !o.use.has(timed):
+		return misuse("--timeout is for options that add something until then")
+	case s.permanent:
+		return misuse("--timeout cannot be used with --permanent: files do not expire")
+	case parts == nil:
+		return misuse("%q is no timeout: say a number of seconds, or one such as 2m or 1h", value)
+	}
+	n, err := strconv.ParseInt(parts[1], 10, 32)
+	n *= secondsOf[strings.ToLower(parts[2])]
+	if err != nil || n != int64(int32(n)) {
+		return misuse("--timeout=%s is too long: the longest is 2147483647 seconds", value)
+	}
+	s.timeout = int32(n)
+	return nil
+}
+
+// modifiers are the options that only some others look at.
+var modifiers = map[string][]string{
+	"name": {"new-zone-from-file", "new-policy-from-file", "new-service-from-file", "new-ipset-from-file", "new-icmptype-from-file", "new-helper-from-file"},
+	"type": {"new-ipset"}, "option": {"new-ipset"}, "family": {"new-ipset", "new-helper"}, "module": {"new-helper"},
+}
+
+func (s *session) checkModifiers(o *option) error {
+	for name, users := range modifiers {
+		if s.has(name) && !slices.Contains(users, o.name) {
+			return misuse("--%s can be used only with %s", name, "--"+strings.Join(users, ", --"))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package firewallcmd
+
+import (
+	"strconv"
+	"strings"
+
+	"richwall/zones"
+)
+
+// directRow is a chain, a rule or a passthrough of the direct interface; fields that it does not have are empty.
+type directRow struct {
+	IPV      string   `json:"ipv"`
+	Table    string   `json:"table,omitempty"`
+	Chain    string   `json:"chain,omitempty"`
+	Priority int32    `json:"priority,omitempty"`
+	Args     []string `json:"args,omitempty"`
+}
+
+// directStore is where direct chains, rules and passthroughs are changed. what is "chains", "rules" or "passthroughs".
+type directStore interface {
+	list(what string) ([]directRow, error)
+	// some are those of a table (chains), a chain (rules) or an IP version (passthroughs).
+	some(what string, where directRow) ([]directRow, error)
+	add(what string, row directRow) error
+	remove(what string, row directRow) error
+	query(what string, row directRow) (bool, error)
+	// clear removes all rules of a chain.
+	clear(where directRow) error
+}
+
+// directPlace is the one that the command line is about.
+func (s *session) directPlace() (directStore, error) {
+	if s.permanent {
+		return s.store.direct()
+	}
+	return &busDirect{s.daemon, mainPath, "direct"}, nil
+}
+
+// directRow reads the values of a direct option: IPV TABLE CHAIN [PRIORITY ARGS…], or IPV ARGS….
+func (s *session) directRow() (directRow, error) {
+	words := s.values
+	wrong := misuse("say --direct %s", s.option.usage())
+	switch {
+	case s.option.takes == rest && len(words) != len(strings.Fields(s.option.arg)):
+		return directRow{}, wrong
+	case s.option.takes == argument && len(words) < len(strings.Fields(s.option.arg)):
+		return directRow{}, wrong
+	}
+	row := directRow{IPV: words[0]}
+	if row.IPV != "ipv4" && row.IPV != "ipv6" && row.IPV != "eb" {
+		return row, fail("INVALID_IPV", "there is no IP version %q: say ipv4, ipv6 or eb", row.IPV)
+	}
+	if s.option.item == "passthroughs" || s.option.do == doPassthrough {
+		row.Args = words[1:]
+		return row, nil
+	}
+	row.Table = words[1]
+	if len(words) > 2 {
+		row.Chain = words[2]
+	}
+	if len(words) > 3 {
+		n, err := strconv.ParseInt(words[3], 10, 32)
+		if err != nil {
+			return row, misuse("priority %q is no whole number: say --direct %s", words[3], s.option.usage())
+		}
+		row.Priority, row.Args = int32(n), words[4:]
+	}
+	return row, nil
+}
+
+// withDirect runs what a direct option does.
+func (s *session) withDirect(do func(place directStore, row directRow) error) error {
+	var row directRow
+	if s.option.takes != nothing {
+		var err error
+		if row, err = s.directRow(); err != nil {
+			return err
+		}
+	}
+	place, err := s.directPlace()
+	if err != nil {
+		return err
+	}
+	return do(place, row)
+}
+
+func (s *session) directAdd() error {
+	return s.withDirect(func(place directStore, row directRow) error {
+		return s.once(func() error { return place.add(s.option.item, row) })
+	})
+}
+
+func (s *session) directRemove() error {
+	return s.withDirect(func(place directStore, row directRow) error {
+		return s.once(func() error { return place.remove(s.option.item, row) })
+	})
+}
+
+func (s *session) directClear() error {
+	return s.withDirect(func(place directStore, row directRow) error {
+		return s.once(func() error { return place.clear(row) })
+	})
+}
+
+func (s *session) directQuery() error {
+	return s.withDirect(func(place directStore, row directRow) error {
+		yes, err := place.query(s.option.item, row)
+		if err != nil {
+			return err
+		}
+		return s.answer(yes)
+	})
+}
+
+// directList lists everything, with where it is; or what is in one place, without.
+func (s *session) directList() error {
+	return s.withDirect(func(place directStore, where directRow) error {
+		what := s.option.item
+		rows, err := place.list(what)
+		if s.option.takes != nothing {
+			rows, err = place.some(what, where)
+		}
+		if err != nil {
+			return err
+		}
+		lines := make([]string, len(rows))
+		for i, row := range rows {
+			lines[i] = row.line(what, s.option.takes == nothing)
+		}
+		separator := "\n"
+		if what == "chains" && s.option.takes != nothing {
+			separator = " "
+		}
+		return s.show(append([]directRow{}, rows...), strings.Join(lines, separator))
+	})
+}
+
+// line is a row as a line of a listing.
+func (r directRow) line(what string, everything bool) string {
+	var parts []string
+	switch what {
+	case "passthroughs":
+		parts = []string{r.IPV, zones.JoinArgs(r.Args)}
+	case "chains":
+		parts = []string{r.IPV, r.Table, r.Chain}
+	default:
+		parts = []string{r.IPV, r.Table, r.Chain, strconv.Itoa(int(r.Priority)), zones.JoinArgs(r.Args)}
+	}
+	if !everything {
+		parts = parts[map[string]int{"passthroughs": 1, "chains": 2, "rules": 3}[what]:]
+	}
+	return strings.Join(parts, " ")
+}
+
+// passthrough runs a command; permanently, it is one to be run at each start.
+func (s *session) passthrough() error {
+	return s.withDirect(func(place directStore, row directRow) error {
+		if s.permanent {
+			return s.once(func() error { return place.add("passthroughs", row) })
+		}
+		var text string
+		if err := s.daemon.main("direct", "passthrough", []any{row.IPV, row.Args}, &text); err != nil {
+			return err
+		}
+		s.out.print(text)
+		s.out.print("success")
+		return nil
+	})
+}

@@ -1,0 +1,187 @@
+package firewallcmd
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"richwall/zones"
+)
+
+// Where the files are unless the command line says otherwise.
+const (
+	systemConfig  = "/etc/firewalld"
+	defaultConfig = "/usr/lib/firewalld"
+)
+
+// files is the permanent configuration as firewall-offline-cmd sees it.
+type files struct {
+	disk   zones.Store
+	config *zones.Config // what the files say
+}
+
+// openFiles reads the files in two folders; "" means the usual ones.
+func openFiles(system, shipped string) (*files, zones.Problems) {
+	disk := zones.Store{Dirs: zones.Dirs{
+		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig),
+	}}
+	config, problems := disk.Load()
+	if config == nil {
+		return nil, problems
+	}
+	return &files{disk, config}, nil
+}
+
+// brokenFiles is what is wrong with the files, so that nothing can be done with them.
+type brokenFiles struct {
+	problems zones.Problems
+	asked    bool // the command line asked for it
+}
+
+func (b *brokenFiles) Error() string { return b.problems.Error() }
+func (b *brokenFiles) Unwrap() error { return b.problems }
+
+// line is a problem as a line of output.
+func (b *brokenFiles) line(p *zones.Problem) string {
+	if !b.asked {
+		return p.String()
+	}
+	place := p.Path
+	if p.Line > 0 {
+		place = fmt.Sprintf("%s:%d", place, p.Line)
+	}
+	return fmt.Sprintf("Configuration error: %s: %s (%s)", p.Code, p.Msg, place)
+}
+
+// apply makes edits, checks the result and writes what differs.
+func (f *files) apply(edits ...zones.Edit) error {
+	next, err := zones.Apply(f.config, edits...)
+	if err != nil {
+		return err
+	}
+	next, err = f.disk.Save(f.config, next)
+	if err != nil {
+		return err
+	}
+	f.config = next
+	return nil
+}
+
+func objectOf(k *kind, name string) zones.Object {
+	return zones.Object{Kind: zones.Kind(k.name), Name: name}
+}
+
+func (f *files) defaultZone() (string, error) { return f.config.Conf.DefaultZone, nil }
+
+func (f *files) names(k *kind) ([]string, error) { return slices.Sorted(maps.Keys(f.metas(k))), nil }
+
+// metas is what every object of a kind has.
+func (f *files) metas(k *kind) map[string]*zones.Meta {
+	switch k.name {
+	case "zone":
+		all := metasOf(f.config.ZoneParts, func(o *zones.Zone) *zones.Meta { return &o.Meta })
+		for name, zone := range f.config.Zones {
+			if all[name] == nil && !f.combined(name) {
+				all[name] = &zone.Meta
+			}
+		}
+		return all
+	case "policy":
+		return metasOf(f.config.Policies, func(o *zones.Policy) *zones.Meta { return &o.Meta })
+	case "service":
+		return metasOf(f.config.Services, func(o *zones.Service) *zones.Meta { return &o.Meta })
+	case "ipset":
+		return metasOf(f.config.IPSets, func(o *zones.IPSet) *zones.Meta { return &o.Meta })
+	case "icmptype":
+		return metasOf(f.config.ICMPTypes, func(o *zones.ICMPType) *zones.Meta { return &o.Meta })
+	}
+	return metasOf(f.config.Helpers, func(o *zones.Helper) *zones.Meta { return &o.Meta })
+}
+
+// combined says whether a zone is made up of the files of a folder, which are changed each on its own.
+func (f *files) combined(name string) bool {
+	for part := range f.config.ZoneParts {
+		if filepath.Dir(part) == name {
+			return true
+		}
+	}
+	return false
+}
+
+func metasOf[T any](objects map[string]*T, meta func(*T) *zones.Meta) map[string]*zones.Meta {
+	all := make(map[string]*zones.Meta, len(objects))
+	for name, object := range objects {
+		all[name] = meta(object)
+	}
+	return all
+}
+
+func (f *files) get(k *kind, name string) (settings, error) {
+	found, err := zones.Get(f.config, zones.Command, objectOf(k, name))
+	return fromZones(k, found), err
+}
+
+func (f *files) put(k *kind, name string, changed settings) error {
+	return f.apply(zones.Update(zones.Command, objectOf(k, name), toZones(k, changed)))
+}
+
+func (f *files) create(k *kind, name string, all settings) error {
+	return f.apply(zones.New(objectOf(k, name), toZones(k, all)))
+}
+
+func (f *files) delete(k *kind, name string) error { return f.apply(zones.Delete(objectOf(k, name))) }
+
+// shipped is the configuration without the administrator's files.
+func (f *files) shipped() (*zones.Config, error) {
+	config, problems := f.disk.Shipped()
+	if config == nil {
+		return nil, problems
+	}
+	return config, nil
+}
+
+func (f *files) loadDefaults(k *kind, name string) error {
+	shipped, err := f.shipped()
+	if err != nil {
+		return err
+	}
+	return f.apply(zones.LoadDefaults(objectOf(k, name), shipped))
+}
+
+func (f *files) path(k *kind, name string) (string, error) {
+	meta := f.metas(k)[name]
+	if meta == nil {
+		_, err := f.get(k, name)
+		return "", err
+	}
+	if meta.Origin.Path == "" { // it is compiled in, and would be here
+		return filepath.Join(f.disk.Dirs.Default, k.plural, name+".xml"), nil
+	}
+	return meta.Origin.Path, nil
+}
+
+func (f *files) zoneOf(field *field, value string) (string, error) {
+	return zones.ZoneOf(f.config, zones.Command, zones.Item{Key: keyOf[field.key], Args: []string{value}})
+}
+
+func (f *files) open(k *kind, name string) (place, error) {
+	_, err := f.get(k, name)
+	return &filesPlace{files: f, object: objectOf(k, name), next: f.config}, err
+}
+
+func (f *files) setDefaultZone(zone string) error { return f.apply(zones.SetDefaultZone(zone)) }
+func (f *files) setLogDenied(value string) error  { return f.apply(zones.SetLogDenied(value)) }
+func (f *files) logDenied() (string, error)       { return f.config.Conf.LogDenied, nil }
+
+func (f *files) reset() error {
+	shipped, err := f.shipped()
+	if err != nil {
+		return err
+	}
+	return f.apply(zones.ResetToDefaults(shipped))
+}
+
+// check has nothing to do: files that are wrong are not even opened.
+func (f *files) check() error { return nil }

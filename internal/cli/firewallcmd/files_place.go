@@ -1,0 +1,117 @@
+package firewallcmd
+
+import (
+	"strings"
+
+	"richwall/zones"
+)
+
+// filesPlace is an object whose items are changed; store checks and writes them.
+type filesPlace struct {
+	files  *files
+	object zones.Object
+	next   *zones.Config
+}
+
+// item is a value of a field as package zones takes it.
+func item(f *field, value string) zones.Item {
+	return zones.Item{Key: keyOf[f.key], Args: splitItem(f, value)}
+}
+
+func (p *filesPlace) edit(edit zones.Edit) error {
+	next, err := edit(p.next)
+	if err == nil {
+		p.next = next
+	}
+	return err
+}
+
+func (p *filesPlace) add(f *field, value string) error {
+	if err := checkDestination(f, value); err != nil {
+		return err
+	}
+	return p.edit(zones.Add(zones.Command, p.object, item(f, value)))
+}
+
+func (p *filesPlace) remove(f *field, value string) error {
+	if f.shape == dict || f.key == "destinations" {
+		value, _, _ = strings.Cut(value, ":")
+		if err := checkFamily(value); err != nil {
+			return &badValue{err}
+		}
+	}
+	return p.edit(zones.Remove(zones.Command, p.object, item(f, value)))
+}
+
+// checkDestination is an error if a value for a destination is none.
+func checkDestination(f *field, value string) error {
+	var err error
+	switch {
+	case f.shape == dict:
+		_, _, err = readDestination(value)
+	case f.key == "destinations":
+		err = checkFamily(value)
+	}
+	if err != nil {
+		return &badValue{err}
+	}
+	return nil
+}
+
+func (p *filesPlace) change(f *field, value string) error {
+	return p.edit(zones.Rebind(zones.Command, p.object.Name, item(f, value)))
+}
+
+func (p *filesPlace) query(f *field, value string) (bool, error) {
+	if err := checkDestination(f, value); err != nil {
+		return false, err
+	}
+	return zones.Has(p.next, zones.Command, p.object, item(f, value))
+}
+
+func (p *filesPlace) list(f *field) ([]string, error) {
+	k := kindOf(string(p.object.Kind))
+	found, err := zones.Get(p.next, zones.Command, p.object)
+	c := &settingsCopy{kind: k, settings: fromZones(k, found)}
+	return c.items(f), err
+}
+
+func (p *filesPlace) store() error {
+	return p.files.apply(func(*zones.Config) (*zones.Config, error) { return p.next, nil })
+}
+
+// parseObject reads the settings of an object out of its file.
+func parseObject(k *kind, name string, data []byte, path string) (settings, error) {
+	c, problems := readInto(k, name, data, path)
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	found, err := zones.Get(c, zones.Command, objectOf(k, name))
+	return fromZones(k, found), err
+}
+
+// readInto is a configuration with nothing but an object of a file.
+func readInto(k *kind, name string, data []byte, path string) (*zones.Config, zones.Problems) {
+	var c zones.Config
+	switch k.name {
+	case "zone":
+		return with(c.WithZone, zones.ReadZone, name, data, path)
+	case "policy":
+		return with(c.WithPolicy, zones.ReadPolicy, name, data, path)
+	case "service":
+		return with(c.WithService, zones.ReadService, name, data, path)
+	case "ipset":
+		return with(c.WithIPSet, zones.ReadIPSet, name, data, path)
+	case "icmptype":
+		return with(c.WithICMPType, zones.ReadICMPType, name, data, path)
+	}
+	return with(c.WithHelper, zones.ReadHelper, name, data, path)
+}
+
+func with[T any](put func(*T) *zones.Config, read func(string, []byte, string) (*T, zones.Problems), name string, data []byte, path string) (*zones.Config, zones.Problems) {
+	object, problems := read(name, data, path)
+	if problems.Err() != nil || object == nil {
+		return nil, problems
+	}
+	return put(object), problems
+}

@@ -1,0 +1,178 @@
+package firewallcmd
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// dictionary is a D-Bus dictionary a{sv}.
+func dictionary(pairs ...any) map[string]dbus.Variant {
+	m := map[string]dbus.Variant{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i].(string)] = dbus.MakeVariant(pairs[i+1])
+	}
+	return m
+}
+
+// answers are those of a firewall with the zones public and work, the policy gate and the ipset set.
+func answers() map[string]any {
+	zone := dictionary("target", "default", "short", "Public", "services", []string{"ssh", "dhcpv6-client"},
+		"ports", []pair{{"8080", "tcp"}, {"53", "udp"}}, "masquerade", true, "forward", true, "forward_ports", []quad{{"80", "tcp", "8080", ""}},
+		"rules_str", []string{"rule service name=\"http\" accept", "rule priority=\"-5\" service name=\"ftp\" accept"},
+		"ingress_priority", int32(3), "egress_priority", int32(-4))
+	active := map[string]map[string][]string{"work": {"interfaces": {"eth0"}, "sources": {"192.0.2.0/24"}}, "public": {"interfaces": {}, "sources": {}}}
+	return map[string]any{
+		".zone.getZones": []string{"work", "public"}, ".zone.getActiveZones": active, ".zone.getZoneSettings2": zone,
+		".zone.getPorts": [][]string{{"8080", "tcp"}, {"53", "udp"}, {"53", "tcp"}}, ".zone.getServices": []string{"ssh", "http"},
+		".zone.queryService": true, ".zone.queryMasquerade": false, ".zone.addService": errors.New("ALREADY_ENABLED: 'ssh' already in 'public'"),
+		".zone.addPort": "public", ".zone.addProtocol": errors.New("INVALID_PROTOCOL: nosuch"), ".zone.getZoneOfInterface": "work",
+		".policy.getPolicySettings": dictionary("services", []string{"ssh"}, "priority", int32(-1)), ".policy.getActivePolicies": map[string]map[string][]string{},
+		".config.getZoneByName": configPath + "/zone/0", ".config.getServiceByName": configPath + "/service/0",
+		".config.zone.getSettings2": zone, ".config.service.getSettings2": dictionary("ports", []pair{{"80", "tcp"}}),
+		".direct.getAllRules": []struct {
+			IPV, Table, Chain string
+			Priority          int32
+			Args              []string
+		}{{"ipv4", "filter", "INPUT", 0, []string{"-m", "comment", "--comment", "a b"}}},
+		"org.freedesktop.DBus.Properties.Get": dbus.MakeVariant("RUNNING"),
+	}
+}
+
+// TestOnline runs command lines against a firewall that answers as in answers.
+func TestOnline(t *testing.T) {
+	tests := []struct {
+		args   string // the words of the command line, separated by blanks
+		calls  string // what the firewall is asked, after what makes listings complete; "" where it does not matter
+		stdout string
+		stderr string
+		status int
+	}{
+		{args: "--state", stdout: "running\n"},
+		{args: "--get-default-zone", calls: "getDefaultZone[]", stdout: "public\n"},
+		{args: "--get-zones", stdout: "public work\n"},
+		{args: "--get-zones --json", stdout: "[\n  \"public\",\n  \"work\"\n]\n"},
+		{args: "--get-active-zones", stdout: "work\n  interfaces: eth0\n  sources: 192.0.2.0/24\npublic (default)\n"},
+		{args: "--list-ports", calls: "zone.getPorts[]", stdout: "53/tcp 8080/tcp 53/udp\n"},
+		{args: "--list-services", stdout: "http ssh\n"},
+		{args: "-v --list-services", stdout: "No zone specified, using default zone, i.e. 'public'\nhttp ssh\n"},
+		{args: "--zone=work --add-port=80/tcp --timeout=2m", calls: "zone.addPort[work 80 tcp 120]", stdout: "success\n"},
+		{args: "--add-service=ssh", stdout: "success\n", stderr: "Warning: ALREADY_ENABLED: 'ssh' already in 'public'\n"},
+		{args: "-q --add-service=ssh"},
+		{args: "--add-protocol=nosuch", stderr: "Error: INVALID_PROTOCOL: nosuch\n", status: 103},
+		{
+			args: "--add-port=80 --add-port=81/tcp", calls: "zone.addPort[ 81 tcp 0]", stdout: "success\n",
+			stderr: "Warning: INVALID_PORT: cannot read port \"80\": it must be PORT[-PORT]/PROTOCOL, such as 80/tcp\n",
+		},
+		{args: "--query-service=ssh", stdout: "yes\n"},
+		{args: "--query-service=ssh --query-service=http", stdout: "'ssh': yes\n'http': yes\n"},
+		{args: "--query-masquerade", stdout: "no\n", status: 1},
+		{args: "--zone=work --change-interface=eth0", calls: "zone.changeZoneOfInterface[work eth0]", stdout: "success\n"},
+		{args: "--get-zone-of-interface=eth0", stdout: "work\n"},
+		{args: "--get-zone-of-interface=eth0 --get-zone-of-interface=eth1", stdout: "success\n", stderr: "eth0: work\neth1: work\n"},
+		{args: "--add-forward", calls: `zone.setZoneSettings2[ map[forward:true]]`, stdout: "success\n"},
+		{args: "--policy=gate --add-service=http", calls: "policy.setPolicySettings[gate map[services:[\"ssh\", \"http\"]]]", stdout: "success\n"},
+		{args: "--policy=gate --add-service=ssh", stdout: "success\n", stderr: "Warning: ALREADY_ENABLED: ssh\n"},
+		{args: "--permanent --zone=work --add-service=http", calls: "config.zone.addService[http]", stdout: "success\n"},
+		{args: "--permanent --service=app --add-port=81/tcp", calls: `config.service.update2[map[ports:[["80", "tcp"], ["81", "tcp"]]]]`, stdout: "success\n"},
+		{args: "--permanent --zone=work --set-target=REJECT", calls: `config.zone.update2[map[target:"%%REJECT%%"]]`, stdout: "success\n"},
+		{args: "--permanent --get-priority", stderr: "Error: INVALID_PRIORITY: ingress and egress priorities of zone public differ: 3 and -4; see --get-ingress-priority and --get-egress-priority\n", status: 139},
+		{args: "--permanent --new-zone=mine", calls: "config.addZone2[mine map[forward:false]]", stdout: "success\n"},
+		{args: "--permanent --new-ipset=set --type=hash:ip --option=timeout=60", calls: "config.addIPSet[set [   hash:ip map[timeout:60] []]]", stdout: "success\n"},
+		{args: "--reload", calls: "reload[]", stdout: "success\n"},
+		{args: "--direct --get-all-rules", stdout: "ipv4 filter INPUT 0 -m comment --comment 'a b'\n"},
+		{args: "--direct --add-rule ipv4 filter INPUT -5 -j ACCEPT --permanent", calls: "direct.addRule[ipv4 filter INPUT -5 [-j ACCEPT --permanent]]", stdout: "success\n"},
+		{args: "--lockdown-on", stderr: "lockdown has no effect: firewalld no longer has it\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.args, func(t *testing.T) {
+			bus := startBus(t, answers())
+			var stdout, stderr strings.Builder
+			status := Online(strings.Fields(test.args), strings.NewReader(""), &stdout, &stderr)
+			if status != test.status || stdout.String() != test.stdout || stderr.String() != test.stderr {
+				t.Errorf("exit status %d, not %d\nstdout %q\n   not %q\nstderr %q\n   not %q", status, test.status,
+					stdout.String(), test.stdout, stderr.String(), test.stderr)
+			}
+			calls := bus.seen()
+			if test.calls != "" && (len(calls) == 0 || calls[len(calls)-1] != test.calls) {
+				t.Errorf("calls %q, the last of which is not %q", calls, test.calls)
+			}
+		})
+	}
+}
+
+// TestListing shows all that a listing has: sorted services, ports as they are, rules by priority.
+func TestListing(t *testing.T) {
+	startBus(t, answers())
+	var stdout strings.Builder
+	Online([]string{"--list-all", "--verbose"}, nil, &stdout, &stdout)
+	want := `No zone specified, using default zone, i.e. 'public'
+public (default, active)
+  summary: Public
+  description: 
+  target: default
+  ingress-priority: 3
+  egress-priority: -4
+  icmp-block-inversion: no
+  interfaces: 
+  sources: 
+  services: dhcpv6-client ssh
+  ports: 8080/tcp 53/udp
+  protocols: 
+  forward: yes
+  masquerade: yes
+  forward-ports: 
+	port=80:proto=tcp:toport=8080:toaddr=
+  source-ports: 
+  icmp-blocks: 
+  rich rules: 
+	rule priority="-5" service name="ftp" accept
+	rule service name="http" accept
+`
+	if stdout.String() != want {
+		t.Errorf("--list-all --verbose prints\n%s\nnot\n%s", stdout.String(), want)
+	}
+}
+
+// TestNotRunning waits for a daemon ten times, then gives up; the exit status is that of NOT_RUNNING.
+func TestNotRunning(t *testing.T) {
+	for args, last := range map[string]string{"--state": "not running\n", "--list-all": "FirewallD is not running\n"} {
+		startBus(t, map[string]any{"org.freedesktop.DBus.NameHasOwner": false})
+		waited := 0
+		sleep = func(time.Duration) { waited++ }
+		defer func() { sleep = time.Sleep }()
+		var stdout, stderr strings.Builder
+		status := Online([]string{args}, nil, &stdout, &stderr)
+		if status != 252 || waited != attempts || !strings.HasSuffix(stderr.String(), last) || stdout.String() != "" {
+			t.Errorf("%s: exit status %d after waiting %d times, stdout %q, stderr %q", args, status, waited, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// TestStarting finds a daemon that comes up while it waits.
+func TestStarting(t *testing.T) {
+	bus := startBus(t, answers())
+	bus.answers["org.freedesktop.DBus.NameHasOwner"] = false
+	sleep = func(time.Duration) {
+		bus.mu.Lock()
+		defer bus.mu.Unlock()
+		bus.answers["org.freedesktop.DBus.NameHasOwner"] = true
+	}
+	defer func() { sleep = time.Sleep }()
+	var stdout, stderr strings.Builder
+	if status := Online([]string{"--get-default-zone"}, nil, &stdout, &stderr); status != 0 || stdout.String() != "public\n" {
+		t.Errorf("exit status %d, stdout %q, stderr %q", status, stdout.String(), stderr.String())
+	}
+}
+
+// TestNoBus exits with the number of DBUS_ERROR.
+func TestNoBus(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
+	var stderr strings.Builder
+	if status := Online([]string{"--state"}, nil, &stderr, &stderr); status != 36 || !strings.HasPrefix(stderr.String(), "Error: DBUS_ERROR: ") {
+		t.Errorf("exit status %d: %s", status, stderr.String())
+	}
+}

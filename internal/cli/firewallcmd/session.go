@@ -1,0 +1,180 @@
+// Package firewallcmd is the programs firewall-cmd and firewall-offline-cmd: firewalld's commands, options, output and exit
+// statuses, for a running daemon over D-Bus, and for the files alone.
+//
+// One table (table.go) has all options: what they take, what they can be combined with, what they do. The parser, the
+// rules of combination, the help, the manual pages and the completions all read it. What an option does is a verb
+// (verbs.go) with an item; verbs work on places (place.go), which are D-Bus calls or settings that are changed here and
+// stored as a whole, and on a store (store.go), which is the daemon's permanent configuration or the files.
+package firewallcmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// session is one call of a program.
+type session struct {
+	program program
+	given   given
+	option  *option  // what is to be done; nil if only options that say how or on what are given
+	values  []string // the values of that option
+	out     *output
+	stdin   io.Reader
+
+	permanent bool
+	kind      *kind  // what it is to be done to: a zone, a policy, a service …; nil for none of them
+	name      string // the name of that object; "" for the default zone
+	timeout   int32  // seconds; 0 means for ever
+
+	daemon *daemon // the running one; nil for firewall-offline-cmd
+	store  store   // the permanent configuration
+}
+
+// Online runs firewall-cmd with the words that follow its name, and returns its exit status: 0, 1 for a question answered
+// with no, 2 for a command line that makes no sense, or the number of firewalld's error code.
+func Online(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return run(online, args, stdin, stdout, stderr)
+}
+
+// Offline runs firewall-offline-cmd as Online does firewall-cmd.
+func Offline(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return run(offline, args, stdin, stdout, stderr)
+}
+
+func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	out := &output{stdout: stdout, stderr: stderr, colour: isTerminal(stderr)}
+	found, err := parse(optionsOf(p), args)
+	if err != nil {
+		fmt.Fprintf(stderr, "usage: see '%s --help'\n%s: error: %v\n", p, p, err)
+		return 2
+	}
+	s := &session{program: p, given: found, out: out, stdin: stdin}
+	out.quiet, out.verbose = s.has("quiet"), s.has("verbose")
+	return s.finish(s.do())
+}
+
+// do does what the command line says.
+func (s *session) do() error {
+	if err := s.understand(); err != nil {
+		return err
+	}
+	if s.option == nil {
+		return s.nothingToDo()
+	}
+	if s.option.do != doHelp {
+		if err := s.connect(); err != nil {
+			return err
+		}
+		defer s.close()
+	}
+	if s.program == online && s.kind != nil && s.kind.name == "zone" && s.name == "" && s.out.verbose {
+		zone, err := s.defaultZone()
+		if err != nil {
+			return err
+		}
+		s.out.note("No zone specified, using default zone, i.e. '%s'", zone)
+	}
+	return verbs[s.option.do](s)
+}
+
+// connect reaches the daemon or reads the files.
+func (s *session) connect() error {
+	if s.program == offline {
+		files, problems := openFiles(s.value("system-config"), s.value("default-config"))
+		s.store = files
+		if files == nil {
+			return &brokenFiles{problems, s.option != nil && s.option.do == doCheckConfig}
+		}
+		return nil
+	}
+	var err error
+	if s.daemon, err = dial(); err != nil {
+		return err
+	}
+	s.store = &permanentConfig{s.daemon}
+	return s.awaitDaemon()
+}
+
+func (s *session) close() {
+	if s.daemon != nil {
+		s.daemon.close()
+	}
+}
+
+// finish prints an error and turns it into an exit status.
+func (s *session) finish(err error) int {
+	var status exitStatus
+	var usage usageError
+	var broken *brokenFiles
+	var value *badValue
+	switch {
+	case err == nil || errors.As(err, &status):
+	case errors.As(err, &usage):
+		s.out.complain(fmt.Sprintf("usage: see '%s --help'\n%v", s.program, err))
+	case errors.As(err, &broken):
+		for _, p := range broken.problems {
+			s.out.complain(broken.line(p))
+		}
+	case s.program == offline && !errors.As(err, &value):
+		s.out.complain(oneLine(err))
+	default:
+		s.out.complain("Error: " + oneLine(err))
+	}
+	if err == nil {
+		return 0
+	}
+	return statusOf(err)
+}
+
+// nothingToDo is for a command line without anything to do.
+func (s *session) nothingToDo() error {
+	if s.program == offline {
+		return s.lokkit()
+	}
+	if err := s.connect(); err == nil {
+		state, err := s.daemon.state()
+		if err != nil {
+			return err
+		}
+		s.out.complain("State: " + state)
+		s.close()
+	}
+	s.out.complain(fmt.Sprintf("No options specified\nusage: see '%s --help'", s.program))
+	return exitStatus(2)
+}
+
+// lookup is the option of a name that stands on the command line, nil if it does not.
+func (s *session) lookup(name string) *option {
+	for o := range s.given {
+		if o.name == name {
+			return o
+		}
+	}
+	return nil
+}
+
+func (s *session) has(name string) bool { return s.lookup(name) != nil }
+
+// value is the last value of an option, "" if it does not stand on the command line.
+func (s *session) value(name string) string {
+	values := s.given[s.lookup(name)]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// first is the value of an option that takes one.
+func (s *session) first() string { return s.values[0] }
+
+// toDo are the options on the command line that do something, in the order of the table.
+func (s *session) toDo() []*option {
+	var found []*option
+	for _, o := range optionsOf(s.program) {
+		if _, ok := s.given[o]; ok && o.do != "" {
+			found = append(found, o)
+		}
+	}
+	return found
+}

@@ -1,0 +1,146 @@
+package firewallcmd
+
+import (
+	"slices"
+	"strings"
+)
+
+// defaultZone is the zone of everything that is not bound to another.
+func (s *session) defaultZone() (string, error) { return s.store.defaultZone() }
+
+func (s *session) showState() error {
+	state, err := s.daemon.state()
+	if err != nil {
+		return err
+	}
+	switch state {
+	case "running":
+		return s.show(state, state)
+	case "failed":
+		s.out.complain(state)
+		return exitStatus(statusOf(&failure{code: "RUNNING_BUT_FAILED"}))
+	}
+	s.out.complain("not running")
+	return exitStatus(statusOf(&failure{code: "NOT_RUNNING"}))
+}
+
+// callDaemon calls a method without arguments.
+func (s *session) callDaemon() error {
+	return s.once(func() error { return s.daemon.main("", s.option.item, nil) })
+}
+
+// askDaemon calls a method that answers yes or no.
+func (s *session) askDaemon() error {
+	var yes bool
+	if err := s.daemon.main("", s.option.item, nil, &yes); err != nil {
+		return err
+	}
+	return s.answer(yes)
+}
+
+func (s *session) getDefaultZone() error {
+	zone, err := s.defaultZone()
+	if err != nil {
+		return err
+	}
+	return s.show(zone, zone)
+}
+
+func (s *session) ipsetTypes() error {
+	value, err := s.daemon.property("IPSetTypes")
+	if err != nil {
+		return err
+	}
+	types, ok := value.([]string)
+	if !ok {
+		return errNoAnswer
+	}
+	types = slices.Sorted(slices.Values(types))
+	return s.show(types, strings.Join(types, " "))
+}
+
+func (s *session) lockdown() error {
+	s.out.complain("lockdown has no effect: firewalld no longer has it")
+	return nil
+}
+
+// general is the firewall's own settings and state: the daemon's, or those of the files.
+type general interface {
+	setDefaultZone(zone string) error
+	logDenied() (string, error)
+	setLogDenied(value string) error
+	reset() error
+	// check looks for errors in the files.
+	check() error
+}
+
+func (s *session) general() general {
+	if s.daemon != nil {
+		return s.daemon
+	}
+	return s.store.(*files)
+}
+
+func (s *session) setDefaultZone() error {
+	return s.apply(func() error { return s.general().setDefaultZone(s.first()) })
+}
+
+func (s *session) setLogDenied() error {
+	return s.apply(func() error { return s.general().setLogDenied(s.first()) })
+}
+
+func (s *session) reset() error {
+	return s.apply(func() error { return s.general().reset() })
+}
+
+// apply does something and reports success. That it is so already is a warning, but an error of firewall-offline-cmd.
+func (s *session) apply(do func() error) error {
+	if s.program == online {
+		return s.once(do)
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	s.out.print("success")
+	return nil
+}
+
+func (s *session) checkConfig() error {
+	if s.program == online {
+		return s.once(func() error { return s.general().check() })
+	}
+	return s.general().check()
+}
+
+func (s *session) getLogDenied() error {
+	value, err := s.general().logDenied()
+	if err != nil {
+		return err
+	}
+	return s.show(value, value)
+}
+
+// Automatic helpers are a setting that firewalld still answers for: it is always no, and setting it changes nothing.
+
+func (s *session) getAutomaticHelpers() error {
+	s.out.print("no")
+	return nil
+}
+
+func (s *session) setAutomaticHelpers() error {
+	s.out.print("success")
+	return nil
+}
+
+func (d *daemon) setDefaultZone(zone string) error {
+	return d.main("", "setDefaultZone", []any{zone})
+}
+
+func (d *daemon) logDenied() (value string, err error) {
+	err = d.main("", "getLogDenied", nil, &value)
+	return value, err
+}
+
+func (d *daemon) setLogDenied(value string) error { return d.main("", "setLogDenied", []any{value}) }
+func (d *daemon) reset() error                    { return d.main("", "resetToDefaults", nil) }
+func (d *daemon) check() error                    { return d.main("", "checkPermanentConfig", nil) }
