@@ -46,7 +46,12 @@ func Get(c *Config, s Scope, o Object) (Settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.get(c, s, o.Name)
+	settings, err := k.get(c, s, o.Name)
+	if blocks, ok := settings[KeyICMPBlock].([][]string); ok && s == Runtime {
+		// A running firewalld keeps these alone in the order of their names.
+		settings[KeyICMPBlock] = slices.SortedFunc(slices.Values(blocks), slices.Compare)
+	}
+	return settings, err
 }
 
 // Update replaces those settings of an object that are given. The error has code INVALID_OPTION for a setting that the

@@ -72,14 +72,15 @@ func (d *Daemon) changePermanent(c Change) error {
 	return d.save(old, next, &c)
 }
 
-// save writes the next permanent configuration and makes it current.
+// save writes the next permanent configuration, of which the folder holds old, and makes it current.
 func (d *Daemon) save(old, next *zones.Config, c *Change) error {
+	before := d.permanent
 	stored, err := d.store.Save(old, next)
 	if err != nil {
 		return err
 	}
 	d.permanent = stored
-	d.emit(PermanentChanged{Old: old, New: stored, Change: c})
+	d.emit(PermanentChanged{Old: before, New: stored, Change: c})
 	return nil
 }
 

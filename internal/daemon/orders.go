@@ -59,27 +59,53 @@ func (d *Daemon) setConf(ctx context.Context, edit zones.Edit) error {
 }
 
 // RuntimeToPermanent writes the runtime configuration to the files, but for what NetworkManager has bound: it binds that
-// again itself.
+// again itself. As with firewalld, all zones and policies get a file of their own, also those that are as shipped: what was
+// in force does not change with the shipped ones.
 func (d *Daemon) RuntimeToPermanent(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	next := *d.permanent
-	next.Services, next.ICMPTypes, next.IPSets = d.runtime.Services, d.runtime.ICMPTypes, d.runtime.IPSets
-	next.Zones, next.Policies, next.Helpers, next.Direct = d.runtime.Zones, d.runtime.Policies, d.runtime.Helpers, d.runtime.Direct
-	result := &next
+	if d.state == Failed {
+		return refuse(RunningButFailed, "the configuration in the files could not be used: mend it and reload first")
+	}
+	next := d.withoutManaged(d.runtime.WithConf(d.permanent.Conf))
+	inFolder := d.permanent // without what is shipped, so that Save writes it
+	for _, z := range next.Zones {
+		if z.Origin.Builtin {
+			own := *z
+			own.Origin = zones.Origin{}
+			next, inFolder = next.WithZone(&own), inFolder.WithoutZone(z.Name)
+		}
+	}
+	for _, p := range next.Policies {
+		if p.Origin.Builtin {
+			own := *p
+			own.Origin = zones.Origin{}
+			next, inFolder = next.WithPolicy(&own), inFolder.WithoutPolicy(p.Name)
+		}
+	}
+	err := zones.Check(next).Err()
+	if err == nil {
+		err = d.save(inFolder, next, nil)
+	}
+	if err != nil {
+		return refuse(RTToPermFailed, "%v", err)
+	}
+	return nil
+}
+
+// withoutManaged is a configuration without the interfaces that NetworkManager has bound and the files have not.
+func (d *Daemon) withoutManaged(cfg *zones.Config) *zones.Config {
 	for iface, zone := range d.managed {
 		if has(d.permanent.Zones[zone], iface) {
 			continue
 		}
-		edit := zones.Remove(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: zone}, zones.Item{Key: zones.KeyInterface, Args: []string{iface}})
-		if edited, err := edit(result); err == nil {
-			result = edited
+		item := zones.Item{Key: zones.KeyInterface, Args: []string{iface}}
+		edit := zones.Remove(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: zone}, item)
+		if edited, err := edit(cfg); err == nil {
+			cfg = edited
 		}
 	}
-	if err := d.changePermanent(Change{Edit: func(*zones.Config) (*zones.Config, error) { return result, nil }}); err != nil {
-		return refuse(RTToPermFailed, "%v", err)
-	}
-	return nil
+	return cfg
 }
 
 func has(z *zones.Zone, iface string) bool {
