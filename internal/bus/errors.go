@@ -1,0 +1,68 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+	"richwall/grammar"
+	"richwall/internal/daemon"
+	"richwall/zones"
+)
+
+// exception is the name of the errors that have one of firewalld's codes; clients read the code at the start of the message.
+const exception = base + ".Exception"
+
+// Standard error names, and that of a refusal.
+const (
+	notAuthorized    = base + ".NotAuthorizedException"
+	unknownMethod    = "org.freedesktop.DBus.Error.UnknownMethod"
+	invalidArgs      = "org.freedesktop.DBus.Error.InvalidArgs"
+	unknownInterface = "org.freedesktop.DBus.Error.UnknownInterface"
+	propertyReadOnly = "org.freedesktop.DBus.Error.PropertyReadOnly"
+)
+
+func refuse(code grammar.Code, format string, args ...any) error {
+	return &daemon.Error{Code: code, Msg: fmt.Sprintf(format, args...)}
+}
+
+// plain is an error with a name of its own.
+func plain(name, format string, args ...any) error {
+	return dbus.NewError(name, []any{fmt.Sprintf(format, args...)})
+}
+
+// message is an error as clients get it: the code, and the reason after a colon when there is one.
+func message(err error) string {
+	code, reason := codeOf(err)
+	if reason == "" {
+		return string(code)
+	}
+	return string(code) + ": " + reason
+}
+
+func codeOf(err error) (grammar.Code, string) {
+	var refused *daemon.Error
+	if errors.As(err, &refused) {
+		return refused.Code, refused.Msg
+	}
+	return zones.CodeOf(err)
+}
+
+// harmless are the errors that say that something is already as it was asked for.
+var harmless = map[grammar.Code]bool{
+	zones.AlreadyEnabled: true, zones.NotEnabled: true, zones.ZoneAlreadySet: true, zones.AlreadySet: true,
+}
+
+// failure logs an error and makes it what clients get.
+func (s *Server) failure(msg *dbus.Message, err error) error {
+	var named *dbus.Error
+	if errors.As(err, &named) {
+		return named
+	}
+	if code, _ := codeOf(err); harmless[code] {
+		s.log.Warn(message(err))
+	} else {
+		s.log.Error(message(err), "call", text(msg, dbus.FieldMember))
+	}
+	return dbus.NewError(exception, []any{message(err)})
+}

@@ -1,0 +1,121 @@
+package firewalldcmd
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func TestFlags(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want options
+	}{
+		{"", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld"}},
+		{"--nofork --nopid --system-config=/a --default-config /b --log-target file --log-file /c --debug-gc",
+			options{system: "/a", shipped: "/b", logTarget: "file", logFile: "/c", foreground: true, noPID: true}},
+		{"--debug", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 1}},
+		{"--debug=7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
+		{"--debug 7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
+	} {
+		if got, err := parse(strings.Fields(c.args), &bytes.Buffer{}); err != nil || got != c.want {
+			t.Errorf("firewalld %s: %+v, %v, want %+v", c.args, got, err, c.want)
+		}
+	}
+	for _, args := range []string{"--nosuch", "word", "--debug=11", "--debug=x", "--log-target=printer", "--debug 3 word"} {
+		if _, err := parse(strings.Fields(args), &bytes.Buffer{}); err == nil || errors.Is(err, pflag.ErrHelp) {
+			t.Errorf("firewalld %s: %v", args, err)
+		}
+	}
+}
+
+func TestHelpAndMistakesEndAtOnce(t *testing.T) {
+	var out, errs bytes.Buffer
+	if status := Main([]string{"--help"}, &out, &errs); status != 0 || !strings.Contains(out.String(), "--system-config FOLDER") {
+		t.Errorf("--help: status %d, %s", status, out.String())
+	}
+	if status := Main([]string{"--nosuch"}, &out, &errs); status != statusUsage || !strings.Contains(errs.String(), "--nosuch") {
+		t.Errorf("--nosuch: status %d, %s", status, errs.String())
+	}
+}
+
+func TestLogLines(t *testing.T) {
+	var out bytes.Buffer
+	log := newLogger(&sink{console: &out}, false)
+	log.Debug("not seen")
+	log.Info("told")
+	log.Warn("ALREADY_ENABLED: 'ssh' already in 'public'")
+	log.With("call", "addService").Error("INVALID_SERVICE: nosuch", "sender", ":1.5")
+	want := regexp.MustCompile(`^DATE told
+DATE WARNING: ALREADY_ENABLED: 'ssh' already in 'public'
+DATE ERROR: INVALID_SERVICE: nosuch call=addService sender=:1.5
+$`)
+	date := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `)
+	if got := date.ReplaceAllString(out.String(), "DATE "); !want.MatchString(got) {
+		t.Errorf("the log is\n%s", got)
+	}
+	out.Reset()
+	newLogger(&sink{console: &out}, true).Log(t.Context(), slog.LevelDebug, "seen")
+	if !strings.Contains(out.String(), " DEBUG1: seen\n") {
+		t.Errorf("the log is %s", out.String())
+	}
+}
+
+func TestOnePIDFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "firewalld.pid")
+	if err := os.WriteFile(path, []byte("99999 of a process that died\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first, err := writePID(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(path); string(text) != strconv.Itoa(os.Getpid())+"\n" {
+		t.Errorf("the file has %q", text)
+	}
+	if _, err := writePID(path); err == nil {
+		t.Error("a second daemon gets the file")
+	}
+	first.remove()
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file is still there")
+	}
+	(*pidFile)(nil).remove()
+}
+
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	buffer := make([]byte, 200)
+	for _, want := range []string{`^READY=1$`, `^RELOADING=1\nMONOTONIC_USEC=\d+$`} {
+		state := "READY=1"
+		if strings.Contains(want, "RELOADING") {
+			state = reloading()
+		}
+		if err := notify(state); err != nil {
+			t.Fatal(err)
+		}
+		n, err := socket.Read(buffer)
+		if err != nil || !regexp.MustCompile(want).Match(buffer[:n]) {
+			t.Errorf("the service manager gets %q, %v, want %s", buffer[:n], err, want)
+		}
+	}
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := notify("READY=1"); err != nil {
+		t.Errorf("without a service manager: %v", err)
+	}
+}

@@ -1,0 +1,154 @@
+// Package firewalldcmd is the program firewalld: the daemon from its command line to its end.
+package firewalldcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"richwall/compile/ir"
+	"richwall/internal/bus"
+	"richwall/internal/daemon"
+	"richwall/internal/kernel"
+	"richwall/zones"
+)
+
+// The exit statuses beside 0, as firewalld has them.
+const (
+	statusLost    = 1   // the message bus went away
+	statusUsage   = 2   // the command line is wrong
+	statusFailed  = 254 // the firewall could not be started
+	statusNotRoot = 255
+)
+
+// memoryLimit is the size, in bytes, from which the garbage collector works harder, so that the process lives within 100 MiB.
+const memoryLimit = 72 << 20
+
+// stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown.
+const stopTime = time.Second
+
+// Main runs the daemon until a signal ends it, and returns its exit status.
+func Main(args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		return statusUsage
+	case os.Geteuid() != 0:
+		fmt.Fprintln(stderr, "firewalld: cannot start: only root may change the firewall")
+		return statusNotRoot
+	case !o.foreground:
+		return background(args, stderr)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	sink, err := openSink(o, stdout)
+	if err != nil {
+		fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		return statusFailed
+	}
+	p := program{options: o, log: newLogger(sink, o.debug > 0)}
+	status, err := p.run()
+	if err != nil {
+		p.log.Error(err.Error())
+	}
+	return status
+}
+
+// program is the running daemon.
+type program struct {
+	options
+	log    *slog.Logger
+	daemon *daemon.Daemon
+	bus    *bus.Server
+}
+
+// run starts the daemon and serves it until a signal. The name on the bus comes before the kernel: whoever does not get it
+// must not touch the rules of the process that has it.
+func (p *program) run() (status int, err error) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
+	if !p.noPID {
+		file, err := writePID(pidPath)
+		if err != nil {
+			return statusFailed, err
+		}
+		defer file.remove()
+	}
+	if p.bus, err = bus.Connect("", p.log); err != nil {
+		return statusFailed, err
+	}
+	defer p.bus.Close()
+	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
+	p.daemon = daemon.New(daemon.Options{
+		Dirs: store.Dirs, Log: p.log,
+		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
+			return kernel.New(kernel.Options{Backend: backend, Log: p.log})
+		},
+		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
+			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
+		},
+	})
+	if err := p.daemon.Start(context.Background()); err != nil {
+		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
+	}
+	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
+		cfg, problems := store.Shipped()
+		return cfg, problems.Err()
+	})
+	p.tell("READY=1")
+	tellReady()
+	return p.serve(signals)
+}
+
+// tell tells the service manager something.
+func (p *program) tell(state string) {
+	if err := notify(state); err != nil {
+		p.log.Warn("cannot tell the service manager", "reason", err)
+	}
+}
+
+// serve waits for signals.
+func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
+	for {
+		select {
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return p.stop()
+			}
+			go p.reload()
+		case <-p.bus.Done():
+			// The rules stay, for there is nobody that could have asked to remove them.
+			return statusLost, errors.New("the message bus is gone: nothing can be asked of the firewall any more")
+		}
+	}
+}
+
+func (p *program) reload() {
+	p.tell(reloading())
+	if err := p.daemon.Reload(context.Background()); err != nil {
+		p.log.Error("cannot reload: everything stays as it was", "reason", err)
+	}
+	p.tell("READY=1")
+}
+
+// stop ends the daemon, with its rules if the configuration says so.
+func (p *program) stop() (status int, err error) {
+	p.tell("STOPPING=1")
+	p.bus.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return 0, p.daemon.Stop(ctx)
+}
