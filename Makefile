@@ -2,6 +2,8 @@
 
 export PATH := $(CURDIR)/bin/goroot/bin:/usr/local/go/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export GOTOOLCHAIN ?= auto
+# Without C, whose threads reserve 8 MB each: the daemon lives within 100 MB of data memory.
+export CGO_ENABLED := 0
 
 # The rule that "make lab" shows.
 RULE ?= rule tcp-mss-clamp value=1360
@@ -20,7 +22,7 @@ setup: ## install what is missing: nft, iptables, ipset, ip, Go
 	@internal/tools/setup
 
 build: setup ## make bin/richwall
-	go build -o bin/ ./cmd/...
+	go build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
 
 lab: build ## show what a rule does to packets on both back ends: make lab RULE='rule service name=ssh drop'
 	bin/richwall lab '$(RULE)'
