@@ -18,11 +18,11 @@ func ParseAddress(family Family, text string) (netip.Prefix, error) {
 	address, err := netip.ParseAddr(bare)
 	switch {
 	case err != nil || address.Zone() != "" || bare != host && address.Is4():
-		return netip.Prefix{}, newError(InvalidAddr, "cannot use address %s: it is no %s address", quoteForMessage(text), familyName(family))
+		return netip.Prefix{}, newError(InvalidAddr, "cannot use address %s: it is no %s address", quoteForMessage(text), familyName(family)).worded("%s", text)
 	case family == IPv4 && !address.Is4():
-		return netip.Prefix{}, newError(InvalidAddr, "cannot use address %s: it is IPv6, and the family is ipv4", quoteForMessage(text))
+		return netip.Prefix{}, newError(InvalidAddr, "cannot use address %s: it is IPv6, and the family is ipv4", quoteForMessage(text)).worded("%s", text)
 	case family == IPv6 && address.Is4():
-		return netip.Prefix{}, newError(InvalidAddr, "cannot use address %s: it is IPv4, and the family is ipv6", quoteForMessage(text))
+		return netip.Prefix{}, newError(InvalidAddr, "cannot use address %s: it is IPv4, and the family is ipv6", quoteForMessage(text)).worded("%s", text)
 	case !hasMask:
 		return netip.PrefixFrom(address, address.BitLen()), nil
 	}
@@ -32,7 +32,7 @@ func ParseAddress(family Family, text string) (netip.Prefix, error) {
 	}
 	if !ok || bits < 0 || bits > address.BitLen() {
 		return netip.Prefix{}, newError(InvalidAddr, "cannot use /%s in address %s: it must be %s",
-			mask, quoteForMessage(text), maskForms(address.Is4()))
+			mask, quoteForMessage(text), maskForms(address.Is4())).worded("%s", text)
 	}
 	return netip.PrefixFrom(address, bits), nil
 }
@@ -71,7 +71,7 @@ func ParseMAC(text string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(text) != len("00:11:22:33:44:55") || len(mac) != 6 || strings.Contains(text, "-") {
 		return nil, newError(InvalidMAC, "cannot use MAC address %s: it must be six pairs of hexadecimal digits, as in 00:11:22:33:44:55",
-			quoteForMessage(text))
+			quoteForMessage(text)).worded("%s", text)
 	}
 	return mac, nil
 }

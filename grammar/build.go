@@ -128,7 +128,8 @@ func (b *builder) readLimit(p *part) *Limit {
 	}
 	value := p.get("value")
 	if value == nil {
-		b.failAt(word, InvalidRule, "cannot limit without a rate: write limit value=RATE/UNIT, as in limit value=3/m")
+		b.failAt(word, InvalidRule, "cannot limit without a rate: write limit value=RATE/UNIT, as in limit value=3/m").
+			worded("invalid 'limit' element")
 		return nil
 	}
 	limit, err := ParseLimit(value.Value, 0)
@@ -139,7 +140,8 @@ func (b *builder) readLimit(p *part) *Limit {
 	}
 	n, ok := parseInteger(burst.Value)
 	if !ok || n < 0 || n > maxBurst {
-		b.failAt(burst, InvalidLimit, "cannot limit with burst %s: a burst is a whole number from 0 to %d", quoteForMessage(burst.Value), maxBurst)
+		b.failAt(burst, InvalidLimit, "cannot limit with burst %s: a burst is a whole number from 0 to %d", quoteForMessage(burst.Value), maxBurst).
+			worded("%s", burst.Value)
 		return nil
 	}
 	if limit != nil {

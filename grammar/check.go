@@ -41,10 +41,11 @@ type checker struct {
 	places func(s slot, attr string) Pos // where an attribute stands; with "", where its part starts
 }
 
-func (c *checker) add(s slot, attr string, code Code, format string, args ...any) {
+func (c *checker) add(s slot, attr string, code Code, format string, args ...any) *Error {
 	err := newError(code, format, args...)
 	err.Pos = c.places(s, attr)
 	c.errs = append(c.errs, err)
+	return err
 }
 
 // value adds the error of a value parser, if there is one.
@@ -53,7 +54,9 @@ func (c *checker) value(s slot, attr string, err error) { c.valueAt(c.places(s, 
 func (c *checker) valueAt(pos Pos, err error) {
 	var e *Error
 	if errors.As(err, &e) {
-		c.errs = append(c.errs, &Error{pos, e.Code, e.Msg})
+		placed := *e
+		placed.Pos = pos
+		c.errs = append(c.errs, &placed)
 	}
 }
 
@@ -61,9 +64,11 @@ func (c *checker) source(s *Source) {
 	given := nonEmpty("address", s.Address, "mac", s.MAC, "ipset", s.IPSet)
 	switch {
 	case len(given) == 0:
-		c.add(inSource, "", InvalidRule, "cannot match a source without an address, mac or ipset: one of them says what the source is")
+		c.add(inSource, "", InvalidRule, "cannot match a source without an address, mac or ipset: one of them says what the source is").
+			worded("no address, mac and ipset")
 	case len(given) > 1:
-		c.add(inSource, given[1], InvalidRule, "cannot match a source by %s: a source has one of them", strings.Join(given, " and "))
+		c.add(inSource, given[1], InvalidRule, "cannot match a source by %s: a source has one of them", strings.Join(given, " and ")).
+			worded("%s and %s", given[0], given[1])
 	}
 	c.ipset(inSource, s.IPSet)
 	if s.MAC != "" {
@@ -77,10 +82,12 @@ func (c *checker) destination(d *Destination) {
 	switch {
 	case len(given) == 0:
 		c.add(inDestination, "", InvalidDestination,
-			"cannot match a destination without an address or ipset: one of them says what the destination is")
+			"cannot match a destination without an address or ipset: one of them says what the destination is").
+			worded("no address or ipset")
 	case len(given) > 1:
 		c.add(inDestination, given[1], InvalidDestination,
-			"cannot match a destination by %s: a destination has one of them", strings.Join(given, " and "))
+			"cannot match a destination by %s: a destination has one of them", strings.Join(given, " and ")).
+			worded("address and ipset")
 	}
 	c.ipset(inDestination, d.IPSet)
 }
@@ -99,7 +106,8 @@ func nonEmpty(pairs ...string) []string {
 func (c *checker) ipset(s slot, name string) {
 	switch {
 	case utf8.RuneCountInString(name) > maxIPSetName:
-		c.add(s, "ipset", InvalidIPSet, "cannot use ipset %s: a name has at most %d characters", quoteForMessage(name), maxIPSetName)
+		c.add(s, "ipset", InvalidIPSet, "cannot use ipset %s: a name has at most %d characters", quoteForMessage(name), maxIPSetName).
+			worded("%s", name)
 	case hasControl(name):
 		c.add(s, "ipset", InvalidIPSet, "cannot use ipset %s: a name holds no control characters", quoteForMessage(name))
 	}
@@ -137,7 +145,8 @@ func (c *checker) element(e Element) {
 func (c *checker) name(e Element, name string) {
 	switch {
 	case name == "":
-		c.add(inElement, "", InvalidRule, "cannot use %s without a name: write %s name=NAME", e.Keyword(), e.Keyword())
+		c.add(inElement, "", InvalidRule, "cannot use %s without a name: write %s name=NAME", e.Keyword(), e.Keyword()).
+			worded("invalid '%s' element", e.Keyword())
 	case hasControl(name):
 		c.add(inElement, "name", InvalidRule, "cannot use %s %s: a name holds no control characters", e.Keyword(), quoteForMessage(name))
 	}
@@ -145,16 +154,16 @@ func (c *checker) name(e Element, name string) {
 
 func (c *checker) port(e Element, port, protocol string) {
 	if port == "" {
-		c.add(inElement, "", InvalidPort, "cannot match %s without its number: write port=NUMBER or port=LOW-HIGH", e.Keyword())
+		c.add(inElement, "", InvalidPort, "cannot match %s without its number: write port=NUMBER or port=LOW-HIGH", e.Keyword()).worded("")
 	} else {
 		_, _, err := ParsePort(port)
 		c.value(inElement, "port", err)
 	}
 	switch {
 	case protocol == "":
-		c.add(inElement, "", InvalidProtocol, "cannot match %s without a protocol: write protocol=tcp, udp, sctp or dccp", e.Keyword())
+		c.add(inElement, "", InvalidProtocol, "cannot match %s without a protocol: write protocol=tcp, udp, sctp or dccp", e.Keyword()).worded("")
 	case !slices.Contains(TransportProtocols, protocol):
-		c.add(inElement, "protocol", InvalidProtocol, "%s", unknownWord("protocol", protocol, TransportProtocols))
+		c.add(inElement, "protocol", InvalidProtocol, "%s", unknownWord("protocol", protocol, TransportProtocols)).worded("%s", protocol)
 	}
 }
 
@@ -165,13 +174,14 @@ func (c *checker) forwardPort(f *ForwardPort) {
 		_, _, err := ParsePort(f.ToPort)
 		c.value(inElement, "to-port", err)
 	case f.ToAddr == "":
-		c.add(inElement, "", InvalidPort, "cannot forward a port to nowhere: write to-port, to-addr or both")
+		c.add(inElement, "", InvalidPort, "cannot forward a port to nowhere: write to-port, to-addr or both").worded("")
 	}
 }
 
 func (c *checker) protocol(p *Protocol) {
 	if p.Value == "" {
-		c.add(inElement, "", InvalidRule, "cannot match a protocol without a value: write protocol value=NAME")
+		c.add(inElement, "", InvalidRule, "cannot match a protocol without a value: write protocol value=NAME").
+			worded("invalid 'protocol' element")
 		return
 	}
 	_, err := ParseProtocol(p.Value)
@@ -203,7 +213,7 @@ func (c *checker) log(l Logging) {
 	case *Log:
 		c.prefix(l.Prefix)
 		if l.Level != "" && !slices.Contains(LogLevels, l.Level) {
-			c.add(inLog, "level", InvalidLogLevel, "%s", unknownWord("log level", l.Level, LogLevels))
+			c.add(inLog, "level", InvalidLogLevel, "%s", unknownWord("log level", l.Level, LogLevels)).worded("%s", l.Level)
 		}
 	case *NFLog:
 		c.number("group", l.Group, maxGroup, InvalidNFLogGroup)
@@ -265,7 +275,7 @@ func (c *checker) action(a Action) {
 	switch {
 	case !ok:
 	case mark.Set == "":
-		c.add(inAction, "", InvalidMark, "cannot mark without a value: write mark set=VALUE or set=VALUE/MASK")
+		c.add(inAction, "", InvalidMark, "cannot mark without a value: write mark set=VALUE or set=VALUE/MASK").worded("no value set")
 	default:
 		_, _, _, err := ParseMark(mark.Set)
 		c.value(inAction, "set", err)
@@ -276,7 +286,8 @@ func (c *checker) action(a Action) {
 func (c *checker) whole(r *Rule) {
 	c.family(r)
 	if r.Priority < MinPriority || r.Priority > MaxPriority {
-		c.add(inRule, "priority", InvalidPriority, "cannot use priority %d: priorities are %d to %d", r.Priority, MinPriority, MaxPriority)
+		c.add(inRule, "priority", InvalidPriority, "cannot use priority %d: priorities are %d to %d", r.Priority, MinPriority, MaxPriority).
+			worded("'priority' attribute must be between %d and %d.", MinPriority, MaxPriority)
 	}
 	c.enough(r)
 	c.addresses(r)
@@ -290,15 +301,17 @@ func (c *checker) family(r *Rule) {
 	forward, isForward := r.Element.(*ForwardPort)
 	switch {
 	case r.Family != AnyFamily && r.Family != IPv4 && r.Family != IPv6:
-		c.add(inRule, "family", InvalidFamily, "%s", unknownWord("family", string(r.Family), []string{string(IPv4), string(IPv6)}))
+		c.add(inRule, "family", InvalidFamily, "%s", unknownWord("family", string(r.Family), []string{string(IPv4), string(IPv6)})).worded("%s", r.Family)
 	case r.Family != AnyFamily:
 	case r.Source != nil && r.Source.Address != "":
 		c.add(inSource, "address", MissingFamily, "cannot match source address %s in a rule for both families: %s",
-			quoteForMessage(r.Source.Address), familyHint(r.Source.Address))
+			quoteForMessage(r.Source.Address), familyHint(r.Source.Address)).worded("")
 	case r.Destination != nil:
-		c.add(inDestination, "", MissingFamily, "cannot match a destination in a rule for both families: %s", familyHint(r.Destination.Address))
+		c.add(inDestination, "", MissingFamily, "cannot match a destination in a rule for both families: %s", familyHint(r.Destination.Address)).
+			worded("")
 	case isForward:
-		c.add(inElement, "", MissingFamily, "cannot forward a port in a rule for both families: %s", familyHint(forward.ToAddr))
+		c.add(inElement, "", MissingFamily, "cannot forward a port in a rule for both families: %s", familyHint(forward.ToAddr)).
+			worded("")
 	}
 }
 
@@ -323,16 +336,19 @@ func (c *checker) enough(r *Rule) {
 		case r.Log != nil && r.Priority != 0:
 		case r.Action == nil:
 			c.add(inRule, "", InvalidRule,
-				"cannot use a rule without an element and without an action: write what it is about, or accept, drop, reject or mark")
+				"cannot use a rule without an element and without an action: write what it is about, or accept, drop, reject or mark").
+				worded("no element, no action")
 		case r.Source == nil && r.Destination == nil && r.Priority == 0:
 			c.add(inAction, "", InvalidRule,
-				"cannot %s everything: write an element, a source, a destination, or a priority other than 0", r.Action.Keyword())
+				"cannot %s everything: write an element, a source, a destination, or a priority other than 0", r.Action.Keyword()).
+				worded("no element, no source, no destination")
 		}
 	case *ICMPBlock, *ForwardPort, *Masquerade, *TCPMSSClamp:
 	case *Service, *Port, *Protocol, *SourcePort, *ICMPType, *TCPMSS:
 		if nothingDone {
 			c.add(inElement, "", InvalidRule,
-				"cannot use %s alone: write what to do, one of accept, drop, reject, mark, log, nflog or audit", r.Element.Keyword())
+				"cannot use %s alone: write what to do, one of accept, drop, reject, mark, log, nflog or audit", r.Element.Keyword()).
+				worded("no action, no log, no audit")
 		}
 	}
 }
@@ -357,7 +373,8 @@ func (c *checker) addresses(r *Rule) {
 	_, err := ParseAddress(r.Family, forward.ToAddr)
 	c.value(inElement, "to-addr", err)
 	if err == nil && strings.Contains(forward.ToAddr, "/") {
-		c.add(inElement, "to-addr", InvalidAddr, "cannot forward to %s: it must be a single address", forward.ToAddr)
+		c.add(inElement, "to-addr", InvalidAddr, "cannot forward to %s: it must be a single address", forward.ToAddr).
+			worded("%s", forward.ToAddr)
 	}
 }
 
@@ -367,7 +384,8 @@ func (c *checker) exclusions(r *Rule) {
 	case *Masquerade:
 		c.noAction(r)
 		if r.Source != nil && r.Source.MAC != "" {
-			c.add(inSource, "mac", InvalidRule, "cannot masquerade by source mac: where masquerading happens the MAC address is not known any more")
+			c.add(inSource, "mac", InvalidRule, "cannot masquerade by source mac: where masquerading happens the MAC address is not known any more").
+				worded("masquerade and mac source")
 		}
 	case *ICMPBlock, *ForwardPort, *TCPMSSClamp:
 		c.noAction(r)
@@ -376,9 +394,15 @@ func (c *checker) exclusions(r *Rule) {
 }
 
 func (c *checker) noAction(r *Rule) {
-	if r.Action != nil {
-		c.add(inAction, "", InvalidRule, "cannot %s beside %s: %s is what the rule does, so it has no other action",
-			r.Action.Keyword(), r.Element.Keyword(), r.Element.Keyword())
+	if r.Action == nil {
+		return
+	}
+	err := c.add(inAction, "", InvalidRule, "cannot %s beside %s: %s is what the rule does, so it has no other action",
+		r.Action.Keyword(), r.Element.Keyword(), r.Element.Keyword())
+	if _, ok := r.Element.(*TCPMSSClamp); ok {
+		err.worded("%s and %s are mutually exclusive", r.Element.Keyword(), actionText(r.Action))
+	} else {
+		err.worded("%s and action", r.Element.Keyword())
 	}
 }
 

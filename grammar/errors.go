@@ -27,6 +27,7 @@ const (
 	InvalidLimit       Code = "INVALID_LIMIT"
 	InvalidMark        Code = "INVALID_MARK"
 	InvalidAuditType   Code = "INVALID_AUDIT_TYPE"
+	UnknownError       Code = "UNKNOWN_ERROR" // on the wire only
 )
 
 // Pos is a place in the text of a rule.
@@ -41,6 +42,35 @@ type Error struct {
 	Pos  Pos
 	Code Code
 	Msg  string // what is wrong and why, without the code; a hint such as "did you mean address?" at its end
+	// Wording is what firewalld says; nil means Code and Msg.
+	Wording *Wording
+}
+
+// Wording is an error in the words of firewalld, which scripts and clients of its D-Bus interface compare. Found by trying
+// firewalld 2.5.2.
+type Wording struct {
+	Code   Code
+	Detail string // what stands behind the code; may be empty
+}
+
+// Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.
+func (e *Error) Wire() (Code, string) {
+	if e.Wording == nil {
+		return e.Code, e.Msg
+	}
+	return e.Wording.Code, e.Wording.Detail
+}
+
+// worded gives an error the detail that firewalld has for it.
+func (e *Error) worded(format string, args ...any) *Error {
+	e.Wording = &Wording{e.Code, fmt.Sprintf(format, args...)}
+	return e
+}
+
+// crash is for text that firewalld cannot read at all: what it says then has no code.
+func (e *Error) crash(detail string) *Error {
+	e.Wording = &Wording{UnknownError, detail}
+	return e
 }
 
 func (e *Error) Error() string {

@@ -74,10 +74,11 @@ func (s *scanner) position(offset int) lexer.Position {
 	return lexer.Position{Offset: offset, Line: s.line, Column: offset - s.lineStart + 1}
 }
 
-func (s *scanner) fail(offset int, format string, args ...any) {
+func (s *scanner) fail(offset int, format string, args ...any) *Error {
 	err := newError(InvalidRule, format, args...)
 	err.Pos = toPos(s.position(offset))
 	s.errs = append(s.errs, err)
+	return err
 }
 
 func (s *scanner) checkEncoding() {
@@ -203,7 +204,7 @@ func (w *wordScanner) escaped() {
 	w.drop()
 	switch {
 	case w.offset == len(w.text):
-		w.fail(at, `cannot read \ at the end: it needs a character behind it`)
+		w.fail(at, `cannot read \ at the end: it needs a character behind it`).crash("No escaped character")
 	case w.control(w.offset) > 0:
 		w.fail(at, `cannot read \ before a control character: only printable characters can be escaped`)
 	default:
@@ -242,7 +243,7 @@ func (w *wordScanner) quoted(quote byte) {
 		}
 		w.literal()
 	}
-	err := newError(InvalidRule, "cannot find the end of this quote: a further %c is missing", quote)
+	err := newError(InvalidRule, "cannot find the end of this quote: a further %c is missing", quote).crash("No closing quotation")
 	err.Pos = toPos(opening)
 	w.errs = append(w.errs, err)
 }

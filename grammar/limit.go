@@ -28,7 +28,8 @@ func ParseLimit(value string, burst int) (*Limit, error) {
 	rate, isNumber := parseInteger(rateText)
 	if !known || !isNumber {
 		return nil, newError(InvalidLimit,
-			"cannot limit to %s: a limit is RATE/UNIT, as in 3/m, with unit s, m, h, d, second, minute, hour or day", quoteForMessage(value))
+			"cannot limit to %s: a limit is RATE/UNIT, as in 3/m, with unit s, m, h, d, second, minute, hour or day", quoteForMessage(value)).
+			worded("%s", value)
 	}
 	limit := &Limit{Rate: rate, Unit: unit, Burst: burst}
 	if err := limit.check(); err != nil {
@@ -45,15 +46,16 @@ func (l *Limit) check() *Error {
 	seconds, known := unitSeconds[l.Unit]
 	switch {
 	case !known:
-		return newError(InvalidLimit, "cannot limit by unit %q: it must be s, m, h or d", l.Unit)
+		return newError(InvalidLimit, "cannot limit by unit %q: it must be s, m, h or d", l.Unit).worded("%s", l.Value())
 	case l.Rate < 1:
-		return newError(InvalidLimit, "cannot limit to %s: the rate must be at least 1", l.Value())
+		return newError(InvalidLimit, "cannot limit to %s: the rate must be at least 1", l.Value()).worded("%s", l.Value())
 	case l.Rate > maxRatePerSecond*seconds:
-		return newError(InvalidLimit, "cannot limit to %s: the highest rate is %d/%c", l.Value(), maxRatePerSecond*seconds, l.Unit)
+		return newError(InvalidLimit, "cannot limit to %s: the highest rate is %d/%c", l.Value(), maxRatePerSecond*seconds, l.Unit).
+			worded("%s too fast", l.Value())
 	case l.Unit == 'd' && l.Rate < minRatePerDay:
-		return newError(InvalidLimit, "cannot limit to %s: the lowest rate is %d/d", l.Value(), minRatePerDay)
+		return newError(InvalidLimit, "cannot limit to %s: the lowest rate is %d/d", l.Value(), minRatePerDay).worded("%s too slow", l.Value())
 	case l.Burst < 0 || l.Burst > maxBurst:
-		return newError(InvalidLimit, "cannot limit with burst %d: a burst is 0 to %d", l.Burst, maxBurst)
+		return newError(InvalidLimit, "cannot limit with burst %d: a burst is 0 to %d", l.Burst, maxBurst).worded("%d", l.Burst)
 	}
 	return nil
 }

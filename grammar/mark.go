@@ -16,7 +16,7 @@ func ParseMark(text string) (value, mask uint32, hasMask bool, err error) {
 	if !ok {
 		return 0, 0, false, newError(InvalidMark,
 			"cannot set mark %s: it must be VALUE or VALUE/MASK, each 0 to 4294967295 or 0x0 to 0xffffffff, without leading zeros",
-			quoteForMessage(text))
+			quoteForMessage(text)).worded("%s", text)
 	}
 	return value, mask, hasMask, nil
 }

@@ -12,14 +12,16 @@ func ParseMSS(text string) (int, error) {
 		return 0, nil
 	}
 	n, isNumber := parseDigits(text)
+	const wording = `tcp-mss-clamp value="%s"` // for what firewalld refuses as well
 	switch {
 	case text == "None":
 		return 0, newError(InvalidRule, "cannot clamp to None: write value=pmtu, or leave value out")
 	case !isNumber:
 		return 0, newError(InvalidRule, "cannot clamp to %s: a value is pmtu or a number of bytes from %d to %d%s",
-			quoteForMessage(text), MinMSS, MaxMSS, didYouMean(text, []string{"pmtu"}))
+			quoteForMessage(text), MinMSS, MaxMSS, didYouMean(text, []string{"pmtu"})).worded(wording, text)
 	case n < MinMSS:
-		return 0, newError(InvalidRule, "cannot clamp to %s: the lowest value is %d bytes, which every IPv4 host takes", text, MinMSS)
+		return 0, newError(InvalidRule, "cannot clamp to %s: the lowest value is %d bytes, which every IPv4 host takes", text, MinMSS).
+			worded(wording, text)
 	case n > MaxMSS:
 		return 0, newError(InvalidRule, "cannot clamp to %s: the highest value is %d bytes, the most that iptables can set", text, MaxMSS)
 	}

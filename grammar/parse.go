@@ -77,10 +77,11 @@ func (b *builder) place(s slot, attr string) Pos {
 }
 
 // failAt adds an error about a word.
-func (b *builder) failAt(w *Word, code Code, format string, args ...any) {
+func (b *builder) failAt(w *Word, code Code, format string, args ...any) *Error {
 	err := newError(code, format, args...)
 	err.Pos = toPos(w.Pos)
 	b.errs = append(b.errs, err)
+	return err
 }
 
 // read takes all words of a rule.
@@ -108,7 +109,7 @@ func (b *builder) read(all []*Word) {
 func (b *builder) head(all []*Word) []*Word {
 	if len(all) == 0 {
 		b.vague = true
-		b.add(inRule, "", InvalidRule, `cannot read an empty rule: a rule starts with the word "rule"`)
+		b.add(inRule, "", InvalidRule, `cannot read an empty rule: a rule starts with the word "rule"`).worded("empty rule")
 		return nil
 	}
 	first := all[0]
@@ -162,12 +163,13 @@ func (b *builder) spoil() {
 // unknown takes a word that the language does not have.
 func (b *builder) unknown(w *Word) {
 	if slices.Contains(knownAttrs, w.Name) {
-		b.failAt(w, InvalidRule, "cannot read %s without a value: write %s=VALUE", w.Name, w.Name)
+		b.failAt(w, InvalidRule, "cannot read %s without a value: write %s=VALUE", w.Name, w.Name).worded("unknown element %s", w.Name)
 		b.spoil()
 		return
 	}
 	b.vague = true
-	b.failAt(w, InvalidRule, "cannot read %s: it is no word of the language%s", quoteForMessage(w.Name), didYouMean(w.Name, knownWords))
+	b.failAt(w, InvalidRule, "cannot read %s: it is no word of the language%s", quoteForMessage(w.Name), didYouMean(w.Name, knownWords)).
+		worded("unknown element %s", w.Name)
 	b.close()
 	b.open = &part{word: w}
 }
@@ -186,11 +188,25 @@ func (b *builder) start(w *Word, k *keyword) {
 	}
 	if earlier := b.parts[k.slot]; earlier != nil {
 		b.vague = true
-		b.failAt(w, InvalidRule, "cannot add %s: the rule has %s already, and a rule has one %s", w.Name, earlier.word.Name, k.slot.name())
+		b.failAt(w, InvalidRule, "cannot add %s: the rule has %s already, and a rule has one %s", w.Name, earlier.word.Name, k.slot.name()).
+			worded("%s", b.second(w.Name, k.slot))
 		b.open = &part{word: w}
 		return
 	}
 	b.parts[k.slot], b.open = p, p
+}
+
+// second is what firewalld says of a second part for a slot.
+func (b *builder) second(word string, s slot) string {
+	switch both := "There cannot be both '%s' and '%s' in one rule."; {
+	case s == inLog:
+		return "more than one logging element"
+	case s == inElement && b.rule.Element != nil:
+		return fmt.Sprintf("more than one element. "+both, word, elementText(b.rule.Element))
+	case s == inAction && b.rule.Action != nil:
+		return fmt.Sprintf("more than one 'action' element. "+both, word, actionText(b.rule.Action))
+	}
+	return fmt.Sprintf("more than one '%s' element", s.name())
 }
 
 // close ends the open part: no more attributes belong to it.
@@ -241,7 +257,8 @@ func (b *builder) pair(w *Word) {
 	switch {
 	case !slices.Contains(knownAttrs, w.Key):
 		b.spoil()
-		b.failAt(w, InvalidRule, "cannot read %s=: the language has no such attribute%s", w.Key, didYouMean(w.Key, b.expected()))
+		b.failAt(w, InvalidRule, "cannot read %s=: the language has no such attribute%s", w.Key, didYouMean(w.Key, b.expected())).
+			worded("bad attribute '%s'", w.Key)
 	case p != nil && p.takes(w.Key):
 		p.attrs = append(p.attrs, w)
 	default:
@@ -308,7 +325,8 @@ func (b *builder) family(w *Word) {
 	b.rule.Family = Family(w.Value)
 	if known := []string{string(IPv4), string(IPv6)}; !slices.Contains(known, w.Value) {
 		b.vague = true
-		b.failAt(w, InvalidRule, "%s", unknownWord("family", w.Value, known))
+		b.failAt(w, InvalidRule, "%s", unknownWord("family", w.Value, known)).
+			worded("'family' attribute cannot have '%s' value. Use 'ipv4' or 'ipv6' instead.", w.Value)
 	}
 }
 
@@ -317,7 +335,7 @@ func (b *builder) priority(w *Word) {
 	if !ok {
 		b.vague = true
 		b.failAt(w, InvalidPriority, "cannot use priority %s: it must be a whole number from %d to %d",
-			quoteForMessage(w.Value), MinPriority, MaxPriority)
+			quoteForMessage(w.Value), MinPriority, MaxPriority).worded("invalid 'priority' attribute value '%s'.", w.Value)
 	}
 	b.rule.Priority = n
 }

@@ -60,7 +60,7 @@ func ParsePort(text string) (low, high int, err error) {
 			return min(low, high), max(low, high), nil
 		}
 	}
-	return 0, 0, portError(text)
+	return 0, 0, portError(text).worded("%s", text)
 }
 
 // onePort reads a number or a name.

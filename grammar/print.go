@@ -157,6 +157,20 @@ func (p *printer) action(a Action) {
 	p.limit(actionLimit(a))
 }
 
+// elementText is an element by itself.
+func elementText(e Element) string {
+	p := &printer{}
+	p.element(e)
+	return p.b.String()
+}
+
+// actionText is an action by itself.
+func actionText(a Action) string {
+	p := &printer{}
+	p.action(a)
+	return p.b.String()
+}
+
 func (p *printer) limit(l *Limit) {
 	if l == nil {
 		return

@@ -21,7 +21,7 @@ func ParseProtocol(text string) (number int, err error) {
 	n, isNumber := parseInteger(text)
 	switch {
 	case isNumber && (n < 0 || n > maxProtocol):
-		return 0, newError(InvalidProtocol, "cannot use protocol %s: numbers of IP protocols are 0 to %d", quoteForMessage(text), maxProtocol)
+		return 0, newError(InvalidProtocol, "cannot use protocol %s: numbers of IP protocols are 0 to %d", quoteForMessage(text), maxProtocol).worded("%s", text)
 	case isNumber:
 		return n, nil
 	}
@@ -33,7 +33,7 @@ func ParseProtocol(text string) (number int, err error) {
 		hint = ", did you mean ipv6-icmp?"
 	}
 	return 0, newError(InvalidProtocol, "cannot use protocol %s: it is no number, and no IP protocol has that name%s",
-		quoteForMessage(text), hint)
+		quoteForMessage(text), hint).worded("%s", text)
 }
 
 // ProtocolName is the usual name of an IP protocol, such as "tcp" for 6; "" when it has none.

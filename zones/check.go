@@ -17,9 +17,7 @@ func Check(c *Config) Problems {
 	k.names()
 	k.services()
 	k.zones()
-	for _, name := range Names(c.Policies) {
-		k.policy(c.Policies[name])
-	}
+	k.policies()
 	k.problems.sort()
 	return k.problems
 }
@@ -27,6 +25,8 @@ func Check(c *Config) Problems {
 // checker collects problems.
 type checker struct {
 	*Config
+	kind     string             // of the objects that are looked at, as firewalld names them: "Zone"
+	bare     bool               // what an object refers to is looked at apart from the object
 	bound    map[string]binding // interfaces and sources that a zone has
 	problems Problems
 }
@@ -36,8 +36,29 @@ type binding struct{ zone, text string }
 
 // add reports a problem at an item of an object, such as "service ssh"; "" is the whole object.
 func (k *checker) add(m *Meta, item string, severity Severity, code grammar.Code, format string, args ...any) {
-	at := m.places[item]
-	k.problems = append(k.problems, &Problem{m.Origin.Path, at.line, at.column, code, severity, subject(m) + fmt.Sprintf(format, args...)})
+	k.refused(m, m.places[item], severity, refuse(code, format, args...))
+}
+
+// refused reports what is wrong at a place of an object's file.
+func (k *checker) refused(m *Meta, at place, severity Severity, p *Problem) {
+	p.Path, p.Line, p.Column, p.Severity = m.Origin.Path, at.line, at.column, severity
+	p.Msg = subject(m) + p.Msg
+	k.problems = append(k.problems, p.within(k.kind+" '"+m.Name+"'"))
+}
+
+// reportAt takes what is wrong to an item of an object.
+func (k *checker) reportAt(m *Meta, item string) report {
+	return func(p *Problem) { k.refused(m, m.places[item], Error, p) }
+}
+
+// reportRule takes what is wrong to a rule.
+func (k *checker) reportRule(m *Meta, rule RichRule) report {
+	return func(p *Problem) {
+		k.refused(m, place{line: rule.Line}, Error, p)
+		if rule.Path != "" {
+			p.Path = rule.Path
+		}
+	}
 }
 
 // fail reports an error at an item of an object.
@@ -47,11 +68,7 @@ func (k *checker) fail(m *Meta, item string, code grammar.Code, format string, a
 
 // failRule reports an error at a rule.
 func (k *checker) failRule(m *Meta, rule RichRule, code grammar.Code, format string, args ...any) {
-	path := m.Origin.Path
-	if rule.Path != "" {
-		path = rule.Path
-	}
-	k.problems = append(k.problems, &Problem{path, rule.Line, 0, code, Error, subject(m) + fmt.Sprintf(format, args...)})
+	k.reportRule(m, rule)(refuse(code, format, args...))
 }
 
 // subject names an object that no file names.
@@ -145,6 +162,7 @@ func (k *checker) name(kind string, objects []*Meta) {
 
 // services checks what services refer to. firewalld looks at helpers only when a service is in use.
 func (k *checker) services() {
+	k.kind = "Service"
 	used := k.usedServices()
 	for _, name := range Names(k.Services) {
 		s := k.Services[name]
@@ -222,6 +240,7 @@ func (k *checker) usedServices() map[string]bool {
 
 // zones checks each zone, one that is made up of several files by its files.
 func (k *checker) zones() {
+	k.kind = "Zone"
 	combined := map[string]bool{}
 	for _, name := range Names(k.ZoneParts) {
 		folder, _, _ := strings.Cut(name, "/")
@@ -242,7 +261,7 @@ func (k *checker) zone(name string, z *Zone) {
 	}
 	for _, source := range z.Sources {
 		if set, ok := strings.CutPrefix(source, "ipset:"); ok {
-			k.sourceSet(set, grammar.AnyFamily, func(code grammar.Code, msg string) { k.fail(&z.Meta, "source "+source, code, "%s", msg) })
+			k.sourceSet(set, grammar.AnyFamily, k.reportAt(&z.Meta, "source "+source))
 		}
 		k.bind(z, name, grammar.InvalidAddr, "source", source, sourceKey(source))
 	}
@@ -278,22 +297,31 @@ func sourceKey(source string) string {
 // content checks what a zone or policy refers to.
 func (k *checker) content(m *Meta, c *Content) {
 	for _, name := range c.Services {
-		k.service(name, func(code grammar.Code, msg string) { k.fail(m, "service "+name, code, "%s", msg) })
+		k.service(name, k.reportAt(m, "service "+name))
 	}
 	for _, name := range c.ICMPBlocks {
-		k.icmpType(name, grammar.AnyFamily, func(code grammar.Code, msg string) { k.fail(m, "icmp-block "+name, code, "%s", msg) })
+		k.icmpType(name, grammar.AnyFamily, k.reportAt(m, "icmp-block "+name))
 	}
 	for _, rule := range c.Rules {
-		k.rule(rule, func(code grammar.Code, msg string) { k.failRule(m, rule, code, "%s", msg) })
+		k.rule(rule, k.reportRule(m, rule))
 	}
 }
 
 // report takes a problem to where it belongs.
-type report func(code grammar.Code, msg string)
+type report func(*Problem)
+
+// noSuch is the problem of a name that stands for nothing. plural is what firewalld calls the things that do have names.
+func (k *checker) noSuch(p *Problem, name, plural string) *Problem {
+	if k.bare {
+		return p.worded("%s", name)
+	}
+	return p.worded("'%s' not among existing %s", name, plural)
+}
 
 func (k *checker) service(name string, report report) {
 	if k.Services[name] == nil {
-		report(InvalidService, fmt.Sprintf("cannot use service %s: there is no such service%s", name, hint(name, Names(k.Services))))
+		p := refuse(InvalidService, "cannot use service %s: there is no such service%s", name, hint(name, Names(k.Services)))
+		report(k.noSuch(p, name, "services"))
 	}
 }
 
@@ -301,9 +329,11 @@ func (k *checker) icmpType(name string, family grammar.Family, report report) {
 	t := k.ICMPTypes[name]
 	switch {
 	case t == nil:
-		report(InvalidICMPType, fmt.Sprintf("cannot use ICMP type %s: there is no such type%s", name, hint(name, Names(k.ICMPTypes))))
+		p := refuse(InvalidICMPType, "cannot use ICMP type %s: there is no such type%s", name, hint(name, Names(k.ICMPTypes)))
+		report(k.noSuch(p, name, "ICMP types"))
 	case family != grammar.AnyFamily && len(t.Destinations) > 0 && !slices.Contains(t.Destinations, string(family)):
-		report(InvalidICMPType, fmt.Sprintf("cannot use ICMP type %s in a rule for %s: only %s has it", name, family, t.Destinations[0]))
+		report(refuse(InvalidICMPType, "cannot use ICMP type %s in a rule for %s: only %s has it", name, family, t.Destinations[0]).
+			worded("rich rule family '%s' conflicts with icmp type '%s'", family, name))
 	}
 }
 
@@ -313,7 +343,7 @@ func (k *checker) rule(rule RichRule, report report) {
 	case *grammar.Service:
 		k.service(e.Name, report)
 		if s := k.Services[e.Name]; s != nil && len(s.Destination) > 0 && rule.Destination != nil {
-			report(grammar.InvalidRule, fmt.Sprintf("cannot use service %s with a destination: the service has its own", e.Name))
+			report(refuse(grammar.InvalidRule, "cannot use service %s with a destination: the service has its own", e.Name))
 		}
 	case *grammar.ICMPBlock:
 		k.icmpType(e.Name, rule.Family, report)
@@ -325,7 +355,7 @@ func (k *checker) rule(rule RichRule, report report) {
 	}
 	if rule.Destination != nil && rule.Destination.IPSet != "" {
 		if s := k.ipset(rule.Destination.IPSet, rule.Family, report); s != nil && s.Type == "hash:mac" {
-			report(grammar.InvalidIPSet, fmt.Sprintf("cannot use ipset %s as a destination: it has MAC addresses, and a packet has those of this link only", s.Name))
+			report(refuse(grammar.InvalidIPSet, "cannot use ipset %s as a destination: it has MAC addresses, and a packet has those of this link only", s.Name))
 		}
 	}
 }
@@ -335,8 +365,8 @@ var sourceTypes = []string{"hash:ip", "hash:ip,port", "hash:ip,mark", "hash:net"
 
 func (k *checker) sourceSet(name string, family grammar.Family, report report) {
 	if s := k.ipset(name, family, report); s != nil && !slices.Contains(sourceTypes, s.Type) {
-		report(grammar.InvalidIPSet, fmt.Sprintf("cannot use ipset %s as a source: its type is %s, and a source has one of %s",
-			name, s.Type, strings.Join(sourceTypes, " ")))
+		report(refuse(grammar.InvalidIPSet, "cannot use ipset %s as a source: its type is %s, and a source has one of %s",
+			name, s.Type, strings.Join(sourceTypes, " ")).worded("ipset '%s' with type '%s' not usable as source", name, s.Type))
 	}
 }
 
@@ -345,9 +375,10 @@ func (k *checker) ipset(name string, family grammar.Family, report report) *IPSe
 	s := k.IPSets[name]
 	switch {
 	case s == nil:
-		report(grammar.InvalidIPSet, fmt.Sprintf("cannot use ipset %s: there is no such ipset%s", name, hint(name, Names(k.IPSets))))
+		p := refuse(grammar.InvalidIPSet, "cannot use ipset %s: there is no such ipset%s", name, hint(name, Names(k.IPSets)))
+		report(k.noSuch(p, name, "ipsets"))
 	case family != grammar.AnyFamily && s.Family() != grammar.AnyFamily && family != s.Family():
-		report(grammar.InvalidRule, fmt.Sprintf("cannot use ipset %s in a rule for %s: its family is %s", name, family, s.Family()))
+		report(refuse(grammar.InvalidRule, "cannot use ipset %s in a rule for %s: its family is %s", name, family, s.Family()))
 	default:
 		return s
 	}

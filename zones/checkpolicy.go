@@ -1,28 +1,37 @@
 package zones
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 
 	"richwall/grammar"
 )
 
+// policies checks each policy.
+func (k *checker) policies() {
+	k.kind = "Policy"
+	for _, name := range Names(k.Policies) {
+		k.policy(k.Policies[name])
+	}
+}
+
 // policy checks what a policy refers to, and that its settings can work between its zones.
 func (k *checker) policy(p *Policy) {
 	k.content(&p.Meta, &p.Content)
+	if slices.Contains(p.IngressZones, ZoneHost) && slices.Contains(p.EgressZones, ZoneHost) {
+		k.reportAt(&p.Meta, "egress-zone "+ZoneHost)(refuse(InvalidZone, "cannot use HOST on both sides of a policy: packets to oneself pass no policy").
+			worded("'%s' can only appear in either ingress or egress zones, but not both", ZoneHost))
+	}
 	k.policyZones(p, "ingress-zone", p.IngressZones)
 	k.policyZones(p, "egress-zone", p.EgressZones)
-	if slices.Contains(p.IngressZones, ZoneHost) && slices.Contains(p.EgressZones, ZoneHost) {
-		k.fail(&p.Meta, "egress-zone "+ZoneHost, InvalidZone, "cannot use HOST on both sides of a policy: packets to oneself pass no policy")
-	}
 	if p.Masquerade {
-		k.policyMasquerade(p, k.policyReport(p, "masquerade"))
+		k.policyMasquerade(p, k.reportAt(&p.Meta, "masquerade"))
 	}
 	for _, f := range p.ForwardPorts {
-		k.policyForward(p, f.ToAddr, k.policyReport(p, "forward-port "+f.String()))
+		k.policyForward(p, f.ToAddr, k.reportAt(&p.Meta, "forward-port "+f.String()))
 	}
 	for _, rule := range p.Rules {
-		report := func(code grammar.Code, msg string) { k.failRule(&p.Meta, rule, code, "%s", msg) }
+		report := k.reportRule(&p.Meta, rule)
 		switch e := rule.Element.(type) {
 		case *grammar.Masquerade:
 			k.policyMasquerade(p, report)
@@ -35,20 +44,18 @@ func (k *checker) policy(p *Policy) {
 	}
 }
 
-func (k *checker) policyReport(p *Policy, item string) report {
-	return func(code grammar.Code, msg string) { k.fail(&p.Meta, item, code, "%s", msg) }
-}
-
 // policyZones checks one side of a policy: any number of zones, or ANY, or HOST.
 func (k *checker) policyZones(p *Policy, side string, zones []string) {
 	for _, name := range zones {
+		report := k.reportAt(&p.Meta, side+" "+name)
 		symbolic := name == ZoneAny || name == ZoneHost
 		switch {
 		case symbolic && len(zones) > 1:
-			k.fail(&p.Meta, side+" "+name, InvalidZone, "cannot use %s beside another %s: it stands alone", name, side)
+			report(refuse(InvalidZone, "cannot use %s beside another %s: it stands alone", name, side).
+				worded("'%s' may only contain one of: many regular zones, ANY, or HOST", strings.ReplaceAll(side, "-", "_")+"s"))
 		case !symbolic && k.Zones[name] == nil:
-			k.fail(&p.Meta, side+" "+name, InvalidZone, "cannot use zone %s: there is no such zone%s", name,
-				hint(name, append(Names(k.Zones), ZoneAny, ZoneHost)))
+			p := refuse(InvalidZone, "cannot use zone %s: there is no such zone%s", name, hint(name, append(Names(k.Zones), ZoneAny, ZoneHost)))
+			report(k.noSuch(p, name, "zones"))
 		}
 	}
 }
@@ -69,11 +76,13 @@ func (k *checker) policyMasquerade(p *Policy, report report) {
 	zone := k.withInterfaces(p.IngressZones)
 	switch {
 	case slices.Contains(p.EgressZones, ZoneHost):
-		report(InvalidZone, "cannot masquerade towards HOST: only packets that leave get another source address")
+		report(refuse(InvalidZone, "cannot masquerade towards HOST: only packets that leave get another source address").
+			worded("'masquerade' is invalid for egress zone '%s'", ZoneHost))
 	case slices.Contains(p.IngressZones, ZoneHost):
-		report(InvalidZone, "cannot masquerade what comes from HOST: it has this machine's address already")
+		report(refuse(InvalidZone, "cannot masquerade what comes from HOST: it has this machine's address already").
+			worded("'masquerade' is invalid for ingress zone '%s'", ZoneHost))
 	case zone != "" && k.Conf.FirewallBackend == "iptables":
-		report(InvalidZone, fmt.Sprintf("cannot masquerade from zone %s with iptables: the zone has interfaces, and iptables does not know them after routing", zone))
+		report(refuse(InvalidZone, "cannot masquerade from zone %s with iptables: the zone has interfaces, and iptables does not know them after routing", zone))
 	}
 }
 
@@ -83,19 +92,20 @@ func (k *checker) policyForward(p *Policy, toAddr string, report report) {
 		return
 	}
 	if toAddr == "" {
-		report(InvalidForward, "cannot forward a port to this machine in a policy towards other machines: give to-addr, or make the egress zone HOST")
+		report(refuse(InvalidForward, "cannot forward a port to this machine in a policy towards other machines: give to-addr, or make the egress zone HOST").
+			worded("'forward-port' requires 'to-addr' if egress zone is 'ANY' or a zone"))
 	}
 	if zone := k.withInterfaces(p.EgressZones); zone != "" {
-		report(InvalidZone, fmt.Sprintf("cannot forward a port in a policy towards zone %s: the zone has interfaces, and ports are forwarded before it is known by which one a packet leaves", zone))
+		report(refuse(InvalidZone, "cannot forward a port in a policy towards zone %s: the zone has interfaces, and ports are forwarded before it is known by which one a packet leaves", zone))
 	}
 }
 
 // policyMark checks that a mark, which is set before routing, does not need what routing finds out.
 func (k *checker) policyMark(p *Policy, report report) {
 	if zone := k.withInterfaces(p.EgressZones); zone != "" {
-		report(InvalidZone, fmt.Sprintf("cannot mark in a policy towards zone %s: the zone has interfaces, and marks are set before it is known by which one a packet leaves", zone))
+		report(refuse(InvalidZone, "cannot mark in a policy towards zone %s: the zone has interfaces, and marks are set before it is known by which one a packet leaves", zone))
 	}
 	if slices.Contains(p.IngressZones, ZoneHost) {
-		report(InvalidPolicy, "cannot mark what comes from HOST: marks are set on packets that come in")
+		report(refuse(InvalidPolicy, "cannot mark what comes from HOST: marks are set on packets that come in"))
 	}
 }

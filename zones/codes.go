@@ -44,7 +44,7 @@ const (
 	BuiltinICMPType  grammar.Code = "BUILTIN_ICMPTYPE"
 	BuiltinIPSet     grammar.Code = "BUILTIN_IPSET"
 	BuiltinHelper    grammar.Code = "BUILTIN_HELPER"
-	UnknownError     grammar.Code = "UNKNOWN_ERROR"
+	UnknownError                  = grammar.UnknownError
 )
 
 // codeNumbers are the exit statuses of firewall-cmd, by section "Exit codes" of its man page and by trying them.

@@ -32,7 +32,10 @@ type OwnConf struct {
 	// TCPMSSClamp says what of a connection a tcp-mss-clamp is for: "both" its SYN and its SYN/ACK, wherever the connection is
 	// let through; "initiator" what firewalld makes of it, to the letter: the SYN, unless something accepted it before.
 	TCPMSSClamp string
+	// IPNoPMTUDisc is about net.ipv4.ip_no_pmtu_disc (the kernel's documentation, ip-sysctl), which stops path MTU discovery
+	// for what this machine itself sends over IPv4: "yes" has it at 1 and "no" at 0 while the daemon runs, "keep" leaves it alone.
+	IPNoPMTUDisc string
 }
 
 // DefaultOwnConf is richwall.conf when there is none.
-func DefaultOwnConf() *OwnConf { return &OwnConf{TCPMSSClamp: "both"} }
+func DefaultOwnConf() *OwnConf { return &OwnConf{TCPMSSClamp: "both", IPNoPMTUDisc: "keep"} }

@@ -272,7 +272,7 @@ func ReadConf(data []byte, path string) (*Conf, Problems) {
 	c := DefaultConf()
 	problems := readSettings(data, path, Warning, func(key, value string) error { return setConf(c, key, value) })
 	if err := c.together(); err != nil {
-		code, msg := CodeOf(err)
+		code, msg := codeOf(err, InvalidValue)
 		problems = append(problems, &Problem{Path: path, Line: 1 + ParseConfFile(data).find("IPv6_rpfilter"), Code: code, Msg: msg})
 	}
 	problems.sort()
@@ -287,17 +287,36 @@ func (c *Conf) together() error {
 	return nil
 }
 
+// ownKey is a key of richwall.conf, whose value is one of a few words.
+type ownKey struct {
+	name  string
+	field func(*OwnConf) *string
+	words []string
+}
+
+var ownKeys = []ownKey{
+	{"TCPMSSClamp", func(c *OwnConf) *string { return &c.TCPMSSClamp }, []string{"both", "initiator"}},
+	{"IPNoPMTUDisc", func(c *OwnConf) *string { return &c.IPNoPMTUDisc }, []string{"keep", "yes", "no"}},
+}
+
 // ReadOwnConf reads richwall.conf. What is wrong in it is an error, since no other program reads it.
 func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
 	c := DefaultOwnConf()
 	problems := readSettings(data, path, Error, func(key, value string) error {
-		switch {
-		case key != "TCPMSSClamp":
-			return refuse(InvalidOption, "unknown key %s%s", key, hint(key, []string{"TCPMSSClamp"}))
-		case value != "both" && value != "initiator":
-			return refuse(InvalidValue, "cannot set TCPMSSClamp to %s: it must be both or initiator%s", value, hint(value, []string{"both", "initiator"}))
+		names := make([]string, len(ownKeys))
+		for i, k := range ownKeys {
+			names[i] = k.name
 		}
-		c.TCPMSSClamp = value
+		i := slices.Index(names, key)
+		if i < 0 {
+			return refuse(InvalidOption, "unknown key %s%s", key, hint(key, names))
+		}
+		words := ownKeys[i].words
+		if !slices.Contains(words, value) {
+			first, last := words[:len(words)-1], words[len(words)-1]
+			return refuse(InvalidValue, "cannot set %s to %s: it must be %s or %s%s", key, value, strings.Join(first, ", "), last, hint(value, words))
+		}
+		*ownKeys[i].field(c) = value
 		return nil
 	})
 	return c, problems
@@ -327,7 +346,7 @@ func readSettings(data []byte, path string, severity Severity, set func(key, val
 		if err != nil {
 			code, msg := codeOf(err, UnknownError)
 			column := len(line) - len(strings.TrimLeft(line, " \t")) + 1
-			problems = append(problems, &Problem{path, i + 1, column, code, severity, msg})
+			problems = append(problems, &Problem{Path: path, Line: i + 1, Column: column, Code: code, Severity: severity, Msg: msg})
 		}
 	}
 	return problems

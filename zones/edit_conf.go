@@ -9,7 +9,7 @@ func SetConf(key, value string) Edit {
 			return nil, err
 		}
 		if name := conf.DefaultZone; name != c.Conf.DefaultZone && c.Zones[name] == nil {
-			return nil, refuse(InvalidZone, "there is no zone %q%s", name, hint(name, Names(c.Zones)))
+			return nil, refuse(InvalidZone, "there is no zone %q%s", name, hint(name, Names(c.Zones))).worded("%s", name)
 		}
 		if err := conf.together(); err != nil {
 			return nil, err

@@ -141,7 +141,7 @@ func parsePassthrough(_ env, _ *Direct, args []string) (DirectPassthrough, error
 	}
 	for i, arg := range p.Args {
 		if slices.Contains(passthroughRefused, arg) {
-			return p, refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", arg)
+			return p, refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", arg).worded("arg '%s' is not allowed", arg)
 		}
 		if slices.Contains(passthroughAdds, arg) && i == len(p.Args)-1 {
 			return p, refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", arg)

@@ -139,12 +139,14 @@ func parseProtocol(_ env, value string) (string, error) {
 	return value, err
 }
 
-func parseInterface(_ env, name string) (string, error) { return name, CheckInterface(name) }
+func parseInterface(e env, name string) (string, error) {
+	return name, e.invalid("interface", name, CheckInterface(name))
+}
 
 // parseSource reads a zone's source. The daemon writes MAC addresses in capitals.
 func parseSource(e env, text string) (string, error) {
 	if err := CheckSource(text); err != nil {
-		return "", err
+		return "", e.invalid("source", text, err)
 	}
 	if e.scope != Runtime {
 		return text, nil
@@ -188,13 +190,13 @@ func checkPolicyPriority(n int) error {
 	return checkPriority(n)
 }
 
-// choice is a text that is one of a list.
-func choice[T any](field func(*T) *string, want string, code grammar.Code, words []string) setting[T] {
+// choice is a text that is one of a list. wording is what firewalld says of another one.
+func choice[T any](field func(*T) *string, want string, code grammar.Code, words []string, wording string) setting[T] {
 	return value[T, string]{field, func(_ *T, text string) error {
 		if slices.Contains(words, text) {
 			return nil
 		}
-		return refuse(code, "cannot set %s to %q: it must be %s", want, text, oneOf(text, words))
+		return refuse(code, "cannot set %s to %q: it must be %s", want, text, oneOf(text, words)).worded(wording, text)
 	}, want}
 }
 
@@ -205,7 +207,7 @@ var zoneKind = &objectKind[Zone]{
 	fresh: func() *Zone { return &Zone{Target: TargetDefault, Forward: true} },
 	settings: slices.Concat(metaRows(func(z *Zone) *Meta { return &z.Meta }), contentRows(func(z *Zone) *Content { return &z.Content }), []attribute[Zone]{
 		{KeyTarget, choice(func(z *Zone) *string { return &z.Target }, "the target of a zone", InvalidTarget,
-			[]string{TargetDefault, TargetAccept, TargetDrop, TargetReject})},
+			[]string{TargetDefault, TargetAccept, TargetDrop, TargetReject}, "invalid target '%s'")},
 		{KeyIngressPriority, number(func(z *Zone) *int { return &z.IngressPriority }, "the ingress priority, a number", checkPriority)},
 		{KeyEgressPriority, number(func(z *Zone) *int { return &z.EgressPriority }, "the egress priority, a number", checkPriority)},
 		{KeyInterface, bindings{names(func(z *Zone) *[]string { return &z.Interfaces }, parseInterface), interfaceWords}},
@@ -222,7 +224,7 @@ var policyKind = &objectKind[Policy]{
 	meta:  func(p *Policy) *Meta { return &p.Meta },
 	fresh: func() *Policy { return &Policy{Target: TargetContinue, Priority: DefaultPolicyPriority} },
 	settings: slices.Concat(metaRows(func(p *Policy) *Meta { return &p.Meta }), contentRows(func(p *Policy) *Content { return &p.Content }), []attribute[Policy]{
-		{KeyTarget, choice(func(p *Policy) *string { return &p.Target }, "the target of a policy", InvalidTarget, PolicyTargets)},
+		{KeyTarget, choice(func(p *Policy) *string { return &p.Target }, "the target of a policy", InvalidTarget, PolicyTargets, "'%s' is invalid target")},
 		{KeyPriority, number(func(p *Policy) *int { return &p.Priority }, "the priority of a policy, a number", checkPolicyPriority)},
 		{KeyIngressZone, names(func(p *Policy) *[]string { return &p.IngressZones }, parseAny)},
 		{KeyEgressZone, names(func(p *Policy) *[]string { return &p.EgressZones }, parseAny)},
@@ -288,7 +290,8 @@ var helperKind = &objectKind[Helper]{
 	meta:  func(h *Helper) *Meta { return &h.Meta },
 	fresh: func() *Helper { return &Helper{} },
 	settings: slices.Concat(metaRows(func(h *Helper) *Meta { return &h.Meta }), []attribute[Helper]{
-		{KeyFamily, choice(func(h *Helper) *string { return &h.Family }, "the family of a helper", InvalidIPV, append([]string{""}, families...))},
+		{KeyFamily, choice(func(h *Helper) *string { return &h.Family }, "the family of a helper", InvalidIPV,
+			append([]string{""}, families...), "'%s' not in '['ipv4', 'ipv6']'")},
 		{KeyModuleOf, value[Helper, string]{func(h *Helper) *string { return &h.Module },
 			func(_ *Helper, module string) error { return CheckModule(module) }, "the module of a helper, a text"}},
 		{KeyPort, exactPorts(func(h *Helper) *[]Port { return &h.Ports }, CheckPort)},

@@ -152,7 +152,7 @@ func (k *objectKind[T]) find(c *Config, s Scope, name string) (*T, env, error) {
 	objects := k.objects(c)
 	o := objects[name]
 	if o == nil {
-		return nil, e, refuse(k.missing, "there is no %s %q%s", k.title, name, hint(name, Names(objects)))
+		return nil, e, refuse(k.missing, "there is no %s %q%s", k.title, name, hint(name, Names(objects))).worded("%s", name)
 	}
 	return o, e, nil
 }
@@ -268,7 +268,7 @@ func (k *objectKind[T]) free(c *Config, name string) error {
 		return err
 	}
 	if k.objects(c)[name] != nil {
-		return refuse(NameConflict, "cannot make %s %s: there is one of that name", k.title, name)
+		return refuse(NameConflict, "cannot make %s %s: there is one of that name", k.title, name).worded("new_%s(): '%s'", k.kind, name)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (s ranges[T]) parse(e env, args []string) (portRange, error) {
 		return portRange{}, err
 	}
 	if args[1] == "" && e.scope == Runtime {
-		return portRange{}, refuse(MissingProtocol, "missing protocol of port %s: it is tcp, udp, sctp or dccp", args[0])
+		return portRange{}, refuse(MissingProtocol, "missing protocol of port %s: it is tcp, udp, sctp or dccp", args[0]).worded("")
 	}
 	low, high, err := grammar.ParsePort(args[0])
 	if err != nil {
@@ -203,7 +203,8 @@ func parseForward(args []string) (ForwardPort, error) {
 		}
 	}
 	if f.ToPort == "" && f.ToAddr == "" {
-		return f, refuse(InvalidForward, "cannot forward port %s: it has neither a port nor an address to go to", f.Port)
+		return f, refuse(InvalidForward, "cannot forward port %s: it has neither a port nor an address to go to", f.Port).
+			worded("port-forwarding is missing to-port AND to-addr")
 	}
 	return f, nil
 }

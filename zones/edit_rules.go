@@ -83,6 +83,11 @@ func (s rules[T]) add(e env, o *T, args []string) error {
 	if found {
 		return e.already(shown, 1)
 	}
+	if e.scope == Runtime {
+		if err := e.refer(func(k *checker, r report) { k.rule(rule, r) }); err != nil {
+			return err
+		}
+	}
 	old := *s.slice(o)
 	*s.slice(o) = slices.Concat(old[:i], []RichRule{rule}, old[i:])
 	return nil

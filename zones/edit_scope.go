@@ -80,15 +80,51 @@ func (e env) state(code grammar.Code, shown string, parts int, relation string) 
 	return refuse(code, "%s", shown)
 }
 
-// refer finds out what is wrong with a reference, by one of the checks of a whole configuration.
+// refer finds out what is wrong with a reference, by one of the checks of a whole configuration. Of a zone's references
+// firewalld says what is wrong without naming the zone.
 func (e env) refer(look func(k *checker, report report)) error {
 	var err error
-	look(&checker{Config: e.c}, func(code grammar.Code, msg string) {
-		if err == nil {
-			err = refuse(code, "%s", msg)
+	bare := e.object.Kind == KindZone
+	look(&checker{Config: e.c, bare: bare}, func(p *Problem) {
+		switch {
+		case err != nil:
+		case bare:
+			err = p
+		default:
+			err = p.within(titled(e.object))
 		}
 	})
 	return err
+}
+
+// titled is an object as firewalld's messages name it: "Zone 'public'".
+func titled(o Object) string {
+	return fmt.Sprintf("%s%s '%s'", strings.ToUpper(string(o.Kind[:1])), o.Kind[1:], o.Name)
+}
+
+// named puts the zone or policy in front of what firewalld says of a wrong value. Of other kinds it names none.
+func (e env) named(err error) error {
+	switch e.object.Kind {
+	case KindZone, KindPolicy:
+		return problemOf(err, InvalidValue).within(titled(e.object))
+	}
+	return err
+}
+
+// invalid gives what is wrong with the name of an interface or a source firewalld's words for it, which depend on where
+// it was to go. what is "interface" or "source".
+func (e env) invalid(what, text string, err error) error {
+	if err == nil {
+		return nil
+	}
+	p := problemOf(err, InvalidValue)
+	switch {
+	case e.scope != Runtime:
+		return p.worded("invalid %s '%s'", what, text).within(titled(e.object))
+	case text == "":
+		return p.worded("")
+	}
+	return p.worded("%s", text)
 }
 
 // arguments tells when an item has not as many parts as its kind has.

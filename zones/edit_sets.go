@@ -83,7 +83,8 @@ func disjoint(s *IPSet, texts []string) error {
 	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(a.Low.Compare(b.Low), a.High.Compare(b.High)) })
 	for i := 1; i < len(spans); i++ {
 		if before := spans[i-1]; !before.High.Less(spans[i].Low) {
-			return refuse(InvalidEntry, "cannot use entry %s in ipset %s: it overlaps with %s", spans[i].text, s.Name, before.text)
+			return refuse(InvalidEntry, "cannot use entry %s in ipset %s: it overlaps with %s", spans[i].text, s.Name, before.text).
+				worded(overlapWords, spans[i].text, before.text)
 		}
 	}
 	return nil
@@ -149,7 +150,8 @@ func (i entries) difference(old, next *IPSet) (removed, added [][]string) {
 // checkType tells whether an ipset may have a type, with code INVALID_TYPE.
 func checkType(_ *IPSet, name string) error {
 	if _, ok := entryKinds[name]; !ok {
-		return refuse(InvalidType, "cannot use type %s: there is no such type%s", name, hint(name, IPSetTypes))
+		return refuse(InvalidType, "cannot use type %s: there is no such type%s", name, hint(name, IPSetTypes)).
+			worded("'%s' is not valid ipset type", name)
 	}
 	return nil
 }
@@ -160,14 +162,14 @@ func checkOption(s *IPSet, name, value string) error {
 	if err == nil {
 		return nil
 	}
-	code, msg := CodeOf(err)
+	p := problemOf(err, InvalidOption)
 	switch {
-	case code != InvalidOption:
-		return err
+	case p.Code != InvalidOption:
+		return p
 	case slices.Contains(IPSetOptions, name):
-		return refuse(InvalidValue, "%s", msg)
+		return refuse(InvalidValue, "%s", p.Msg)
 	}
-	return refuse(grammar.InvalidIPSet, "%s", msg)
+	return refuse(grammar.InvalidIPSet, "%s", p.Msg).worded("ipset invalid option '%s'", name)
 }
 
 // checkIPSet checks what must go together: a set keeps its entries only when they still fit its type and options.

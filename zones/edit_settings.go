@@ -94,7 +94,7 @@ func (s value[T, V]) set(e env, o *T, v any) error {
 	}
 	if s.check != nil {
 		if err := s.check(o, next); err != nil {
-			return err
+			return e.named(err)
 		}
 	}
 	*s.field(o) = next

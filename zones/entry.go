@@ -104,7 +104,8 @@ var entryKinds = map[string][]partReader{
 func ParseEntry(s *IPSet, text string) (Entry, error) {
 	kinds := entryKinds[s.Type]
 	if n := strings.Count(text, ",") + 1; n != len(kinds) {
-		return nil, refuse(InvalidEntry, "cannot use entry %q in a set of type %s: it has %d parts, not %d", text, s.Type, n, len(kinds))
+		return nil, refuse(InvalidEntry, "cannot use entry %q in a set of type %s: it has %d parts, not %d", text, s.Type, n, len(kinds)).
+			worded("entry '%s' does not match ipset type '%s'", text, s.Type)
 	}
 	entry := make(Entry, len(kinds))
 	rest := text
@@ -114,11 +115,36 @@ func ParseEntry(s *IPSet, text string) (Entry, error) {
 		var err error
 		if entry[i], err = read(s, i, part); err != nil {
 			_, msg := codeOf(err, InvalidEntry)
-			return nil, refuse(InvalidEntry, "cannot use entry %q in a set of type %s: %s", text, s.Type, msg)
+			return nil, refuse(InvalidEntry, "cannot use entry %q in a set of type %s: %s", text, s.Type, msg).
+				worded("%s", s.invalidPart(i, part, text))
 		}
 	}
 	return entry, nil
 }
+
+// partWords is how firewalld names the parts of entries.
+var partWords = map[string]string{"ip": "address", "net": "address", "port": "port", "mark": "mark", "mac": "mac address", "iface": "interface"}
+
+// invalidPart is what firewalld says of the bad part at a position of an entry.
+func (s *IPSet) invalidPart(at int, part, entry string) string {
+	kind := strings.Split(strings.TrimPrefix(s.Type, "hash:"), ",")[at]
+	word := partWords[kind]
+	protocol, port, named := strings.Cut(part, ":")
+	switch {
+	case word == "address":
+		return fmt.Sprintf("invalid address '%s' in '%s' for %s (%s)", part, entry, s.Type, s.Family())
+	case kind == "port" && named:
+		if _, err := grammar.ParseProtocol(strings.ToLower(protocol)); err != nil {
+			word, part = "protocol", protocol
+		} else {
+			part = port
+		}
+	}
+	return fmt.Sprintf("invalid %s '%s' in '%s'", word, part, entry)
+}
+
+// overlapWords is what firewalld says of an entry that overlaps with another.
+const overlapWords = "Entry '%s' overlaps with existing entry '%s'"
 
 // readIP reads an address. In the first position of an IPv4 set it may be a prefix, and a range in the first two.
 func readIP(s *IPSet, at int, text string) (EntryPart, error) {
@@ -280,7 +306,8 @@ func (s *IPSet) AddEntry(text string) (*IPSet, error) {
 		return nil, refuse(AlreadyEnabled, "cannot add entry %s to ipset %s: it is there already", normal, s.Name)
 	}
 	if other := s.overlap(normal); other != "" {
-		return nil, refuse(InvalidEntry, "cannot add entry %s to ipset %s: it overlaps with %s", normal, s.Name, other)
+		return nil, refuse(InvalidEntry, "cannot add entry %s to ipset %s: it overlaps with %s", normal, s.Name, other).
+			worded(overlapWords, normal, other)
 	}
 	next := *s
 	next.Entries = append(slices.Clip(s.Entries), normal)

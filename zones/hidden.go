@@ -123,10 +123,7 @@ func (l *linter) asked(c *Content) []*asked {
 
 // askedRule is a rule as packets come by it; nil for one that changes packets instead of deciding about them.
 func (l *linter) askedRule(r *RichRule, index int) *asked {
-	a := &asked{name: "the rule", rule: r}
-	if r.Line > 0 {
-		a.name = fmt.Sprintf("the rule of line %d", r.Line)
-	}
+	a := &asked{name: ruleName(r), rule: r}
 	own := logStage
 	var limit *grammar.Limit
 	switch act := r.Action.(type) {
@@ -158,6 +155,14 @@ func (l *linter) askedRule(r *RichRule, index int) *asked {
 	}
 	a.packets = l.packets(r.Rule)
 	return a
+}
+
+// ruleName is a rule for a message about another one.
+func ruleName(r *RichRule) string {
+	if r.Line > 0 {
+		return fmt.Sprintf("the rule of line %d", r.Line)
+	}
+	return "the rule"
 }
 
 // packets is a set of packets: those of a family that match all else. The zero end and a nil element match all.

@@ -83,14 +83,20 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 		return refuse(InvalidOption, "missing value of option %s", name)
 	case name == "family":
 		if value != "inet" && value != "inet6" {
-			return refuse(grammar.InvalidFamily, "cannot use family %s: it is inet or inet6%s", value, hint(value, []string{"inet", "inet6"}))
+			return refuse(grammar.InvalidFamily, "cannot use family %s: it is inet or inet6%s", value, hint(value, []string{"inet", "inet6"})).
+				worded("%s", value)
 		}
 		return nil
 	}
-	if n, err := strconv.Atoi(value); err != nil || n < 0 {
-		return refuse(InvalidValue, "cannot use %s %s: it must be a whole number, 0 or more", name, value)
+	n, err := strconv.Atoi(value)
+	if err == nil && n >= 0 {
+		return nil
 	}
-	return nil
+	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number, 0 or more", name, value)
+	if err != nil {
+		p.worded("Option '%s': Value '%s' is not an integer", name, value)
+	}
+	return p
 }
 
 // entries reads the entries, when the options are known.

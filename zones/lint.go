@@ -11,8 +11,9 @@ import (
 
 // The codes that only Lint reports.
 const (
-	NotApplied   grammar.Code = "NOT_APPLIED"   // it never has an effect
-	ZoneConflict grammar.Code = "ZONE_CONFLICT" // two zones want the same packets
+	NotApplied    grammar.Code = "NOT_APPLIED"    // it never has an effect
+	PartlyApplied grammar.Code = "PARTLY_APPLIED" // it has an effect on less than it seems to
+	ZoneConflict  grammar.Code = "ZONE_CONFLICT"  // two zones want the same packets
 )
 
 // Lint is what does nothing, or other than it looks like, in a configuration that Check has nothing against. All of it is
@@ -257,12 +258,14 @@ func (l *linter) content(m *Meta, c *Content) {
 		_, isMasquerade := r.Element.(*grammar.Masquerade)
 		if isClamp {
 			l.clamp(m, r, clamp)
+			l.clampByMAC(m, r)
 		}
 		if (isClamp && l.Own.TCPMSSClamp == "initiator" || isMasquerade) && r.Log != nil {
 			l.warnRule(m, r, NotApplied, "this rule logs nothing: %s beside %s has no effect; remove it, or log in a rule of its own",
 				r.Log.Keyword(), r.Element.Keyword())
 		}
 	}
+	l.idleClamps(m, c)
 	l.hidden(m, c)
 }
 

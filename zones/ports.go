@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"richwall/grammar"
 )
@@ -27,7 +28,8 @@ func CheckPort(p Port) error {
 func checkPortProtocol(protocol string) error {
 	if !slices.Contains(grammar.TransportProtocols, protocol) {
 		return refuse(grammar.InvalidProtocol, "cannot use protocol %q with a port: only tcp, udp, sctp and dccp have ports%s",
-			protocol, hint(protocol, grammar.TransportProtocols))
+			protocol, hint(protocol, grammar.TransportProtocols)).
+			worded("'%s' not in {'%s'}", protocol, strings.Join(grammar.TransportProtocols, "'|'"))
 	}
 	return nil
 }

@@ -27,6 +27,30 @@ type Problem struct {
 	Code     grammar.Code
 	Severity Severity
 	Msg      string // what is wrong and why, without the code
+	// Wording is what firewalld says; nil means Code and Msg.
+	Wording *grammar.Wording
+}
+
+// Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.
+func (p *Problem) Wire() (grammar.Code, string) {
+	if p.Wording == nil {
+		return p.Code, p.Msg
+	}
+	return p.Wording.Code, p.Wording.Detail
+}
+
+// worded gives a problem the detail that firewalld has for it.
+func (p *Problem) worded(format string, args ...any) *Problem {
+	p.Wording = &grammar.Wording{Code: p.Code, Detail: fmt.Sprintf(format, args...)}
+	return p
+}
+
+// within puts the object that has the problem, such as "Zone 'public'", in front of firewalld's detail.
+func (p *Problem) within(object string) *Problem {
+	if p.Wording == nil {
+		return p
+	}
+	return p.worded("%s: %s", object, p.Wording.Detail)
 }
 
 // String is "file:line:column: CODE: message", with "warning: " before the message of a Warning.
@@ -83,32 +107,44 @@ func (l Problems) sort() {
 }
 
 // refuse makes an error without a place: for values that are checked apart from any file.
-func refuse(code grammar.Code, format string, args ...any) error {
+func refuse(code grammar.Code, format string, args ...any) *Problem {
 	return &Problem{Code: code, Msg: fmt.Sprintf(format, args...)}
 }
 
-// CodeOf is the code of an error of this package or of grammar, UNKNOWN_ERROR for any other one, and its message without
-// the code and the place. Of a list it is the first, which is the one that firewalld would report.
-func CodeOf(err error) (grammar.Code, string) { return codeOf(err, UnknownError) }
+// CodeOf is an error of this package or of grammar as it goes over D-Bus and as firewall-cmd prints it: the code, and the
+// detail behind it, in firewalld's words where they are known. The code of any other error is UNKNOWN_ERROR. Of a list it
+// is the first, which is the one that firewalld would report.
+func CodeOf(err error) (grammar.Code, string) { return problemOf(err, UnknownError).Wire() }
+
+// ReasonOf is the code of an error as CodeOf, but by richwall's own reckoning, and what is wrong and why in richwall's
+// words, without the code and the place.
+func ReasonOf(err error) (grammar.Code, string) { return codeOf(err, UnknownError) }
 
 // codeOf is the code of an error of this package or of grammar, or the one given when it has none, and its message
 // without the code.
 func codeOf(err error, otherwise grammar.Code) (grammar.Code, string) {
+	p := problemOf(err, otherwise)
+	return p.Code, p.Msg
+}
+
+// problemOf is a copy of an error of this package or of grammar, of a list the first, without the place. Any other error
+// has the code given.
+func problemOf(err error, otherwise grammar.Code) *Problem {
 	var list grammar.ErrorList
-	if errors.As(err, &list) && len(list) > 0 {
-		return list[0].Code, list[0].Msg
-	}
 	var single *grammar.Error
-	if errors.As(err, &single) {
-		return single.Code, single.Msg
-	}
-	var p *Problem
-	if errors.As(err, &p) {
-		return p.Code, p.Msg
-	}
 	var problems Problems
-	if errors.As(err, &problems) && len(problems) > 0 {
-		return problems[0].Code, problems[0].Msg
+	var p *Problem
+	if errors.As(err, &list) && len(list) > 0 {
+		single = list[0]
 	}
-	return otherwise, err.Error()
+	if errors.As(err, &problems) && len(problems) > 0 {
+		p = problems[0]
+	}
+	switch {
+	case single != nil || errors.As(err, &single):
+		return &Problem{Code: single.Code, Msg: single.Msg, Wording: single.Wording}
+	case p != nil || errors.As(err, &p):
+		return &Problem{Code: p.Code, Msg: p.Msg, Wording: p.Wording}
+	}
+	return &Problem{Code: otherwise, Msg: err.Error()}
 }

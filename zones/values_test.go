@@ -211,7 +211,7 @@ func TestCodeNumbers(t *testing.T) {
 }
 
 func TestProblemString(t *testing.T) {
-	p := &Problem{"x.xml", 3, 7, ParseError, Warning, "text"}
+	p := &Problem{Path: "x.xml", Line: 3, Column: 7, Code: ParseError, Severity: Warning, Msg: "text"}
 	if got, want := p.String(), "x.xml:3:7: PARSE_ERROR: warning: text"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

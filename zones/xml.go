@@ -311,8 +311,9 @@ func (r *reader) number(n *node, attr string, code grammar.Code, low, high int) 
 
 // failWith reports the error of a value at its attribute, by the error's own code if it has one.
 func (r *reader) failWith(n *node, attr string, otherwise grammar.Code, err error) {
-	code, msg := codeOf(err, otherwise)
-	r.failAt(n, attr, code, "%s", msg)
+	p, at := problemOf(err, otherwise), n.placeOf(attr)
+	p.Path, p.Line, p.Column = r.path, at.line, at.column
+	r.problems = append(r.problems, p)
 }
 
 // newlines makes one line of a text, as firewalld does.

@@ -358,7 +358,7 @@ func (r *reader) readForwardPort(n *node) (ForwardPort, bool) {
 // checkHost tells what is wrong with the address of one host.
 func checkHost(text string) error {
 	if strings.Contains(text, "/") {
-		return refuse(grammar.InvalidAddr, "cannot forward to %s: it must be one address, not a prefix", text)
+		return refuse(grammar.InvalidAddr, "cannot forward to %s: it must be one address, not a prefix", text).worded("%s", text)
 	}
 	_, err := grammar.ParseAddress(grammar.AnyFamily, text)
 	return err

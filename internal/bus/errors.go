@@ -31,21 +31,34 @@ func plain(name, format string, args ...any) error {
 	return dbus.NewError(name, []any{fmt.Sprintf(format, args...)})
 }
 
-// message is an error as clients get it: the code, and the reason after a colon when there is one.
-func message(err error) string {
-	code, reason := codeOf(err)
-	if reason == "" {
-		return string(code)
+// wire is an error as clients get it, in the words of firewalld: the code, and the detail after a colon when there is one.
+// What has no code is the detail alone.
+func wire(err error) string {
+	var refused *daemon.Error
+	if errors.As(err, &refused) {
+		return join(refused.Code, refused.Msg)
 	}
-	return string(code) + ": " + reason
+	code, detail := zones.CodeOf(err)
+	if code == zones.UnknownError && detail != "" {
+		return detail
+	}
+	return join(code, detail)
 }
 
+// codeOf is the code of an error and what the log says of it.
 func codeOf(err error) (grammar.Code, string) {
 	var refused *daemon.Error
 	if errors.As(err, &refused) {
 		return refused.Code, refused.Msg
 	}
-	return zones.CodeOf(err)
+	return zones.ReasonOf(err)
+}
+
+func join(code grammar.Code, detail string) string {
+	if detail == "" {
+		return string(code)
+	}
+	return string(code) + ": " + detail
 }
 
 // harmless are the errors that say that something is already as it was asked for.
@@ -59,10 +72,11 @@ func (s *Server) failure(msg *dbus.Message, err error) error {
 	if errors.As(err, &named) {
 		return named
 	}
-	if code, _ := codeOf(err); harmless[code] {
-		s.log.Warn(message(err))
+	code, reason := codeOf(err)
+	if harmless[code] {
+		s.log.Warn(join(code, reason))
 	} else {
-		s.log.Error(message(err), "call", text(msg, dbus.FieldMember))
+		s.log.Error(join(code, reason), "call", text(msg, dbus.FieldMember))
 	}
-	return dbus.NewError(exception, []any{message(err)})
+	return dbus.NewError(exception, []any{wire(err)})
 }

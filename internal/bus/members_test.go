@@ -238,3 +238,54 @@ func TestNothingWithoutRights(t *testing.T) {
 	}
 	b.tell()
 }
+
+// authority answers for polkit: it allows what is only asked, to everybody.
+type authority struct{ asked chan string }
+
+// polkitSubject is the subject of a question to polkit.
+type polkitSubject struct {
+	Kind    string
+	Details map[string]dbus.Variant
+}
+
+// polkitResult is polkit's answer.
+type polkitResult struct {
+	Authorized, Challenge bool
+	Details               map[string]string
+}
+
+// CheckAuthorization is the method of that name of org.freedesktop.PolicyKit1.Authority.
+func (a authority) CheckAuthorization(s polkitSubject, action string, _ map[string]string, flags uint32, _ string) (polkitResult, *dbus.Error) {
+	a.asked <- show(s.Kind, s.Details["name"].Value(), action, flags)
+	return polkitResult{Authorized: action == base+".info"}, nil
+}
+
+func TestPolkitDecides(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be another user")
+	}
+	b := newBed(t, nil)
+	a := authority{make(chan string, 10)}
+	polkit := connect(t, b.address)
+	if err := polkit.Export(a, "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := polkit.RequestName("org.freedesktop.PolicyKit1", dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	nobody := connectAs(t, b.address, 65534)
+	if err := callOn(nobody, "", "zone.getZones").Err; err != nil {
+		t.Errorf("what polkit allows: %v", err)
+	}
+	if got, want := <-a.asked, show("system-bus-name", nobody.Names()[0], base+".info", uint32(1)); got != want {
+		t.Errorf("polkit was asked for %s, want %s", got, want)
+	}
+	err := callOn(nobody, "", "zone.addService", "", "ftp", 0).Err
+	if want := "Not Authorized(polkit): " + base + ".config"; err == nil || err.Error() != want {
+		t.Errorf("what polkit does not allow: %v, want %s", err, want)
+	}
+	b.must("", "zone.addService", "", "ftp", 0) // root, whom nobody asks about
+	if len(a.asked) != 1 {
+		t.Errorf("polkit was asked %d times more, want 1", len(a.asked))
+	}
+}

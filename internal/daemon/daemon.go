@@ -40,7 +40,10 @@ type Options struct {
 	Kernel func(backend ir.Backend) (kernel.Kernel, error)
 	// Passthrough runs a command of iptables, ip6tables or ebtables and returns what it prints.
 	Passthrough func(ctx context.Context, ipv string, args []string) (string, error)
-	Log         *slog.Logger
+	// Sysctl sets a kernel's setting, such as net.ipv4.ip_forward, and returns the value before; "" for a value only reads.
+	// Nil leaves all settings alone.
+	Sysctl func(name, value string) (was string, err error)
+	Log    *slog.Logger
 }
 
 // Daemon is the state and its lock. All methods may be called at the same time.
@@ -56,6 +59,7 @@ type Daemon struct {
 	runtime   *zones.Config
 	history   compile.History // of what is installed
 	panic     bool
+	pmtu      borrowed // net.ipv4.ip_no_pmtu_disc
 	timed     timers
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
@@ -193,6 +197,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.kernel.Close()
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
+	d.applySettings(cfg)
 	return nil
 }
 
@@ -245,11 +250,13 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	return nil
 }
 
-// Stop ends the daemon: its rules are removed if CleanupOnExit says so, and else left in place.
+// Stop ends the daemon: its rules are removed if CleanupOnExit says so, and else left in place. Settings of the kernel
+// become what they were in either case: the next start could not know what that was.
 func (d *Daemon) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timed.stop()
+	d.giveBack()
 	if d.kernel == nil {
 		return nil
 	}

@@ -10,7 +10,8 @@ type Machine struct {
 	Links    []Link
 	Routes   []Route
 	Policies []Policy
-	Forward4 bool // it forwards IPv4
+	Rules    []RoutingRule // of the routing policy, those that choose by more than the destination
+	Forward4 bool          // it forwards IPv4
 	Forward6 bool
 	Notes    []string // what could not be read, a sentence each
 }
@@ -24,6 +25,7 @@ type Link struct {
 	Up       bool
 	Loopback bool
 	Parent   int        // index of the link below; 0 if the kernel does not say
+	Master   int        // index of the bridge, VRF or bond that it is a part of; 0 if of none
 	Remote   netip.Addr // a tunnel's other end; not valid if it has none or many
 	Outside6 bool       // a tunnel that goes over IPv6
 	Keyed    bool       // GRE with a key

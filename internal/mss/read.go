@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read reads the machine's links, routes and IPsec policies. What it may not read is in Notes.
+// Read reads the machine's links, routes, routing policy and IPsec policies. What it may not read is in Notes.
 func Read() (*Machine, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -35,6 +35,9 @@ func Read() (*Machine, error) {
 		for _, r := range routes {
 			m.Routes = append(m.Routes, newRoutes(r, family)...)
 		}
+	}
+	if m.Rules, err = readRoutingRules(); err != nil {
+		m.Notes = append(m.Notes, fmt.Sprintf("The routing policy cannot be read: %v.", err))
 	}
 	policies, err := netlink.XfrmPolicyList(netlink.FAMILY_ALL)
 	switch {
@@ -60,7 +63,7 @@ func forwards(setting string) bool {
 func newLink(l netlink.Link) Link {
 	a := l.Attrs()
 	n := Link{
-		Index: a.Index, Name: a.Name, Type: l.Type(), MTU: a.MTU, Parent: a.ParentIndex,
+		Index: a.Index, Name: a.Name, Type: l.Type(), MTU: a.MTU, Parent: a.ParentIndex, Master: a.MasterIndex,
 		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
 	}
 	end := func(remote, local net.IP) {

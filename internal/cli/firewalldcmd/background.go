@@ -19,8 +19,11 @@ const readyVariable = "FIREWALLD_READY_FD"
 // exit status: that of the process, if it does not come that far.
 func background(args []string, stderr io.Writer) int {
 	status, err := startBackground(args)
-	if err != nil {
+	switch {
+	case err != nil:
 		fmt.Fprintf(stderr, "firewalld: cannot start in the background: %v\n", err)
+	case status != 0:
+		fmt.Fprintln(stderr, "firewalld: cannot start: the log says why")
 	}
 	return status
 }

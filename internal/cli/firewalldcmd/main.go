@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -30,9 +29,6 @@ const (
 	statusNotRoot = 255
 )
 
-// memoryLimit is the size, in bytes, from which the garbage collector works harder, so that the process lives within 100 MiB.
-const memoryLimit = 72 << 20
-
 // stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown.
 const stopTime = time.Second
 
@@ -51,9 +47,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	case !o.foreground:
 		return background(args, stderr)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
+	limitMemory()
 	sink, err := openSink(o, stdout)
 	if err != nil {
 		fmt.Fprintf(stderr, "firewalld: %v\n", err)
@@ -63,6 +57,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	status, err := p.run()
 	if err != nil {
 		p.log.Error(err.Error())
+		if sink.console == nil {
+			fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		}
 	}
 	return status
 }
@@ -100,6 +97,7 @@ func (p *program) run() (status int, err error) {
 		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
 		},
+		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
 	if err := p.daemon.Start(context.Background()); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)

@@ -13,6 +13,7 @@ import (
 	"richwall/compile"
 	"richwall/compile/ir"
 	"richwall/grammar"
+	"richwall/internal/mss"
 	"richwall/zones"
 )
 
@@ -20,6 +21,7 @@ type checkOptions struct {
 	directories
 	backends  []string
 	firewalld bool
+	machine   bool
 	strict    bool
 	quiet     bool
 	json      bool
@@ -36,6 +38,10 @@ refused, then warnings, for what does nothing or does other than it looks like.
 It is also compiled, for the back end that firewalld.conf chooses, so that what
 that back end cannot do is known before anything is loaded.
 
+/etc/firewalld, or with --machine any configuration, is held against the interfaces
+and routes of this machine as well, to find clamps of TCP's maximum segment size that
+do less there than they seem to.
+
 The exit status is 0 if all is well or there are only warnings, 1 for warnings
 with --strict, and 2 for errors.`,
 		Example: `  richwall check                                    this machine's configuration
@@ -49,13 +55,14 @@ with --strict, and 2 for errors.`,
 			if len(args) == 1 {
 				o.config = args[0]
 			}
-			return o.run(cmd.OutOrStdout())
+			return o.run(cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	o.flagDefault(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.backends, "backend", nil, "compile for this `BACKEND` instead: nftables, iptables, or both with a comma between them")
 	f.BoolVar(&o.firewalld, "firewalld", false, "also report what richwall reads and firewalld 2.5 does not")
+	f.BoolVar(&o.machine, "machine", false, "hold the configuration against this machine, whichever folder it is in")
 	f.BoolVar(&o.strict, "strict", false, "exit with 1 if there are warnings")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing if nothing is wrong, and leave out the summary")
 	f.BoolVar(&o.json, "json", false, "print a JSON object of problems and a summary")
@@ -68,7 +75,7 @@ func folders(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirecti
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-func (o *checkOptions) run(out io.Writer) error {
+func (o *checkOptions) run(out, notes io.Writer) error {
 	if err := checkBackends(o.backends); err != nil {
 		return err
 	}
@@ -82,6 +89,11 @@ func (o *checkOptions) run(out io.Writer) error {
 		if o.firewalld {
 			problems = append(problems, additions(cfg)...)
 		}
+		found, err := o.onThisMachine(cfg, notes)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, found...)
 	}
 	report := newCheckReport(o.config, cfg, problems)
 	if err := o.print(out, report); err != nil {
@@ -120,6 +132,27 @@ func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 		}
 	}
 	return problems
+}
+
+// onThisMachine is what onMachine finds on this one, for a configuration that is for it. That something of it cannot be read
+// matters only to who asks with --machine.
+func (o *checkOptions) onThisMachine(cfg *zones.Config, notes io.Writer) (zones.Problems, error) {
+	if !o.machine && filepath.Clean(o.config) != "/etc/firewalld" {
+		return nil, nil
+	}
+	m, err := mss.Read()
+	if err != nil && o.machine {
+		return nil, err
+	}
+	if err != nil {
+		return nil, nil
+	}
+	if o.machine {
+		for _, n := range m.Notes {
+			fmt.Fprintln(notes, n)
+		}
+	}
+	return onMachine(cfg, m), nil
 }
 
 // additions are the rules of a configuration that only richwall reads. A file that has one is refused by firewalld, which

@@ -1,0 +1,300 @@
+package richwall
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"richwall/grammar"
+	"richwall/internal/mss"
+	"richwall/zones"
+)
+
+// onMachine warns about clamps that do less on a machine than they seem to. An interface that no zone names counts as one of
+// the default zone; a zone with sources takes packets from any interface, and then no MTU says what is too large for it.
+func onMachine(cfg *zones.Config, m *mss.Machine) zones.Problems {
+	v := &machineCheck{cfg: cfg, machine: m}
+	for _, name := range zones.Names(cfg.Zones) {
+		z := cfg.Zones[name]
+		v.place("zone "+name, &z.Meta, &z.Content, v.side([]string{name}))
+	}
+	for _, name := range zones.Names(cfg.Policies) {
+		if p := cfg.Policies[name]; !p.Disable {
+			v.place("policy "+name, &p.Meta, &p.Content, v.side(p.IngressZones), v.side(p.EgressZones))
+		}
+	}
+	return v.problems
+}
+
+// machineCheck collects warnings.
+type machineCheck struct {
+	cfg      *zones.Config
+	machine  *mss.Machine
+	problems zones.Problems
+}
+
+// side is where connections of a zone or policy come from or go to.
+type side struct {
+	links []mss.Link
+	all   bool // by no other links
+}
+
+// side is that of some zones.
+func (v *machineCheck) side(names []string) side {
+	s := side{all: true}
+	for _, name := range names {
+		z := v.cfg.Zones[name]
+		if name == zones.ZoneHost || name == zones.ZoneAny || z == nil || len(z.Sources) > 0 {
+			s.all = false
+		}
+	}
+	for _, l := range v.machine.Links {
+		if l.Up && !l.Loopback && (slices.Contains(names, zones.ZoneAny) || slices.Contains(names, v.zoneOf(l.Name))) {
+			s.links = append(s.links, l)
+		}
+	}
+	s.all = s.all && len(s.links) > 0
+	return s
+}
+
+// zoneOf is the zone of an interface: one that names it, or else the start of its name.
+func (v *machineCheck) zoneOf(iface string) string {
+	byStart := v.cfg.Conf.DefaultZone
+	for _, name := range zones.Names(v.cfg.Zones) {
+		for _, bound := range v.cfg.Zones[name].Interfaces {
+			start, some := strings.CutSuffix(bound, "+")
+			switch {
+			case bound == iface:
+				return name
+			case some && strings.HasPrefix(iface, start):
+				byStart = name
+			}
+		}
+	}
+	return byStart
+}
+
+// clampSite is a zone or policy with its clamps.
+type clampSite struct {
+	*machineCheck
+	name  string
+	path  string
+	rules []zones.RichRule // clamps that lower
+	sides []side
+	links []mss.Link // of all sides
+}
+
+// place looks at a zone or policy.
+func (v *machineCheck) place(name string, m *zones.Meta, c *zones.Content, sides ...side) {
+	s := clampSite{machineCheck: v, name: name, path: m.Origin.Path, sides: sides}
+	for _, r := range c.Rules {
+		if e, ok := r.Element.(*grammar.TCPMSSClamp); ok && !e.Raise {
+			s.rules = append(s.rules, r)
+		}
+	}
+	if len(s.rules) == 0 {
+		return
+	}
+	for _, one := range sides {
+		for _, l := range one.links {
+			if !slices.Contains(s.links, l) {
+				s.links = append(s.links, l)
+			}
+		}
+	}
+	s.tooLarge()
+	s.bridged()
+	s.misled()
+	s.datagrams()
+}
+
+// warn reports something at a rule.
+func (s *clampSite) warn(r zones.RichRule, code grammar.Code, format string, args ...any) {
+	p := &zones.Problem{Path: s.path, Line: r.Line, Code: code, Severity: zones.Warning, Msg: fmt.Sprintf(format, args...)}
+	if r.Path != "" {
+		p.Path = r.Path
+	}
+	s.problems = append(s.problems, p)
+}
+
+// sizeOf is what a clamp sets, in bytes; 0 for what the path allows, or if the rule is not for the family.
+func sizeOf(r zones.RichRule, f grammar.Family) int {
+	if r.Family != grammar.AnyFamily && r.Family != f {
+		return 0
+	}
+	return zones.ClampSize(r.Element.(*grammar.TCPMSSClamp), f)
+}
+
+// firstToPath is the first clamp to the path's MTU that is for a family; false if there is none.
+func (s *clampSite) firstToPath(six bool) (zones.RichRule, bool) {
+	i := slices.IndexFunc(s.rules, func(r zones.RichRule) bool {
+		f := familyOf(six)
+		return (r.Family == grammar.AnyFamily || r.Family == f) && sizeOf(r, f) == 0
+	})
+	if i < 0 {
+		return zones.RichRule{}, false
+	}
+	return s.rules[i], true
+}
+
+func familyOf(six bool) grammar.Family {
+	if six {
+		return grammar.IPv6
+	}
+	return grammar.IPv4
+}
+
+// forwarded are the IP versions, IPv6 or not, whose packets the machine forwards.
+func (s *clampSite) forwarded() []bool {
+	var list []bool
+	if s.machine.Forward4 {
+		list = append(list, false)
+	}
+	if s.machine.Forward6 {
+		list = append(list, true)
+	}
+	return list
+}
+
+// widest is the most that a segment to or from here can carry, in bytes: the widest link of the side where that is less;
+// 0 if any size is possible.
+func (s *clampSite) widest(six bool) (size int, at mss.Link) {
+	for _, one := range s.sides {
+		if !one.all {
+			continue
+		}
+		l := slices.MaxFunc(one.links, func(a, b mss.Link) int { return a.MSS(six) - b.MSS(six) })
+		if n := l.MSS(six); size == 0 || n < size {
+			size, at = n, l
+		}
+	}
+	return size, at
+}
+
+// tooLarge finds sizes that no link of the place carries.
+func (s *clampSite) tooLarge() {
+	for _, r := range s.rules {
+		for _, six := range s.forwarded() {
+			fits, at := s.widest(six)
+			if set := sizeOf(r, familyOf(six)); fits > 0 && set > fits {
+				s.warn(r, zones.PartlyApplied, "%s are let through with up to %d bytes, which do not fit: the MTU of %s, %d, carries %d, and nothing of %s has more; "+
+					"write mtu=%d, or value=pmtu", segments(six), set, at.Name, at.MTU, fits, s.name, at.MTU)
+				break
+			}
+		}
+	}
+}
+
+func segments(six bool) string {
+	if six {
+		return "IPv6 segments"
+	}
+	return "IPv4 segments"
+}
+
+// bridged finds interfaces whose packets, or some of them, are bridged instead of routed.
+func (s *clampSite) bridged() {
+	for _, l := range s.links {
+		master, ok := s.machine.Master(l)
+		if ok && master.Type == "bridge" {
+			s.warn(s.rules[0], zones.NotApplied, "nothing is clamped by %s: it is a port of the bridge %s, and packets come in and go by the bridge; bind %s to a zone that clamps",
+				l.Name, master.Name, master.Name)
+		}
+		if ports := s.machine.Ports(l); l.Type == "bridge" && len(ports) > 1 {
+			s.warn(s.rules[0], zones.PartlyApplied, "what the bridge %s passes on between its ports %s is not routed, and not clamped; "+
+				"give the hosts on them the smallest MTU of their links", l.Name, strings.Join(ports, ", "))
+		}
+	}
+}
+
+// misled finds what leads the kernel to the wrong MTU when it looks for the path: it asks for the way back by the address
+// alone.
+func (s *clampSite) misled() {
+	for _, six := range s.forwarded() {
+		r, ok := s.firstToPath(six)
+		if !ok {
+			continue
+		}
+		s.tunnels(r, six)
+		if why := s.otherRoutes(six); why != "" && !s.machine.OneMTU() {
+			s.warn(r, zones.PartlyApplied, "pmtu may be the MTU of another route: %s, and the way back of a packet is looked up by its address alone; write mtu=", why)
+			return
+		}
+	}
+}
+
+// otherRoutes says what makes packets take another route than their destination alone would; "" if nothing does.
+func (s *clampSite) otherRoutes(six bool) string {
+	for _, l := range s.links {
+		if vrf, ok := s.machine.Master(l); ok && vrf.Type == "vrf" {
+			return fmt.Sprintf("%s is in the VRF %s, which has routes of its own", l.Name, vrf.Name)
+		}
+	}
+	for _, rule := range s.machine.Rules {
+		if rule.Six == six {
+			return fmt.Sprintf("ip rule %d has a routing table, %d, for packets that it chooses by more than their destination", rule.Priority, rule.Table)
+		}
+	}
+	return ""
+}
+
+// tunnels finds IPsec tunnels by links of the place that no clamp to a number is for.
+func (s *clampSite) tunnels(r zones.RichRule, six bool) {
+	for _, p := range s.machine.Policies {
+		outside, ok := s.machine.Outside(p)
+		if !ok || p.To.Addr().Is6() != six || !slices.Contains(s.links, outside) || s.numbered(p) {
+			continue
+		}
+		s.warn(r, zones.PartlyApplied, "pmtu does not see the IPsec tunnel to %s: the way back into it is taken for one by %s, with its whole MTU of %d; "+
+			"add rules with a number, which richwall mss prints", p.To, outside.Name, outside.MTU)
+	}
+}
+
+// numbered says whether any clamp to a number may be for what goes through a tunnel.
+func (s *clampSite) numbered(p mss.Policy) bool {
+	f := familyOf(p.To.Addr().Is6())
+	is := func(r zones.RichRule) bool {
+		if _, ok := r.Element.(*grammar.TCPMSSClamp); !ok || sizeOf(r, f) == 0 {
+			return false
+		}
+		meets := func(address string) bool {
+			to, err := grammar.ParseAddress(f, address)
+			return address == "" || err != nil || to.Overlaps(p.To)
+		}
+		return r.Source != nil && meets(r.Source.Address) || r.Destination != nil && meets(r.Destination.Address) ||
+			r.Source == nil && r.Destination == nil
+	}
+	for _, z := range s.cfg.Zones {
+		if slices.ContainsFunc(z.Rules, is) {
+			return true
+		}
+	}
+	for _, p := range s.cfg.Policies {
+		if slices.ContainsFunc(p.Rules, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// datagrams finds a number below what all links of the place carry: something further on carries less, which the routes do
+// not say, so that this machine lets larger datagrams through and fragments none. Whoever has set IPNoPMTUDisc knows.
+func (s *clampSite) datagrams() {
+	if s.cfg.Own.IPNoPMTUDisc != "keep" || len(s.links) == 0 {
+		return
+	}
+	for _, six := range s.forwarded() {
+		narrowest := slices.MinFunc(s.links, func(a, b mss.Link) int { return a.MSS(six) - b.MSS(six) })
+		for _, r := range s.rules {
+			set := sizeOf(r, familyOf(six))
+			if set == 0 || set >= narrowest.MSS(six) {
+				continue
+			}
+			mtu := narrowest.MTU - narrowest.MSS(six) + set
+			s.warn(r, zones.PartlyApplied, "a clamp is for TCP alone: %s still carries UDP packets (QUIC, DNS, WireGuard) of more than %d bytes; "+
+				"give the routes there an MTU (ip route … mtu %d), and for what this machine sends over IPv4 see IPNoPMTUDisc of richwall.conf, "+
+				"which is net.ipv4.ip_no_pmtu_disc", narrowest.Name, mtu, mtu)
+			return
+		}
+	}
+}
