@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"richwall/compile/ir"
@@ -42,10 +43,7 @@ func prefixes(texts ...string) []netip.Prefix {
 	list := make([]netip.Prefix, len(texts))
 	for i, text := range texts {
 		addr, bits, _ := strings.Cut(text, "/")
-		n := 0
-		for _, c := range bits {
-			n = n*10 + int(c-'0')
-		}
+		n, _ := strconv.Atoi(bits)
 		list[i] = netip.PrefixFrom(netip.MustParseAddr(addr), n) // ParsePrefix refuses IPv4-mapped ones
 	}
 	return list

@@ -12,8 +12,9 @@ import (
 // What firewalld makes of a tcp-mss-clamp stands behind "ct state established accept", in the chain of the zone that a
 // connection enters by: it never sees the SYN/ACK, nor a connection that was forwarded by a forward-port, nor one that
 // another policy has accepted before. So there are chains of our own beside it, at mangle priority in forward, input and
-// output, before any verdict. Connection tracking knows there which way a packet goes, and on both ways source and destination are the
-// real ones, so what a rule says of a connection is asked of the reply with interfaces and addresses exchanged.
+// output, before any verdict. Connection tracking knows there which way a packet goes, and on both ways source and
+// destination are the real ones, so what a rule says of a connection is asked of the reply with interfaces and addresses
+// exchanged.
 //
 //	mangle_FORWARD           tcp flags syn → mangle_FORWARD_mss
 //	mangle_FORWARD_mss       original direction → mangle_FORWARD_SYN, reply direction → mangle_FORWARD_SYNACK
@@ -25,14 +26,13 @@ import (
 //
 // and mangle_SYNACK_… for the reply; mangle_INPUT_… and mangle_OUTPUT_… are the same for what this machine receives and sends,
 // as its own connections are as much a zone's or policy's as others. The clamps themselves are the same chains unless a rule
-// has to be left out: the kernel knows neither the path of what it receives, nor a MAC address of what it sends. A clamp is no verdict and only ever lowers the size,
-// so neither priorities nor the order of clamps matter. The chains exist only where there is a clamp.
+// has to be left out: the kernel knows neither the path of what it receives, nor a MAC address of what it sends. A clamp is no
+// verdict and only ever lowers the size, so neither priorities nor the order of clamps matter. The chains exist only where
+// there is a clamp.
 
 // clamp is a tcp-mss-clamp of a zone or policy.
 type clamp struct {
 	owner  *owner
-	zone   string        // the zone whose rule it is; empty for a policy
-	policy *zones.Policy // the policy whose rule it is; nil for a zone
 	rule   *richRule
 	sizes  []clampSize
 	config *grammar.TCPMSSClamp
@@ -40,10 +40,10 @@ type clamp struct {
 
 // concerns says whether a clamp is for connections from one zone to another; either may be zones.ZoneHost.
 func (c *clamp) concerns(ingress, egress string) bool {
-	if c.policy != nil {
-		return covers(c.policy.IngressZones, ingress) && covers(c.policy.EgressZones, egress)
+	if p := c.owner.policy; p != nil {
+		return covers(p.IngressZones, ingress) && covers(p.EgressZones, egress)
 	}
-	return c.zone == ingress || c.zone == egress
+	return c.owner.zone.Name == ingress || c.owner.zone.Name == egress
 }
 
 // way is a direction of a connection's packets through one of the kernel's hooks.
@@ -72,8 +72,7 @@ func (s *state) compileClamps() {
 	if len(s.clamps) == 0 || s.cfg.Own.TCPMSSClamp != "both" {
 		return
 	}
-	all := s.bindings()
-	byIngress, byEgress := sortBindings(all, ir.Source), sortBindings(all, ir.Dest)
+	byIngress, byEgress := s.bound[ir.Source], s.bound[ir.Dest]
 	for _, w := range ways {
 		toHost := func(i string) string { return s.clampPair(i, zones.ZoneHost, w) }
 		fromHost := func(e string) string { return s.clampPair(zones.ZoneHost, e, w) }

@@ -125,7 +125,8 @@ type state struct {
 	applied    []*zones.Zone   // the zones in use: the default zone first, then by name
 	active     []*zones.Policy // the policies in use, by name
 	clamps     []*clamp
-	strict     int // counts down: the forward-port added last stands first
+	bound      [2][]binding // of the zones in use, in the order they are asked as ingress (ir.Source) and egress (ir.Dest)
+	strict     int          // counts down: the forward-port added last stands first
 	errs       Errors
 }
 

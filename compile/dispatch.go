@@ -151,7 +151,6 @@ type dispatchPoint struct {
 // compileDispatch makes the way from a base chain to the chains of zones and policies, in up to three stages: by where the
 // packet comes from, by where it goes, and then through policies and the zone, by priority, to the zone's target.
 func (s *state) compileDispatch() {
-	all := s.bindings()
 	toZone := func(table, hook, before, after string) func(string) string {
 		return func(zone string) string { return s.chain(table, hook, before+zone+after) }
 	}
@@ -176,9 +175,10 @@ func (s *state) compileDispatch() {
 				to: toZone(h.table, h.hook, z.Name+"_to_", ""), withoutMAC: s.applied[:n]})
 		}
 	}
-	sorted := [2][]binding{sortBindings(all, ir.Source), sortBindings(all, ir.Dest)}
+	all := s.bindings()
+	s.bound = [2][]binding{sortBindings(all, ir.Source), sortBindings(all, ir.Dest)}
 	for _, p := range points {
-		for _, b := range sorted[p.side] {
+		for _, b := range s.bound[p.side] {
 			s.dispatchBinding(p, b)
 		}
 	}

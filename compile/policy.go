@@ -41,14 +41,6 @@ func policyOwner(s *state, p *zones.Policy) *owner {
 	return o
 }
 
-// zoneName is the zone's name; empty for a policy.
-func (o *owner) zoneName() string {
-	if o.zone == nil {
-		return ""
-	}
-	return o.zone.Name
-}
-
 // hooked is a chain of an owner: its table and its hook in short form.
 type hooked struct{ table, hook string }
 

@@ -276,7 +276,7 @@ func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
 	both := c.s.cfg.Own.TCPMSSClamp == "both"
 	sizes := c.clampSizes(e)
 	if both {
-		c.s.clamps = append(c.s.clamps, &clamp{owner: c.o, zone: c.o.zoneName(), policy: c.o.policy, rule: c, sizes: sizes, config: e})
+		c.s.clamps = append(c.s.clamps, &clamp{owner: c.o, rule: c, sizes: sizes, config: e})
 	}
 	for _, size := range sizes {
 		if both && size.bytes == 0 && c.o.through == "IN" {
@@ -317,26 +317,16 @@ type clampSize struct {
 
 // clampSizes are those of a clamp. mtu= gives each family its own: the MTU less the headers of IP and TCP (RFC 9293, 3.7.1).
 func (c *richRule) clampSizes(e *grammar.TCPMSSClamp) []clampSize {
-	if e.MTU != 0 {
-		var list []clampSize
-		for _, f := range []struct {
-			family  ir.Families
-			headers int
-		}{{ir.V4, 40}, {ir.V6, 60}} {
-			if c.families&f.family != 0 {
-				list = append(list, clampSize{f.family, e.MTU - f.headers})
-			}
-		}
-		return list
+	if e.MTU == 0 {
+		return []clampSize{{c.families, zones.ClampSize(e, grammar.AnyFamily)}}
 	}
-	n := 0
-	for _, d := range e.Value {
-		if e.Value == "pmtu" {
-			break
+	var list []clampSize
+	for _, f := range []ir.Families{ir.V4, ir.V6} {
+		if c.families&f != 0 {
+			list = append(list, clampSize{f, zones.ClampSize(e, grammar.Family(f.String()))})
 		}
-		n = n*10 + int(d-'0')
 	}
-	return []clampSize{{c.families, n}}
+	return list
 }
 
 // message is an error's own words, without the code and position that stand beside it anyway.

@@ -107,26 +107,19 @@ func rangeElement(low, high netip.Addr) ir.Element {
 	return ir.Element{Text: low.String() + "-" + high.String(), Parts: []ir.Part{{Kind: ir.AddrPart, Low: low, High: high}}}
 }
 
-// wide says whether an element stands for more than one packet's fields: only such ones can overlap with others.
-func wide(e ir.Element) bool {
-	return slices.ContainsFunc(e.Parts, func(p ir.Part) bool {
-		return p.Kind == ir.AddrPart && p.Low != p.High || p.Kind == ir.PortPart && p.First != p.Last
-	})
-}
-
 // dropCovered leaves out elements of several parts that another one covers. Those that overlap without either covering
 // the other cannot both be in a set, and which to leave out is not ours to say.
 func (s *state) dropCovered(set *ir.Set, list []ir.Element) []ir.Element {
 	var wides []int
 	for i, e := range list {
-		if wide(e) {
+		if e.Wide() {
 			wides = append(wides, i)
 		}
 	}
 	dropped := make([]bool, len(list))
 	for _, w := range wides {
 		for i := range list {
-			if i == w || dropped[i] || dropped[w] || !overlap(list[w], list[i]) {
+			if i == w || dropped[i] || dropped[w] || !list[w].Overlaps(list[i]) {
 				continue
 			}
 			switch {
@@ -160,28 +153,6 @@ func covered(inner, outer ir.Element) bool {
 			}
 		case ir.PortPart:
 			if p.Protocol != q.Protocol || p.First < q.First || p.Last > q.Last {
-				return false
-			}
-		default:
-			if p.First != q.First || p.Name != q.Name {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// overlap says whether there is a packet that both stand for.
-func overlap(a, b ir.Element) bool {
-	for i, p := range a.Parts {
-		q := b.Parts[i]
-		switch p.Kind {
-		case ir.AddrPart:
-			if p.High.Less(q.Low) || q.High.Less(p.Low) {
-				return false
-			}
-		case ir.PortPart:
-			if p.Protocol != q.Protocol || p.Last < q.First || q.Last < p.First {
 				return false
 			}
 		default:

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 
 	"richwall/zones"
 )
@@ -96,7 +97,7 @@ func (d *Daemon) RuntimeToPermanent(context.Context) error {
 // withoutManaged is a configuration without the interfaces that NetworkManager has bound and the files have not.
 func (d *Daemon) withoutManaged(cfg *zones.Config) *zones.Config {
 	for iface, zone := range d.managed {
-		if has(d.permanent.Zones[zone], iface) {
+		if z := d.permanent.Zones[zone]; z != nil && slices.Contains(z.Interfaces, iface) {
 			continue
 		}
 		item := zones.Item{Key: zones.KeyInterface, Args: []string{iface}}
@@ -106,18 +107,6 @@ func (d *Daemon) withoutManaged(cfg *zones.Config) *zones.Config {
 		}
 	}
 	return cfg
-}
-
-func has(z *zones.Zone, iface string) bool {
-	if z == nil {
-		return false
-	}
-	for _, name := range z.Interfaces {
-		if name == iface {
-			return true
-		}
-	}
-	return false
 }
 
 // ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. If the reload

@@ -15,11 +15,11 @@ func overlap(s *ir.Set) (a, b ir.Element, found bool) {
 		return overlapSorted(s.Elements)
 	}
 	for i, wide := range s.Elements {
-		if !isWide(wide) {
+		if !wide.Wide() {
 			continue
 		}
 		for j, other := range s.Elements {
-			if i != j && other.Text != wide.Text && meet(wide, other) {
+			if i != j && other.Text != wide.Text && wide.Overlaps(other) {
 				return wide, other, true
 			}
 		}
@@ -41,33 +41,4 @@ func overlapSorted(list []ir.Element) (a, b ir.Element, found bool) {
 		}
 	}
 	return a, b, false
-}
-
-// isWide says whether an element stands for several keys.
-func isWide(e ir.Element) bool {
-	return slices.ContainsFunc(e.Parts, func(p ir.Part) bool {
-		return p.Kind == ir.AddrPart && p.Low != p.High || p.Kind == ir.PortPart && p.First != p.Last
-	})
-}
-
-// meet says whether two elements have a key in common.
-func meet(a, b ir.Element) bool {
-	for i, p := range a.Parts {
-		q := b.Parts[i]
-		switch p.Kind {
-		case ir.AddrPart:
-			if p.High.Less(q.Low) || q.High.Less(p.Low) {
-				return false
-			}
-		case ir.PortPart:
-			if p.Protocol != q.Protocol || p.Last < q.First || q.Last < p.First {
-				return false
-			}
-		default:
-			if p.First != q.First || p.Name != q.Name {
-				return false
-			}
-		}
-	}
-	return true
 }
