@@ -49,10 +49,10 @@ func element(entry zones.Entry) ir.Element {
 		p := &e.Parts[i]
 		switch part := part.(type) {
 		case zones.AddrPart:
-			p.Kind, p.Prefix, p.Low, p.High = ir.AddrPart, part.Prefix, part.Low, part.High
+			p.Kind, p.Low, p.High = ir.AddrPart, part.Low, part.High
 		case zones.PortPart:
 			p.Kind, p.First, p.Last = ir.PortPart, part.Low, part.High
-			p.Protocol, _, _ = strings.Cut(part.String(), ":")
+			p.Name, _, _ = strings.Cut(part.String(), ":")
 		case zones.MarkPart:
 			p.Kind, p.First = ir.MarkPart, int(part)
 		case zones.MACPart:
@@ -152,7 +152,7 @@ func covered(inner, outer ir.Element) bool {
 				return false
 			}
 		case ir.PortPart:
-			if p.Protocol != q.Protocol || p.First < q.First || p.Last > q.Last {
+			if p.Name != q.Name || p.First < q.First || p.Last > q.Last {
 				return false
 			}
 		default:

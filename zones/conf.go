@@ -35,7 +35,15 @@ type OwnConf struct {
 	// IPNoPMTUDisc is about net.ipv4.ip_no_pmtu_disc (the kernel's documentation, ip-sysctl), which stops path MTU discovery
 	// for what this machine itself sends over IPv4: "yes" has it at 1 and "no" at 0 while the daemon runs, "keep" leaves it alone.
 	IPNoPMTUDisc string
+	// RuleFolding says when rules that differ in an address or a port alone become one rule with a set: "auto" in chains that
+	// are long, "yes" wherever it can be done, "no" nowhere. What a packet meets is the same.
+	RuleFolding string
+	// OnForeignChange says what the daemon does when another program changes its rules: "repair" puts them back, "warn" only
+	// writes it to the log.
+	OnForeignChange string
 }
 
 // DefaultOwnConf is richwall.conf when there is none.
-func DefaultOwnConf() *OwnConf { return &OwnConf{TCPMSSClamp: "both", IPNoPMTUDisc: "keep"} }
+func DefaultOwnConf() *OwnConf {
+	return &OwnConf{TCPMSSClamp: "both", IPNoPMTUDisc: "keep", RuleFolding: "auto", OnForeignChange: "repair"}
+}

@@ -297,6 +297,8 @@ type ownKey struct {
 var ownKeys = []ownKey{
 	{"TCPMSSClamp", func(c *OwnConf) *string { return &c.TCPMSSClamp }, []string{"both", "initiator"}},
 	{"IPNoPMTUDisc", func(c *OwnConf) *string { return &c.IPNoPMTUDisc }, []string{"keep", "yes", "no"}},
+	{"RuleFolding", func(c *OwnConf) *string { return &c.RuleFolding }, []string{"auto", "no", "yes"}},
+	{"OnForeignChange", func(c *OwnConf) *string { return &c.OnForeignChange }, []string{"repair", "warn"}},
 }
 
 // ReadOwnConf reads richwall.conf. What is wrong in it is an error, since no other program reads it.

@@ -2,8 +2,9 @@ package ir
 
 import "net/netip"
 
-// Action is what a rule does. Its members are Verdict, Jump, Reject, Log, NFLog, Audit, SetMark, ClampMSS, Masquerade, DNAT,
-// SetHelper, Offload and Raw. A rule goes on to the next one after all but Verdict, Jump, Reject, Masquerade and DNAT.
+// Action is what a rule does. Its members are Verdict, Jump, Decide, Reject, Log, NFLog, Audit, SetMark, ClampMSS, Masquerade,
+// DNAT, SetHelper, Offload and Raw. A rule goes on to the next one after all but Verdict, Jump, Decide, Reject, Masquerade and
+// DNAT, and after a Decide that finds nothing.
 type Action interface{ action() }
 
 // Verdict ends the walk through the rules.
@@ -22,6 +23,9 @@ type Jump struct {
 	Goto  bool   // does not come back here, but to where this chain was jumped to from
 	Long  string // what Chain would be named if the name were not too long for iptables; a comment says it
 }
+
+// Decide does what the element of a verdict map says that the packet's fields are in, if there is one. nftables only.
+type Decide struct{ Map *Set }
 
 // Reject drops the packet and answers it.
 type Reject struct {
@@ -88,6 +92,7 @@ type Offload struct{}
 
 func (Verdict) action()    {}
 func (Jump) action()       {}
+func (Decide) action()     {}
 func (Reject) action()     {}
 func (Log) action()        {}
 func (NFLog) action()      {}

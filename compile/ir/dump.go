@@ -27,10 +27,14 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 		fmt.Fprintf(&b, "helper %s type=%s protocol=%s\n", h.Name, h.Type, h.Protocol)
 	}
 	for _, s := range rs.Sets {
-		fmt.Fprintf(&b, "set %s type=%s family=%s%s%s%s\n", s.Name, s.Type, s.Family,
-			option("timeout", s.Timeout), option("maxelem", s.MaxElem), option("hashsize", s.HashSize))
+		fmt.Fprintf(&b, "set %s type=%s family=%s%s%s%s%s\n", s.Name, s.Type, s.Family,
+			option("timeout", s.Timeout), option("maxelem", s.MaxElem), option("hashsize", s.HashSize), option("sides", s.sides()))
 		for _, e := range s.Elements {
-			fmt.Fprintf(&b, "\t%s\n", e.Text)
+			b.WriteString("\t" + e.Text)
+			if e.Verdict != nil {
+				b.WriteString(" → " + dumpValue(e.Verdict))
+			}
+			b.WriteByte('\n')
 		}
 	}
 	for _, c := range rs.Chains {
@@ -154,6 +158,15 @@ func appendValue(b []byte, v any) []byte {
 	return append(b, dumpValue(v)...)
 }
 
+// sides says where the fields of a folded set are taken from; empty for one that is not folded.
+func (s *Set) sides() string {
+	var list []string
+	for _, side := range s.Sides {
+		list = append(list, dumpField(side))
+	}
+	return strings.Join(list, ",")
+}
+
 // dumpValue prints a match or an action as its type's name and its fields that are not zero.
 func dumpValue(v any) string {
 	switch v := v.(type) {
@@ -161,6 +174,8 @@ func dumpValue(v any) string {
 		return string(v)
 	case Lookup: // the set's name stands for the set
 		return dumpFields("Lookup", []string{"Side", "Set", "Invert"}, []any{v.Side, v.Set.Name, v.Invert})
+	case Decide:
+		return dumpFields("Decide", []string{"Map"}, []any{v.Map.Name})
 	}
 	rv := reflect.ValueOf(v)
 	var names []string

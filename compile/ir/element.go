@@ -1,6 +1,10 @@
 package ir
 
-import "slices"
+import (
+	"math/bits"
+	"net/netip"
+	"slices"
+)
 
 // Wide says whether an element stands for more than one packet's fields: only such ones can overlap with others.
 func (e Element) Wide() bool {
@@ -19,7 +23,7 @@ func (e Element) Overlaps(other Element) bool {
 				return false
 			}
 		case PortPart:
-			if p.Protocol != q.Protocol || p.Last < q.First || q.Last < p.First {
+			if p.Name != q.Name || p.Last < q.First || q.Last < p.First {
 				return false
 			}
 		default:
@@ -29,4 +33,29 @@ func (e Element) Overlaps(other Element) bool {
 		}
 	}
 	return true
+}
+
+// Prefix is the addresses of an AddrPart as a prefix; ok is false for a range that is none.
+func (p Part) Prefix() (prefix netip.Prefix, ok bool) {
+	low, high := p.Low.As16(), p.High.As16()
+	common := 0
+	for i := range low {
+		differ := bits.LeadingZeros8(low[i] ^ high[i])
+		common += differ
+		if differ < 8 {
+			break
+		}
+	}
+	prefix = netip.PrefixFrom(p.Low, common-128+p.Low.BitLen())
+	return prefix, prefix.Masked().Addr() == p.Low && last(prefix) == p.High
+}
+
+// last is the last address of a prefix.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	addr, _ := netip.AddrFromSlice(b)
+	return addr
 }

@@ -84,22 +84,27 @@ type Helper struct {
 	Protocol string `json:"protocol"` // tcp or udp
 }
 
-// Set is a set of addresses and the like that rules look up by name.
+// Set is a set of addresses and the like that rules look up by name. It is an ipset of the configuration, or what rules were
+// folded into: Sides tells them apart.
 type Set struct {
 	Name     string    `json:"name"`
-	Type     string    `json:"type"`               // firewalld's: hash:ip, hash:net,port …
+	Type     string    `json:"type"`               // firewalld's: hash:ip, hash:net,port …; of a folded one also others of those fields: hash:port
 	Family   Families  `json:"families"`           // V4 or V6; Both for hash:mac
 	Timeout  string    `json:"timeout,omitempty"`  // seconds, as written; empty means none
 	MaxElem  string    `json:"maxelem,omitempty"`  // as written; empty means the kernel's default
 	HashSize string    `json:"hashsize,omitempty"` // as written; empty means the kernel's default; iptables only
+	Sides    []Side    `json:"sides,omitempty"`    // of a folded set: where each of its fields is taken from; one rule looks it up
+	Exact    bool      `json:"exact,omitempty"`    // no element is wide, nor will be: nftables needs no intervals
+	Verdicts bool      `json:"verdicts,omitempty"` // it is a map: each element has a verdict, for Decide; nftables only
 	Elements []Element `json:"elements"`
 	Origin   *Origin   `json:"origin,omitempty"`
 }
 
 // Element is one entry of a set: a part for each field of its type.
 type Element struct {
-	Parts []Part
-	Text  string // as ipset takes it; JSON has this alone
+	Parts   []Part
+	Text    string // as ipset takes it; elements of equal text have equal parts; JSON has this alone
+	Verdict Action // of a map: a Verdict or a Jump
 }
 
 // PartKind is the kind of one field of a set.
@@ -107,8 +112,8 @@ type PartKind uint8
 
 // The kinds of fields.
 const (
-	AddrPart  PartKind = iota // Prefix, Low, High
-	PortPart                  // Protocol, First, Last
+	AddrPart  PartKind = iota // Low, High
+	PortPart                  // Name, First, Last
 	MarkPart                  // First
 	MACPart                   // Name
 	IfacePart                 // Name
@@ -117,9 +122,7 @@ const (
 // Part is one field of an element.
 type Part struct {
 	Kind        PartKind
-	Prefix      netip.Prefix // AddrPart: not valid for a range that is no prefix
-	Low, High   netip.Addr   // AddrPart: first and last address, inclusive
-	Protocol    string       // PortPart: its name, or its number in digits
-	First, Last int          // PortPart: inclusive range; MarkPart: First alone
-	Name        string       // MACPart, IfacePart
+	Low, High   netip.Addr // AddrPart: first and last address, inclusive
+	First, Last int        // PortPart: inclusive range; MarkPart: First alone
+	Name        string     // MACPart, IfacePart; PortPart: the protocol's name, or its number in digits
 }

@@ -33,8 +33,13 @@ func (f Families) MarshalJSON() ([]byte, error) { return json.Marshal(f.String()
 // MarshalJSON writes the end of a packet by its name.
 func (s Side) MarshalJSON() ([]byte, error) { return json.Marshal(dumpField(s)) }
 
-// MarshalJSON writes an element as ipset takes it.
-func (e Element) MarshalJSON() ([]byte, error) { return json.Marshal(e.Text) }
+// MarshalJSON writes an element as ipset takes it; that of a map as an object of that and its verdict.
+func (e Element) MarshalJSON() ([]byte, error) {
+	if e.Verdict == nil {
+		return json.Marshal(e.Text)
+	}
+	return json.Marshal(map[string]any{"element": e.Text, "verdict": tagged(e.Verdict)})
+}
 
 // tagged is a match or an action as a JSON object.
 func tagged(v any) map[string]any {
@@ -47,6 +52,8 @@ func tagged(v any) map[string]any {
 			object["invert"] = true
 		}
 		return object
+	case Decide:
+		return map[string]any{"type": "decide", "map": v.Map.Name}
 	}
 	rv := reflect.ValueOf(v)
 	object := map[string]any{"type": strings.ToLower(rv.Type().Name())}

@@ -39,7 +39,8 @@ type EtherAddr struct {
 	Invert bool
 }
 
-// Lookup matches membership in a set; the fields are those of the set's type, all taken from Side.
+// Lookup matches membership in a set; the fields are those of the set's type, all taken from Side, or each as the Sides of a
+// folded set say.
 type Lookup struct {
 	Side   Side
 	Set    *Set

@@ -43,8 +43,11 @@ func (r *Rule) refersTo(used map[string]bool) {
 		}
 	}
 	for _, a := range r.Actions {
-		if h, ok := a.(SetHelper); ok {
-			used["helper "+h.Object] = true
+		switch a := a.(type) {
+		case SetHelper:
+			used["helper "+a.Object] = true
+		case Decide:
+			used["set "+a.Map.Name] = true
 		}
 	}
 }

@@ -253,7 +253,7 @@ func elementKeys(set *ir.Set, e ir.Element) (low, high []byte, err error) {
 		case ir.AddrPart:
 			put(p.Low.AsSlice(), p.High.AsSlice())
 		case ir.PortPart:
-			protocol, err := grammar.ParseProtocol(nftProtocol(p.Protocol))
+			protocol, err := grammar.ParseProtocol(nftProtocol(p.Name))
 			if err != nil {
 				return nil, nil, err
 			}

@@ -86,7 +86,7 @@ func elementText(e ir.Element) string {
 		case ir.AddrPart:
 			parts[i] = addrRange(part)
 		case ir.PortPart:
-			parts[i] = part.Protocol + " . " + span(part.First, part.Last)
+			parts[i] = part.Name + " . " + span(part.First, part.Last)
 		case ir.MarkPart:
 			parts[i] = fmt.Sprintf("0x%08x", part.First)
 		case ir.MACPart:
@@ -99,13 +99,14 @@ func elementText(e ir.Element) string {
 }
 
 func addrRange(part ir.Part) string {
-	switch {
-	case !part.Prefix.IsValid():
+	switch prefix, ok := part.Prefix(); {
+	case !ok:
 		return part.Low.String() + "-" + part.High.String()
-	case part.Prefix.IsSingleIP():
+	case prefix.IsSingleIP():
 		return part.Low.String()
+	default:
+		return prefix.String()
 	}
-	return part.Prefix.String()
 }
 
 // span is a range of numbers, or a number.

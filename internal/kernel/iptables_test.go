@@ -299,7 +299,7 @@ func TestSetElements(t *testing.T) {
 			if err != nil {
 				prefix = netip.PrefixFrom(netip.MustParseAddr(text), 32)
 			}
-			part := ir.Part{Prefix: prefix, Low: prefix.Addr(), High: prefix.Addr()}
+			part := ir.Part{Low: prefix.Addr(), High: prefix.Addr()}
 			if !prefix.IsSingleIP() {
 				part.High = netip.MustParseAddr("10.0.0.255")
 			}
