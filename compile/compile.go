@@ -14,13 +14,13 @@
 //	order     rules into the order of their priorities
 //	unique    nftables: a rule that stands twice in a chain is emitted once
 //	direct    iptables: chains and rules of the direct interface
+//	share     what came out as it was the last time is the same again
 //
 // The daemon and the commands call Compile; the targets (compile/nft, compile/iptables) take what it returns.
 package compile
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"richwall/compile/ir"
@@ -41,9 +41,10 @@ var passes = []struct {
 	{name: "zones", run: (*state).compileZones, after: []string{"dispatch", "sets"}},         // rules look sets up
 	{name: "policies", run: (*state).compilePolicies, after: []string{"zones"}},
 	{name: "clamps", run: (*state).compileClamps, after: []string{"policies"}}, // needs to know all clamps
-	{name: "order", run: (*state).order, after: []string{"policies"}},          // needs all rules that have a priority
+	{name: "order", run: (*state).order, after: []string{"clamps"}},            // needs all rules that have a priority
 	{name: "unique", run: (*state).unique, after: []string{"order"}},           // keeps the first of equal rules
 	{name: "direct", run: (*state).compileDirect, after: []string{"unique"}},   // by position, into what is there
+	{name: "share", run: (*state).share, after: []string{"direct"}},            // compares what came out
 }
 
 // Error is one thing that a configuration asks for and the back end cannot do, or that a check found too late.
@@ -79,13 +80,19 @@ func Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, error) {
 
 // History is what a running firewall's ruleset has from the configurations before it: as in firewalld, a zone that was in
 // use keeps its chains until the next reload, and a chain's short name stays. The zero History is that of a start.
+//
+// It also has what was made of objects that may not have changed since, so that they need not be compiled again. That does not
+// change what comes out.
 type History struct {
 	applied []string // zones in the order in which they came into use
 	names   shortNames
+	memo    *memo // nil at the start
 }
 
 // Reloaded is the history after a reload: no zone is in use, and long names are drawn anew, further on.
-func (h History) Reloaded() History { return History{names: shortNames{rng: h.names.rng}} }
+func (h History) Reloaded() History {
+	return History{names: shortNames{rng: h.names.rng}, memo: h.memo}
+}
 
 // Compile makes the ruleset of a configuration that has been checked, and the history for the next one. The error is an
 // Errors; the history is the same then.
@@ -103,13 +110,14 @@ func (h History) Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, Hi
 		names:   h.names.clone(),
 		history: h.applied,
 	}
+	s.remember(h.memo)
 	for _, p := range passes {
 		p.run(s)
 	}
 	if len(s.errs) > 0 {
 		return nil, h, s.errs
 	}
-	return s.out, History{applied: names(s.applied), names: s.names}, nil
+	return s.out, History{applied: names(s.applied), names: s.names, memo: s.next}, nil
 }
 
 // state is what the passes share.
@@ -128,6 +136,9 @@ type state struct {
 	bound      [2][]binding // of the zones in use, in the order they are asked as ingress (ir.Source) and egress (ir.Dest)
 	strict     int          // counts down: the forward-port added last stands first
 	errs       Errors
+
+	before, next *memo
+	tape         made // of the item that is compiled
 }
 
 type chainKey struct{ table, name string }
@@ -156,37 +167,4 @@ func (s *state) declare(table, name string) *ir.Chain {
 func (s *state) add(table, name string, rules ...*ir.Rule) {
 	c := s.declare(table, name)
 	c.Rules = append(c.Rules, rules...)
-}
-
-// order sorts the rules of each chain by their Order; rules of equal Order stay as they were added.
-func (s *state) order() {
-	for _, c := range s.out.Chains {
-		slices.SortStableFunc(c.Rules, func(a, b *ir.Rule) int { return a.Order - b.Order })
-	}
-}
-
-// unique drops rules that stand in their chain already. A rule that was placed by a priority is never taken for one that was
-// not, even if both do the same, as firewalld has it.
-func (s *state) unique() {
-	if !s.layout.unique {
-		return
-	}
-	for _, c := range s.out.Chains {
-		if len(c.Rules) < 2 {
-			continue
-		}
-		seen := make(map[string]bool, len(c.Rules))
-		kept := c.Rules[:0]
-		for _, r := range c.Rules {
-			key := r.Effect()
-			if r.Ranked {
-				key = fmt.Sprintf("%d %s", r.Order, key)
-			}
-			if !seen[key] {
-				seen[key] = true
-				kept = append(kept, r)
-			}
-		}
-		c.Rules = kept
-	}
 }

@@ -83,12 +83,12 @@ func (s *state) icmpBlock(o *owner, name string) {
 	origin := o.origin(0, "icmp-block "+name)
 	for _, m := range s.icmpMatches(origin, name, ir.Both) {
 		if o.zone != nil && o.zone.ICMPBlockInversion {
-			s.add("filter", s.sub(o, "filter", o.filter, "allow"), familyRule(m.Family, origin, ir.Accept, m))
+			s.emit(o, "filter", o.filter, "allow", familyRule(m.Family, origin, ir.Accept, m))
 			continue
 		}
 		for _, r := range s.refusal(origin, s.layout.logPrefix+o.name+"_ICMP_BLOCK", prohibited, m) {
 			r.Families = m.Family
-			s.add("filter", s.sub(o, "filter", o.filter, "deny"), r)
+			s.emit(o, "filter", o.filter, "deny", r)
 		}
 	}
 }

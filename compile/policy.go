@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"strings"
+
 	"richwall/compile/ir"
 	"richwall/grammar"
 	"richwall/zones"
@@ -21,6 +23,8 @@ type owner struct {
 	post    string // masquerading
 	mangle  string // marks
 	helpers string // iptables: connection tracking helpers
+
+	before, next *ownerMemo
 }
 
 func zoneOwner(z *zones.Zone) *owner {
@@ -126,37 +130,43 @@ func (s *state) policyTarget(o *owner, p *zones.Policy) {
 
 // content compiles what zones and policies have in common, in the order that firewalld applies it.
 func (s *state) content(o *owner, c *zones.Content) {
-	allow := s.sub(o, "filter", o.filter, "allow")
+	s.begin(o)
 	for _, name := range c.Services {
-		s.plainService(o, name)
+		s.item(o, "service "+name, func() { s.plainService(o, name) })
 	}
-	for _, p := range c.Ports {
-		if m, ok := s.portMatch(o, ir.Dest, p); ok {
-			s.add("filter", allow, rule(o.origin(0, "port "+p.Port+"/"+p.Protocol), ir.Accept, m))
-		}
-	}
+	s.ports(o, "port ", ir.Dest, c.Ports)
 	if c.Masquerade {
-		s.add("nat", s.sub(o, "nat", o.post, "allow"), familyRule(ir.V4, o.origin(0, "masquerade"), ir.Masquerade{},
-			ir.NFProto{Family: ir.V4}, notToLoopback))
+		s.item(o, "masquerade", func() {
+			s.emit(o, "nat", o.post, "allow", familyRule(ir.V4, o.origin(0, "masquerade"), ir.Masquerade{}, ir.NFProto{Family: ir.V4}, notToLoopback))
+		})
 	}
 	for _, f := range c.ForwardPorts {
-		s.plainForward(o, f)
+		s.item(o, "forward-port "+strings.Join([]string{f.Port, f.Protocol, f.ToPort, f.ToAddr}, " "), func() { s.plainForward(o, f) })
 	}
-	for _, p := range c.SourcePorts {
-		if m, ok := s.portMatch(o, ir.Source, p); ok {
-			s.add("filter", allow, rule(o.origin(0, "source-port "+p.Port+"/"+p.Protocol), ir.Accept, m))
-		}
-	}
+	s.ports(o, "source-port ", ir.Source, c.SourcePorts)
 	for _, name := range c.ICMPBlocks {
-		s.icmpBlock(o, name)
+		s.item(o, "icmp-block "+name, func() { s.icmpBlock(o, name) })
 	}
-	for _, r := range c.Rules {
-		s.rich(o, r)
-	}
+	s.richRules(o, c.Rules)
 	for _, value := range c.Protocols {
-		if m, ok := s.protocolMatch(o, value); ok {
-			s.add("filter", allow, rule(o.origin(0, "protocol "+value), ir.Accept, m))
-		}
+		text := "protocol " + value
+		s.item(o, text, func() {
+			if m, ok := s.protocolMatch(o, value); ok {
+				s.emit(o, "filter", o.filter, "allow", rule(o.origin(0, text), ir.Accept, m))
+			}
+		})
+	}
+}
+
+// ports lets in what comes to ports, or from them.
+func (s *state) ports(o *owner, what string, side ir.Side, list []zones.Port) {
+	for _, p := range list {
+		text := what + p.Port + "/" + p.Protocol
+		s.item(o, text, func() {
+			if m, ok := s.portMatch(o, side, p); ok {
+				s.emit(o, "filter", o.filter, "allow", rule(o.origin(0, text), ir.Accept, m))
+			}
+		})
 	}
 }
 
@@ -186,7 +196,7 @@ func (s *state) plainForward(o *owner, f zones.ForwardPort) {
 		family = ir.V6
 	}
 	origin := o.origin(0, "forward-port "+f.Port+"/"+f.Protocol)
-	s.forward(o, forwarding{ForwardPort: f, origin: origin, family: family, chain: s.sub(o, "nat", o.nat, "allow")})
+	s.forward(o, forwarding{ForwardPort: f, origin: origin, family: family, sub: "allow"})
 }
 
 // forwarding is a forward-port, plain or of a rich rule, with what it needs to become a rule.
@@ -194,7 +204,7 @@ type forwarding struct {
 	zones.ForwardPort
 	origin    *ir.Origin
 	family    ir.Families
-	chain     string
+	sub       string        // of the chain for translations
 	rule      *grammar.Rule // nil for a plain one
 	addresses []ir.Match    // of the rich rule
 }
@@ -227,7 +237,7 @@ func (s *state) forward(o *owner, f forwarding) {
 	if f.rule != nil {
 		r.Order, r.Ranked = f.rule.Priority, true
 	}
-	s.add("nat", f.chain, r)
+	s.emit(o, "nat", o.nat, f.sub, r)
 	if s.cfg.Conf.StrictForwardPorts {
 		s.acceptForwarded(o, f, in.(ir.Port), action)
 	}
@@ -242,9 +252,9 @@ func (s *state) acceptForwarded(o *owner, f forwarding, port ir.Port, to ir.DNAT
 	case to.Addr.IsValid():
 		hook = "FORWARD"
 	}
-	s.strict--
-	s.add("filter", s.chain("filter", hook, "dnat"),
-		ordered(s.strict, familyRule(f.family, f.origin, ir.Accept, ir.CTOrigPort{Protocol: port.Protocol, Low: port.Low, High: port.High})))
+	e := s.more()
+	e.strict = append(e.strict, strictRule{hook,
+		familyRule(f.family, f.origin, ir.Accept, ir.CTOrigPort{Protocol: port.Protocol, Low: port.Low, High: port.High})})
 }
 
 // intraZone lets packets pass between the interfaces and sources of one zone.

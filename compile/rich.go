@@ -100,6 +100,8 @@ func (c *richRule) end(side ir.Side, address, ipset string, invert bool) bool {
 			return false
 		}
 		c.families &= set.Family
+		e := c.s.more()
+		e.sets = append(e.sets, set)
 		c.ends = append(c.ends, ir.Lookup{Side: side, Set: set, Invert: invert})
 		return c.families != 0
 	}
@@ -189,15 +191,15 @@ func (c *richRule) logAction() (action ir.Action, limit []ir.Match) {
 	return action, limit
 }
 
-// chain is the sub-chain that a part of the rule goes to: by its priority, or if that is 0 by what the part is.
-func (c *richRule) chain(table, hook, sub string) string {
+// sub is the sub-chain that a part of the rule goes to: by its priority, or if that is 0 by what the part is.
+func (c *richRule) sub(sub string) string {
 	switch {
 	case c.r.Priority < 0:
-		sub = "pre"
+		return "pre"
 	case c.r.Priority > 0:
-		sub = "post"
+		return "post"
 	}
-	return c.s.sub(c.o, table, hook, sub)
+	return sub
 }
 
 // put adds a rule: the matches of a variant between the rule's own, its limit, and the action.
@@ -218,7 +220,7 @@ func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit,
 	if clamp, ok := c.r.Element.(*grammar.TCPMSSClamp); ok && c.s.cfg.Own.TCPMSSClamp == "initiator" && clamp.MTU == 0 && clamp.Range == nil {
 		c.asFirewalld(r)
 	}
-	c.s.add(table, c.chain(table, hook, sub), r)
+	c.s.emit(c.o, table, hook, c.sub(sub), r)
 }
 
 // sayable records an error where the kernel would refuse a rule: it tells only "invalid argument", and after the fact.
@@ -257,7 +259,7 @@ func isTCP(m ir.Match) bool {
 func (c *richRule) forwardPort(e *grammar.ForwardPort) {
 	c.log(variant{families: c.families, element: c.forwardMatch(e), addressFirst: true}, "nat", c.o.nat)
 	c.s.forward(c.o, forwarding{ForwardPort: zones.ForwardPort(*e), origin: c.origin, family: c.families,
-		chain: c.chain("nat", c.o.nat, "allow"), rule: c.r, addresses: c.ends})
+		sub: c.sub("allow"), rule: c.r, addresses: c.ends})
 }
 
 func (c *richRule) forwardMatch(e *grammar.ForwardPort) []ir.Match {
@@ -276,7 +278,7 @@ func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
 	both := c.s.cfg.Own.TCPMSSClamp == "both"
 	sizes := c.clampSizes(e)
 	if both {
-		c.s.clamps = append(c.s.clamps, &clamp{owner: c.o, rule: c, sizes: sizes, config: e})
+		c.s.more().clamp = &clamp{rule: c, sizes: sizes, config: e}
 	}
 	for _, size := range sizes {
 		if both && size.bytes == 0 && c.o.through == "IN" {

@@ -93,7 +93,7 @@ func (s *state) plainService(o *owner, name string) {
 		for _, d := range s.destinations(origin, svc, ir.Both) {
 			s.helperRules(o, origin, svc, d)
 			for _, m := range s.serviceMatches(o, svc) {
-				s.add("filter", s.sub(o, "filter", o.filter, "allow"),
+				s.emit(o, "filter", o.filter, "allow",
 					familyRule(d.families, origin, ir.Accept, append(d.match[:len(d.match):len(d.match)], m)...))
 			}
 		}
@@ -161,8 +161,9 @@ func (s *state) helperRules(o *owner, origin *ir.Origin, svc *zones.Service, d d
 				continue
 			}
 			object := ir.Helper{Name: "helper-" + h.Name + "-" + p.Protocol, Type: helperType(h), Protocol: p.Protocol}
-			s.helperObject(object)
-			s.add(table, s.sub(o, table, hook, "allow"),
+			e := s.more()
+			e.helpers = append(e.helpers, object)
+			s.emit(o, table, hook, "allow",
 				familyRule(families, origin, ir.SetHelper{Object: object.Name, Type: object.Type}, append(d.match[:len(d.match):len(d.match)], m)...))
 		}
 	}

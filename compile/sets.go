@@ -15,6 +15,10 @@ import (
 func (s *state) compileSets() {
 	for _, name := range zones.Names(s.cfg.IPSets) {
 		def := s.cfg.IPSets[name]
+		if m := s.before.sets[name]; m != nil && m.def == def {
+			s.putSet(m)
+			continue
+		}
 		set := &ir.Set{
 			Name: name, Type: def.Type, Family: ir.V4,
 			Timeout: def.Options["timeout"], MaxElem: def.Options["maxelem"], HashSize: def.Options["hashsize"],
@@ -37,9 +41,15 @@ func (s *state) compileSets() {
 		if s.layout.oneTable {
 			s.mergeElements(set)
 		}
-		s.sets[name] = set
-		s.out.Sets = append(s.out.Sets, set)
+		s.putSet(&setMemo{def: def, set: set})
 	}
+}
+
+// putSet adds the set of an ipset.
+func (s *state) putSet(m *setMemo) {
+	s.next.sets[m.def.Name] = m
+	s.sets[m.def.Name] = m.set
+	s.out.Sets = append(s.out.Sets, m.set)
 }
 
 // element is an entry in the intermediate form.

@@ -112,8 +112,10 @@ func (r *Rule) String() string {
 
 // Effect is the rule's matches and actions; rules of equal effect do the same in nftables, where what a rule is for must
 // stand in its matches.
-func (r *Rule) Effect() string {
-	b := make([]byte, 0, 128)
+func (r *Rule) Effect() string { return string(r.AppendEffect(make([]byte, 0, 128))) }
+
+// AppendEffect appends Effect.
+func (r *Rule) AppendEffect(b []byte) []byte {
 	for _, m := range r.Matches {
 		b = append(appendValue(b, m), ' ')
 	}
@@ -121,7 +123,7 @@ func (r *Rule) Effect() string {
 	for _, a := range r.Actions {
 		b = appendValue(append(b, ' '), a)
 	}
-	return string(b)
+	return b
 }
 
 // appendValue is dumpValue, quick for what large rulesets are made of.
