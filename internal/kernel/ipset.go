@@ -102,8 +102,6 @@ func (p *setPlan) set(old, next *ir.Set, types map[string]string) {
 	}
 }
 
-func sameElement(a, b ir.Element) bool { return a.Text == b.Text }
-
 // whole makes a set with all its elements.
 func (p *setPlan) whole(s *ir.Set) {
 	p.origins[s.Name] = s.Origin

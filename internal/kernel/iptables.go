@@ -24,6 +24,8 @@ type iptablesKernel struct {
 	direct   bool          // it has only rules of the direct interface, beside nftables
 
 	installed *Desired // nil if it is not known what the kernel has
+	watch     watch
+	held      heldChains // of what is installed; nil if that is not known
 }
 
 // newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
@@ -40,11 +42,8 @@ func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 			o.Log.Warn("IPv6 packets are not filtered: ip6tables cannot be used", "error", err)
 		}
 	}
-	return k, nil
+	return k, k.watchTables()
 }
-
-// Close does nothing: the tools leave nothing behind.
-func (k *iptablesKernel) Close() error { return nil }
 
 // current is what was committed last; empty if nothing was.
 func (k *iptablesKernel) current() *Desired {
@@ -61,7 +60,7 @@ func (k *iptablesKernel) current() *Desired {
 func (k *iptablesKernel) Check(next *Desired) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := verify(next, ir.IPTables); err != nil {
+	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -107,10 +106,14 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := verify(next, ir.IPTables); err != nil {
+	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
+	return k.watched(func() error { return k.commitOrUndo(ctx, next) })
+}
+
+func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error {
 	before := k.installed
 	err := k.commit(ctx, next)
 	if err != nil && before != nil && k.installed != nil && k.installed != before {
@@ -175,7 +178,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	var had *tableRules
 	if before != nil {
 		had = rulesOf(before.Rules, family, table)
-		if had.equal(want) && before.Panic == next.Panic {
+		if len(k.watch.changed) == 0 && had.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
 	}
@@ -189,11 +192,17 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		}
 		return nil, nil
 	}
-	if had == nil {
-		had = &tableRules{}
-		if !k.direct {
-			had = saved.remains()
+	switch {
+	case had != nil && len(k.watch.changed) > 0:
+		had = saved.stillThere(had)
+		if next.Panic {
+			before = nil // the policies that panic mode needs may have gone
 		}
+	case had != nil:
+	case k.direct:
+		had = &tableRules{}
+	default:
+		had = saved.remains()
 	}
 	e := &tableEdit{k: k, saved: saved, had: had, want: want, script: &script{family: family, table: table,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}}}

@@ -42,7 +42,7 @@ func (m *Memory) Check(next *Desired) error {
 	if next.Rules != nil {
 		backend = next.Rules.Backend
 	}
-	if err := verify(next, backend); err != nil {
+	if _, err := verify(next, backend, nil); err != nil {
 		return err
 	}
 	if backend == ir.IPTables {

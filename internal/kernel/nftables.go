@@ -27,14 +27,16 @@ type nftables struct {
 	owner   bool            // the kernel can give a table an owner and let it stay without one
 	direct  *iptablesKernel // nil until there are rules of the direct interface
 
-	installed  *installed // nil if it is not known what the kernel has
-	generation uint32     // when it was last known
+	verified  *verified  // the ruleset that was checked last
+	installed *installed // nil if it is not known what the kernel has
+	watch     watch
 }
 
 // installed is what a Kernel put into the kernel.
 type installed struct {
 	Desired
 	owned   bool                // nobody else can change the table
+	table   uint64              // its handle; 0 if that is not known
 	handles map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
 }
 
@@ -44,7 +46,13 @@ func newNFTables(o Options) (*nftables, error) {
 		return nil, err
 	}
 	k := &nftables{options: o, socket: s}
-	if k.owner, err = s.canOwn(); err != nil {
+	if k.owner, err = s.canOwn(); err == nil {
+		k.watch.socket = s
+		k.watch.monitor, err = newMonitor(o.Enter, s.conn.PID(), func(family uint8, table string) bool {
+			return family == unix.NFPROTO_INET && (table == ir.Table || table == panicTable)
+		})
+	}
+	if err != nil {
 		s.conn.Close()
 		return nil, err
 	}
@@ -79,7 +87,11 @@ func (s *socket) canOwn() (bool, error) {
 func (k *nftables) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.socket.conn.Close()
+	err := errors.Join(k.watch.monitor.close(), k.socket.conn.Close())
+	if k.direct != nil {
+		err = errors.Join(err, k.direct.Close())
+	}
+	return err
 }
 
 // Check finds what cannot be said in messages, or what the rules of a table forbid. What a running kernel lacks it cannot
@@ -91,7 +103,7 @@ func (k *nftables) Check(next *Desired) error {
 }
 
 func (k *nftables) check(next *Desired) error {
-	if err := verify(next, ir.NFTables); err != nil {
+	if _, err := verify(next, ir.NFTables, k.verified); err != nil {
 		return err
 	}
 	if _, err := newPlan(nil, next, k.owner, false); err != nil {
@@ -115,6 +127,9 @@ func (k *nftables) directKernel() (*iptablesKernel, error) {
 			return nil, fmt.Errorf("cannot install rules of the direct interface: %w", err)
 		}
 		k.direct = d
+		if k.watch.told != nil {
+			d.Watch(k.watch.told)
+		}
 	}
 	return k.direct, nil
 }
@@ -122,9 +137,11 @@ func (k *nftables) directKernel() (*iptablesKernel, error) {
 func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := verify(next, ir.NFTables); err != nil {
+	verified, err := verify(next, ir.NFTables, k.verified)
+	if err != nil {
 		return err
 	}
+	k.verified = verified
 	previous, err := k.commitDirect(ctx, next)
 	if err != nil {
 		return err
@@ -164,15 +181,19 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		if err != nil {
 			return err
 		}
-		if k.installed != nil && !k.installed.owned && generation != k.generation {
-			k.installed = nil // somebody may have changed what is ours
+		if generation, err = k.review(generation); err != nil {
+			return err
 		}
-		p, err := newPlan(k.installed, next, k.owner, echo)
+		known := k.installed
+		if len(k.watch.changed) > 0 {
+			known = nil
+		}
+		p, err := newPlan(known, next, k.owner, echo)
 		if err != nil {
 			return err
 		}
 		if len(p.changes) == 0 {
-			k.installed, k.generation = p.result(nil), generation
+			k.committed(p, nil, generation)
 			return nil
 		}
 		a, err := k.socket.commit(p.messages(), generation)
@@ -188,11 +209,24 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		case len(a.refused) > 0:
 			return p.errors(a.refused)
 		}
-		k.installed, k.generation = p.result(a.handles), nextGeneration(generation)
+		k.committed(p, a.handles, nextGeneration(generation))
 		k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 		return nil
 	}
 	return errMoved
+}
+
+// committed notes what the kernel has since a generation.
+func (k *nftables) committed(p *plan, handles map[int]uint64, generation uint32) {
+	i := p.result(handles)
+	switch {
+	case p.before != nil && !p.replaced:
+		i.table = p.before.table
+	case i.Rules != nil:
+		i.table = k.socket.tableHandle(ir.Table, generation)
+	}
+	k.installed = i
+	k.watch.committed(generation)
 }
 
 // nextGeneration is the generation behind one commit; the kernel never uses 0.

@@ -92,11 +92,15 @@ func (p *plan) panicTable() {
 	}
 	what := "cannot make table inet " + panicTable
 	p.put(what, nil, nil, e.AddTable(0))
-	for _, hook := range []string{"prerouting", "output"} {
-		// Before connection tracking, at −200, and other programs' chains for raw packets, at −300 + 10.
-		c := &ir.Chain{Name: "raw_" + hook, Hook: &ir.Hook{Type: "filter", Hook: hook, Priority: -291}}
+	for _, c := range panicChains {
 		p.put(what, nil, nil, e.AddChain(c, true))
 	}
+}
+
+// panicChains stand before connection tracking, at −200, and other programs' chains for raw packets, at −300 + 10.
+var panicChains = []*ir.Chain{
+	{Name: "raw_prerouting", Hook: &ir.Hook{Type: "filter", Hook: "prerouting", Priority: -291}},
+	{Name: "raw_output", Hook: &ir.Hook{Type: "filter", Hook: "output", Priority: -291}},
 }
 
 // needsReplacing says whether there are differences that only a new table can make: those of the table as a whole, and
@@ -143,7 +147,8 @@ func sameHook(a, b *ir.Hook) bool { return a == b || a != nil && b != nil && *a 
 
 // sameKind says whether two sets differ in nothing but their elements.
 func sameKind(a, b *ir.Set) bool {
-	return a.Type == b.Type && a.Family == b.Family && a.Timeout == b.Timeout && a.MaxElem == b.MaxElem
+	return a.Type == b.Type && a.Family == b.Family && a.Timeout == b.Timeout && a.MaxElem == b.MaxElem &&
+		a.Exact == b.Exact && a.Verdicts == b.Verdicts && slices.Equal(a.Sides, b.Sides)
 }
 
 // replace puts a new table in the place of the one that there is, if there is one.
@@ -159,15 +164,15 @@ func (p *plan) replace() {
 	for _, h := range next.Helpers {
 		p.addHelper(h)
 	}
-	for _, s := range next.Sets {
-		p.addSet(s)
-	}
 	if next.Flowtable != nil {
 		m, err := p.enc.AddFlowtable(next.Flowtable)
 		p.put("cannot make the flow table: each of its devices must exist, and the kernel must have flow tables", &ir.Origin{Object: "firewalld.conf"}, err, m)
 	}
 	for _, c := range next.Chains {
 		p.addChain(c)
+	}
+	for _, s := range next.Sets { // elements of a verdict map refer to chains
+		p.addSet(s)
 	}
 	for _, c := range next.Chains {
 		p.addRules(c.Name, c.Rules)
@@ -232,23 +237,23 @@ func (p *plan) update() {
 		}
 		delete(oldHelpers, h.Name)
 	}
-	for _, s := range next.Sets {
-		if o := oldSets[s.Name]; o == nil {
-			p.addSet(s)
-		} else {
-			p.updateElements(o, s)
-		}
-		delete(oldSets, s.Name)
-	}
 	for _, c := range next.Chains {
 		if oldChains[c.Name] == nil {
 			p.addChain(c)
 		}
 	}
+	for _, s := range next.Sets {
+		if o := oldSets[s.Name]; o == nil {
+			p.addSet(s)
+		} else if o != s {
+			p.updateElements(o, s)
+		}
+		delete(oldSets, s.Name)
+	}
 	for _, c := range next.Chains {
 		if o := oldChains[c.Name]; o == nil {
 			p.addRules(c.Name, c.Rules)
-		} else {
+		} else if o != c {
 			p.updateRules(o, c)
 		}
 		delete(oldChains, c.Name)
@@ -256,22 +261,23 @@ func (p *plan) update() {
 	p.removeRest(old, oldChains, oldSets, oldHelpers)
 }
 
-// removeRest removes what the next ruleset does not have. Chains lose their rules first, which may jump to one another.
+// removeRest removes what the next ruleset does not have. Chains lose their rules first, which may jump to one another; then
+// verdict maps go, which lead to chains.
 func (p *plan) removeRest(old *ir.Ruleset, chains map[string]*ir.Chain, sets map[string]*ir.Set, helpers map[string]ir.Helper) {
 	for _, c := range old.Chains {
 		if chains[c.Name] != nil && len(c.Rules) > 0 {
 			p.put("cannot empty chain "+c.Name, nil, nil, p.enc.FlushChain(c.Name))
 		}
 	}
+	for _, s := range old.Sets {
+		if sets[s.Name] != nil {
+			p.put("cannot remove set "+s.Name, nil, nil, p.enc.DeleteSet(s.Name))
+		}
+	}
 	for _, c := range old.Chains {
 		if chains[c.Name] != nil {
 			p.chains[c.Name] = nil
 			p.put("cannot remove chain "+c.Name, nil, nil, p.enc.DeleteChain(c.Name))
-		}
-	}
-	for _, s := range old.Sets {
-		if sets[s.Name] != nil {
-			p.put("cannot remove set "+s.Name, nil, nil, p.enc.DeleteSet(s.Name))
 		}
 	}
 	for _, h := range old.Helpers {
@@ -296,34 +302,50 @@ func (p *plan) updateElements(old, next *ir.Set) {
 	p.addElements(next, added)
 }
 
-// elementDifference is what the first list alone has, and what the second alone has.
+// elementDifference is what the first list alone has, and what the second alone has. Lists mostly differ in a few places, so
+// that what they have in common at both ends is not looked at further.
 func elementDifference(old, next []ir.Element) (gone, added []ir.Element) {
-	if len(old) == len(next) && (len(old) == 0 || &old[0] == &next[0]) {
-		return nil, nil
-	}
-	had := make(map[string]bool, len(old))
+	begin, end := inCommon(old, next, sameElement)
+	old, next = old[begin:len(old)-end], next[begin:len(next)-end]
+	had := make(map[string]ir.Action, len(old))
 	for _, e := range old {
-		had[e.Text] = true
+		had[e.Text] = e.Verdict
 	}
-	has := make(map[string]bool, len(next))
+	has := make(map[string]ir.Action, len(next))
 	for _, e := range next {
-		has[e.Text] = true
-		if !had[e.Text] {
+		has[e.Text] = e.Verdict
+		if verdict, ok := had[e.Text]; !ok || verdict != e.Verdict {
 			added = append(added, e)
 		}
 	}
 	for _, e := range old {
-		if !has[e.Text] {
+		if verdict, ok := has[e.Text]; !ok || verdict != e.Verdict {
 			gone = append(gone, e)
 		}
 	}
 	return gone, added
 }
 
+func sameElement(a, b ir.Element) bool { return a.Text == b.Text && a.Verdict == b.Verdict }
+
+// inCommon is how many items two lists have in common at their beginning, and behind that at their end.
+func inCommon[T any](a, b []T, same func(a, b T) bool) (begin, end int) {
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return len(a), 0
+	}
+	for begin < len(a) && begin < len(b) && same(a[begin], b[begin]) {
+		begin++
+	}
+	for end < len(a)-begin && end < len(b)-begin && same(a[len(a)-1-end], b[len(b)-1-end]) {
+		end++
+	}
+	return begin, end
+}
+
 // updateRules makes the difference between two chains: what stands between the rules that they begin with in common and
 // those that they end with in common is replaced.
 func (p *plan) updateRules(old, next *ir.Chain) {
-	keep, end := common(old.Rules, next.Rules)
+	keep, end := inCommon(old.Rules, next.Rules, sameRule)
 	gone, added := len(old.Rules)-keep-end, next.Rules[keep:len(next.Rules)-end]
 	if gone == 0 && len(added) == 0 {
 		return
@@ -350,24 +372,18 @@ func (p *plan) updateRules(old, next *ir.Chain) {
 // through the chain to find the place, some nanoseconds a rule; to make a rule takes it some thousand times that.
 func dear(changes, had, has int) bool { return changes*had > 1000*(has+1) }
 
-// common is how many rules two chains have in common at their beginning, and behind that at their end.
-func common(a, b []*ir.Rule) (begin, end int) {
-	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
-		return len(a), 0
-	}
-	for begin < len(a) && begin < len(b) && sameRule(a[begin], b[begin]) {
-		begin++
-	}
-	for end < len(a)-begin && end < len(b)-begin && sameRule(a[len(a)-1-end], b[len(b)-1-end]) {
-		end++
-	}
-	return begin, end
-}
-
 // sameRule says whether two rules do the same. A set is known by its name: one with that name and another type would have
 // led to a new table.
 func sameRule(a, b *ir.Rule) bool {
-	return a == b || slices.EqualFunc(a.Matches, b.Matches, sameMatch) && slices.EqualFunc(a.Actions, b.Actions, sameValue)
+	return a == b || slices.EqualFunc(a.Matches, b.Matches, sameMatch) && slices.EqualFunc(a.Actions, b.Actions, sameAction)
+}
+
+func sameAction(a, b ir.Action) bool {
+	if x, ok := a.(ir.Decide); ok {
+		y, ok := b.(ir.Decide)
+		return ok && x.Map.Name == y.Map.Name
+	}
+	return sameValue(a, b)
 }
 
 func sameMatch(a, b ir.Match) bool {

@@ -90,6 +90,17 @@ func (s *savedTable) remains() *tableRules {
 	return left
 }
 
+// stillThere is what may be left of what was committed to a table, after another program has changed it.
+func (s *savedTable) stillThere(committed *tableRules) *tableRules {
+	left := &tableRules{}
+	for _, c := range committed.chains {
+		if c.builtin || slices.Contains(s.order, c.name) {
+			left.chains = append(left.chains, &chainRules{name: c.name, builtin: c.builtin, specs: c.specs, unknown: true})
+		}
+	}
+	return left
+}
+
 // ownBlock is the rules of ours in one of the kernel's chains.
 func (s *savedTable) ownBlock(rules []string) []string {
 	isEntry := func(rule string) bool { return slices.ContainsFunc(targets([]string{rule}), entryChain.MatchString) }

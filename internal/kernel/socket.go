@@ -121,25 +121,35 @@ func (s *socket) drain(each func(netlink.Message, *netlink.OpError)) (generation
 	}
 }
 
+const nfgenHeader = 4 // bytes of struct nfgenmsg, which stand before the attributes
+
 // attribute is the value of an attribute behind a struct nfgenmsg; nil if it is not there.
-func attribute(body []byte, kind uint16) []byte {
+func attribute(body []byte, kind uint16) (value []byte) {
+	if len(body) < nfgenHeader {
+		return nil
+	}
+	eachAttribute(body[nfgenHeader:], func(k uint16, v []byte) {
+		if k == kind {
+			value = v
+		}
+	})
+	return value
+}
+
+// eachAttribute calls f with each attribute of a list, as far as that is well-formed.
+func eachAttribute(list []byte, f func(kind uint16, value []byte)) {
 	const (
-		header   = 4         // bytes of struct nfgenmsg
+		header   = unix.SizeofNlAttr
 		typeMask = 1<<14 - 1 // without the flags (linux/netlink.h)
 	)
-	if len(body) < header {
-		return nil
-	}
-	list, err := netlink.UnmarshalAttributes(body[header:])
-	if err != nil {
-		return nil
-	}
-	for _, a := range list {
-		if a.Type&typeMask == kind {
-			return a.Data
+	for len(list) >= header {
+		length := int(binary.NativeEndian.Uint16(list))
+		if length < header || length > len(list) {
+			return
 		}
+		f(binary.NativeEndian.Uint16(list[2:])&typeMask, list[header:length])
+		list = list[min((length+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(list)):]
 	}
-	return nil
 }
 
 // refusal is one message of a batch that the kernel refuses.

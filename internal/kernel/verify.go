@@ -26,12 +26,39 @@ const (
 // with a reason, and before anything is sent.
 type verifier struct {
 	rs     *ir.Ruleset
+	known  *verified
+	result *verified
 	chains map[chainKey]*ir.Chain
 	sets   map[string]*ir.Set
 	state  map[chainKey]int // of the walk through jumps: 1 under way, 2 done
 	below  map[chainKey]int // the most jumps on a way from a chain
 	seen   map[visit]bool
 	errs   []*RuleError
+}
+
+// verified is what was found out about chains and sets of a ruleset without errors. They do not change: in the next ruleset
+// only those that are others need to be looked at.
+type verified struct {
+	chains map[*ir.Chain]*summary
+	sets   map[*ir.Set]bool
+}
+
+// summary is what of a chain's rules concerns other chains, or where the chain is entered.
+type summary struct {
+	refers bool         // to sets, helpers or the flow table, which may go without the chain being another one
+	jumps  []jump       // the first to each chain
+	placed []restricted // the first of each kind
+}
+
+type jump struct {
+	rule *ir.Rule
+	to   string
+}
+
+// restricted is something that may not stand everywhere, by its name in the tables of places.
+type restricted struct {
+	rule *ir.Rule
+	name string
 }
 
 type chainKey struct{ table, name string }
@@ -44,27 +71,34 @@ type visit struct {
 // entry is where the kernel enters a base chain.
 type entry struct{ kind, hook string } // kind: the type of the hook, or the table of iptables
 
-// verify checks all that shall be in the kernel.
-func verify(next *Desired, backend ir.Backend) error {
+// verify checks all that shall be in the kernel. known is what it returned for a ruleset before, and may be nil.
+func verify(next *Desired, backend ir.Backend, known *verified) (*verified, error) {
 	var errs []error
+	now := &verified{}
 	if next.Rules != nil {
 		if next.Rules.Backend != backend {
-			return fmt.Errorf("the ruleset is laid out for %s, and this is %s", next.Rules.Backend, backend)
+			return nil, fmt.Errorf("the ruleset is laid out for %s, and this is %s", next.Rules.Backend, backend)
 		}
-		errs = append(errs, verifyRuleset(next.Rules))
+		var err error
+		now, err = verifyRuleset(next.Rules, known)
+		errs = append(errs, err)
 	}
 	if next.Direct != nil {
 		if backend != ir.NFTables {
-			return errors.New("rules of the direct interface are part of the ruleset with iptables")
+			return nil, errors.New("rules of the direct interface are part of the ruleset with iptables")
 		}
-		errs = append(errs, verifyRuleset(next.Direct))
+		_, err := verifyRuleset(next.Direct, nil)
+		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return now, errors.Join(errs...)
 }
 
-func verifyRuleset(rs *ir.Ruleset) error {
-	v := &verifier{rs: rs, chains: map[chainKey]*ir.Chain{}, sets: map[string]*ir.Set{}, state: map[chainKey]int{},
-		below: map[chainKey]int{}, seen: map[visit]bool{}}
+func verifyRuleset(rs *ir.Ruleset, known *verified) (*verified, error) {
+	if known == nil {
+		known = &verified{}
+	}
+	v := &verifier{rs: rs, known: known, result: &verified{map[*ir.Chain]*summary{}, map[*ir.Set]bool{}},
+		chains: map[chainKey]*ir.Chain{}, sets: map[string]*ir.Set{}, state: map[chainKey]int{}, below: map[chainKey]int{}, seen: map[visit]bool{}}
 	for _, s := range rs.Sets {
 		v.set(s)
 	}
@@ -72,14 +106,70 @@ func verifyRuleset(rs *ir.Ruleset) error {
 		v.declare(c)
 	}
 	for _, c := range rs.Chains {
-		for _, r := range c.Rules {
-			v.rule(c, r)
-		}
+		v.chain(c)
 	}
 	if len(v.errs) == 0 { // jumps lead somewhere
 		v.walk()
 	}
-	return joined(v.errs)
+	return v.result, joined(v.errs)
+}
+
+// chain checks the rules of a chain, unless that was done and they depend on nothing else.
+func (v *verifier) chain(c *ir.Chain) {
+	sum := v.known.chains[c]
+	if sum == nil || sum.refers {
+		sum = &summary{}
+		seen := map[string]bool{}
+		for _, r := range c.Rules {
+			v.rule(c, r)
+			sum.add(r, seen)
+		}
+	}
+	v.result.chains[c] = sum
+	for _, j := range sum.jumps {
+		if v.chains[chainKey{c.Table, j.to}] == nil {
+			v.fail(j.rule.Origin, c.Name, "there is no chain %s to jump to", j.to)
+		}
+	}
+}
+
+// add notes what a rule has that concerns others. seen are the names of chains and restricted things that are noted.
+func (s *summary) add(r *ir.Rule, seen map[string]bool) {
+	for _, m := range r.Matches {
+		if l, ok := m.(ir.Lookup); ok {
+			s.refers = s.refers || l.Set.Sides == nil // a folded set comes and goes with its rule
+		}
+		s.place(r, m, seen)
+	}
+	for _, a := range r.Actions {
+		switch a := a.(type) {
+		case ir.Jump:
+			s.jump(r, a.Chain, seen)
+		case ir.Decide:
+			for _, e := range a.Map.Elements {
+				if j, ok := e.Verdict.(ir.Jump); ok {
+					s.jump(r, j.Chain, seen)
+				}
+			}
+		case ir.SetHelper, ir.Offload:
+			s.refers = true
+		}
+		s.place(r, a, seen)
+	}
+}
+
+func (s *summary) jump(r *ir.Rule, to string, seen map[string]bool) {
+	if !seen[to] {
+		seen[to] = true
+		s.jumps = append(s.jumps, jump{r, to})
+	}
+}
+
+func (s *summary) place(r *ir.Rule, what any, seen map[string]bool) {
+	if name := named(what); name != "" && !seen[" "+name] { // no chain's name begins with a blank
+		seen[" "+name] = true
+		s.placed = append(s.placed, restricted{r, name})
+	}
 }
 
 func (v *verifier) nft() bool { return v.rs.Backend == ir.NFTables }
@@ -127,12 +217,13 @@ func (v *verifier) set(s *ir.Set) {
 		v.fail(s.Origin, "", "set %s is there twice", s.Name)
 	case s.Name == "" || len(s.Name) > highest:
 		v.fail(s.Origin, "", "cannot make set %q: a name has 1 to %d characters, and this one %d", s.Name, highest, len(s.Name))
-	case v.nft():
+	case v.nft() && !v.known.sets[s]:
 		if a, b, ok := overlap(s); ok {
 			v.fail(s.Origin, "", "cannot make set %s: its elements %s and %s overlap", s.Name, a.Text, b.Text)
 		}
 	}
 	v.sets[s.Name] = s
+	v.result.sets[s] = true
 }
 
 func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
@@ -148,9 +239,9 @@ func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
 	}
 	for _, a := range r.Actions {
 		switch a := a.(type) {
-		case ir.Jump:
-			if v.chains[chainKey{c.Table, a.Chain}] == nil {
-				v.fail(r.Origin, c.Name, "there is no chain %s to jump to", a.Chain)
+		case ir.Decide:
+			if s := v.sets[a.Map.Name]; s == nil || !s.Verdicts || !v.nft() {
+				v.fail(r.Origin, c.Name, "there is no verdict map %s", a.Map.Name)
 			}
 		case ir.Log:
 			v.prefix(c, r, a.Prefix, maxXTPrefix)
@@ -196,14 +287,10 @@ func (v *verifier) walk() {
 	}
 }
 
-// jumps calls f for each jump in a chain.
+// jumps calls f for each chain that a chain jumps to.
 func (v *verifier) jumps(c *ir.Chain, f func(*ir.Rule, *ir.Chain)) {
-	for _, r := range c.Rules {
-		for _, a := range r.Actions {
-			if j, ok := a.(ir.Jump); ok {
-				f(r, v.chains[chainKey{c.Table, j.Chain}])
-			}
-		}
+	for _, j := range v.result.chains[c].jumps {
+		f(j.rule, v.chains[chainKey{c.Table, j.to}])
 	}
 }
 
@@ -237,13 +324,8 @@ func (v *verifier) visit(c *ir.Chain, at entry) {
 		return
 	}
 	v.seen[this] = true
-	for _, r := range c.Rules {
-		for _, m := range r.Matches {
-			v.place(c, r, m, at)
-		}
-		for _, a := range r.Actions {
-			v.place(c, r, a, at)
-		}
+	for _, p := range v.result.chains[c].placed {
+		v.place(c, p, at)
 	}
 	v.jumps(c, func(_ *ir.Rule, to *ir.Chain) { v.visit(to, at) })
 }
@@ -297,14 +379,13 @@ func named(v any) string {
 	return ""
 }
 
-func (v *verifier) place(c *ir.Chain, r *ir.Rule, what any, at entry) {
+func (v *verifier) place(c *ir.Chain, r restricted, at entry) {
 	places := iptablesPlaces
 	if v.nft() {
 		places = nftPlaces
 	}
-	name := named(what)
-	p := places[name]
+	p := places[r.name]
 	if p.kinds != "" && !slices.Contains(strings.Fields(p.kinds), at.kind) || p.hooks != "" && !slices.Contains(strings.Fields(p.hooks), at.hook) {
-		v.fail(r.Origin, c.Name, "%s cannot stand in a chain that is entered from %s %s", name, at.kind, at.hook)
+		v.fail(r.rule.Origin, c.Name, "%s cannot stand in a chain that is entered from %s %s", r.name, at.kind, at.hook)
 	}
 }

@@ -1,0 +1,131 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Foreign is a change, by another program, of what was committed.
+type Foreign struct {
+	By      []Writer // who it may have been; empty if that is not known
+	Changes []string // what is not as it was committed: "chain filter_IN_public: 2 rules removed"
+}
+
+// Watcher is a Kernel that notices when another program changes what was committed.
+type Watcher interface {
+	Kernel
+	// Watch has f called for each such change, within a second, from a goroutine of the Kernel's. f may call the Kernel: the
+	// next Commit, also of what was committed last, puts things right. One function can watch.
+	Watch(f func(Foreign))
+	// Allow calls f, which changes what is in the kernel by other means than Commit because the user wants it so. What f does
+	// is not taken for another program's change.
+	Allow(f func() error) error
+}
+
+// watch is what a Kernel knows of other programs. The Kernel's lock guards it.
+type watch struct {
+	monitor    *monitor // nil if there is nothing to hear
+	socket     *socket
+	generation uint32   // when it was last known what the kernel has
+	changed    []string // what is not as it was committed; empty if all is
+	unreported []Foreign
+	told       func(Foreign)
+}
+
+// subject is what is watched.
+type subject interface {
+	// concerns says whether a part of a table is one of what was committed.
+	concerns(part) bool
+	// differences reads what there is, and says what is not as it was committed.
+	differences() ([]string, error)
+}
+
+// review finds out what other programs have changed until a generation that one of them has made. Mostly the events say
+// that it is nothing of ours; only if they do not, the tables are read. It returns the generation up to which it is known.
+func (w *watch) review(generation uint32, s subject) (uint32, error) {
+	complete := w.monitor.reached(generation)
+	heard := w.monitor.take()
+	by, ours := heard.concerning(w.generation, s)
+	if complete && !heard.lost && !ours {
+		w.generation = generation
+		return generation, nil
+	}
+	for range attempts {
+		found, err := s.differences()
+		if err != nil {
+			return 0, fmt.Errorf("cannot see what other programs have changed: %w", err)
+		}
+		now, err := w.socket.generation()
+		if err != nil {
+			return 0, err
+		}
+		if now == generation {
+			w.note(found, by)
+			w.generation = generation
+			return generation, nil
+		}
+		generation = now
+	}
+	return 0, errMoved
+}
+
+// concerning is who has changed something of a subject behind a generation, and whether anybody has.
+func (n news) concerning(since uint32, s subject) (by []Writer, ours bool) {
+	for _, t := range n.list {
+		if !later(t.generation, since) {
+			continue
+		}
+		for p := range t.parts {
+			if s.concerns(p) {
+				ours = true
+				if !slices.Contains(by, t.by) {
+					by = append(by, t.by)
+				}
+				break
+			}
+		}
+	}
+	return by, ours
+}
+
+// note keeps what was found, and reports it if it is new.
+func (w *watch) note(found []string, by []Writer) {
+	if len(found) > 0 && !slices.Equal(found, w.changed) {
+		w.unreported = append(w.unreported, Foreign{By: by, Changes: found})
+		w.monitor.wakeUp()
+	}
+	w.changed = found
+}
+
+// committed notes that all is as it should be at a generation.
+func (w *watch) committed(generation uint32) {
+	w.generation, w.changed = generation, nil
+}
+
+// reports are the changes that nobody was told of yet.
+func (w *watch) reports() []Foreign {
+	list := w.unreported
+	w.unreported = nil
+	return list
+}
+
+// follow tells of changes until the monitor is closed. look reviews, and returns the reports. Looking takes a fifth of the
+// time at most, however often another program changes something.
+func (w *watch) follow(look func() []Foreign) {
+	const shortest = 100 * time.Millisecond
+	for {
+		select {
+		case <-w.monitor.wake:
+		case <-w.monitor.done:
+			return
+		}
+		begun := time.Now()
+		list := look()
+		rest := max(shortest, 4*time.Since(begun))
+		for _, f := range list {
+			w.told(f)
+		}
+		time.Sleep(rest)
+	}
+}

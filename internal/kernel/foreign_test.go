@@ -1,0 +1,288 @@
+package kernel_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+)
+
+// watching is a Kernel with the reports of what others change.
+type watching struct {
+	kernel.Watcher
+	reports chan kernel.Foreign
+}
+
+func watch(t *testing.T, ns *lab.Namespace, backend ir.Backend) watching {
+	t.Helper()
+	w := watching{open(t, ns, backend).(kernel.Watcher), make(chan kernel.Foreign, 100)}
+	w.Watch(func(f kernel.Foreign) { w.reports <- f })
+	return w
+}
+
+// next is the report that comes next.
+func (w watching) next(t *testing.T) kernel.Foreign {
+	t.Helper()
+	select {
+	case f := <-w.reports:
+		return f
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing is reported")
+	}
+	panic("unreachable")
+}
+
+// none checks that nothing was reported.
+func (w watching) none(t *testing.T) {
+	t.Helper()
+	select {
+	case f := <-w.reports:
+		t.Errorf("%v is reported", f)
+	default:
+	}
+}
+
+var tableHandleLine = regexp.MustCompile(`table inet firewalld .*# handle (\d+)`)
+
+// tableHandle tells the table from one that was made in its place.
+func tableHandle(t *testing.T, ns *lab.Namespace) string {
+	t.Helper()
+	m := tableHandleLine.FindStringSubmatch(run(t, ns, "", "nft", "-a", "list", "table", "inet", "firewalld"))
+	if m == nil {
+		t.Fatal("there is no table")
+	}
+	return m[1]
+}
+
+// What was committed is known well enough to be found unchanged, whatever the configuration: a program that adds a chain
+// and takes it out again makes the table be read, and nothing is reported or made anew.
+func TestUnchangedTablesAreKnown(t *testing.T) {
+	for _, c := range configurations(t) {
+		rs := c.compiled(t, ir.NFTables)
+		if rs == nil || rs.Flowtable != nil {
+			continue
+		}
+		unowned := *rs
+		unowned.Owner = false
+		t.Run(c.name, func(t *testing.T) {
+			ns := namespace(t)
+			w := watch(t, ns, ir.NFTables)
+			commit(t, w, &kernel.Desired{Rules: &unowned, Panic: true})
+			before := tableHandle(t, ns)
+			run(t, ns, "", "nft", "add chain inet firewalld theirs; add chain inet firewalld_policy_drop theirs")
+			run(t, ns, "", "nft", "delete chain inet firewalld theirs; delete chain inet firewalld_policy_drop theirs")
+			commit(t, w, &kernel.Desired{Rules: &unowned, Panic: true})
+			if after := tableHandle(t, ns); after != before {
+				t.Errorf("the table was made anew; reported was %v", w.next(t))
+			}
+		})
+	}
+}
+
+// Programs that change tables of their own, as Docker and libvirt do all the time, leave commits as small as they are.
+func TestOthersTablesDoNotMatter(t *testing.T) {
+	ns := namespace(t)
+	w := watch(t, ns, ir.NFTables)
+	commit(t, w, &kernel.Desired{Rules: rulesetOf("10.0.0.1", "10.0.0.2")})
+	before := handles(t, ns)
+	for i := range 5 {
+		run(t, ns, "", "nft", fmt.Sprintf("add table ip theirs; add chain ip theirs c%d { type filter hook input priority 0; }; add rule ip theirs c%d drop", i, i))
+		commit(t, w, &kernel.Desired{Rules: rulesetOf("10.0.0.1", "10.0.0.2", fmt.Sprint("10.0.1.", i))})
+	}
+	after := handles(t, ns)
+	if after["10.0.0.1"] != before["10.0.0.1"] || after["10.0.0.2"] != before["10.0.0.2"] {
+		t.Errorf("rules that stay were made anew: %v became %v", before, after)
+	}
+	w.none(t)
+}
+
+// Whatever another program changes of ours is reported, with the program and what it was, and the next commit of the same
+// rules puts it right. What it does to sets that are made for others is not.
+func TestForeignChanges(t *testing.T) {
+	rs := scenario(t, "static-ipset-kinds.txt", ir.NFTables)
+	rs.Owner = false
+	desired := &kernel.Desired{Rules: rs, Panic: true}
+	for _, c := range []struct{ script, want string }{
+		{"add rule inet firewalld filter_INPUT accept", `^chain filter_INPUT: 1 rule added$`},
+		{"insert rule inet firewalld filter_INPUT accept", `^chain filter_INPUT: 1 rule added$`},
+		{"flush chain inet firewalld filter_INPUT", `^chain filter_INPUT: \d+ rules removed$`},
+		{"flush table inet firewalld", `^chain .*removed$`},
+		{"add chain inet firewalld theirs", `^chain theirs was added$`},
+		{"chain inet firewalld filter_FORWARD { policy drop; }", `^chain filter_FORWARD: hook, priority, type or policy was changed$`},
+		{"add table inet firewalld { flags dormant; }", `^table inet firewalld has other flags$`},
+		{"add element inet firewalld addrs { 203.0.113.77 }", `^set addrs: 1 element added$`},
+		{"flush set inet firewalld " + set, `^set addrs: \d+ elements? removed$`},
+		{"delete table inet firewalld", `^table inet firewalld was removed$`},
+		{"add chain inet firewalld_policy_drop raw_output { policy accept; }", `^chain raw_output: hook`},
+		{"delete table inet firewalld_policy_drop", `^table inet firewalld_policy_drop was removed$`},
+		{"flush ruleset", `^table inet firewalld was removed; table inet firewalld_policy_drop was removed$`},
+	} {
+		t.Run(c.script, func(t *testing.T) {
+			ns := namespace(t)
+			w := watch(t, ns, ir.NFTables)
+			commit(t, w, desired)
+			want := run(t, ns, "", "nft", "list", "ruleset")
+			run(t, ns, "", "nft", c.script)
+			f := w.next(t)
+			if got := strings.Join(f.Changes, "; "); !regexp.MustCompile(c.want).MatchString(got) {
+				t.Errorf("reported is %q, want %s", got, c.want)
+			}
+			if len(f.By) != 1 || f.By[0].Name != "nft" {
+				t.Errorf("it is said to be by %v", f.By)
+			}
+			commit(t, w, desired)
+			sameLines(t, want, run(t, ns, "", "nft", "list", "ruleset"))
+			w.none(t)
+		})
+	}
+}
+
+// A program that saves the ruleset, edits it and loads it again is noticed, although every rule has the handle that it had.
+func TestReloadedTableIsAnotherOne(t *testing.T) {
+	ns := namespace(t)
+	w := watch(t, ns, ir.NFTables)
+	commit(t, w, &kernel.Desired{Rules: rulesetOf("10.0.0.1", "10.0.0.2")})
+	listing := run(t, ns, "", "nft", "list", "table", "inet", "firewalld")
+	edited := "delete table inet firewalld\n" + strings.ReplaceAll(listing, "10.0.0.2", "10.0.0.3")
+	run(t, ns, edited, "nft", "-f", "-")
+	if f := w.next(t); !slices.Equal(f.Changes, []string{"table inet firewalld was removed and made anew"}) {
+		t.Errorf("reported is %q", f.Changes)
+	}
+	commit(t, w, &kernel.Desired{Rules: rulesetOf("10.0.0.1", "10.0.0.2")})
+	sameLines(t, listing, run(t, ns, "", "nft", "list", "table", "inet", "firewalld"))
+}
+
+// Elements of a set with a timeout are other programs' business.
+func TestTimedSetsAreForOthers(t *testing.T) {
+	ns := namespace(t)
+	w := watch(t, ns, ir.NFTables)
+	rs := rulesetOf("10.0.0.1")
+	rs.Sets = []*ir.Set{{Name: "banned", Type: "hash:ip", Family: ir.V4, Timeout: "3600"}}
+	commit(t, w, &kernel.Desired{Rules: rs})
+	before := tableHandle(t, ns)
+	run(t, ns, "", "nft", "add element inet firewalld banned { 203.0.113.7 }")
+	commit(t, w, &kernel.Desired{Rules: rs})
+	if tableHandle(t, ns) != before {
+		t.Errorf("the table was made anew; reported was %v", w.next(t))
+	}
+	if got := listTable(t, ns); !strings.Contains(got, "203.0.113.7") {
+		t.Errorf("the element is gone:\n%s", got)
+	}
+}
+
+// When another program says more than can be heard, the tables are read: what is unchanged stays as it is, and what is
+// changed is reported, though not by whom.
+func TestLostEvents(t *testing.T) {
+	defer kernel.SetEventBuffer(4 << 10)()
+	many := func(table string) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "add table inet %s\nadd chain inet %s theirs\n", table, table)
+		for i := range 3000 {
+			fmt.Fprintf(&b, "add rule inet %s theirs ip saddr 10.1.%d.%d drop\n", table, i/250, i%250)
+		}
+		return b.String()
+	}
+	ns := namespace(t)
+	w := watch(t, ns, ir.NFTables)
+	commit(t, w, &kernel.Desired{Rules: rulesetOf("10.0.0.1")})
+	before := tableHandle(t, ns)
+	for range 3 {
+		run(t, ns, many("theirs"), "nft", "-f", "-")
+		commit(t, w, &kernel.Desired{Rules: rulesetOf("10.0.0.1", "10.0.0.2")})
+	}
+	if tableHandle(t, ns) != before {
+		t.Errorf("the table was made anew; reported was %v", w.next(t))
+	}
+	run(t, ns, many("firewalld"), "nft", "-f", "-")
+	if f := w.next(t); !slices.Contains(f.Changes, "chain theirs was added") {
+		t.Errorf("reported is %v", f)
+	}
+}
+
+// With iptables, too, changes of our chains are reported and put right; what others have in the kernel's chains is not ours.
+func TestForeignChangesOfIPTables(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, c := range []struct{ command, want string }{
+		{"iptables -F", `^iptables, table filter, chain .* removed`},
+		{"iptables -F IN_public", `^iptables, table filter, chain IN_public: \d+ rules removed$`},
+		{"iptables -A IN_public_allow -j ACCEPT", `^iptables, table filter, chain IN_public_allow: 1 rule added$`},
+		{"ip6tables -t nat -D PREROUTING 1", `^ip6tables, table nat, chain PREROUTING: 1 rule removed$`},
+		{"nft flush ruleset", `chain .* was removed`},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			ns := namespace(t)
+			if kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do}).IPTables.Variant != "nf_tables" {
+				t.Skip("iptables-legacy tells nobody of changes")
+			}
+			run(t, ns, "", "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "5", "-j", "DROP")
+			w := watch(t, ns, ir.IPTables)
+			commit(t, w, &kernel.Desired{Rules: rs})
+			want := saved(t, ns)
+			run(t, ns, "", "iptables", "-D", "INPUT", "-p", "tcp", "--dport", "5", "-j", "DROP")
+			run(t, ns, "", "iptables", "-I", "INPUT", "-p", "tcp", "--dport", "5", "-j", "DROP")
+			words := strings.Fields(c.command)
+			run(t, ns, "", words[0], words[1:]...)
+			f := w.next(t)
+			if got := strings.Join(f.Changes, "; "); !regexp.MustCompile(c.want).MatchString(got) {
+				t.Errorf("reported is %q, want %s", got, c.want)
+			}
+			if len(f.By) == 0 || !slices.ContainsFunc(f.By, func(by kernel.Writer) bool { return by.Name == words[0] }) {
+				t.Errorf("it is said to be by %v", f.By)
+			}
+			commit(t, w, &kernel.Desired{Rules: rs})
+			theirs := regexp.MustCompile(`(?m)^-A INPUT -p tcp -m tcp --dport 5 -j DROP\n`)
+			sameLines(t, theirs.ReplaceAllString(want, ""), theirs.ReplaceAllString(saved(t, ns), ""))
+			time.Sleep(300 * time.Millisecond)
+			w.none(t)
+		})
+	}
+}
+
+// What the user changes by a command line of the direct interface is not another program's change, and stays.
+func TestAllowedChanges(t *testing.T) {
+	ns := namespace(t)
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	w := watch(t, ns, ir.IPTables)
+	commit(t, w, &kernel.Desired{Rules: rs})
+	err := w.Allow(func() error {
+		_, err := ns.Run(t.Context(), "", "iptables", "-A", "IN_public_allow", "-j", "ACCEPT")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := saved(t, ns)
+	run(t, ns, "", "iptables", "-N", "theirs")
+	commit(t, w, &kernel.Desired{Rules: rs})
+	run(t, ns, "", "iptables", "-X", "theirs")
+	sameLines(t, want, saved(t, ns))
+	w.none(t)
+}
+
+// Nothing that a program changes before the first commit is ours.
+func TestWatchingNothing(t *testing.T) {
+	ns := namespace(t)
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := watching{k.(kernel.Watcher), make(chan kernel.Foreign, 10)}
+		w.Watch(func(f kernel.Foreign) { w.reports <- f })
+		run(t, ns, "", "nft", "add table inet firewalld; delete table inet firewalld")
+		run(t, ns, "", "iptables", "-A", "INPUT", "-j", "ACCEPT")
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.none(t)
+	}
+}
