@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -12,8 +13,11 @@ import (
 
 // Check is what is wrong between the objects of a configuration: names, references to what does not exist, and what
 // cannot go together. Each object by itself is checked where it is read.
-func Check(c *Config) Problems {
-	k := &checker{Config: c, bound: map[string]binding{}}
+func Check(c *Config) Problems { return newChecker(c).check() }
+
+func newChecker(c *Config) *checker { return &checker{Config: c, bound: map[string]binding{}} }
+
+func (k *checker) check() Problems {
 	k.names()
 	k.services()
 	k.zones()
@@ -25,7 +29,8 @@ func Check(c *Config) Problems {
 // checker collects problems.
 type checker struct {
 	*Config
-	kind     string             // of the objects that are looked at, as firewalld names them: "Zone"
+	old      *Config            // is known to have no errors, and has the same objects that others refer to; nil if there is none
+	kind     Kind               // of the objects that are looked at
 	bare     bool               // what an object refers to is looked at apart from the object
 	bound    map[string]binding // interfaces and sources that a zone has
 	problems Problems
@@ -42,8 +47,9 @@ func (k *checker) add(m *Meta, item string, severity Severity, code grammar.Code
 // refused reports what is wrong at a place of an object's file.
 func (k *checker) refused(m *Meta, at place, severity Severity, p *Problem) {
 	p.Path, p.Line, p.Column, p.Severity = m.Origin.Path, at.line, at.column, severity
+	p.Object = Object{k.kind, m.Name}
 	p.Msg = subject(m) + p.Msg
-	k.problems = append(k.problems, p.within(k.kind+" '"+m.Name+"'"))
+	k.problems = append(k.problems, p.within(p.Object))
 }
 
 // reportAt takes what is wrong to an item of an object.
@@ -89,9 +95,13 @@ var nameRules = map[string]struct {
 	"policy":   {"_-/", 128},
 	"service":  {"_-", 0},
 	"icmptype": {"_-", 0},
-	"ipset":    {"_-:.", 32},
+	"ipset":    {"_-:.", 0},
 	"helper":   {"-.", 0},
 }
+
+// maxIPSetName is how many bytes the name of a set has that is not of nftables: IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h
+// without the NUL.
+const maxIPSetName = 31
 
 // CheckName tells what is wrong with the name of an object of a kind: "zone", "policy", "service", "icmptype", "ipset" or
 // "helper". The code is INVALID_NAME.
@@ -103,7 +113,7 @@ func CheckName(kind, name string) error {
 	for _, c := range name {
 		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune(rule.extra, c) {
 			return refuse(InvalidName, "cannot use %s name %q: it has %q, and a name has letters, digits and %s",
-				kind, name, c, strings.Join(strings.Split(rule.extra, ""), " "))
+				kind, name, c, strings.Join(strings.Split(rule.extra, ""), " ")).worded("'%c' is not allowed in '%s'", c, name)
 		}
 	}
 	if strings.Count(name, "/") > 1 || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
@@ -111,7 +121,8 @@ func CheckName(kind, name string) error {
 	}
 	first, _, _ := strings.Cut(name, "/")
 	if n := utf8.RuneCountInString(first); rule.length > 0 && n > rule.length {
-		return refuse(InvalidName, "cannot use %s name %q: it has %d characters, and the longest has %d", kind, name, n, rule.length)
+		return refuse(InvalidName, "cannot use %s name %q: it has %d characters, and the longest has %d", kind, name, n, rule.length).
+			worded("name has %d chars, max is %d", n, rule.length).within(Object{Kind(kind), name})
 	}
 	return nil
 }
@@ -119,13 +130,20 @@ func CheckName(kind, name string) error {
 // names checks the names of all objects, that zones and policies do not share them, and that the zones that firewalld
 // needs are there.
 func (k *checker) names() {
-	k.name("zone", metas(k.Zones, func(o *Zone) *Meta { return &o.Meta }))
-	k.name("zone", metas(k.ZoneParts, func(o *Zone) *Meta { return &o.Meta }))
-	k.name("policy", metas(k.Policies, func(o *Policy) *Meta { return &o.Meta }))
-	k.name("service", metas(k.Services, func(o *Service) *Meta { return &o.Meta }))
-	k.name("ipset", metas(k.IPSets, func(o *IPSet) *Meta { return &o.Meta }))
-	k.name("icmptype", metas(k.ICMPTypes, func(o *ICMPType) *Meta { return &o.Meta }))
-	k.name("helper", metas(k.Helpers, func(o *Helper) *Meta { return &o.Meta }))
+	k.name(KindZone, metas(k.Zones, func(o *Zone) *Meta { return &o.Meta }))
+	k.name(KindZone, metas(k.ZoneParts, func(o *Zone) *Meta { return &o.Meta }))
+	k.name(KindPolicy, metas(k.Policies, func(o *Policy) *Meta { return &o.Meta }))
+	k.name(KindService, metas(k.Services, func(o *Service) *Meta { return &o.Meta }))
+	k.name(KindIPSet, metas(k.IPSets, func(o *IPSet) *Meta { return &o.Meta }))
+	k.name(KindICMPType, metas(k.ICMPTypes, func(o *ICMPType) *Meta { return &o.Meta }))
+	k.name(KindHelper, metas(k.Helpers, func(o *Helper) *Meta { return &o.Meta }))
+	k.kind = KindIPSet
+	for _, name := range Names(k.IPSets) {
+		if k.Conf.FirewallBackend == "iptables" && len(name) > maxIPSetName {
+			k.fail(&k.IPSets[name].Meta, "", InvalidName, "cannot use ipset name %q with iptables: it has %d bytes, and the longest has %d", name, len(name), maxIPSetName)
+		}
+	}
+	k.kind = KindPolicy
 	for _, name := range Names(k.Policies) {
 		if z := k.Zones[name]; z != nil {
 			k.fail(&k.Policies[name].Meta, "", NameConflict, "cannot use policy %s: there is a zone of that name", name)
@@ -136,6 +154,7 @@ func (k *checker) names() {
 			k.problems = append(k.problems, &Problem{Code: InvalidZone, Msg: fmt.Sprintf("the zone %s is missing: there must be one", name)})
 		}
 	}
+	k.kind = KindZone
 	for _, name := range []string{ZoneAny, ZoneHost} {
 		if z := k.Zones[name]; z != nil {
 			k.add(&z.Meta, "", Warning, InvalidName, "policies cannot refer to the zone %s: for them the name has a meaning of its own", name)
@@ -151,9 +170,10 @@ func metas[T any](objects map[string]*T, meta func(*T) *Meta) []*Meta {
 	return list
 }
 
-func (k *checker) name(kind string, objects []*Meta) {
+func (k *checker) name(kind Kind, objects []*Meta) {
+	k.kind = kind
 	for _, m := range objects {
-		if err := CheckName(kind, m.Name); err != nil {
+		if err := CheckName(string(kind), m.Name); err != nil {
 			code, msg := codeOf(err, InvalidName)
 			k.fail(m, "", code, "%s", msg)
 		}
@@ -162,8 +182,8 @@ func (k *checker) name(kind string, objects []*Meta) {
 
 // services checks what services refer to. firewalld looks at helpers only when a service is in use.
 func (k *checker) services() {
-	k.kind = "Service"
-	used := k.usedServices()
+	k.kind = KindService
+	used := sync.OnceValue(k.usedServices)
 	for _, name := range Names(k.Services) {
 		s := k.Services[name]
 		for _, include := range s.Includes {
@@ -175,22 +195,24 @@ func (k *checker) services() {
 				k.add(&s.Meta, item, Warning, InvalidService, "service %s includes itself by service %s: each counts once", name, include)
 			}
 		}
-		severity := Warning
-		if used[name] {
-			severity = Error
-		}
 		for _, helper := range s.Helpers {
-			k.helper(s, "helper "+helper, helper, severity)
+			k.helper(s, "helper "+helper, helper, used)
 		}
 		for _, helper := range s.Modules {
-			k.helper(s, "module "+helper, helper, severity)
+			k.helper(s, "module "+helper, helper, used)
 		}
 	}
 }
 
-func (k *checker) helper(s *Service, item, helper string, severity Severity) {
+func (k *checker) helper(s *Service, item, helper string, used func() map[string]bool) {
 	if k.Helpers[helper] == nil {
-		k.add(&s.Meta, item, severity, InvalidHelper, "cannot use helper %s: there is no such helper%s", helper, hint(helper, Names(k.Helpers)))
+		severity := Warning
+		if used()[s.Name] {
+			severity = Error
+		}
+		p := refuse(InvalidHelper, "cannot use helper %s: there is no such helper%s", helper, hint(helper, Names(k.Helpers)))
+		p.later = true
+		k.refused(&s.Meta, s.places[item], severity, p)
 	}
 }
 
@@ -240,7 +262,7 @@ func (k *checker) usedServices() map[string]bool {
 
 // zones checks each zone, one that is made up of several files by its files.
 func (k *checker) zones() {
-	k.kind = "Zone"
+	k.kind = KindZone
 	combined := map[string]bool{}
 	for _, name := range Names(k.ZoneParts) {
 		folder, _, _ := strings.Cut(name, "/")
@@ -261,7 +283,11 @@ func (k *checker) zone(name string, z *Zone) {
 	}
 	for _, source := range z.Sources {
 		if set, ok := strings.CutPrefix(source, "ipset:"); ok {
-			k.sourceSet(set, grammar.AnyFamily, k.reportAt(&z.Meta, "source "+source))
+			report := k.reportAt(&z.Meta, "source "+source)
+			k.sourceSet(set, grammar.AnyFamily, func(p *Problem) {
+				p.later = k.IPSets[set] == nil
+				report(p)
+			})
 		}
 		k.bind(z, name, grammar.InvalidAddr, "source", source, sourceKey(source))
 	}
@@ -302,7 +328,7 @@ func (k *checker) content(m *Meta, c *Content) {
 	for _, name := range c.ICMPBlocks {
 		k.icmpType(name, grammar.AnyFamily, k.reportAt(m, "icmp-block "+name))
 	}
-	for _, rule := range c.Rules {
+	for _, rule := range k.unchecked(m, c) {
 		k.rule(rule, k.reportRule(m, rule))
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // policies checks each policy.
 func (k *checker) policies() {
-	k.kind = "Policy"
+	k.kind = KindPolicy
 	for _, name := range Names(k.Policies) {
 		k.policy(k.Policies[name])
 	}

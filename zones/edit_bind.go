@@ -100,7 +100,7 @@ func ZoneOf(c *Config, s Scope, i Item) (string, error) {
 	if !ok {
 		return "", refuse(InvalidSetting, "cannot bind a %s to a zone: only interfaces and sources can be", i.Key)
 	}
-	text, err := b.parse(env{c: c, scope: s}, nil, i.Args)
+	text, err := b.parse(env{c, s, Object{Kind: KindZone}}, nil, i.Args)
 	if err != nil {
 		return "", unknown(env{scope: s}, err)
 	}

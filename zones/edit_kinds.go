@@ -45,7 +45,6 @@ type objectKind[T any] struct {
 	objects func(*Config) map[string]*T // those that have a file each
 	with    func(Config, *T) *Config
 	without func(Config, string) *Config
-	forget  func(c *Config, name string) *Config // takes an object out of the lists that name it; nil means that none is
 	meta    func(*T) *Meta
 	fresh   func() *T
 
@@ -235,7 +234,7 @@ var policyKind = &objectKind[Policy]{
 
 var serviceKind = &objectKind[Service]{
 	kind: KindService, title: "service", missing: InvalidService, builtin: BuiltinService,
-	objects: func(c *Config) map[string]*Service { return c.Services }, with: Config.WithService, without: Config.WithoutService, forget: forgetService,
+	objects: func(c *Config) map[string]*Service { return c.Services }, with: Config.WithService, without: Config.WithoutService,
 	meta:  func(s *Service) *Meta { return &s.Meta },
 	fresh: func() *Service { return &Service{} },
 	settings: slices.Concat(metaRows(func(s *Service) *Meta { return &s.Meta }), []attribute[Service]{
@@ -277,7 +276,7 @@ var ipsetKind = &objectKind[IPSet]{
 
 var icmpTypeKind = &objectKind[ICMPType]{
 	kind: KindICMPType, title: "icmp type", missing: InvalidICMPType, builtin: BuiltinICMPType,
-	objects: func(c *Config) map[string]*ICMPType { return c.ICMPTypes }, with: Config.WithICMPType, without: Config.WithoutICMPType, forget: forgetICMPType,
+	objects: func(c *Config) map[string]*ICMPType { return c.ICMPTypes }, with: Config.WithICMPType, without: Config.WithoutICMPType,
 	meta:     func(t *ICMPType) *Meta { return &t.Meta },
 	fresh:    func() *ICMPType { return &ICMPType{} },
 	settings: append(metaRows(func(t *ICMPType) *Meta { return &t.Meta }), attribute[ICMPType]{KeyDestination, newDestinations()}),

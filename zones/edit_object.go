@@ -67,8 +67,8 @@ func New(o Object, settings Settings) Edit {
 	return named(o, func(k kindOps) Edit { return k.create(o.Name, settings) })
 }
 
-// Delete removes an object that is not shipped. A service or ICMP type is taken out of the lists of zones and policies as
-// well, though not out of their rules. The error has code BUILTIN_ZONE or the like.
+// Delete removes an object that is not shipped. What refers to it does not change. The error has code BUILTIN_ZONE or the
+// like.
 func Delete(o Object) Edit { return named(o, func(k kindOps) Edit { return k.drop(o.Name) }) }
 
 // Rename gives another name to an object that is not shipped. What refers to it does not change, save the default zone.
@@ -175,7 +175,7 @@ func (k *objectKind[T]) change(s Scope, name string, edit func(e env, o *T) erro
 
 // changed notes that an object is not what its file says any more.
 func changed(m *Meta) {
-	m.places = nil
+	m.places, m.sum = nil, [32]byte{}
 	if m.Origin.Builtin {
 		m.Origin = Origin{Shadows: true}
 	}
@@ -270,7 +270,22 @@ func (k *objectKind[T]) free(c *Config, name string) error {
 	if k.objects(c)[name] != nil {
 		return refuse(NameConflict, "cannot make %s %s: there is one of that name", k.title, name).worded("new_%s(): '%s'", k.kind, name)
 	}
-	return nil
+	return k.namesake(c, name)
+}
+
+// namesake tells when a zone would have the name of a policy, or a policy that of a zone.
+func (k *objectKind[T]) namesake(c *Config, name string) error {
+	other := ""
+	switch {
+	case k.kind == KindZone && c.Policies[name] != nil:
+		other = policyKind.title
+	case k.kind == KindPolicy && c.Zones[name] != nil:
+		other = zoneKind.title
+	default:
+		return nil
+	}
+	return refuse(NameConflict, "cannot make %s %s: there is a %s of that name", k.title, name, other).
+		worded("Can't have the same name as a %s.", other).within(Object{k.kind, name})
 }
 
 func (k *objectKind[T]) create(name string, settings Settings) Edit {
@@ -304,11 +319,7 @@ func (k *objectKind[T]) drop(name string) Edit {
 		if _, err := k.own(c, name); err != nil {
 			return nil, err
 		}
-		next := k.without(*c, name)
-		if k.forget != nil {
-			next = k.forget(next, name)
-		}
-		return next, nil
+		return k.without(*c, name), nil
 	}
 }
 
@@ -349,36 +360,6 @@ func (k *objectKind[T]) defaults(name string, shipped *Config) Edit {
 		}
 		return k.with(*c, before), nil
 	}
-}
-
-// forgetService takes a service out of the lists of zones and policies.
-func forgetService(c *Config, name string) *Config {
-	return forget(c, name, func(content *Content) *[]string { return &content.Services })
-}
-
-// forgetICMPType takes an ICMP type out of the lists of zones and policies.
-func forgetICMPType(c *Config, name string) *Config {
-	return forget(c, name, func(content *Content) *[]string { return &content.ICMPBlocks })
-}
-
-func forget(c *Config, name string, list func(*Content) *[]string) *Config {
-	for _, z := range zoneFiles(c) {
-		if i := slices.Index(*list(&z.Content), name); i >= 0 {
-			next := *z
-			*list(&next.Content) = dropped(*list(&next.Content), i)
-			changed(&next.Meta)
-			c = c.WithZone(&next)
-		}
-	}
-	for _, p := range c.Policies {
-		if i := slices.Index(*list(&p.Content), name); i >= 0 {
-			next := *p
-			*list(&next.Content) = dropped(*list(&next.Content), i)
-			changed(&next.Meta)
-			c = c.WithPolicy(&next)
-		}
-	}
-	return c
 }
 
 // ForRuntime is the configuration as a daemon applies and changes it: a zone that is made up of several files is one zone.

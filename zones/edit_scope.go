@@ -2,6 +2,7 @@ package zones
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"richwall/grammar"
@@ -11,8 +12,8 @@ import (
 // An edit checks what it is about; whether the whole still fits together is for Apply.
 type Edit func(*Config) (*Config, error)
 
-// Apply makes all edits, one after the other, and checks the result as a whole. The error is that of the first edit that
-// is refused, or the Problems of the result; the configuration is then to stay as it is.
+// Apply makes all edits, one after the other, and checks what they bring to the whole. The error is that of the first edit
+// that is refused, or the Problems that are Brought; the configuration is then to stay as it is.
 func Apply(c *Config, edits ...Edit) (*Config, error) {
 	next := c
 	for _, edit := range edits {
@@ -25,10 +26,58 @@ func Apply(c *Config, edits ...Edit) (*Config, error) {
 		return c, nil
 	}
 	next = fallBack(next)
-	if err := Check(next).Err(); err != nil {
+	if err := Brought(c, next).Err(); err != nil {
 		return nil, err
 	}
 	return next, nil
+}
+
+// Brought are the problems of severity Error that a permanent configuration has and the one before it had not. What was
+// wrong already is not among them, so that a configuration can be mended step by step; and what is wrong with others
+// because an object is gone that they name is not either: firewalld lets it go, and refuses the next reload. Nor are the
+// ipsets of a zone's sources and the helpers of services that there are not yet.
+func Brought(old, next *Config) Problems {
+	errors := errorsOf(Check(next))
+	if len(errors) == 0 {
+		return nil
+	}
+	before := map[sameProblem]int{}
+	for _, p := range errorsOf(Check(old)) {
+		before[identify(p)]++
+	}
+	took, touched := false, map[Object]bool{}
+	for _, change := range Difference(old, next) {
+		took = took || change.Gone
+		touched[change.Object] = true
+	}
+	var brought Problems
+	for _, p := range errors {
+		id := identify(p)
+		switch {
+		case before[id] > 0:
+			before[id]--
+		case p.later:
+		case !took || touched[p.Object] || p.Code == NameConflict:
+			brought = append(brought, p)
+		}
+	}
+	return brought
+}
+
+// errorsOf are the problems for which a configuration is refused.
+func errorsOf(l Problems) Problems {
+	return slices.DeleteFunc(l, func(p *Problem) bool { return p.Severity != Error })
+}
+
+// sameProblem is what makes two problems the same in a configuration and the next, wherever in a file they stand.
+type sameProblem struct {
+	object Object
+	code   grammar.Code
+	msg    string
+}
+
+func identify(p *Problem) sameProblem {
+	return sameProblem{p.Object, p.Code, strings.TrimPrefix(p.Msg, p.Object.Name+": ")}
 }
 
 // fallBack replaces a default zone that is gone, as Load does, so that a configuration reads back as it is.
@@ -91,7 +140,7 @@ func (e env) refer(look func(k *checker, report report)) error {
 		case bare:
 			err = p
 		default:
-			err = p.within(titled(e.object))
+			err = p.within(e.object)
 		}
 	})
 	return err
@@ -106,7 +155,7 @@ func titled(o Object) string {
 func (e env) named(err error) error {
 	switch e.object.Kind {
 	case KindZone, KindPolicy:
-		return problemOf(err, InvalidValue).within(titled(e.object))
+		return problemOf(err, InvalidValue).within(e.object)
 	}
 	return err
 }
@@ -120,7 +169,7 @@ func (e env) invalid(what, text string, err error) error {
 	p := problemOf(err, InvalidValue)
 	switch {
 	case e.scope != Runtime:
-		return p.worded("invalid %s '%s'", what, text).within(titled(e.object))
+		return p.worded("invalid %s '%s'", what, text).within(e.object)
 	case text == "":
 		return p.worded("")
 	}

@@ -421,7 +421,7 @@ func TestObjects(t *testing.T) {
 		{New(zone("a.b"), nil), "INVALID_NAME: "},
 		{New(zone(""), nil), "INVALID_NAME: "},
 		{New(zone("../x"), nil), "INVALID_NAME: "},
-		{New(zone("allow-host-ipv6"), nil), "NAME_CONFLICT: allow-host-ipv6: cannot use policy allow-host-ipv6: there is a zone of that name"},
+		{New(zone("allow-host-ipv6"), nil), "NAME_CONFLICT: cannot make zone allow-host-ipv6: there is a policy of that name"},
 		{New(Object{KindPolicy, "a/b"}, nil), "INVALID_NAME: "},
 		{New(zone("z"), Settings{"foo": 1}), "INVALID_OPTION: "},
 		{New(Object{KindIPSet, "n"}, nil), "INVALID_TYPE: "},
@@ -432,11 +432,10 @@ func TestObjects(t *testing.T) {
 		{Delete(Object{KindICMPType, "echo-request"}), "BUILTIN_ICMPTYPE: 'echo-request' is built-in icmp type"},
 		{Delete(Object{KindHelper, "ftp"}), "BUILTIN_HELPER: 'ftp' is built-in helper"},
 		{Delete(Object{KindPolicy, "allow-host-ipv6"}), "UNKNOWN_ERROR: 'allow-host-ipv6' is built-in policy"},
-		{Delete(Object{KindService, "inner"}), "INVALID_SERVICE: app: cannot include service inner"},
 		{Rename(zone("public"), "x"), "BUILTIN_ZONE: "},
 		{Rename(zone("mine"), "public"), "NAME_CONFLICT: "},
 		{Rename(zone("mine"), "a.b"), "INVALID_NAME: "},
-		{Rename(Object{KindService, "app"}, "app2"), "INVALID_SERVICE: mine: cannot use service app"},
+		{Rename(zone("mine"), "allow-host-ipv6"), "NAME_CONFLICT: "},
 		{LoadDefaults(zone("public"), shipped), "NO_DEFAULTS: public"},
 		{LoadDefaults(zone("mine"), shipped), "NO_DEFAULTS: 'mine' not a built-in zone"},
 		{SetDefaultZone("mine"), "ZONE_ALREADY_SET: mine"},
@@ -458,9 +457,6 @@ func TestObjects(t *testing.T) {
 	if next := must(t, c, Delete(zone("mine"))); next.Conf.DefaultZone != "public" {
 		t.Errorf("without its zone, the default zone is %s", next.Conf.DefaultZone)
 	}
-	if next := must(t, c, Delete(Object{KindService, "app"})); len(next.Zones["mine"].Services) != 0 {
-		t.Errorf("the service is gone, but the zone has %v", next.Zones["mine"].Services)
-	}
 	changed := must(t, c, Add(Permanent, publicZone, item("port 1:tcp")))
 	if _, err := Apply(changed, Delete(publicZone)); !strings.HasPrefix(errorText(err), "BUILTIN_ZONE") {
 		t.Errorf("a zone that hides a shipped one is deleted: %v", err)
@@ -473,6 +469,33 @@ func TestObjects(t *testing.T) {
 	}
 	if value, ok := must(t, c, SetConf("CleanupOnExit", "False")).Conf.Value("CleanupOnExit"); value != "no" || !ok {
 		t.Errorf("CleanupOnExit is %s", value)
+	}
+}
+
+// A service that is deleted stays in the zones that name it. What else is changed then is refused only for what it brings
+// itself, until the zone is mended.
+func TestMending(t *testing.T) {
+	app := Object{KindService, "app"}
+	c := must(t, builtins(t), New(app, nil), New(Object{KindZone, "mine"}, nil), Add(Permanent, Object{KindZone, "mine"}, item("service app")))
+	for _, without := range []Edit{Delete(app), Rename(app, "app2")} {
+		broken := must(t, c, without)
+		if err := Check(broken).Err(); !strings.HasPrefix(errorText(err), "INVALID_SERVICE: mine: cannot use service app: there is no such service") {
+			t.Errorf("without a service that a zone names, the check says %v", err)
+		}
+		must(t, broken, Add(Permanent, publicZone, item("port 1:tcp")))
+		must(t, broken, Add(Permanent, Object{KindZone, "mine"}, item("port 1:tcp")))
+		for _, edit := range []Edit{
+			Add(Permanent, publicZone, item("service app")),
+			Add(Permanent, Object{KindZone, "mine"}, item("service nosuch")),
+			Add(Permanent, Object{KindZone, "mine"}, item("rule rule service name=app accept")),
+		} {
+			if _, err := Apply(broken, edit); !strings.HasPrefix(errorText(err), "INVALID_SERVICE: ") {
+				t.Errorf("beside a zone with a service that is gone, another such is refused with %v", err)
+			}
+		}
+		if err := Check(must(t, broken, Remove(Permanent, Object{KindZone, "mine"}, item("service app")))).Err(); err != nil {
+			t.Errorf("mended, there is still %v", err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,35 +18,54 @@ type Dirs struct {
 
 // Load reads a configuration: the administrator's files over the shipped ones. The problems are everything that is wrong;
 // the Config is nil when one of them is an Error.
-func Load(dirs Dirs) (*Config, Problems) {
-	l := loader{dirs: dirs}
+func Load(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, &Config{}) }
+
+// LoadAgain is Load by one who has read the configuration before. Objects of files that have not changed since are the ones
+// of before.
+func LoadAgain(dirs Dirs, before *Config) (*Config, Problems) {
+	c, problems := read(dirs, before)
+	problems = append(problems, Check(c)...)
+	return usable(c, problems)
+}
+
+// Read reads a configuration as Load does, but without Check: for the commands that mend one which does not pass it. The
+// Config is nil when a file cannot be read.
+func Read(dirs Dirs) (*Config, Problems) { return usable(read(dirs, &Config{})) }
+
+// usable is a configuration if nothing of what is wrong is an Error, and the problems in order.
+func usable(c *Config, problems Problems) (*Config, Problems) {
+	problems.sort()
+	if problems.Err() != nil {
+		return nil, problems
+	}
+	return c, problems
+}
+
+// read reads what there is, and notes what is wrong with each file.
+func read(dirs Dirs, before *Config) (*Config, Problems) {
+	l := loader{dirs: dirs, before: before}
 	shipped := builtin()
 	c := &Config{
 		Conf: DefaultConf(), Own: DefaultOwnConf(), Direct: &Direct{}, ZoneParts: map[string]*Zone{},
-		IPSets:    loadKind(&l, "ipsets", shipped.IPSets, ReadIPSet, func(o *IPSet) *Meta { return &o.Meta }),
-		ICMPTypes: loadKind(&l, "icmptypes", shipped.ICMPTypes, ReadICMPType, func(o *ICMPType) *Meta { return &o.Meta }),
-		Helpers:   loadKind(&l, "helpers", shipped.Helpers, ReadHelper, func(o *Helper) *Meta { return &o.Meta }),
-		Services:  loadKind(&l, "services", shipped.Services, ReadService, func(o *Service) *Meta { return &o.Meta }),
-		Zones:     loadKind(&l, "zones", shipped.Zones, ReadZone, func(o *Zone) *Meta { return &o.Meta }),
-		Policies:  loadKind(&l, "policies", shipped.Policies, ReadPolicy, func(o *Policy) *Meta { return &o.Meta }),
+		IPSets:    loadKind(&l, "ipsets", shipped.IPSets, before.IPSets, ReadIPSet, func(o *IPSet) *Meta { return &o.Meta }),
+		ICMPTypes: loadKind(&l, "icmptypes", shipped.ICMPTypes, before.ICMPTypes, ReadICMPType, func(o *ICMPType) *Meta { return &o.Meta }),
+		Helpers:   loadKind(&l, "helpers", shipped.Helpers, before.Helpers, ReadHelper, func(o *Helper) *Meta { return &o.Meta }),
+		Services:  loadKind(&l, "services", shipped.Services, before.Services, ReadService, func(o *Service) *Meta { return &o.Meta }),
+		Zones:     loadKind(&l, "zones", shipped.Zones, before.Zones, ReadZone, func(o *Zone) *Meta { return &o.Meta }),
+		Policies:  loadKind(&l, "policies", shipped.Policies, before.Policies, ReadPolicy, func(o *Policy) *Meta { return &o.Meta }),
 	}
 	c = l.zoneFolders(c)
 	loadFile(&l, "firewalld.conf", &c.Conf, ReadConf)
 	loadFile(&l, "richwall.conf", &c.Own, ReadOwnConf)
 	loadFile(&l, "direct.xml", &c.Direct, ReadDirect)
 	l.defaultZone(c)
-
-	l.problems = append(l.problems, Check(c)...)
-	l.problems.sort()
-	if l.problems.Err() != nil {
-		return nil, l.problems
-	}
 	return c, l.problems
 }
 
 // loader collects the problems of all files.
 type loader struct {
 	dirs     Dirs
+	before   *Config
 	problems Problems
 }
 
@@ -78,7 +98,7 @@ func objectName(e os.DirEntry) (name string, ok bool) {
 }
 
 // loadKind reads all objects of a kind. A file of the administrator hides a shipped object, whose file is not even read.
-func loadKind[T any](l *loader, kind string, embedded map[string]*T,
+func loadKind[T any](l *loader, kind string, embedded, before map[string]*T,
 	read func(string, []byte, string) (*T, Problems), meta func(*T) *Meta) map[string]*T {
 	own := map[string]string{}
 	folder := filepath.Join(l.dirs.System, kind)
@@ -96,13 +116,12 @@ func loadKind[T any](l *loader, kind string, embedded map[string]*T,
 		case path == "":
 			objects[name] = embedded[name]
 		default:
-			objects[name] = loadObject(l, name, path, read, meta)
-			meta(objects[name]).Origin.Builtin = true
+			objects[name] = loadObject(l, Meta{Name: name, Origin: Origin{Path: path, Builtin: true}}, before[name], read, meta)
 		}
 	}
 	for name, path := range own {
-		objects[name] = loadObject(l, name, path, read, meta)
-		_, meta(objects[name]).Origin.Shadows = shipped[name]
+		_, shadows := shipped[name]
+		objects[name] = loadObject(l, Meta{Name: name, Origin: Origin{Path: path, Shadows: shadows}}, before[name], read, meta)
 	}
 	return objects
 }
@@ -126,22 +145,29 @@ func (l *loader) shipped(kind string, embedded []string) map[string]string {
 	return paths
 }
 
-// loadObject reads one file. A broken one gives an object without content, so that references to it are not reported as
-// well.
-func loadObject[T any](l *loader, name, path string, read func(string, []byte, string) (*T, Problems), meta func(*T) *Meta) *T {
+// loadObject reads the file of an object. A broken one gives an object without content, so that references to it are not
+// reported as well. One whose file nothing was wrong with, and which has not changed, is the one before.
+func loadObject[T any](l *loader, m Meta, before *T, read func(string, []byte, string) (*T, Problems), meta func(*T) *Meta) *T {
 	var object *T
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(m.Origin.Path)
 	if err != nil {
-		l.add(unreadable(path, err))
+		l.add(unreadable(m.Origin.Path, err))
 	} else {
+		sum := sha256.Sum256(data)
+		if before != nil && meta(before).sum == sum && meta(before).Origin == m.Origin {
+			return before
+		}
 		var problems Problems
-		object, problems = read(name, data, path)
+		if object, problems = read(m.Name, data, m.Origin.Path); len(problems) == 0 {
+			meta(object).sum = sum
+		}
 		l.problems = append(l.problems, problems...)
 	}
 	if object == nil {
 		object = new(T)
-		*meta(object) = Meta{Name: name, Origin: Origin{Path: path}}
+		meta(object).Name = m.Name
 	}
+	meta(object).Origin = m.Origin
 	return object
 }
 
@@ -175,7 +201,8 @@ func (l *loader) zoneFolders(c *Config) *Config {
 		for _, file := range files {
 			if name, ok := objectName(file); ok {
 				path := filepath.Join(base, e.Name(), file.Name())
-				part := loadObject(l, e.Name()+"/"+name, path, ReadZone, func(o *Zone) *Meta { return &o.Meta })
+				m := Meta{Name: e.Name() + "/" + name, Origin: Origin{Path: path}}
+				part := loadObject(l, m, l.before.ZoneParts[m.Name], ReadZone, func(o *Zone) *Meta { return &o.Meta })
 				l.lostByMerging(part, c.Zones[e.Name()])
 				c.ZoneParts[part.Name] = part
 			}

@@ -278,3 +278,47 @@ func plainDirect(d Direct) Direct {
 	}
 	return result
 }
+
+// Reading again gives the objects of before, but for those whose files are others now; a file that there was something to
+// say about is read each time, so that it is said each time.
+func TestLoadAgain(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("zones/a.xml", `<zone><service name="ssh"/></zone>`)
+	write("zones/b.xml", `<zone><service name="http"/></zone>`)
+	write("zones/public.xml", `<zone><masquerade enabled="no"/></zone>`)
+	first, problems := Load(Dirs{System: dir})
+	if first == nil || len(problems) == 0 {
+		t.Fatal("the configuration should be read, with a warning", problems)
+	}
+	write("zones/b.xml", `<zone><service name="dns"/></zone>`)
+	second, again := LoadAgain(Dirs{System: dir}, first)
+	if second == nil {
+		t.Fatal(again)
+	}
+	if len(again) != len(problems) {
+		t.Errorf("the warnings were %v, and then %v", problems, again)
+	}
+	if second.Zones["a"] != first.Zones["a"] || second.Services["ssh"] != first.Services["ssh"] {
+		t.Error("objects whose files did not change were read again")
+	}
+	if got := second.Zones["b"].Services; len(got) != 1 || got[0] != "dns" {
+		t.Errorf("the changed zone has services %v", got)
+	}
+	edited, err := Add(Permanent, Object{KindZone, "a"}, Item{KeyService, []string{"dns"}})(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if third, _ := LoadAgain(Dirs{System: dir}, edited); len(third.Zones["a"].Services) != 1 {
+		t.Error("what was edited, but is not in the file, was taken for what the file says")
+	}
+}

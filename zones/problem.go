@@ -26,9 +26,12 @@ type Problem struct {
 	Column   int    // bytes from the start of the line, from 1; 0 when not known
 	Code     grammar.Code
 	Severity Severity
+	Object   Object // that has the problem; the zero Object when it is none of a Check
 	Msg      string // what is wrong and why, without the code
 	// Wording is what firewalld says; nil means Code and Msg.
 	Wording *grammar.Wording
+
+	later bool // an edit may bring it: what the object refers to may be made after it
 }
 
 // Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.
@@ -46,11 +49,11 @@ func (p *Problem) worded(format string, args ...any) *Problem {
 }
 
 // within puts the object that has the problem, such as "Zone 'public'", in front of firewalld's detail.
-func (p *Problem) within(object string) *Problem {
+func (p *Problem) within(o Object) *Problem {
 	if p.Wording == nil {
 		return p
 	}
-	return p.worded("%s: %s", object, p.Wording.Detail)
+	return p.worded("%s: %s", titled(o), p.Wording.Detail)
 }
 
 // String is "file:line:column: CODE: message", with "warning: " before the message of a Warning.

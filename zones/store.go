@@ -2,6 +2,7 @@ package zones
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,12 @@ type Store struct{ Dirs Dirs }
 
 // Load reads the configuration, as the function of that name.
 func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
+
+// Read reads the configuration without checking it as a whole, as the function of that name.
+func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
+
+// LoadAgain reads the configuration, as the function of that name.
+func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
 
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
@@ -156,6 +163,9 @@ func (k *objectKind[T]) reread(c *Config, name string, data []byte, path string)
 		return nil, problems
 	}
 	k.meta(o).Origin.Shadows = k.meta(k.objects(c)[name]).Origin.Shadows
+	if len(problems) == 0 {
+		k.meta(o).sum = sha256.Sum256(data)
+	}
 	return k.with(*c, o), nil
 }
 

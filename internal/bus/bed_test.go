@@ -27,7 +27,7 @@ type bed struct {
 	*testing.T
 	address string
 	dir     string // the administrator's folder
-	kernel  *kernel.Memory
+	kernel  *twins
 	daemon  *daemon.Daemon
 	server  *Server
 	client  *dbus.Conn
@@ -39,8 +39,7 @@ type bed struct {
 // newBed starts a bus and a daemon with files of the administrator's, by path.
 func newBed(t *testing.T, files map[string]string) *bed {
 	t.Helper()
-	superuser = uint32(os.Getuid())
-	b := &bed{T: t, address: startBus(t), dir: t.TempDir(), kernel: kernel.NewMemory()}
+	b := &bed{T: t, address: startBus(t), dir: t.TempDir()}
 	for name, text := range files {
 		path := filepath.Join(b.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -50,10 +49,25 @@ func newBed(t *testing.T, files map[string]string) *bed {
 			t.Fatal(err)
 		}
 	}
+	b.start(nil)
+	return b
+}
+
+// start starts a daemon on the bus, with the files that are there. What it commits goes into real, too, unless that is nil.
+func (b *bed) start(real kernel.Kernel) {
+	b.Helper()
+	superuser = uint32(os.Getuid())
+	b.kernel = &twins{Memory: kernel.NewMemory(), real: real}
 	log := slog.New(slog.DiscardHandler)
 	store := zones.Store{Dirs: zones.Dirs{System: b.dir}}
+	server, err := Connect(b.address, log)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.server = server
+	b.Cleanup(func() { server.Close() })
 	b.daemon = daemon.New(daemon.Options{
-		Dirs: store.Dirs, Log: log,
+		Dirs: store.Dirs, Log: log, Manager: server,
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
 		Passthrough: func(_ context.Context, ipv string, args []string) (string, error) {
 			if slices.Equal(args, []string{"-V"}) {
@@ -62,27 +76,41 @@ func newBed(t *testing.T, files map[string]string) *bed {
 			return "", errors.New("unknown option " + strings.Join(args, " "))
 		},
 	})
-	if err := b.daemon.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := b.daemon.Start(b.Context()); err != nil {
+		b.Fatal(err)
 	}
-	server, err := Connect(b.address, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.server = server
-	t.Cleanup(func() { server.Close() })
 	server.Serve(b.daemon, func() (*zones.Config, error) {
 		cfg, problems := store.Shipped()
 		return cfg, problems.Err()
 	})
-	b.client = connect(t, b.address, dbus.WithIncomingInterceptor(func(msg *dbus.Message) {
+	b.client = connect(b.T, b.address, dbus.WithIncomingInterceptor(func(msg *dbus.Message) {
 		if msg.Type == dbus.TypeMethodReply {
 			sig, _ := msg.Headers[dbus.FieldSignature].Value().(dbus.Signature)
 			b.answered.Store(sig.String())
 		}
 	}))
 	b.listen()
-	return b
+}
+
+// twins are a kernel in memory, and one in the machine, which may be nil.
+type twins struct {
+	*kernel.Memory
+	real kernel.Kernel
+	last *kernel.Desired // what was committed
+}
+
+// Commit implements kernel.Kernel.
+func (k *twins) Commit(ctx context.Context, next *kernel.Desired) error {
+	if k.real != nil {
+		if err := k.real.Commit(ctx, next); err != nil {
+			return err
+		}
+	}
+	if err := k.Memory.Commit(ctx, next); err != nil {
+		return err
+	}
+	k.last = next
+	return nil
 }
 
 // busConfig is a bus on which everybody may do everything, as on the system bus with the daemon's policy.

@@ -41,8 +41,10 @@ type side struct {
 
 var runtimeSide = side{
 	change: actDirect, read: actDirectInfo,
-	cfg:   func(c *call) *zones.Config { return c.snapshot().Runtime },
-	apply: func(c *call, edit zones.Edit) error { return c.change(daemon.Change{Edit: edit, Sender: c.sender}) },
+	cfg: func(c *call) *zones.Config { return c.snapshot().Runtime },
+	apply: func(c *call, edit zones.Edit) error {
+		return c.change(daemon.Change{Edit: edit, Sender: c.sender, InPanic: true})
+	},
 	tell: func(c *call, it directItem, verb string, items ...[]any) {
 		for _, item := range items {
 			c.server.emit(root, "direct", it.noun+verb, item...)

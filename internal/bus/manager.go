@@ -1,9 +1,34 @@
 package bus
 
+import (
+	"context"
+
+	"richwall/internal/bus/networkmanager"
+)
+
 // isManager says whether a client is NetworkManager. What that binds to zones it binds again by itself after a reload, and
 // so it stays out of the files.
 func (s *Server) isManager(sender string) bool {
 	var owner string
-	err := s.conn.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, "org.freedesktop.NetworkManager").Store(&owner)
+	err := s.conn.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, networkmanager.Name).Store(&owner)
 	return err == nil && owner == sender
+}
+
+// Zones implements daemon.Manager.
+func (s *Server) Zones(ctx context.Context) (map[string]string, error) {
+	links, err := networkmanager.Links(ctx, s.conn)
+	found := make(map[string]string, len(links))
+	for name, link := range links {
+		found[name] = link.Zone
+	}
+	return found, err
+}
+
+// SetZone implements daemon.Manager.
+func (s *Server) SetZone(ctx context.Context, iface, zone string) error {
+	links, err := networkmanager.Links(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	return networkmanager.SetZone(ctx, s.conn, links[iface], zone)
 }

@@ -33,7 +33,7 @@ func setEntry(text string) zones.Item { return zones.Item{Key: zones.KeyEntry, A
 func changeEntry(edit func(zones.Scope, zones.Object, zones.Item) zones.Edit, name string) func(*call) (any, error) {
 	return func(c *call) (any, error) {
 		set, text := c.str(0), c.str(1)
-		if err := c.change(daemon.Change{Edit: edit(zones.Runtime, ipsetKind.object(set), setEntry(text)), Sender: c.sender}); err != nil {
+		if err := c.change(daemon.Change{Edit: edit(zones.Runtime, ipsetKind.object(set), setEntry(text)), Sender: c.sender, InPanic: true}); err != nil {
 			return nil, err
 		}
 		c.server.emit(root, "ipset", name, set, text)
@@ -46,7 +46,7 @@ func setEntries(c *call) (any, error) {
 	set, texts := c.str(0), c.args[1].([]string)
 	var old, next *zones.Config
 	edit := zones.Update(zones.Runtime, ipsetKind.object(set), zones.Settings{zones.KeyEntry: toSetting(texts)})
-	err := c.change(daemon.Change{Sender: c.sender, Edit: func(cfg *zones.Config) (*zones.Config, error) {
+	err := c.change(daemon.Change{Sender: c.sender, InPanic: true, Edit: func(cfg *zones.Config) (*zones.Config, error) {
 		var err error
 		old = cfg
 		next, err = edit(cfg)

@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"slices"
+
 	"github.com/godbus/dbus/v5"
 	"richwall/internal/daemon"
 	"richwall/zones"
@@ -11,6 +13,7 @@ import (
 func (s *Server) event(e daemon.Event) {
 	switch e := e.(type) {
 	case daemon.Reloaded:
+		s.filesChanged(e.Old, e.New)
 		s.emit(root, "", "Reloaded")
 	case daemon.PanicChanged:
 		name := "PanicModeDisabled"
@@ -57,6 +60,26 @@ func (s *Server) permanentChanged(old, next *zones.Config) {
 	}
 	if old.Direct != next.Direct {
 		s.emit(root+"/config", "config.direct", "Updated")
+	}
+}
+
+// filesChanged tells what a reload has found to be otherwise in the files.
+func (s *Server) filesChanged(old, next *zones.Config) {
+	s.paths.sync(next)
+	for _, change := range zones.Difference(old, next) {
+		o := change.Object
+		i := slices.IndexFunc(kinds, func(k *kind) bool { return k.kind == o.Kind })
+		switch {
+		case o.Kind == zones.KindDirect:
+			s.emit(root+"/config", "config.direct", "Updated")
+		case i < 0: // firewalld.conf, which has no signals of its own
+		case change.Made:
+			s.emit(root+"/config", "config", kinds[i].noun+"Added", o.Name)
+		case change.Gone:
+			s.emit(s.paths.of(target{kinds[i], o.Name}), "config."+kinds[i].name, "Removed", o.Name)
+		default:
+			s.emit(s.paths.of(target{kinds[i], o.Name}), "config."+kinds[i].name, "Updated", o.Name)
+		}
 	}
 }
 

@@ -19,13 +19,14 @@ type Change struct {
 	Sender  string // the caller's name on the bus
 	Text    string // a rich rule as written
 	Manager bool   // NetworkManager asks: what it binds stays out of the files
+	InPanic bool   // it may be made in panic mode, too: it is about sets or the direct interface
 }
 
 // ChangeRuntime edits the runtime configuration.
 func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.panic {
+	if d.panic && !c.InPanic {
 		return refuse(PanicMode, "the firewall is in panic mode")
 	}
 	old := d.runtime
@@ -66,7 +67,7 @@ func (d *Daemon) changePermanent(c Change) error {
 	if next == old {
 		return nil
 	}
-	if err := zones.Check(next).Err(); err != nil {
+	if err := zones.Brought(old, next).Err(); err != nil {
 		return err
 	}
 	return d.save(old, next, &c)
@@ -109,31 +110,35 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 // Reload reads the files anew and makes them the runtime configuration, in one transaction. Files that cannot be used
 // change nothing.
 func (d *Daemon) Reload(ctx context.Context) error {
+	links := d.askManager(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.reload(ctx)
+	return d.reload(ctx, links)
 }
 
-func (d *Daemon) reload(ctx context.Context) error {
-	loaded, problems := d.store.Load()
+func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
+	loaded, problems := d.store.LoadAgain(d.permanent)
 	d.logProblems(problems)
 	if loaded == nil {
 		return problems.Err()
 	}
-	next := loaded
+	next := loaded.ForRuntime()
 	if !loaded.Conf.FlushAllOnReload {
-		next = keepRuntime(d.runtime, loaded)
+		next = keepRuntime(d.runtime, next)
 	}
-	oldZone := d.runtime.Conf.DefaultZone
-	if err := d.install(ctx, next); err != nil {
+	old, before := d.runtime.Conf, d.permanent
+	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}
 	d.permanent, d.state = loaded, Running
 	d.timed.stop()
-	if zone := next.Conf.DefaultZone; zone != oldZone {
-		d.emit(DefaultZoneChanged{Zone: zone})
+	if next.Conf.DefaultZone != old.DefaultZone {
+		d.emit(DefaultZoneChanged{Zone: next.Conf.DefaultZone})
 	}
-	d.emit(Reloaded{})
+	if next.Conf.LogDenied != old.LogDenied {
+		d.emit(LogDeniedChanged{Value: next.Conf.LogDenied})
+	}
+	d.emit(Reloaded{Old: before, New: loaded})
 	return nil
 }
 
@@ -159,23 +164,4 @@ func keepRuntime(old, next *zones.Config) *zones.Config {
 		}
 	}
 	return next.WithDirect(old.Direct)
-}
-
-// noteManaged remembers which interfaces NetworkManager has put where, and forgets those that have gone from there.
-func (d *Daemon) noteManaged(old, next *zones.Config, manager bool) {
-	for _, change := range zones.Difference(old, next) {
-		for _, item := range change.Added {
-			if item.Key == zones.KeyInterface {
-				delete(d.managed, item.Args[0])
-				if manager {
-					d.managed[item.Args[0]] = change.Object.Name
-				}
-			}
-		}
-		for _, item := range change.Removed {
-			if item.Key == zones.KeyInterface && d.managed[item.Args[0]] == change.Object.Name {
-				delete(d.managed, item.Args[0])
-			}
-		}
-	}
 }

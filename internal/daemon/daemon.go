@@ -43,7 +43,9 @@ type Options struct {
 	// Sysctl sets a kernel's setting, such as net.ipv4.ip_forward, and returns the value before; "" for a value only reads.
 	// Nil leaves all settings alone.
 	Sysctl func(name, value string) (was string, err error)
-	Log    *slog.Logger
+	// Manager is NetworkManager; nil for none.
+	Manager Manager
+	Log     *slog.Logger
 }
 
 // Daemon is the state and its lock. All methods may be called at the same time.
@@ -61,6 +63,7 @@ type Daemon struct {
 	panic     bool
 	pmtu      borrowed // net.ipv4.ip_no_pmtu_disc
 	timed     timers
+	repairs   repairs
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
 }
@@ -133,6 +136,7 @@ const (
 // Start reads the configuration and installs it. If it cannot be used the shipped one is installed and the state is
 // Failed; the error is for the case that not even that can be done.
 func (d *Daemon) Start(ctx context.Context) error {
+	links := d.askManager(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	cfg, problems := d.store.Load()
@@ -141,7 +145,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if cfg == nil {
 		err = problems.Err()
 	} else {
-		err = d.install(ctx, cfg)
+		err = d.installFor(ctx, cfg.ForRuntime(), links)
 	}
 	if err == nil {
 		d.permanent, d.state = cfg, Running
@@ -152,7 +156,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if cfg == nil {
 		return problems.Err()
 	}
-	if err := d.install(ctx, cfg); err != nil {
+	if err := d.installFor(ctx, cfg.ForRuntime(), links); err != nil {
 		return err
 	}
 	d.permanent, d.state = cfg, Failed
@@ -196,6 +200,9 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		}
 		d.kernel.Close()
 	}
+	if k != d.kernel {
+		d.follow(k)
+	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 	d.applySettings(cfg)
 	return nil
@@ -236,7 +243,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if next == d.runtime {
 		return nil
 	}
-	if err := zones.Check(next).Err(); err != nil {
+	if err := zones.CheckChange(d.runtime, next).Err(); err != nil {
 		return err
 	}
 	desired, history, err := desire(d.history, next, d.backend, d.panic)
@@ -256,6 +263,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timed.stop()
+	d.repairs.stop()
 	d.giveBack()
 	if d.kernel == nil {
 		return nil
@@ -271,7 +279,11 @@ func (d *Daemon) Stop(ctx context.Context) error {
 func (d *Daemon) Passthrough(ctx context.Context, ipv string, args []string) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out, err := d.opt.Passthrough(ctx, ipv, args)
+	var out string
+	err := d.allow(func() (err error) {
+		out, err = d.opt.Passthrough(ctx, ipv, args)
+		return err
+	})
 	if err != nil {
 		return "", refuse(CommandFailed, "%v", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -300,4 +302,52 @@ func TestResetToDefaults(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(b.dir, "zones/mine.xml.old")); err != nil {
 		t.Error(err)
 	}
+}
+
+// A zone that is made up of several files is one zone when it runs. Written back, each file keeps what is in it: what was
+// taken out goes, and what was added is in the first.
+func TestZoneOfSeveralFiles(t *testing.T) {
+	b := start(t, map[string]string{
+		"zones/lan/a.xml": `<zone><short>A</short><service name="http"/><port port="1-3" protocol="tcp"/></zone>`,
+		"zones/lan/b.xml": `<zone><service name="http"/><source address="10.0.0.0/8"/></zone>`,
+	})
+	ctx, lan := context.Background(), zones.Object{Kind: zones.KindZone, Name: "lan"}
+	for _, edit := range []zones.Edit{
+		zones.Add(zones.Runtime, lan, port("8080", "tcp")),
+		zones.Remove(zones.Runtime, lan, port("2", "tcp")),
+		zones.Remove(zones.Runtime, lan, zones.Item{Key: zones.KeyService, Args: []string{"http"}}),
+	} {
+		if err := b.ChangeRuntime(ctx, Change{Edit: edit}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rules := b.kernel.rules()
+	if err := b.RuntimeToPermanent(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"zones/lan/a.xml": "<short>A</short>\n  <port port=\"1\" protocol=\"tcp\"/>\n  <port port=\"3\" protocol=\"tcp\"/>\n  <port port=\"8080\" protocol=\"tcp\"/>\n</zone>",
+		"zones/lan/b.xml": "<zone>\n  <source address=\"10.0.0.0/8\"/>\n</zone>",
+	} {
+		text, err := os.ReadFile(filepath.Join(b.dir, file))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s is\n%s\nwithout\n%s", file, text, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(b.dir, "zones/lan.xml")); err == nil {
+		t.Error("the zone has a file of its own as well, which nobody reads")
+	}
+	if err := b.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if again := sortedRules(b.kernel.rules()); again != sortedRules(rules) {
+		t.Errorf("after a reload the rules are\n%s\nand they were\n%s", again, rules)
+	}
+}
+
+// sortedRules is rules without the places in files where they come from, and thus without their order.
+func sortedRules(rules string) string {
+	lines := strings.Split(regexp.MustCompile(`  # .*`).ReplaceAllString(rules, ""), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

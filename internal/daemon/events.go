@@ -18,8 +18,9 @@ type PermanentChanged struct {
 	Change   *Change
 }
 
-// Reloaded says that the runtime configuration was made anew from the files.
-type Reloaded struct{}
+// Reloaded says that the runtime configuration was made anew from the files. Old and New are the permanent configuration
+// before and after: files may have come, gone and changed by other hands.
+type Reloaded struct{ Old, New *zones.Config }
 
 // PanicChanged says that panic mode was switched.
 type PanicChanged struct{ On bool }

@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"slices"
+	"path"
 
 	"richwall/zones"
 )
@@ -19,6 +19,7 @@ func (d *Daemon) CheckPermanent() error {
 
 // SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
 func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
+	links := d.askManager(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.runtime.Zones[zone] == nil {
@@ -27,30 +28,27 @@ func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	if d.runtime.Conf.DefaultZone == zone {
 		return refuse(ZoneAlreadySet, "%s", zone)
 	}
-	return d.setConf(ctx, zones.SetDefaultZone(zone))
+	return d.setConf(ctx, zones.SetDefaultZone(zone), links)
 }
 
 // SetLogDenied says which refused packets are logged: in firewalld.conf, and at once.
 func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
+	links := d.askManager(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.runtime.Conf.LogDenied == value {
 		return refuse(AlreadySet, "%s", value)
 	}
-	if err := d.setConf(ctx, zones.SetLogDenied(value)); err != nil {
-		return err
-	}
-	d.emit(LogDeniedChanged{Value: value})
-	return nil
+	return d.setConf(ctx, zones.SetLogDenied(value), links)
 }
 
 // setConf changes the permanent configuration and reloads; if the reload is refused the files are put back.
-func (d *Daemon) setConf(ctx context.Context, edit zones.Edit) error {
+func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]string) error {
 	old := d.permanent
 	if err := d.changePermanent(Change{Edit: edit}); err != nil {
 		return err
 	}
-	if err := d.reload(ctx); err != nil {
+	if err := d.reload(ctx, links); err != nil {
 		if back := d.save(d.permanent, old, nil); back != nil {
 			d.opt.Log.Error("cannot put the files back", "reason", back)
 		}
@@ -60,32 +58,36 @@ func (d *Daemon) setConf(ctx context.Context, edit zones.Edit) error {
 }
 
 // RuntimeToPermanent writes the runtime configuration to the files, but for what NetworkManager has bound: it binds that
-// again itself. As with firewalld, all zones and policies get a file of their own, also those that are as shipped: what was
+// again itself. What others have bound of its interfaces, it is told. As with firewalld, all zones and policies get a file of their own, also those that are as shipped: what was
 // in force does not change with the shipped ones.
-func (d *Daemon) RuntimeToPermanent(context.Context) error {
+func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
+	told := d.tellManager(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state == Failed {
 		return refuse(RunningButFailed, "the configuration in the files could not be used: mend it and reload first")
 	}
-	next := d.withoutManaged(d.runtime.WithConf(d.permanent.Conf))
+	next := d.withoutManaged(d.runtime.WithConf(d.permanent.Conf), told)
+	next, err := intoParts(d.permanent, next)
+	if err != nil {
+		return refuse(RTToPermFailed, "%v", err)
+	}
 	inFolder := d.permanent // without what is shipped, so that Save writes it
-	for _, z := range next.Zones {
-		if z.Origin.Builtin {
+	for name, z := range next.Zones {
+		if was := inFolder.Zones[name]; was != nil && was.Origin.Builtin {
 			own := *z
-			own.Origin = zones.Origin{}
+			own.Origin = zones.Origin{Shadows: true}
 			next, inFolder = next.WithZone(&own), inFolder.WithoutZone(z.Name)
 		}
 	}
-	for _, p := range next.Policies {
-		if p.Origin.Builtin {
+	for name, p := range next.Policies {
+		if was := inFolder.Policies[name]; was != nil && was.Origin.Builtin {
 			own := *p
-			own.Origin = zones.Origin{}
+			own.Origin = zones.Origin{Shadows: true}
 			next, inFolder = next.WithPolicy(&own), inFolder.WithoutPolicy(p.Name)
 		}
 	}
-	err := zones.Check(next).Err()
-	if err == nil {
+	if err = zones.Check(next).Err(); err == nil {
 		err = d.save(inFolder, next, nil)
 	}
 	if err != nil {
@@ -94,29 +96,50 @@ func (d *Daemon) RuntimeToPermanent(context.Context) error {
 	return nil
 }
 
-// withoutManaged is a configuration without the interfaces that NetworkManager has bound and the files have not.
-func (d *Daemon) withoutManaged(cfg *zones.Config) *zones.Config {
-	for iface, zone := range d.managed {
-		if z := d.permanent.Zones[zone]; z != nil && slices.Contains(z.Interfaces, iface) {
+// intoParts is a runtime configuration in which the zones that are made up of several files are that again: what has gone
+// from such a zone goes from all its files, and what has come is in the first of them.
+func intoParts(permanent, runtime *zones.Config) (*zones.Config, error) {
+	folders := map[string][]string{} // the parts of each
+	next := runtime
+	for _, name := range zones.Names(permanent.ZoneParts) {
+		folder := path.Dir(name)
+		folders[folder] = append(folders[folder], name)
+		next = next.WithZone(permanent.ZoneParts[name])
+	}
+	var edits []zones.Edit
+	for _, change := range zones.Difference(permanent.ForRuntime(), runtime) {
+		parts := folders[change.Object.Name]
+		if change.Object.Kind != zones.KindZone || parts == nil {
 			continue
 		}
-		item := zones.Item{Key: zones.KeyInterface, Args: []string{iface}}
-		edit := zones.Remove(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: zone}, item)
-		if edited, err := edit(cfg); err == nil {
-			cfg = edited
+		for _, item := range change.Added {
+			edits = append(edits, zones.Add(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: parts[0]}, item))
+		}
+		for _, name := range parts {
+			for _, item := range change.Removed {
+				part := zones.Object{Kind: zones.KindZone, Name: name}
+				if has, err := zones.Has(next, zones.Permanent, part, item); err != nil || !has {
+					continue
+				}
+				var err error
+				if next, err = zones.Remove(zones.Permanent, part, item)(next); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
-	return cfg
+	return zones.Apply(next, edits...)
 }
 
 // ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. If the reload
 // is refused the files are put back.
 func (d *Daemon) ResetToDefaults(ctx context.Context) error {
+	links := d.askManager(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	shipped, problems := d.store.Shipped()
 	if shipped == nil {
 		return problems.Err()
 	}
-	return d.setConf(ctx, zones.ResetToDefaults(shipped))
+	return d.setConf(ctx, zones.ResetToDefaults(shipped), links)
 }

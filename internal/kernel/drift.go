@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -30,7 +31,7 @@ type liveChain struct {
 	unknown bool     // rules are not known
 }
 
-// elements is how often each element of a set is there, by its bytes. nil is a set whose elements may come and go.
+// elements is how often each element of a set is there, by what it has of key, last key, data and being the end of an interval. nil is a set whose elements may come and go.
 type elements map[string]int
 
 func newLiveTable() *liveTable {
@@ -106,32 +107,41 @@ func (e elements) add(list []byte) {
 		return
 	}
 	eachAttribute(list, func(_ uint16, element []byte) {
-		var key []byte
+		var key, last, data []byte
+		var end bool
 		eachAttribute(element, func(kind uint16, v []byte) {
 			switch kind {
-			case unix.NFTA_SET_ELEM_KEY, elementKeyEnd, unix.NFTA_SET_ELEM_DATA:
-				key = leaves(append(key, byte(kind)), v)
+			case unix.NFTA_SET_ELEM_KEY:
+				key = leaves(v)
+			case elementKeyEnd:
+				last = leaves(v)
+			case unix.NFTA_SET_ELEM_DATA:
+				data = leaves(v)
 			case unix.NFTA_SET_ELEM_FLAGS:
-				if number32(v)&intervalEnd != 0 {
-					key = append(key, "end"...)
-				}
+				end = number32(v)&intervalEnd != 0
 			}
 		})
-		e[string(key)]++
+		name := fmt.Sprintf("%x %x %x", key, last, data)
+		if end {
+			name += isEnd
+		}
+		e[name]++
 	})
 }
 
-// leaves appends the values in the data of an element, without the attributes that they are wrapped in.
-func leaves(to, data []byte) []byte {
+const isEnd = " end"
+
+// leaves are the values in the data of an element, without the attributes that they are wrapped in.
+func leaves(data []byte) (values []byte) {
 	eachAttribute(data, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_DATA_VALUE:
-			to = append(to, v...)
+			values = append(values, v...)
 		case unix.NFTA_DATA_VERDICT:
-			eachAttribute(v, func(_ uint16, v []byte) { to = append(to, v...) })
+			eachAttribute(v, func(_ uint16, v []byte) { values = append(values, v...) })
 		}
 	})
-	return to
+	return values
 }
 
 // dump asks for all there is of a kind, of a family, and calls f with each answer's body.
@@ -312,17 +322,29 @@ func (e elements) difference(now elements) string {
 	if e == nil {
 		return ""
 	}
-	gone, added := 0, 0
+	gone, added, ends := 0, 0, 0
+	count := func(to *int, key string, n int) {
+		switch {
+		case n <= 0:
+		case strings.HasSuffix(key, isEnd): // goes along with the key that the interval begins with
+			ends++
+		default:
+			*to += n
+		}
+	}
 	for key, n := range e {
-		gone += max(n-now[key], 0)
+		count(&gone, key, n-now[key])
 	}
 	for key, n := range now {
-		added += max(n-e[key], 0)
+		count(&added, key, n-e[key])
 	}
-	if gone+added == 0 {
-		return ""
+	switch {
+	case gone+added > 0:
+		return changeText("element", gone, added)
+	case ends > 0:
+		return "elements end elsewhere"
 	}
-	return changeText("element", gone, added)
+	return ""
 }
 
 // changeText is "2 rules removed, 1 added".

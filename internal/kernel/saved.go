@@ -94,9 +94,15 @@ func (s *savedTable) remains() *tableRules {
 func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 	left := &tableRules{}
 	for _, c := range committed.chains {
-		if c.builtin || slices.Contains(s.order, c.name) {
-			left.chains = append(left.chains, &chainRules{name: c.name, builtin: c.builtin, specs: c.specs, unknown: true})
+		if !c.builtin && !slices.Contains(s.order, c.name) {
+			continue
 		}
+		specs := slices.DeleteFunc(slices.Clone(c.specs), func(spec string) bool { // of a jump to a chain that has gone
+			return slices.ContainsFunc(targets([]string{spec}), func(to string) bool {
+				return committed.chain(to) != nil && !slices.Contains(s.order, to)
+			})
+		})
+		left.chains = append(left.chains, &chainRules{name: c.name, builtin: c.builtin, specs: specs, unknown: true})
 	}
 	return left
 }

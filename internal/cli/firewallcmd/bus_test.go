@@ -34,6 +34,7 @@ func startBus(t *testing.T, answers map[string]any) *fakeBus {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
 	b := &fakeBus{answers: map[string]any{
 		"org.freedesktop.DBus.Hello": ":1.1", "org.freedesktop.DBus.NameHasOwner": true, ".getDefaultZone": "public",
+		"org.freedesktop.DBus.ObjectManager.GetManagedObjects": map[dbus.ObjectPath]map[string]map[string]dbus.Variant{},
 	}}
 	for method, answer := range answers {
 		b.answers[method] = answer

@@ -27,7 +27,7 @@ func openFiles(system, shipped string) (*files, zones.Problems) {
 	disk := zones.Store{Dirs: zones.Dirs{
 		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig),
 	}}
-	config, problems := disk.Load()
+	config, problems := disk.Read()
 	if config == nil {
 		return nil, problems
 	}
@@ -55,7 +55,7 @@ func (b *brokenFiles) line(p *zones.Problem) string {
 	return fmt.Sprintf("Configuration error: %s: %s (%s)", p.Code, p.Msg, place)
 }
 
-// apply makes edits, checks the result and writes what differs.
+// apply makes edits, checks what they bring and writes what differs.
 func (f *files) apply(edits ...zones.Edit) error {
 	next, err := zones.Apply(f.config, edits...)
 	if err != nil {
@@ -183,5 +183,10 @@ func (f *files) reset() error {
 	return f.apply(zones.ResetToDefaults(shipped))
 }
 
-// check has nothing to do: files that are wrong are not even opened.
-func (f *files) check() error { return nil }
+// check looks for what does not fit together. Files that cannot be read are not even opened.
+func (f *files) check() error {
+	if problems := zones.Check(f.config); problems.Err() != nil {
+		return &brokenFiles{problems, true}
+	}
+	return nil
+}

@@ -92,7 +92,7 @@ func (s *session) connect() error {
 	if s.daemon, err = dial(); err != nil {
 		return err
 	}
-	s.store = &permanentConfig{s.daemon}
+	s.store = s.managed(&permanentConfig{s.daemon})
 	return s.awaitDaemon()
 }
 

@@ -38,39 +38,37 @@ func readPort(value string) (string, error) {
 }
 
 // readForward reads a forward port such as port=80:proto=tcp:toport=8080:toaddr=192.0.2.1. The address may be an IPv6
-// one, with colons.
+// one, with colons. A word without = that stands elsewhere says nothing, as in firewalld.
 func readForward(value string) (string, error) {
 	part := map[string]string{}
 	name := ""
 	for _, word := range strings.Split(value, ":") {
 		key, v, ok := strings.Cut(word, "=")
 		switch {
+		case ok && !slices.Contains(forwardParts, key):
+			return "", fail("INVALID_FORWARD", "invalid forward port arg '%s'", key)
 		case ok:
 			name = key
 			part[name] = v
 		case name == "toaddr":
 			part[name] += ":" + word
-		case word != "":
-			return "", fail("INVALID_FORWARD", "cannot read %q of forward port %q: a part is KEY=VALUE", word, value)
 		}
 	}
-	for key := range part {
-		if !slices.Contains([]string{"port", "proto", "toport", "toaddr", "if"}, key) {
-			return "", fail("INVALID_FORWARD", "cannot read %q of forward port %q: say port, proto, toport or toaddr", key, value)
-		}
-	}
-	return forwardPort(value, part)
+	return forwardPort(part)
 }
 
+// forwardParts are what a forward port says; the interface is for lokkit, and ignored.
+var forwardParts = []string{"port", "proto", "toport", "toaddr", "if"}
+
 // forwardPort checks the parts of a forward port.
-func forwardPort(value string, part map[string]string) (string, error) {
+func forwardPort(part map[string]string) (string, error) {
 	switch {
 	case part["port"] == "":
-		return "", fail("INVALID_FORWARD", "forward port %q says no port=", value)
+		return "", fail("INVALID_FORWARD", "missing port")
 	case part["proto"] == "":
-		return "", fail("INVALID_FORWARD", "forward port %q says no proto=", value)
+		return "", fail("INVALID_FORWARD", "missing protocol")
 	case part["toport"] == "" && part["toaddr"] == "":
-		return "", fail("INVALID_FORWARD", "forward port %q says neither toport= nor toaddr=: where to?", value)
+		return "", fail("INVALID_FORWARD", "missing destination")
 	}
 	if err := zones.CheckPort(zones.Port{Port: part["port"], Protocol: part["proto"]}); err != nil {
 		return "", err
@@ -82,7 +80,7 @@ func forwardPort(value string, part map[string]string) (string, error) {
 	}
 	if part["toaddr"] != "" {
 		if _, err := netip.ParseAddr(part["toaddr"]); err != nil {
-			return "", fail("INVALID_ADDR", "cannot forward to %q: it is no address", part["toaddr"])
+			return "", fail("INVALID_ADDR", "%s", part["toaddr"])
 		}
 	}
 	return joinForward(part["port"], part["proto"], part["toport"], part["toaddr"]), nil

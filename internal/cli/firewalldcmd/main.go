@@ -90,7 +90,7 @@ func (p *program) run() (status int, err error) {
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
 	p.daemon = daemon.New(daemon.Options{
-		Dirs: store.Dirs, Log: p.log,
+		Dirs: store.Dirs, Log: p.log, Manager: p.bus,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log})
 		},

@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"richwall/internal/kernel"
+)
+
+// Limits of putting back what other programs have changed: so often at once, and then at this interval, so that two
+// programs that want different rules do not keep the machine busy.
+const (
+	promptRepairs  = 5
+	repairInterval = 10 * time.Second
+	retryInterval  = time.Minute // after one that failed
+)
+
+// repairs is when changes by other programs were attended to.
+type repairs struct {
+	done    []time.Time     // the latest, at most promptRepairs
+	pending *kernel.Foreign // told of and not attended to yet
+	timer   *time.Timer     // for that; nil if none runs
+	stopped bool
+}
+
+// wait is how long the next one must wait at a moment. As many as promptRepairs follow at once; then one an interval.
+func (r *repairs) wait(at time.Time) time.Duration {
+	if len(r.done) < promptRepairs {
+		return 0
+	}
+	oldest, latest := r.done[0], r.done[len(r.done)-1]
+	if at.Sub(oldest) >= promptRepairs*repairInterval {
+		return 0
+	}
+	return max(0, latest.Add(repairInterval).Sub(at))
+}
+
+func (r *repairs) note(at time.Time) {
+	r.done = append(r.done, at)
+	if len(r.done) > promptRepairs {
+		r.done = slices.Delete(r.done, 0, 1)
+	}
+}
+
+// stop ends waiting for anything.
+func (r *repairs) stop() {
+	r.stopped = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+// follow has a kernel tell of what other programs change.
+func (d *Daemon) follow(k kernel.Kernel) {
+	if w, ok := k.(kernel.Watcher); ok {
+		w.Watch(func(f kernel.Foreign) { d.foreign(k, f) })
+	}
+}
+
+// allow calls f, which changes the packet filter because the user has asked for it.
+func (d *Daemon) allow(f func() error) error {
+	if w, ok := d.kernel.(kernel.Watcher); ok {
+		return w.Allow(f)
+	}
+	return f()
+}
+
+// foreign attends to a change by another program, or puts that off.
+func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if k != d.kernel || d.repairs.stopped {
+		return
+	}
+	d.repairs.pending = &f
+	if d.repairs.timer != nil {
+		return
+	}
+	wait := d.repairs.wait(now())
+	if wait == 0 {
+		d.attend()
+		return
+	}
+	d.opt.Log.Warn("another program changes the firewall's rules again and again", "program", programs(f.By),
+		"next look", "in "+wait.Round(time.Second).String())
+	d.attendIn(wait)
+}
+
+// attendIn attends to what is pending after a while. The lock is held.
+func (d *Daemon) attendIn(wait time.Duration) {
+	d.repairs.timer = time.AfterFunc(wait, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.repairs.timer = nil
+		if d.repairs.pending != nil && !d.repairs.stopped {
+			d.attend()
+		}
+	})
+}
+
+// attend says what was changed, and puts the rules back unless the configuration says not to. The lock is held.
+func (d *Daemon) attend() {
+	f := d.repairs.pending
+	d.repairs.pending = nil
+	d.repairs.note(now())
+	log := d.opt.Log.With("program", programs(f.By), "changes", changes(f.Changes))
+	if d.runtime.Own.OnForeignChange == "warn" {
+		log.Warn("another program has changed the firewall's rules; that stays until they are changed or reloaded here")
+		return
+	}
+	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
+	if err == nil {
+		err = commit(context.Background(), d.kernel, desired)
+	}
+	if err != nil {
+		log.Error("another program has changed the firewall's rules, and they cannot be put back; it is tried again in a minute", "reason", err)
+		d.repairs.pending = f
+		d.attendIn(retryInterval)
+		return
+	}
+	log.Warn("another program had changed the firewall's rules; they were put back")
+}
+
+// programs names who may have made a change.
+func programs(list []kernel.Writer) string {
+	if len(list) == 0 {
+		return "unknown"
+	}
+	return enumerate(list, ", ")
+}
+
+func changes(list []string) string { return enumerate(list, "; ") }
+
+// enumerate is the first of a list's values, and how many more there are.
+func enumerate[T any](list []T, separator string) string {
+	const most = 10
+	var texts []string
+	for _, v := range list[:min(len(list), most)] {
+		texts = append(texts, fmt.Sprint(v))
+	}
+	text := strings.Join(texts, separator)
+	if more := len(list) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
