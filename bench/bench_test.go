@@ -54,11 +54,13 @@ func BenchmarkParse(b *testing.B) {
 }
 
 // folder makes a configuration folder with one zone of many rich rules.
-func folder(b *testing.B) string {
+func folder(b *testing.B) string { return folderOf(b, richRules) }
+
+func folderOf(b *testing.B, rules int) string {
 	b.Helper()
 	var zone bytes.Buffer
 	zone.WriteString("<zone>\n  <service name=\"ssh\"/>\n")
-	for i := range richRules {
+	for i := range rules {
 		fmt.Fprintf(&zone, `  <rule family="ipv4"><source address="10.%d.%d.%d"/><port port="%d" protocol="tcp"/><accept/></rule>`+"\n",
 			i>>16&255, i>>8&255, i&255, 1024+i%60000)
 	}

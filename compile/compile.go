@@ -11,10 +11,12 @@
 //	zones     what each zone that is in use allows, denies, forwards and translates
 //	policies  the same for each policy that is in use
 //	clamps    chains that clamp the segment size in both directions of a connection
+//	settle    rules that are as they were the last time are the same again
 //	order     rules into the order of their priorities
 //	unique    nftables: a rule that stands twice in a chain is emitted once
+//	fold      rules that differ in an address or a port alone become one, with a set
 //	direct    iptables: chains and rules of the direct interface
-//	share     what came out as it was the last time is the same again
+//	share     so are chains, and the ruleset if all is
 //
 // The daemon and the commands call Compile; the targets (compile/nft, compile/iptables) take what it returns.
 package compile
@@ -41,9 +43,11 @@ var passes = []struct {
 	{name: "zones", run: (*state).compileZones, after: []string{"dispatch", "sets"}},         // rules look sets up
 	{name: "policies", run: (*state).compilePolicies, after: []string{"zones"}},
 	{name: "clamps", run: (*state).compileClamps, after: []string{"policies"}}, // needs to know all clamps
-	{name: "order", run: (*state).order, after: []string{"clamps"}},            // needs all rules that have a priority
+	{name: "settle", run: (*state).settle, after: []string{"clamps"}},          // compares all that was added
+	{name: "order", run: (*state).order, after: []string{"settle"}},            // needs all rules that have a priority
 	{name: "unique", run: (*state).unique, after: []string{"order"}},           // keeps the first of equal rules
-	{name: "direct", run: (*state).compileDirect, after: []string{"unique"}},   // by position, into what is there
+	{name: "fold", run: (*state).fold, after: []string{"unique"}},              // many rules become one
+	{name: "direct", run: (*state).compileDirect, after: []string{"fold"}},     // by position, into what is there
 	{name: "share", run: (*state).share, after: []string{"direct"}},            // compares what came out
 }
 

@@ -89,33 +89,30 @@ func (s *state) sameFrame(was *ir.Ruleset) bool {
 		was.Owner == s.out.Owner && was.Counters == s.out.Counters
 }
 
-// sameChain says whether two chains of one name have the same rules, by pointer; rules that many packets never meet are made
-// anew each time and compared by what they do.
+// sameChain says whether two chains of one name are the same.
 func sameChain(a, b *ir.Chain) bool {
 	return a.Families == b.Families && a.Builtin == b.Builtin && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
-		slices.EqualFunc(a.Rules, b.Rules, sameRule)
+		slices.Equal(a.Rules, b.Rules)
+}
+
+// settle takes rules that were made anew, but are as they were the last time, from there. What is made of the content of zones
+// and policies is there already.
+func (s *state) settle() {
+	for _, c := range s.out.Chains {
+		before := s.chainBefore(c).added
+		begin, end := aligned(before, c.Rules, samePointer)
+		old, fresh := before[begin:len(before)-end], c.Rules[begin:len(c.Rules)-end]
+		for i := range min(len(old), len(fresh)) {
+			if sameRule(old[i], fresh[i]) {
+				fresh[i] = old[i]
+			}
+		}
+	}
 }
 
 func sameRule(a, b *ir.Rule) bool {
 	return a == b || a.Families == b.Families && a.Order == b.Order && a.Ranked == b.Ranked && a.Direct == b.Direct &&
-		len(a.Matches) == len(b.Matches) && len(a.Actions) == len(b.Actions) &&
-		reflect.DeepEqual(a.Origin, b.Origin) && a.Effect() == b.Effect() && slices.Equal(setsOf(a), setsOf(b))
-}
-
-// setsOf are the sets that a rule looks up.
-func setsOf(r *ir.Rule) []*ir.Set {
-	var list []*ir.Set
-	for _, m := range r.Matches {
-		if l, ok := m.(ir.Lookup); ok {
-			list = append(list, l.Set)
-		}
-	}
-	for _, a := range r.Actions {
-		if d, ok := a.(ir.Decide); ok {
-			list = append(list, d.Map)
-		}
-	}
-	return list
+		(a.Origin == b.Origin || a.Origin != nil && b.Origin != nil && *a.Origin == *b.Origin) && ir.SameRule(a, b, samePointer)
 }
 
 // aligned is how many items two lists have in common at their beginning, and behind that at their end.

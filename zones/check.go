@@ -19,7 +19,9 @@ func newChecker(c *Config) *checker { return &checker{Config: c, bound: map[stri
 
 func (k *checker) check() Problems {
 	k.names()
-	k.services()
+	if k.old == nil {
+		k.services()
+	}
 	k.zones()
 	k.policies()
 	k.problems.sort()
@@ -133,10 +135,12 @@ func (k *checker) names() {
 	k.name(KindZone, metas(k.Zones, func(o *Zone) *Meta { return &o.Meta }))
 	k.name(KindZone, metas(k.ZoneParts, func(o *Zone) *Meta { return &o.Meta }))
 	k.name(KindPolicy, metas(k.Policies, func(o *Policy) *Meta { return &o.Meta }))
-	k.name(KindService, metas(k.Services, func(o *Service) *Meta { return &o.Meta }))
-	k.name(KindIPSet, metas(k.IPSets, func(o *IPSet) *Meta { return &o.Meta }))
-	k.name(KindICMPType, metas(k.ICMPTypes, func(o *ICMPType) *Meta { return &o.Meta }))
-	k.name(KindHelper, metas(k.Helpers, func(o *Helper) *Meta { return &o.Meta }))
+	if k.old == nil {
+		k.name(KindService, metas(k.Services, func(o *Service) *Meta { return &o.Meta }))
+		k.name(KindIPSet, metas(k.IPSets, func(o *IPSet) *Meta { return &o.Meta }))
+		k.name(KindICMPType, metas(k.ICMPTypes, func(o *ICMPType) *Meta { return &o.Meta }))
+		k.name(KindHelper, metas(k.Helpers, func(o *Helper) *Meta { return &o.Meta }))
+	}
 	k.kind = KindIPSet
 	for _, name := range Names(k.IPSets) {
 		if k.Conf.FirewallBackend == "iptables" && len(name) > maxIPSetName {
@@ -190,7 +194,8 @@ func (k *checker) services() {
 			item := "include " + include
 			switch {
 			case k.Services[include] == nil:
-				k.fail(&s.Meta, item, InvalidService, "cannot include service %s: there is no such service%s", include, hint(include, Names(k.Services)))
+				k.reportAt(&s.Meta, item)(refuse(InvalidService, "cannot include service %s: there is no such service%s", include, hint(include, Names(k.Services))).
+					worded("Included service '%s' not found.", include))
 			case k.reaches(include, name, map[string]bool{}):
 				k.add(&s.Meta, item, Warning, InvalidService, "service %s includes itself by service %s: each counts once", name, include)
 			}

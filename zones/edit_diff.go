@@ -1,5 +1,7 @@
 package zones
 
+import "reflect"
+
 // Change is what differs in one object between two configurations.
 type Change struct {
 	Object  Object
@@ -29,6 +31,9 @@ func Difference(old, next *Config) []Change {
 
 func (k *objectKind[T]) changes(old, next *Config) []Change {
 	before, after := k.objects(old), k.objects(next)
+	if reflect.ValueOf(before).UnsafePointer() == reflect.ValueOf(after).UnsafePointer() {
+		return nil // one and the same map
+	}
 	var changes []Change
 	for _, name := range unionNames(before, after) {
 		a, b := before[name], after[name]

@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -375,30 +374,7 @@ func dear(changes, had, has int) bool { return changes*had > 1000*(has+1) }
 // sameRule says whether two rules do the same. A set is known by its name: one with that name and another type would have
 // led to a new table.
 func sameRule(a, b *ir.Rule) bool {
-	return a == b || slices.EqualFunc(a.Matches, b.Matches, sameMatch) && slices.EqualFunc(a.Actions, b.Actions, sameAction)
-}
-
-func sameAction(a, b ir.Action) bool {
-	if x, ok := a.(ir.Decide); ok {
-		y, ok := b.(ir.Decide)
-		return ok && x.Map.Name == y.Map.Name
-	}
-	return sameValue(a, b)
-}
-
-func sameMatch(a, b ir.Match) bool {
-	if x, ok := a.(ir.Lookup); ok {
-		y, ok := b.(ir.Lookup)
-		return ok && x.Side == y.Side && x.Invert == y.Invert && x.Set.Name == y.Set.Name
-	}
-	return sameValue(a, b)
-}
-
-func sameValue[T any](a, b T) bool {
-	if reflect.TypeOf(a).Comparable() && reflect.TypeOf(b).Comparable() {
-		return any(a) == any(b)
-	}
-	return reflect.DeepEqual(a, b)
+	return ir.SameRule(a, b, func(a, b *ir.Set) bool { return a.Name == b.Name })
 }
 
 // messages are the changes as they are sent.

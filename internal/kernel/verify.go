@@ -40,6 +40,7 @@ type verifier struct {
 // only those that are others need to be looked at.
 type verified struct {
 	chains map[*ir.Chain]*summary
+	byName map[chainKey]*ir.Chain
 	sets   map[*ir.Set]bool
 }
 
@@ -97,7 +98,7 @@ func verifyRuleset(rs *ir.Ruleset, known *verified) (*verified, error) {
 	if known == nil {
 		known = &verified{}
 	}
-	v := &verifier{rs: rs, known: known, result: &verified{map[*ir.Chain]*summary{}, map[*ir.Set]bool{}},
+	v := &verifier{rs: rs, known: known, result: &verified{map[*ir.Chain]*summary{}, map[chainKey]*ir.Chain{}, map[*ir.Set]bool{}},
 		chains: map[chainKey]*ir.Chain{}, sets: map[string]*ir.Set{}, state: map[chainKey]int{}, below: map[chainKey]int{}, seen: map[visit]bool{}}
 	for _, s := range rs.Sets {
 		v.set(s)
@@ -108,10 +109,33 @@ func verifyRuleset(rs *ir.Ruleset, known *verified) (*verified, error) {
 	for _, c := range rs.Chains {
 		v.chain(c)
 	}
-	if len(v.errs) == 0 { // jumps lead somewhere
+	if len(v.errs) == 0 && v.moved() { // jumps lead somewhere
 		v.walk()
 	}
 	return v.result, joined(v.errs)
+}
+
+// moved says whether the ways through the chains are others than before, or what stands on them is.
+func (v *verifier) moved() bool {
+	if len(v.chains) != len(v.known.byName) {
+		return true
+	}
+	for k, c := range v.chains {
+		was := v.known.byName[k]
+		if was == c {
+			continue
+		}
+		if was == nil || (was.Hook == nil) != (c.Hook == nil) || c.Hook != nil && *was.Hook != *c.Hook || !v.known.chains[was].same(v.result.chains[c]) {
+			return true
+		}
+	}
+	return false
+}
+
+// same says whether two chains jump to the same ones and have the same restricted things.
+func (s *summary) same(t *summary) bool {
+	return slices.EqualFunc(s.jumps, t.jumps, func(a, b jump) bool { return a.to == b.to }) &&
+		slices.EqualFunc(s.placed, t.placed, func(a, b restricted) bool { return a.name == b.name })
 }
 
 // chain checks the rules of a chain, unless that was done and they depend on nothing else.
@@ -196,6 +220,7 @@ func (v *verifier) declare(c *ir.Chain) {
 		v.fail(nil, "", "cannot make chain %s: the priority of chains of type nat is above %d", c.Name, conntrackPriority)
 	}
 	v.chains[key(c)] = c
+	v.result.byName[key(c)] = c
 }
 
 const conntrackPriority = -200 // NF_IP_PRI_CONNTRACK (linux/netfilter_ipv4.h)
