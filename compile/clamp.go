@@ -178,7 +178,7 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 			continue
 		}
 		asked = append(asked, chain)
-		s.add("mangle", name, rule(c.owner.origin(0, ""), ir.Jump{Chain: chain}))
+		s.add("mangle", name, rule(c.owner.origin(""), ir.Jump{Chain: chain}))
 	}
 	if asked == nil {
 		return ""

@@ -14,6 +14,7 @@ type chainMemo struct {
 	sorted []*ir.Rule // by their order; the same slice if they were so already
 	hashes []uint64   // of sorted, by what they do
 	kept   []*ir.Rule // those of sorted that stand there for the first time; the same slice if all do
+	folded *folded    // how kept was folded; nil if it was not
 }
 
 var hashSeed = maphash.MakeSeed()

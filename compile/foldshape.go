@@ -58,14 +58,18 @@ type shapeKey struct {
 
 // class is a shape, what its rules do, and whose they are.
 type class struct {
-	classKey
 	*shape
+	does
+}
+
+type does struct {
+	action       ir.Action
+	object, path string // of the rules' origin
 }
 
 type classKey struct {
 	shapeKey
-	action       ir.Action
-	object, path string // of the rules' origin
+	does
 }
 
 func (k *shapeKey) has(s slot) bool    { return k.given>>s&1 == 1 }
@@ -88,13 +92,13 @@ func (c *classes) of(r *ir.Rule) *class {
 	if !ok {
 		return nil
 	}
-	if c.last != nil && c.last.classKey == key {
+	if c.last != nil && c.last.shapeKey == key.shapeKey && c.last.does == key.does {
 		return c.last
 	}
 	found := c.list[key]
 	if found == nil {
 		c.copy()
-		found = &class{classKey: key, shape: c.shape(key.shapeKey)}
+		found = &class{c.shape(key.shapeKey), key.does}
 		c.list[key] = found
 	}
 	c.last = found
@@ -144,7 +148,7 @@ func (c *classes) key(r *ir.Rule) (key classKey, ok bool) {
 	if len(r.Actions) != 1 || r.Direct {
 		return key, false
 	}
-	key = classKey{action: r.Actions[0]}
+	key.action = r.Actions[0]
 	switch key.action.(type) {
 	case ir.Verdict, ir.Jump, ir.Reject:
 	default:
@@ -162,7 +166,7 @@ func (c *classes) key(r *ir.Rule) (key classKey, ok bool) {
 	if r.Origin != nil {
 		key.object, key.path = r.Origin.Object, r.Origin.Path
 	}
-	if key.given == 0 || c.backend == ir.IPTables && !key.ipset(r) {
+	if key.given == 0 || key.size() > maxKey || c.backend == ir.IPTables && !key.ipset(r) {
 		key.still = true
 	}
 	if key.still {
@@ -214,8 +218,8 @@ func (k *shapeKey) give(s slot, wide, still bool) {
 }
 
 // ipset says whether there is a type of ipset for the slots: an address, an address and a port, or a port of a protocol that
-// is told outside of the set. Its ports are those of TCP, UDP and SCTP (linux/netfilter/ipset/ip_set_getport.c), and 0.0.0.0/0
-// is none of its prefixes.
+// is told outside of the set. Ports are those of TCP, UDP and, beside an address, SCTP (ip_set_getport.c, ip_set_bitmap_port.c
+// in the kernel's net/netfilter/ipset), and 0.0.0.0/0 is no prefix of a set.
 func (k *shapeKey) ipset(r *ir.Rule) bool {
 	addrs := 0
 	for _, m := range r.Matches {
@@ -231,6 +235,9 @@ func (k *shapeKey) ipset(r *ir.Rule) bool {
 				return false
 			}
 			if k.given == 1<<sourcePort || k.given == 1<<destPort {
+				if m.Protocol == "sctp" {
+					return false
+				}
 				k.protocol, k.bitmap, k.wide = number, true, k.given // a bitmap takes ranges and single ports alike
 			}
 		case ir.Iface, ir.EtherAddr:
@@ -274,8 +281,11 @@ func (s *shape) name() string {
 	if s.packets != ir.Both {
 		family = map[ir.Families]string{ir.V4: "4", ir.V6: "6"}[s.packets]
 	}
-	for _, n := range s.slots {
-		word := slotWords[n] + family
+	for i, n := range s.slots {
+		word := slotWords[n]
+		if i == 0 || n.isAddr() {
+			word += family
+		}
 		switch {
 		case s.isWide(n) && n.isAddr():
 			word += "-net"
@@ -300,6 +310,26 @@ func protocolWord(n int) string {
 		}, name)
 	}
 	return strconv.Itoa(n)
+}
+
+// maxKey is how long the key of a set can be, in bytes (NFT_DATA_VALUE_MAXLEN of linux/netfilter/nf_tables.h).
+const maxKey = 64
+
+// size is how long a key of the shape's slots is, in bytes; that of an address is taken to be of IPv6.
+func (k *shapeKey) size() int {
+	n := 0
+	for s := range slots {
+		switch {
+		case !k.has(s):
+		case s.isAddr():
+			n += 16
+		case s.isPort(): // the protocol and the port, each filled up to 4 bytes
+			n += 8
+		default:
+			n += map[string]int{"iface": 16, "mac": 8}[fieldTypes[s]]
+		}
+	}
+	return n
 }
 
 // setType is the type of a set of the shape's values.

@@ -80,7 +80,7 @@ func familyNamed(name string) ir.Families {
 
 // icmpBlock compiles an icmp-block: it refuses, or with icmp-block-inversion it lets pass.
 func (s *state) icmpBlock(o *owner, name string) {
-	origin := o.origin(0, "icmp-block "+name)
+	origin := o.origin("icmp-block " + name)
 	for _, m := range s.icmpMatches(origin, name, ir.Both) {
 		if o.zone != nil && o.zone.ICMPBlockInversion {
 			s.emit(o, "filter", o.filter, "allow", familyRule(m.Family, origin, ir.Accept, m))
@@ -96,12 +96,12 @@ func (s *state) icmpBlock(o *owner, name string) {
 // icmpDefault is what a zone does with ICMP that no rule decided about: it lets it in, or with inversion refuses it. Zones
 // that drop or reject everything have none.
 func (s *state) icmpDefault(o *owner, z *zones.Zone) {
-	origin := o.origin(0, "icmp-block-inversion")
+	origin := o.origin("icmp-block-inversion")
 	chain := s.chain("filter", "IN", o.suffix)
 	both := ir.L4Proto{Numbers: []int{1, 58}}
 	switch {
 	case z.Target == zones.TargetDefault && !z.ICMPBlockInversion:
-		s.add("filter", chain, rule(o.origin(0, ""), ir.Accept, both))
+		s.add("filter", chain, rule(o.origin(""), ir.Accept, both))
 	case (z.Target == zones.TargetDefault || z.Target == zones.TargetAccept) && z.ICMPBlockInversion:
 		prefix := "filter_zone_" + z.Name + "_HOST_ICMP_BLOCK"
 		if !s.layout.oneTable {

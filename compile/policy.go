@@ -64,9 +64,9 @@ func (o *owner) hooks() []hooked {
 	return list
 }
 
-// origin is the origin of a rule of the owner; line may be 0.
-func (o *owner) origin(line int, text string) *ir.Origin {
-	return &ir.Origin{Object: o.object, Path: o.path, Line: line, Text: text}
+// origin is the origin of a rule of the owner.
+func (o *owner) origin(text string) *ir.Origin {
+	return &ir.Origin{Object: o.object, Path: o.path, Text: text}
 }
 
 // sub is the name of one of an owner's sub-chains.
@@ -76,7 +76,7 @@ func (s *state) sub(o *owner, table, hook, sub string) string {
 
 // declareOwner makes an owner's chains, with the jumps to their sub-chains.
 func (s *state) declareOwner(o *owner) {
-	origin := o.origin(0, "")
+	origin := o.origin("")
 	for _, h := range o.hooks() {
 		if h.table == "raw" && s.layout.oneTable {
 			continue
@@ -116,7 +116,7 @@ func (s *state) compilePolicies() {
 // policyTarget is what becomes of a packet that the policy's rules did not decide about.
 func (s *state) policyTarget(o *owner, p *zones.Policy) {
 	chain := s.chain("filter", o.filter, o.suffix)
-	origin := o.origin(0, "target "+p.Target)
+	origin := o.origin("target " + p.Target)
 	prefix := s.layout.logPrefix + o.filter + "_" + o.suffix + "_" + p.Target
 	switch p.Target {
 	case zones.TargetAccept:
@@ -137,7 +137,7 @@ func (s *state) content(o *owner, c *zones.Content) {
 	s.ports(o, "port ", ir.Dest, c.Ports)
 	if c.Masquerade {
 		s.item(o, "masquerade", func() {
-			s.emit(o, "nat", o.post, "allow", familyRule(ir.V4, o.origin(0, "masquerade"), ir.Masquerade{}, ir.NFProto{Family: ir.V4}, notToLoopback))
+			s.emit(o, "nat", o.post, "allow", familyRule(ir.V4, o.origin("masquerade"), ir.Masquerade{}, ir.NFProto{Family: ir.V4}, notToLoopback))
 		})
 	}
 	for _, f := range c.ForwardPorts {
@@ -152,7 +152,7 @@ func (s *state) content(o *owner, c *zones.Content) {
 		text := "protocol " + value
 		s.item(o, text, func() {
 			if m, ok := s.protocolMatch(o, value); ok {
-				s.emit(o, "filter", o.filter, "allow", rule(o.origin(0, text), ir.Accept, m))
+				s.emit(o, "filter", o.filter, "allow", rule(o.origin(text), ir.Accept, m))
 			}
 		})
 	}
@@ -164,7 +164,7 @@ func (s *state) ports(o *owner, what string, side ir.Side, list []zones.Port) {
 		text := what + p.Port + "/" + p.Protocol
 		s.item(o, text, func() {
 			if m, ok := s.portMatch(o, side, p); ok {
-				s.emit(o, "filter", o.filter, "allow", rule(o.origin(0, text), ir.Accept, m))
+				s.emit(o, "filter", o.filter, "allow", rule(o.origin(text), ir.Accept, m))
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func (s *state) ports(o *owner, what string, side ir.Side, list []zones.Port) {
 func (s *state) portMatch(o *owner, side ir.Side, p zones.Port) (m ir.Match, ok bool) {
 	low, high, err := grammar.ParsePort(p.Port)
 	if err != nil {
-		s.fail(grammar.InvalidPort, o.origin(0, p.Port+"/"+p.Protocol), "%s", message(err))
+		s.fail(grammar.InvalidPort, o.origin(p.Port+"/"+p.Protocol), "%s", message(err))
 		return nil, false
 	}
 	return ir.Port{Side: side, Protocol: p.Protocol, Low: low, High: high}, true
@@ -183,7 +183,7 @@ func (s *state) portMatch(o *owner, side ir.Side, p zones.Port) (m ir.Match, ok 
 func (s *state) protocolMatch(o *owner, value string) (m ir.Match, ok bool) {
 	n, err := grammar.ParseProtocol(value)
 	if err != nil {
-		s.fail(grammar.InvalidProtocol, o.origin(0, value), "%s", message(err))
+		s.fail(grammar.InvalidProtocol, o.origin(value), "%s", message(err))
 		return nil, false
 	}
 	return ir.L4Proto{Numbers: []int{n}}, true
@@ -195,7 +195,7 @@ func (s *state) plainForward(o *owner, f zones.ForwardPort) {
 	if isIPv6(f.ToAddr) {
 		family = ir.V6
 	}
-	origin := o.origin(0, "forward-port "+f.Port+"/"+f.Protocol)
+	origin := o.origin("forward-port " + f.Port + "/" + f.Protocol)
 	s.forward(o, forwarding{ForwardPort: f, origin: origin, family: family, sub: "allow"})
 }
 
@@ -264,12 +264,12 @@ func (s *state) intraZone(o *owner, z *zones.Zone) {
 	}
 	chain := s.sub(o, "filter", "FWD", "allow")
 	for _, name := range z.Interfaces {
-		s.add("filter", chain, rule(o.origin(0, "forward"), ir.Accept, ir.Iface{Side: ir.Dest, Name: name}))
+		s.add("filter", chain, rule(o.origin("forward"), ir.Accept, ir.Iface{Side: ir.Dest, Name: name}))
 	}
 	for _, source := range z.Sources {
 		b, ok := s.sourceBinding(z, source)
 		if ok && b.match[ir.Dest] != nil {
-			s.add("filter", chain, familyRule(b.families, o.origin(0, "forward"), ir.Accept, b.match[ir.Dest]))
+			s.add("filter", chain, familyRule(b.families, o.origin("forward"), ir.Accept, b.match[ir.Dest]))
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // rich compiles one rich rule of a zone or policy.
 func (s *state) rich(o *owner, r zones.RichRule) {
-	c := &richRule{s: s, o: o, r: r.Rule, origin: o.origin(r.Line, r.Rule.String()), families: ir.Both}
+	c := &richRule{s: s, o: o, r: r.Rule, origin: &ir.Origin{Object: o.object, Path: o.path, Line: r.Line, Rule: r.Rule}, families: ir.Both}
 	if r.Family != grammar.AnyFamily {
 		c.families = familyNamed(string(r.Family))
 		c.lead = []ir.Match{ir.NFProto{Family: c.families}}
@@ -207,7 +207,11 @@ func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit,
 	if !c.sayable(hook, v, action) {
 		return
 	}
-	matches := make([]ir.Match, 0, len(c.lead)+len(v.service)+len(c.ends)+len(v.element)+1)
+	n := len(c.lead) + len(v.service) + len(c.ends) + len(v.element)
+	if limit != nil {
+		n++
+	}
+	matches := make([]ir.Match, 0, n)
 	if c.s.layout.elementFirst && !v.addressFirst {
 		matches = append(append(append(append(matches, c.lead...), v.element...), v.service...), c.ends...)
 	} else {

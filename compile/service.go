@@ -88,7 +88,7 @@ func (s *state) serviceMatches(o *owner, svc *zones.Service) []ir.Match {
 
 // plainService lets a service in.
 func (s *state) plainService(o *owner, name string) {
-	origin := o.origin(0, "service "+name)
+	origin := o.origin("service " + name)
 	for _, svc := range s.expand(origin, name) {
 		for _, d := range s.destinations(origin, svc, ir.Both) {
 			s.helperRules(o, origin, svc, d)

@@ -307,7 +307,8 @@ func (k *checker) bind(z *Zone, zone string, code grammar.Code, kind, text, key 
 	case !taken:
 		k.bound[key] = binding{zone, text}
 	case other.zone != zone && other.text == text:
-		k.fail(&z.Meta, kind+" "+text, code, "cannot bind %s %s to zone %s: it is bound to zone %s", kind, text, zone, other.zone)
+		k.reportAt(&z.Meta, kind+" "+text)(refuse(code, "cannot bind %s %s to zone %s: it is bound to zone %s", kind, text, zone, other.zone).
+			worded("%s '%s' already bound to zone '%s'", kind, text, other.zone))
 	case other.zone != zone:
 		k.add(&z.Meta, kind+" "+text, Warning, code, "%s %s of zone %s is the same as %s of zone %s: only one of them has an effect",
 			kind, text, zone, other.text, other.zone)

@@ -17,11 +17,13 @@ type bindings struct {
 type bindingWords struct {
 	unknown grammar.Code // when no zone has it
 	taken   string       // when another zone has it; %[1]s is the binding, %[2]s the zone
+	invalid grammar.Code // when another zone has it in the files
+	what    string       // in messages
 }
 
 var (
-	interfaceWords = bindingWords{UnknownInterface, "'%[1]s' already bound to '%[2]s'"}
-	sourceWords    = bindingWords{UnknownSource, "'%[1]s' already bound to a zone"}
+	interfaceWords = bindingWords{UnknownInterface, "'%[1]s' already bound to '%[2]s'", InvalidInterface, "interface"}
+	sourceWords    = bindingWords{UnknownSource, "'%[1]s' already bound to a zone", grammar.InvalidAddr, "source"}
 )
 
 // sources are compared without the case of MAC addresses, which a running daemon writes in capitals.
@@ -58,12 +60,20 @@ func (b bindings) add(e env, z *Zone, args []string) error {
 	switch owner := b.owner(e.c, text); {
 	case owner == z.Name && e.scope == Runtime:
 		return refuse(ZoneAlreadySet, "'%s' already bound to '%s'", text, owner)
-	case owner == "" || owner == z.Name || e.scope == Command:
+	case owner == "" || folderOf(owner) == folderOf(z.Name):
 		return b.list.add(e, z, args)
 	case e.scope == Runtime:
 		return refuse(ZoneConflict, b.words.taken, text, owner)
+	default:
+		return refuse(b.words.invalid, "cannot bind %s %s to zone %s: it is bound to zone %s", b.words.what, text, z.Name, owner).
+			worded("%s '%s' already bound to zone '%s'", b.words.what, text, owner).within(e.object)
 	}
-	return refuse(ZoneConflict, "%s", text)
+}
+
+// folderOf is the zone that a zone's file belongs to.
+func folderOf(name string) string {
+	folder, _, _ := strings.Cut(name, "/")
+	return folder
 }
 
 func (b bindings) remove(e env, z *Zone, args []string) error {

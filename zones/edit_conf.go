@@ -34,6 +34,10 @@ func SetLogDenied(value string) Edit {
 		if value == c.Conf.LogDenied {
 			return nil, refuse(AlreadySet, "%s", value)
 		}
-		return SetConf("LogDenied", value)(c)
+		next, err := SetConf("LogDenied", value)(c)
+		if err != nil {
+			return nil, problemOf(err, InvalidValue).worded("'%s', choose from 'all','unicast','broadcast','multicast','off'", value)
+		}
+		return next, nil
 	}
 }

@@ -177,16 +177,22 @@ func number[T any](field func(*T) *int, want string, check func(n int) error) se
 
 func checkPriority(n int) error {
 	if n < grammar.MinPriority || n > grammar.MaxPriority {
-		return refuse(grammar.InvalidPriority, "cannot use priority %d: it must be from %d to %d", n, grammar.MinPriority, grammar.MaxPriority)
+		return refuse(grammar.InvalidPriority, "cannot use priority %d: it must be from %d to %d", n, grammar.MinPriority, grammar.MaxPriority).
+			worded("%d is an invalid priority value. Must be in range [%d, %d].", n, grammar.MinPriority, grammar.MaxPriority)
 	}
 	return nil
 }
 
 func checkPolicyPriority(n int) error {
+	err := checkPriority(n)
 	if n == 0 {
-		return refuse(grammar.InvalidPriority, "cannot use priority 0: a policy is asked before the zones (below 0) or after them (above 0)")
+		err = refuse(grammar.InvalidPriority, "cannot use priority 0: a policy is asked before the zones (below 0) or after them (above 0)")
 	}
-	return checkPriority(n)
+	if err == nil {
+		return nil
+	}
+	return problemOf(err, grammar.InvalidPriority).
+		worded("%d is invalid priority. Must be in range [%d, %d]. The following are reserved: [0]", n, grammar.MinPriority, grammar.MaxPriority)
 }
 
 // choice is a text that is one of a list. wording is what firewalld says of another one.

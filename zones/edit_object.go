@@ -268,9 +268,17 @@ func (k *objectKind[T]) free(c *Config, name string) error {
 		return err
 	}
 	if k.objects(c)[name] != nil {
-		return refuse(NameConflict, "cannot make %s %s: there is one of that name", k.title, name).worded("new_%s(): '%s'", k.kind, name)
+		return refuse(NameConflict, "cannot make %s %s: there is one of that name", k.title, name).worded("new_%s(): '%s'", k.factory(), name)
 	}
 	return k.namesake(c, name)
+}
+
+// factory is what firewalld calls the kind when it makes an object.
+func (k *objectKind[T]) factory() string {
+	if k.kind == KindPolicy {
+		return "policy_object"
+	}
+	return string(k.kind)
 }
 
 // namesake tells when a zone would have the name of a policy, or a policy that of a zone.

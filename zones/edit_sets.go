@@ -1,14 +1,13 @@
 package zones
 
 import (
-	"cmp"
 	"slices"
 
 	"richwall/grammar"
 )
 
-// entries are the entries of an ipset. Those of a set with a timeout are not part of the configuration: the kernel has
-// them.
+// entries are the entries of an ipset. Those of a set with a timeout are no part of what can be read or written: a running
+// daemon has them until their time comes.
 type entries struct{}
 
 func (entries) get(s *IPSet) any {
@@ -30,7 +29,8 @@ func expires(e env, s *IPSet) error {
 	return refuse(IPSetWithTimeout, "")
 }
 
-// set replaces all entries. In a running daemon those of a set with a timeout are only checked.
+// set replaces all entries. Those of a set with a timeout are added to what a running daemon has, which nobody can know;
+// none takes them all out.
 func (entries) set(e env, s *IPSet, value any) error {
 	given, ok := value.([][]string)
 	if !ok {
@@ -40,7 +40,7 @@ func (entries) set(e env, s *IPSet, value any) error {
 		return err
 	}
 	var next []string
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(given))
 	for _, args := range given {
 		if err := arguments(args, 1, 1); err != nil {
 			return err
@@ -54,50 +54,29 @@ func (entries) set(e env, s *IPSet, value any) error {
 			next = append(next, normal)
 		}
 	}
-	if err := disjoint(s, next); err != nil {
-		return err
-	}
-	if !s.Expires() {
+	switch {
+	case !s.Expires():
 		s.Entries = next
+	case e.scope == Runtime && len(next) == 0:
+		s.Timed = nil
+	case e.scope == Runtime:
+		s.Timed = s.addTimed(next)
 	}
 	return nil
 }
 
-// disjoint finds two entries of plain addresses that have some in common.
-func disjoint(s *IPSet, texts []string) error {
-	if len(entryKinds[s.Type]) != 1 || s.Type == "hash:mac" {
-		return nil
-	}
-	type span struct {
-		AddrPart
-		text string
-	}
-	spans := make([]span, len(texts))
-	for i, text := range texts {
-		entry, err := ParseEntry(s, text)
-		if err != nil {
-			return err
-		}
-		spans[i] = span{entry[0].(AddrPart), text}
-	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(a.Low.Compare(b.Low), a.High.Compare(b.High)) })
-	for i := 1; i < len(spans); i++ {
-		if before := spans[i-1]; !before.High.Less(spans[i].Low) {
-			return refuse(InvalidEntry, "cannot use entry %s in ipset %s: it overlaps with %s", spans[i].text, s.Name, before.text).
-				worded(overlapWords, spans[i].text, before.text)
-		}
-	}
-	return nil
-}
-
-// add changes nothing in a set with a timeout when it is for a running daemon, which hands the entry to the kernel.
+// add starts the time of an entry of a set with a timeout in a running daemon.
 func (entries) add(e env, s *IPSet, args []string) error {
 	if err := arguments(args, 1, 1); err != nil {
 		return err
 	}
 	if err := expires(e, s); err != nil {
-		if e.scope == Runtime {
-			_, err = ParseEntry(s, args[0])
+		if e.scope != Runtime {
+			return err
+		}
+		normal, err := NormalEntry(s, args[0])
+		if err == nil {
+			s.Timed = s.addTimed([]string{normal})
 		}
 		return err
 	}
@@ -128,6 +107,10 @@ func (entries) remove(e env, s *IPSet, args []string) error {
 		return err
 	}
 	text := kept(s, args[0])
+	if s.hasTimed(text) {
+		s.Timed = s.withoutTimed([]string{text})
+		return nil
+	}
 	i := slices.Index(s.Entries, text)
 	if i < 0 {
 		return e.missing(text, 1)
@@ -144,7 +127,22 @@ func (entries) has(e env, s *IPSet, args []string) (bool, error) {
 }
 
 func (i entries) difference(old, next *IPSet) (removed, added [][]string) {
-	return listDifference(i.get(old).([][]string), i.get(next).([][]string))
+	a, b := old.Entries, next.Entries
+	same := commonPrefix(a, b)
+	a, b = a[same:], b[same:]
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return listDifference(i.get(&IPSet{Entries: a}).([][]string), i.get(&IPSet{Entries: b}).([][]string))
+}
+
+// commonPrefix is how many items two lists begin with in common.
+func commonPrefix(a, b []string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // checkType tells whether an ipset may have a type, with code INVALID_TYPE.
@@ -190,7 +188,7 @@ func checkIPSet(e env, s *IPSet) error {
 			return err
 		}
 	}
-	return disjoint(s, s.Entries)
+	return nil
 }
 
 // destinations are the IP versions that have an ICMP type. None means both.

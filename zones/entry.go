@@ -179,6 +179,9 @@ func readNet(s *IPSet, at int, text string) (EntryPart, error) {
 }
 
 func readAddr(s *IPSet, text string) (AddrPart, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" && addr.Is4() == (s.Family() == grammar.IPv4) {
+		return AddrPart{Prefix: netip.PrefixFrom(addr, addr.BitLen()), Low: addr, High: addr}, nil
+	}
 	prefix, err := grammar.ParseAddress(s.Family(), text)
 	if err != nil {
 		return AddrPart{}, err
@@ -211,6 +214,9 @@ func readRange(s *IPSet, text string) (EntryPart, error) {
 
 // lastAddr is the highest address of a prefix.
 func lastAddr(p netip.Prefix) netip.Addr {
+	if p.IsSingleIP() {
+		return p.Addr()
+	}
 	bytes := p.Addr().AsSlice()
 	for bit := p.Bits(); bit < len(bytes)*8; bit++ {
 		bytes[bit/8] |= 0x80 >> (bit % 8)
@@ -225,11 +231,9 @@ func readPort(_ *IPSet, _ int, text string) (EntryPart, error) {
 	if !named {
 		name, port = "tcp", text
 	}
-	protocol, err := grammar.ParseProtocol(name)
+	protocol, err := entryProtocol(name)
 	if err != nil {
-		if protocol, err = grammar.ParseProtocol(strings.ToLower(name)); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	if protocol == 1 || protocol == 58 {
 		return nil, refuse(InvalidEntry, "%s has types and codes, and sets cannot match them: use icmp-type in a rule", name)
@@ -239,6 +243,21 @@ func readPort(_ *IPSet, _ int, text string) (EntryPart, error) {
 		return nil, err
 	}
 	return PortPart{protocol, low, high}, nil
+}
+
+// entryProtocol is the number of a protocol, whose name may be in either case.
+func entryProtocol(name string) (int, error) {
+	switch name {
+	case "tcp":
+		return 6, nil
+	case "udp":
+		return 17, nil
+	}
+	protocol, err := grammar.ParseProtocol(name)
+	if err != nil {
+		protocol, err = grammar.ParseProtocol(strings.ToLower(name))
+	}
+	return protocol, err
 }
 
 // readMark reads 32 bits in decimal or, behind 0x, hexadecimal digits.
@@ -283,6 +302,9 @@ func NormalEntry(s *IPSet, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if !strings.Contains(text, "/") {
+		return text, nil
+	}
 	parts := strings.Split(text, ",")
 	for i, part := range entry {
 		if addr, ok := part.(AddrPart); ok && addr.Prefix.IsValid() && strings.Contains(parts[i], "/") {
@@ -317,24 +339,30 @@ func (s *IPSet) AddEntry(text string) (*IPSet, error) {
 // overlap finds an entry that has addresses in common with the text of another. Only sets of plain addresses refuse
 // that.
 func (s *IPSet) overlap(text string) string {
-	if len(entryKinds[s.Type]) != 1 {
+	if len(entryKinds[s.Type]) != 1 || s.Type == "hash:mac" {
 		return ""
 	}
-	entry, err := ParseEntry(s, text)
-	if err != nil {
-		return ""
-	}
-	a, ok := entry[0].(AddrPart)
+	a, ok := s.span(text)
 	if !ok {
 		return ""
 	}
 	for _, other := range s.Entries {
-		if e, err := ParseEntry(s, other); err == nil {
-			b := e[0].(AddrPart)
-			if !a.High.Less(b.Low) && !b.High.Less(a.Low) {
-				return other
-			}
+		if b, ok := s.span(other); ok && !a.High.Less(b.Low) && !b.High.Less(a.Low) {
+			return other
 		}
 	}
 	return ""
+}
+
+// span is an entry of a set of plain addresses.
+func (s *IPSet) span(text string) (part AddrPart, ok bool) {
+	if addr, err := netip.ParseAddr(text); err == nil { // what most entries are, in the least time
+		return AddrPart{Low: addr, High: addr}, true
+	}
+	entry, err := ParseEntry(s, text)
+	if err != nil {
+		return part, false
+	}
+	part, ok = entry[0].(AddrPart)
+	return part, ok
 }

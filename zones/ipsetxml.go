@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"richwall/grammar"
+	"richwall/internal/boxes"
 )
 
 var ipsetSchema = schema{root: "ipset", broken: grammar.InvalidIPSet, elements: map[string]shape{
@@ -106,13 +107,34 @@ func (r *reader) entries(s *IPSet, entries []*node) {
 		return
 	}
 	s.Entries = make([]string, 0, len(entries))
+	seen := make(map[string]bool, len(entries))
+	list := make([]boxes.Box, 0, len(entries))
+	var last *node
+	twice := 0
 	for _, n := range entries {
-		if _, err := ParseEntry(s, n.text); err != nil {
+		switch entry, err := ParseEntry(s, n.text); {
+		case err != nil:
 			_, msg := codeOf(err, InvalidEntry)
 			r.warn(n, InvalidEntry, "%s: this entry is ignored", msg)
-		} else if r.once(n, n.text) {
+		case seen[n.text]:
+			if twice++; twice <= shownOverlaps {
+				r.warn(n, AlreadyEnabled, "%s is given twice: this one is ignored", n.text)
+			}
+			last = n
+		default:
+			seen[n.text] = true
+			b := entry.box()
+			b.Of = len(s.Entries)
+			list = append(list, b)
 			s.Entries = append(s.Entries, n.text)
 		}
+	}
+	if more := twice - shownOverlaps; more > 0 {
+		r.warn(last, AlreadyEnabled, "%s and others, %d more, are given twice: they are ignored", last.text, more)
+	}
+	if found := s.overlaps(list); found != nil {
+		at := slices.IndexFunc(entries, func(n *node) bool { return n.text == found[0].Entry })
+		r.warn(entries[at], InvalidEntry, "%s", OverlapText(found))
 	}
 	if len(s.Entries) == 0 {
 		s.Entries = nil

@@ -149,6 +149,7 @@ type IPSet struct {
 	Options map[string]string // family, hashsize, maxelem, timeout
 	Order   []string          // the names of the options as their file has them; those not in it come last, sorted
 	Entries []string          // in the order given
+	Timed   []TimedEntry      // in a running firewall: the entries of a set with a timeout, in the order in which they end
 }
 
 // ICMPType is a name for an ICMP type, with the families that have it.

@@ -55,7 +55,7 @@ func configurations(t *testing.T) []configuration {
 			if strings.HasSuffix(path, ".txt") {
 				archive = scenario(string(content))
 			}
-			all = append(all, configuration{filepath.Base(path), onLabLinks(load(t, archive))})
+			all = append(all, configuration{strings.TrimPrefix(path, "../../testdata/"), onLabLinks(load(t, archive))})
 		}
 	}
 	return all

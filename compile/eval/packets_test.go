@@ -110,7 +110,7 @@ var clientMAC = "02:00:00:00:01:02"
 // packet is one of the packets that the rules tell apart: most of what it has is an edge of what one of them names.
 func (n *names) packet(r *rand.Rand) eval.Packet {
 	p := eval.Packet{
-		Path: pick(r, eval.Input, eval.Forward, eval.Output), Family: pick(r, ir.V4, ir.V6), Protocol: pick(r, 6, 6, 6, 17, 17, 132, 50),
+		Path: pick(r, eval.Input, eval.Forward, eval.Output), Family: pick(r, ir.V4, ir.V6), Protocol: pick(r, 6, 6, 6, 17, 17, 132, 33, 50),
 		EtherSource: pick(r, clientMAC, "02:00:00:00:01:03"), EtherDest: "02:00:00:00:01:01", SourcePort: pick(r, append(n.ports, 40000)...),
 		DestPort: pick(r, n.ports...), State: pick(r, eval.StateNew, eval.StateNew, eval.StateNew, eval.StateNew, eval.StateEstablished, eval.StateInvalid),
 		Type: pick(r, "", "", "", "broadcast", "multicast"), Translated: r.IntN(10) == 0, Mark: uint32(r.IntN(3)),

@@ -139,7 +139,8 @@ func (g *generator) shape(kind string) func() string {
 		return func() string { return fmt.Sprintf(` %s address="%s"%s`, side, g.prefix(family), invert) }
 	}
 	source, destination, element := none, none, none
-	switch r.IntN(8) {
+	about := r.IntN(8)
+	switch r.IntN(9) {
 	case 0:
 		source = constant(fmt.Sprintf(` source ipset="%s"`, map[string]string{"ipv4": pick(r, "nets", "pairs"), "ipv6": "six"}[family]))
 	case 1:
@@ -150,12 +151,14 @@ func (g *generator) shape(kind string) func() string {
 		destination = end("destination")
 	case 3:
 		source, destination = end("source"), constant(end("destination")())
+	case 4: // ports alone
+		about = 7
 	default:
 		source = end("source")
 	}
-	protocol := pick(r, "tcp", "tcp", "udp")
+	protocol := pick(r, "tcp", "tcp", "tcp", "udp", "udp", "udp", "sctp", "dccp")
 	action := g.action(kind, "tcp")
-	switch r.IntN(8) {
+	switch about {
 	case 0: // addresses alone
 		action = g.action(kind, "")
 	case 1:

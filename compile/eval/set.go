@@ -15,6 +15,7 @@ import (
 // others those come into question whose range of addresses the packet's address is in.
 type index struct {
 	kinds  []ir.PartKind
+	bitmap bool // of ports alone, whatever their protocol
 	exact  map[string]*ir.Element
 	byAddr int           // the first part that is an address; −1 without one
 	wide   []wideElement // by first address
@@ -32,8 +33,9 @@ var kinds = map[string]ir.PartKind{
 }
 
 func newIndex(s *ir.Set) *index {
-	x := &index{exact: make(map[string]*ir.Element, len(s.Elements)), byAddr: -1}
-	for i, name := range strings.Split(strings.TrimPrefix(s.Type, "hash:"), ",") {
+	method, fields, _ := strings.Cut(s.Type, ":")
+	x := &index{bitmap: method == "bitmap", exact: make(map[string]*ir.Element, len(s.Elements)), byAddr: -1}
+	for i, name := range strings.Split(fields, ",") {
 		x.kinds = append(x.kinds, kinds[name])
 		if kinds[name] == ir.AddrPart && x.byAddr < 0 {
 			x.byAddr = i
@@ -47,7 +49,7 @@ func newIndex(s *ir.Set) *index {
 		}
 		values := make([]value, len(e.Parts))
 		for i, p := range e.Parts {
-			values[i] = valueOf(p)
+			values[i] = x.valueOf(p)
 		}
 		if k := key(values); x.exact[k] == nil {
 			x.exact[k] = e
@@ -74,19 +76,23 @@ type value struct {
 	proto  int        // of a port
 }
 
-func valueOf(p ir.Part) value {
+func (x *index) valueOf(p ir.Part) value {
 	switch p.Kind {
 	case ir.AddrPart:
 		return value{addr: p.Low}
 	case ir.PortPart:
-		return value{number: p.First, proto: protocolOf(p)}
+		return value{number: p.First, proto: x.protocol(p)}
 	case ir.MACPart:
 		return value{name: strings.ToLower(p.Name)}
 	}
 	return value{number: p.First, name: p.Name}
 }
 
-func protocolOf(p ir.Part) int {
+// protocol is that of a port, 0 where it does not matter.
+func (x *index) protocol(p ir.Part) int {
+	if x.bitmap {
+		return 0
+	}
 	n, err := grammar.ParseProtocol(p.Name)
 	if err != nil {
 		return -1
@@ -119,7 +125,7 @@ func (x *index) find(values []value) *ir.Element {
 		if x.byAddr >= 0 && x.wide[i].reach.Less(values[x.byAddr].addr) {
 			return nil
 		}
-		if within(values, x.wide[i].Parts) {
+		if x.within(values, x.wide[i].Parts) {
 			return x.wide[i].Element
 		}
 	}
@@ -127,16 +133,16 @@ func (x *index) find(values []value) *ir.Element {
 }
 
 // within says whether values are in an element.
-func within(values []value, parts []ir.Part) bool {
+func (x *index) within(values []value, parts []ir.Part) bool {
 	for i, p := range parts {
 		v, in := values[i], true
 		switch p.Kind {
 		case ir.AddrPart:
 			in = !v.addr.Less(p.Low) && !p.High.Less(v.addr)
 		case ir.PortPart:
-			in = v.proto == protocolOf(p) && p.First <= v.number && v.number <= p.Last
+			in = v.proto == x.protocol(p) && p.First <= v.number && v.number <= p.Last
 		default:
-			in = v == valueOf(p)
+			in = v == x.valueOf(p)
 		}
 		if !in {
 			return false
@@ -192,6 +198,9 @@ func (w *walk) find(s *ir.Set, side ir.Side) (e *ir.Element, holds truth, missin
 		return nil, no, ""
 	}
 	x := w.index(s)
+	if x.bitmap && w.p.Protocol != 6 && w.p.Protocol != 17 { // the kernel's ip_set_bitmap_port.c
+		return nil, no, ""
+	}
 	values := make([]value, len(x.kinds))
 	for i, kind := range x.kinds {
 		v, holds, what := w.value(kind, sideOf(s, i, side))
@@ -200,6 +209,9 @@ func (w *walk) find(s *ir.Set, side ir.Side) (e *ir.Element, holds truth, missin
 			return nil, no, ""
 		case holds == maybe:
 			missing = what
+		}
+		if x.bitmap {
+			v.proto = 0
 		}
 		values[i] = v
 	}
@@ -223,7 +235,7 @@ func (w *walk) value(kind ir.PartKind, s ir.Side) (v value, holds truth, missing
 		switch {
 		case p.isICMP() && w.backend == ir.IPTables: // the kernel's ip_set_getport.c
 			return value{number: p.ICMPType<<8 | p.ICMPCode, proto: p.Protocol}, yes, ""
-		case !ported[p.Protocol]:
+		case !ported[p.Protocol] || p.Protocol == 33 && w.backend == ir.IPTables: // ipset has no ports of DCCP
 			return value{}, no, ""
 		case p.port(s) == 0:
 			return value{}, maybe, portOf[s]

@@ -89,8 +89,12 @@ func (p *printer) rule(chain string, r *ir.Rule) {
 // WriteSets prints the sets for "ipset restore". It can be loaded over sets that are there and in use.
 func WriteSets(w io.Writer, rs *ir.Ruleset) error {
 	b := bufio.NewWriterSize(w, 1<<16)
+	var line []byte
 	for _, set := range rs.Sets {
 		fmt.Fprintf(b, "create %s %s -exist", set.Name, set.Type)
+		if set.Type == "bitmap:port" {
+			b.WriteString(" range 0-65535")
+		}
 		if set.Family != ir.Both {
 			fmt.Fprintf(b, " family %s", map[ir.Families]string{ir.V4: "inet", ir.V6: "inet6"}[set.Family])
 		}
@@ -101,11 +105,22 @@ func WriteSets(w io.Writer, rs *ir.Ruleset) error {
 		}
 		fmt.Fprintf(b, "\nflush %s\n", set.Name)
 		for _, e := range set.Elements {
-			fmt.Fprintf(b, "add %s %s -exist\n", set.Name, e.Text)
+			line = AddElement(line[:0], set.Name, e)
+			b.Write(line)
 		}
 	}
 	return b.Flush()
 }
 
-// dimensions is how many fields a packet is compared by with a set of the type.
-func dimensions(setType string) int { return strings.Count(setType, ",") + 1 }
+// directions are where the fields of a set are taken from, one for each: where the rule says, or a folded set itself.
+func directions(l ir.Lookup) string {
+	var words []string
+	for i := range strings.Count(l.Set.Type, ",") + 1 {
+		side := l.Side
+		if l.Set.Sides != nil {
+			side = l.Set.Sides[i]
+		}
+		words = append(words, direction(side))
+	}
+	return strings.Join(words, ",")
+}

@@ -79,8 +79,7 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 	case ir.EtherAddr:
 		s.add("-m mac %s--mac-source %s", not(m.Invert), strings.ToLower(m.MAC))
 	case ir.Lookup:
-		dirs := strings.Repeat(","+direction(m.Side), dimensions(m.Set.Type))[1:]
-		s.add("-m set %s--match-set %s %s", not(m.Invert), m.Set.Name, dirs)
+		s.add("-m set %s--match-set %s %s", not(m.Invert), m.Set.Name, directions(m))
 	case ir.L4Proto:
 		s.proto(protocolText(m.Numbers, family), "")
 	case ir.Port:

@@ -96,10 +96,18 @@ func (o *Origin) String() string {
 		}
 		parts = append(parts, at)
 	}
-	if o.Text != "" {
-		parts = append(parts, o.Text)
+	if said := o.Said(); said != "" {
+		parts = append(parts, said)
 	}
 	return strings.Join(parts, ": ")
+}
+
+// Said is what in the object a rule comes from: the rich rule's canonical text, or an entry; it may be empty.
+func (o *Origin) Said() string {
+	if o.Rule != nil {
+		return o.Rule.String()
+	}
+	return o.Text
 }
 
 // String is the rule without its origin.

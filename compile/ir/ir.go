@@ -6,7 +6,11 @@
 // in both; where only one back end can say something, the other target refuses it by name before it emits anything.
 package ir
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
 
 // Backend is the kernel interface a ruleset is laid out for.
 type Backend string
@@ -74,7 +78,9 @@ type Origin struct {
 	Object string `json:"object"`         // "zone public", "policy out", "firewalld.conf"
 	Path   string `json:"path,omitempty"` // the file; empty if none
 	Line   int    `json:"line,omitempty"` // from 1; 0 means the whole file
-	Text   string `json:"text,omitempty"` // the rich rule's canonical text, or the entry such as "service ssh"; may be empty
+	Text   string `json:"text,omitempty"` // the entry such as "service ssh"; may be empty
+	// Rule is the rich rule, whose text is only made when somebody asks; nil for anything else.
+	Rule fmt.Stringer `json:"-"`
 }
 
 // Helper is a connection tracking helper object.
@@ -105,6 +111,8 @@ type Element struct {
 	Parts   []Part
 	Text    string // as ipset takes it; elements of equal text have equal parts; JSON has this alone
 	Verdict Action // of a map: a Verdict or a Jump
+	// Until is when an element of a set with a timeout that was added to a running firewall ends; nil for any other.
+	Until *time.Time
 }
 
 // PartKind is the kind of one field of a set.

@@ -27,6 +27,14 @@ func (r *Rule) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
+// MarshalJSON writes an origin with the text that it comes from.
+func (o *Origin) MarshalJSON() ([]byte, error) {
+	type plain Origin
+	written := plain(*o)
+	written.Text = o.Said()
+	return json.Marshal(&written)
+}
+
 // MarshalJSON writes a set of IP versions by its name.
 func (f Families) MarshalJSON() ([]byte, error) { return json.Marshal(f.String()) }
 

@@ -15,13 +15,12 @@ const helperObject = 3 // NFT_OBJECT_CT_HELPER (linux/netfilter/nf_tables.h)
 func (r *ruleEncoder) action(a ir.Action) {
 	switch a := a.(type) {
 	case ir.Verdict:
-		r.add(&expr.Verdict{Kind: verdicts[a]})
+		r.add(verdict(a))
 	case ir.Jump:
-		kind := expr.VerdictJump
-		if a.Goto {
-			kind = expr.VerdictGoto
-		}
-		r.add(&expr.Verdict{Kind: kind, Chain: a.Chain})
+		r.add(verdict(a))
+	case ir.Decide:
+		r.loadKey(a.Map, ir.Source)
+		r.add(&expr.Lookup{SourceRegister: reg1, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: a.Map.Name})
 	case ir.Reject:
 		r.reject(a)
 	case ir.Log:
@@ -48,6 +47,20 @@ func (r *ruleEncoder) action(a ir.Action) {
 	default:
 		panic(fmt.Sprintf("internal error: no nft expression for action %T", a))
 	}
+}
+
+// verdict is a Verdict or a Jump as the kernel has it.
+func verdict(a ir.Action) *expr.Verdict {
+	switch a := a.(type) {
+	case ir.Verdict:
+		return &expr.Verdict{Kind: verdicts[a]}
+	case ir.Jump:
+		if a.Goto {
+			return &expr.Verdict{Kind: expr.VerdictGoto, Chain: a.Chain}
+		}
+		return &expr.Verdict{Kind: expr.VerdictJump, Chain: a.Chain}
+	}
+	panic(fmt.Sprintf("internal error: %T is no verdict", a))
 }
 
 var verdicts = map[ir.Verdict]expr.VerdictKind{

@@ -47,3 +47,17 @@ func (a attributes) u32(kind uint16, v uint32) attributes {
 func (a attributes) u64(kind uint16, v uint64) attributes {
 	return a.bytes(kind, binary.BigEndian.AppendUint64(nil, v))
 }
+
+// open begins an attribute around those that follow, until close is told where it began.
+func (a attributes) open(kind uint16) (inner attributes, at int) {
+	at = len(a)
+	return binary.NativeEndian.AppendUint16(append(a, 0, 0), kind|nestedFlag), at
+}
+
+func (a attributes) close(at int) {
+	length := len(a) - at
+	if length > maxAttribute {
+		panic("internal error: an attribute of more than 65535 bytes")
+	}
+	binary.NativeEndian.PutUint16(a[at:], uint16(length))
+}

@@ -183,7 +183,7 @@ func (r *ruleEncoder) match(m ir.Match) {
 			return
 		}
 		r.add(load(expr.MetaKeyL4PROTO))
-		r.oneOf(nftables.TypeInetProto, 0, byteKeys(m.Numbers))
+		r.oneOf(nftables.TypeInetProto, 0, bytes(m.Numbers))
 	case ir.Port:
 		n, err := grammar.ParseProtocol(m.Protocol)
 		if err != nil {
@@ -207,7 +207,7 @@ func (r *ruleEncoder) match(m ir.Match) {
 			r.add(compare(false, []byte{byte(m.Types[0])}))
 			return
 		}
-		r.oneOf(keyTypes[map[ir.Families]string{ir.V4: "icmp_type", ir.V6: "icmpv6_type"}[m.Family]], 0, byteKeys(m.Types))
+		r.oneOf(keyTypes[map[ir.Families]string{ir.V4: "icmp_type", ir.V6: "icmpv6_type"}[m.Family]], 0, bytes(m.Types))
 	case ir.SYN:
 		r.needProtocol(unix.IPPROTO_TCP)
 		r.add(payload(transport, 13, 1))
@@ -243,7 +243,15 @@ func (r *ruleEncoder) match(m ir.Match) {
 		r.needFamily(nfprotoOf(m.Prefixes[0].Addr()))
 		r.add(address(r.nf, ir.Dest))
 		typ := keyTypes[map[byte]string{unix.NFPROTO_IPV4: "ipv4_addr", unix.NFPROTO_IPV6: "ipv6_addr"}[r.nf]]
-		r.oneOf(typ, unix.NFT_SET_INTERVAL, prefixKeys(m.Prefixes))
+		r.oneOf(typ, unix.NFT_SET_INTERVAL, func(w *elementWriter) {
+			for _, p := range m.Prefixes {
+				high := p.Masked().Addr().AsSlice()
+				for bit := p.Bits(); bit < len(high)*8; bit++ {
+					high[bit/8] |= 0x80 >> (bit % 8)
+				}
+				w.putInterval(p.Masked().Addr().AsSlice(), high, nil)
+			}
+		})
 	case ir.Limit:
 		r.limit(m)
 	default:
@@ -256,8 +264,8 @@ const optionMSS = 2 // TCP option kind (RFC 9293, 3.2)
 // pktTypes are the kernel's numbers for how a frame was addressed (linux/if_packet.h).
 var pktTypes = map[string]byte{"host": 0, "unicast": 0, "broadcast": 1, "multicast": 2}
 
-// oneOf looks the register up in a set without a name, which comes and goes with the rule.
-func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, keys []setKeys) {
+// oneOf looks the register up in a set without a name, which comes and goes with the rule. fill puts in its elements.
+func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, fill func(*elementWriter)) {
 	const name = "__set%d" // the kernel puts in a number
 	r.e.sets++
 	r.sets = append(r.sets, r.e.message(unix.NFT_MSG_NEWSET, create, attributes{}.
@@ -266,16 +274,19 @@ func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, keys []setKe
 		u32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic()).u32(unix.NFTA_SET_KEY_LEN, typ.Bytes).
 		u32(unix.NFTA_SET_ID, r.e.sets).
 		bytes(unix.NFTA_SET_USERDATA, setUserdata(keyOrder(typ.Name)))))
-	r.sets = append(r.sets, r.e.keys(unix.NFT_MSG_NEWSETELEM, name, r.e.sets, keys)...)
+	w := r.e.writer(unix.NFT_MSG_NEWSETELEM, name, r.e.sets)
+	fill(w)
+	r.sets = append(r.sets, w.finish()...)
 	r.add(&expr.Lookup{SourceRegister: reg1, SetName: name, SetID: r.e.sets})
 }
 
-func byteKeys(values []int) []setKeys {
-	keys := make([]setKeys, len(values))
-	for i, v := range values {
-		keys[i].low = []byte{byte(v)}
+// bytes are elements of one byte each.
+func bytes(values []int) func(*elementWriter) {
+	return func(w *elementWriter) {
+		for _, v := range values {
+			w.put(setKeys{low: []byte{byte(v)}})
+		}
 	}
-	return keys
 }
 
 // ifaceName is a name as the kernel compares it: filled up with zeros to 16 bytes (IFNAMSIZ).
@@ -342,9 +353,14 @@ func etherAddress(s ir.Side) *expr.Payload {
 	return payload(link, 0, 6)
 }
 
-// lookup puts the fields of a set's key one behind the other into the registers, and looks them up.
 func (r *ruleEncoder) lookup(m ir.Lookup) {
-	list := fields(m.Set)
+	r.loadKey(m.Set, m.Side)
+	r.add(&expr.Lookup{SourceRegister: reg1, SetName: m.Set.Name, Invert: m.Invert})
+}
+
+// loadKey puts the fields of a set's key one behind the other into the registers.
+func (r *ruleEncoder) loadKey(set *ir.Set, rule ir.Side) {
+	list := fields(set)
 	for _, f := range list {
 		switch f.typ {
 		case "ipv4_addr":
@@ -357,11 +373,9 @@ func (r *ruleEncoder) lookup(m ir.Lookup) {
 	}
 	slot := 0
 	for _, f := range list {
-		reg := register(slot)
-		r.field(f.typ, m.Side, reg, len(list) > 1)
+		r.field(f.typ, f.sideOf(set, rule), register(slot), len(list) > 1)
 		slot += (int(keyTypes[f.typ].Bytes) + 3) / 4
 	}
-	r.add(&expr.Lookup{SourceRegister: reg1, SetName: m.Set.Name, Invert: m.Invert})
 }
 
 // field reads one field into a register. Marks are numbers in the machine's order, and in a key of several fields, which
@@ -406,21 +420,25 @@ var ctStates = map[string]uint32{
 }
 
 func (r *ruleEncoder) ctState(m ir.CTState) {
-	var keys []setKeys
+	var bits [][]byte
 	for _, s := range m.States {
 		bit, ok := ctStates[s]
 		if !ok {
 			r.fail(fmt.Errorf("nftables has no connection tracking state %q", s))
 			return
 		}
-		keys = append(keys, setKeys{low: nativeBytes(bit)})
+		bits = append(bits, nativeBytes(bit))
 	}
 	r.add(&expr.Ct{Register: reg1, Key: expr.CtKeySTATE})
-	if len(keys) == 1 {
-		r.anyBit(keys[0].low)
+	if len(bits) == 1 {
+		r.anyBit(bits[0])
 		return
 	}
-	r.oneOf(nftables.TypeCTState, 0, keys)
+	r.oneOf(nftables.TypeCTState, 0, func(w *elementWriter) {
+		for _, b := range bits {
+			w.put(setKeys{low: b})
+		}
+	})
 }
 
 // ctOrigPort is written without expr.Ct, which does not send the direction with this key.

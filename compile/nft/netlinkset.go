@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
@@ -49,7 +51,7 @@ const (
 )
 
 func keyOrder(typ string) uint32 {
-	if typ == "mark" || typ == "ct_state" {
+	if typ == "mark" || typ == "ct_state" || typ == "ifname" {
 		return hostOrder
 	}
 	return networkOrder
@@ -82,8 +84,14 @@ func (e *Encoder) AddSet(set *ir.Set) (Message, error) {
 	if timeout != 0 {
 		flags |= unix.NFT_SET_TIMEOUT
 	}
+	if set.Verdicts {
+		flags |= unix.NFT_SET_MAP
+	}
 	body = body.u32(unix.NFTA_SET_FLAGS, flags).u32(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic()).
 		u32(unix.NFTA_SET_KEY_LEN, key.Bytes).u32(unix.NFTA_SET_ID, e.sets)
+	if set.Verdicts {
+		body = body.u32(unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT)
+	}
 	if desc != nil {
 		body = body.nested(unix.NFTA_SET_DESC, desc)
 	}
@@ -107,13 +115,16 @@ func setKey(set *ir.Set) (key nftables.SetDatatype, flags, order uint32) {
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	if set.Type != "hash:mac" {
+	if intervals(set) {
 		flags = unix.NFT_SET_INTERVAL
 	}
-	if len(types) > 1 {
-		return key, flags | setConcat, mixedOrder
+	switch {
+	case len(types) == 1:
+		return types[0], flags, keyOrder(types[0].Name)
+	case intervals(set):
+		flags |= setConcat
 	}
-	return types[0], flags, keyOrder(types[0].Name)
+	return key, flags, mixedOrder
 }
 
 // number reads an option of a set; the empty text is 0.
@@ -150,22 +161,27 @@ func (e *Encoder) DeleteElements(set *ir.Set, list []ir.Element) ([]Message, err
 }
 
 func (e *Encoder) elements(kind uint8, set *ir.Set, list []ir.Element) ([]Message, error) {
-	var keys []setKeys
+	k := keyMaker{several: len(fields(set)) > 1}
+	w := e.writer(kind, set.Name, 0)
 	for _, el := range list {
-		low, high, err := elementKeys(set, el)
-		if err != nil {
+		if w.left = 0; el.Until != nil && kind == unix.NFT_MSG_NEWSETELEM {
+			if w.left = time.Until(*el.Until); w.left < time.Millisecond {
+				continue
+			}
+		}
+		if err := k.make(el); err != nil {
 			return nil, fmt.Errorf("cannot put %s into set %s: %w", el.Text, set.Name, err)
 		}
 		switch {
-		case len(el.Parts) == 1 && el.Parts[0].Kind == ir.MACPart:
-			keys = append(keys, setKeys{low: low})
-		case len(fields(set)) > 1:
-			keys = append(keys, setKeys{low: low, high: high})
+		case !intervals(set):
+			w.put(setKeys{low: k.low, verdict: el.Verdict})
+		case k.several:
+			w.put(setKeys{low: k.low, high: k.high, verdict: el.Verdict})
 		default:
-			keys = appendInterval(keys, low, high)
+			w.putInterval(k.low, k.high, el.Verdict)
 		}
 	}
-	return e.keys(kind, set.Name, 0, keys), nil
+	return w.finish(), nil
 }
 
 // setKeys is an element as the kernel has it: a key; the last key too, where keys have several fields; or the key behind
@@ -173,110 +189,180 @@ func (e *Encoder) elements(kind uint8, set *ir.Set, list []ir.Element) ([]Messag
 type setKeys struct {
 	low, high []byte
 	end       bool
+	verdict   ir.Action // of a map; nil for one that is taken out
 }
 
-// appendInterval adds an interval of single fields: its first key and the one behind its last, if there is any.
-func appendInterval(keys []setKeys, low, high []byte) []setKeys {
-	keys = append(keys, setKeys{low: low})
-	if next, ok := successor(high); ok {
-		keys = append(keys, setKeys{low: next, end: true})
-	}
-	return keys
+// elementWriter puts elements into messages, as many into one as there is room for.
+type elementWriter struct {
+	e        *Encoder
+	kind     uint8
+	set      string
+	id       uint32     // of a set without a name
+	body     attributes // of the message under way
+	list     int        // where in it the elements begin
+	count    int        // of them; 0: there is no message under way
+	next     []byte
+	left     time.Duration // until the element ends; 0 means what the set says
+	messages []Message
 }
 
-// successor is a number plus one; ok is false if that takes more bytes.
-func successor(n []byte) (next []byte, ok bool) {
-	next = append(next, n...)
-	for i := len(next) - 1; i >= 0; i-- {
-		next[i]++
-		if next[i] != 0 {
-			return next, true
-		}
-	}
-	return nil, false
+func (e *Encoder) writer(kind uint8, set string, id uint32) *elementWriter {
+	return &elementWriter{e: e, kind: kind, set: set, id: id}
 }
 
-// keys makes the messages that put elements into a set, or take them out. id is for a set without a name.
-func (e *Encoder) keys(kind uint8, set string, id uint32, keys []setKeys) []Message {
-	var messages []Message
-	var list attributes
-	count := 0
-	send := func() {
-		body := attributes{}.text(unix.NFTA_SET_ELEM_LIST_TABLE, e.Table).text(unix.NFTA_SET_ELEM_LIST_SET, set)
-		if id != 0 {
-			body = body.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
-		}
-		body = body.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)
-		flags := uint16(0)
-		if kind == unix.NFT_MSG_NEWSETELEM {
-			flags = create
-		}
-		messages = append(messages, e.message(kind, flags, body))
-		list, count = list[:0], 0
+// put adds an element.
+func (w *elementWriter) put(k setKeys) {
+	if !k.end && (w.count >= maxElements || len(w.body)-w.list > maxElementBytes) { // both ends of an interval stay together
+		w.send()
 	}
-	for _, k := range keys {
-		if !k.end && (count >= maxElements || len(list) > maxElementBytes) { // both ends of an interval stay together
-			send()
+	if w.count == 0 {
+		w.body = w.body[:0].text(unix.NFTA_SET_ELEM_LIST_TABLE, w.e.Table).text(unix.NFTA_SET_ELEM_LIST_SET, w.set)
+		if w.id != 0 {
+			w.body = w.body.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, w.id)
 		}
-		list = list.nested(unix.NFTA_LIST_ELEM, k.attributes())
-		count++
+		w.body, w.list = w.body.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	}
-	if count > 0 {
-		send()
-	}
-	return messages
-}
-
-func (k setKeys) attributes() attributes {
-	var a attributes
+	w.count++
+	body, element := w.body.open(unix.NFTA_LIST_ELEM)
 	if k.end {
-		a = a.u32(unix.NFTA_SET_ELEM_FLAGS, intervalEnd)
+		body = body.u32(unix.NFTA_SET_ELEM_FLAGS, intervalEnd)
 	}
-	a = a.nested(unix.NFTA_SET_ELEM_KEY, attributes{}.bytes(unix.NFTA_DATA_VALUE, k.low))
+	if w.left > 0 && !k.end {
+		body = body.u64(unix.NFTA_SET_ELEM_EXPIRATION, uint64(w.left.Milliseconds()))
+	}
+	body = body.key(unix.NFTA_SET_ELEM_KEY, k.low)
 	if k.high != nil {
-		a = a.nested(elementKeyEnd, attributes{}.bytes(unix.NFTA_DATA_VALUE, k.high))
+		body = body.key(elementKeyEnd, k.high)
 	}
+	if k.verdict != nil && w.kind == unix.NFT_MSG_NEWSETELEM {
+		body = body.verdict(verdict(k.verdict))
+	}
+	body.close(element)
+	w.body = body
+}
+
+func (a attributes) key(kind uint16, value []byte) attributes {
+	a, at := a.open(kind)
+	a = a.bytes(unix.NFTA_DATA_VALUE, value)
+	a.close(at)
 	return a
 }
 
-// elementKeys is the first and the last key of an element, inclusive. Of several fields each is filled up to a multiple of
-// 4 bytes.
-func elementKeys(set *ir.Set, e ir.Element) (low, high []byte, err error) {
-	put := func(first, last []byte) {
-		low, high = append(low, first...), append(high, last...)
-		for len(fields(set)) > 1 && len(low)%4 != 0 {
-			low, high = append(low, 0), append(high, 0)
+// verdict is what an element of a map leads to.
+func (a attributes) verdict(v *expr.Verdict) attributes {
+	code := attributes{}.u32(unix.NFTA_VERDICT_CODE, uint32(v.Kind))
+	if v.Chain != "" {
+		code = code.text(unix.NFTA_VERDICT_CHAIN, v.Chain)
+	}
+	return a.nested(unix.NFTA_SET_ELEM_DATA, attributes{}.nested(unix.NFTA_DATA_VERDICT, code))
+}
+
+// putInterval adds an interval of a single field: its first key and the one behind its last, if there is any.
+func (w *elementWriter) putInterval(low, high []byte, verdict ir.Action) {
+	w.put(setKeys{low: low, verdict: verdict})
+	w.next = append(w.next[:0], high...)
+	if increment(w.next) {
+		w.put(setKeys{low: w.next, end: true})
+	}
+}
+
+// increment adds one to a number; false if that takes more bytes.
+func increment(n []byte) bool {
+	for i := len(n) - 1; i >= 0; i-- {
+		n[i]++
+		if n[i] != 0 {
+			return true
 		}
 	}
-	for _, p := range e.Parts {
+	return false
+}
+
+func (w *elementWriter) send() {
+	w.body.close(w.list)
+	flags := uint16(0)
+	if w.kind == unix.NFT_MSG_NEWSETELEM {
+		flags = create
+	}
+	w.messages = append(w.messages, w.e.message(w.kind, flags, w.body))
+	w.count = 0
+}
+
+// finish is the messages with all elements.
+func (w *elementWriter) finish() []Message {
+	if w.count > 0 {
+		w.send()
+	}
+	return w.messages
+}
+
+// keyMaker makes the keys of elements, one after another.
+type keyMaker struct {
+	several   bool   // keys have several fields: each is filled up to a multiple of 4 bytes
+	low, high []byte // the first and the last key of an element, inclusive
+	name      string // the protocol that was asked for last
+	protocol  byte
+}
+
+func (k *keyMaker) make(e ir.Element) error {
+	k.low, k.high = k.low[:0], k.high[:0]
+	for i := range e.Parts {
+		p := &e.Parts[i]
 		switch p.Kind {
 		case ir.AddrPart:
-			put(p.Low.AsSlice(), p.High.AsSlice())
+			k.low, k.high = appendAddr(k.low, p.Low), appendAddr(k.high, p.High)
 		case ir.PortPart:
-			protocol, err := grammar.ParseProtocol(nftProtocol(p.Name))
-			if err != nil {
-				return nil, nil, err
+			if err := k.port(p); err != nil {
+				return err
 			}
-			put([]byte{byte(protocol)}, []byte{byte(protocol)})
-			put(networkBytes(p.First), networkBytes(p.Last))
 		case ir.MarkPart:
-			mark := binary.BigEndian.AppendUint32(nil, uint32(p.First))
-			put(mark, mark)
+			k.low = binary.BigEndian.AppendUint32(k.low, uint32(p.First))
+			k.high = binary.BigEndian.AppendUint32(k.high, uint32(p.First))
 		case ir.MACPart:
 			mac, err := net.ParseMAC(p.Name)
 			if err != nil {
-				return nil, nil, err
+				return err
 			}
-			put(mac, mac)
+			k.low, k.high = append(k.low, mac...), append(k.high, mac...)
 		case ir.IfacePart:
 			name, err := ifaceName(p.Name)
 			if err != nil {
-				return nil, nil, err
+				return err
 			}
-			put(name, name)
+			k.low, k.high = append(k.low, name...), append(k.high, name...)
 		}
+		k.fill()
 	}
-	return low, high, nil
+	return nil
+}
+
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		bytes := a.As4()
+		return append(b, bytes[:]...)
+	}
+	bytes := a.As16()
+	return append(b, bytes[:]...)
+}
+
+func (k *keyMaker) port(p *ir.Part) error {
+	if p.Name != k.name {
+		number, err := grammar.ParseProtocol(nftProtocol(p.Name))
+		if err != nil {
+			return err
+		}
+		k.name, k.protocol = p.Name, byte(number)
+	}
+	k.low, k.high = append(k.low, k.protocol), append(k.high, k.protocol)
+	k.fill()
+	k.low = binary.BigEndian.AppendUint16(k.low, uint16(p.First))
+	k.high = binary.BigEndian.AppendUint16(k.high, uint16(p.Last))
+	return nil
+}
+
+func (k *keyMaker) fill() {
+	for k.several && len(k.low)%4 != 0 {
+		k.low, k.high = append(k.low, 0), append(k.high, 0)
+	}
 }
 
 // nftProtocol is a protocol by the name that IANA has for it.
@@ -289,16 +375,3 @@ func nftProtocol(name string) string {
 
 // networkBytes is a 16-bit number in network order.
 func networkBytes(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
-
-// prefixKeys are intervals of addresses.
-func prefixKeys(prefixes []netip.Prefix) []setKeys {
-	var keys []setKeys
-	for _, p := range prefixes {
-		low, high := p.Masked().Addr().AsSlice(), p.Masked().Addr().AsSlice()
-		for bit := p.Bits(); bit < len(high)*8; bit++ {
-			high[bit/8] |= 0x80 >> (bit % 8)
-		}
-		keys = appendInterval(keys, low, high)
-	}
-	return keys
-}

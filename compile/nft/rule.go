@@ -89,11 +89,7 @@ func appendMatch(b []byte, m ir.Match) []byte {
 	case ir.EtherAddr:
 		return fmt.Appendf(b, "%s%s%s", side(m.Side, "ether saddr", "ether daddr"), not(m.Invert), strings.ToLower(m.MAC))
 	case ir.Lookup:
-		var parts []string
-		for _, f := range fields(m.Set) {
-			parts = append(parts, side(m.Side, f.source, f.dest))
-		}
-		return fmt.Appendf(b, "%s%s@%s", strings.Join(parts, " . "), not(m.Invert), m.Set.Name)
+		return fmt.Appendf(b, "%s%s@%s", keyText(m.Set, m.Side), not(m.Invert), m.Set.Name)
 	case ir.L4Proto:
 		return append(append(b, "meta l4proto "...), alternatives(m.Numbers, protocolText)...)
 	case ir.Port:
@@ -232,6 +228,8 @@ func appendAction(b []byte, a ir.Action) []byte {
 			word = "goto "
 		}
 		return append(append(b, word...), a.Chain...)
+	case ir.Decide:
+		return fmt.Appendf(b, "%s vmap @%s", keyText(a.Map, ir.Source), a.Map.Name)
 	case ir.Reject:
 		return append(append(b, "reject"...), rejects[a.With]...)
 	case ir.Log:

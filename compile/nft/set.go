@@ -13,45 +13,73 @@ type field struct {
 	typ    string
 	source string
 	dest   string
+	part   int // of an element, that it is of
 }
 
-// fields are the parts of the types of ipsets. Where a type has two addresses, firewalld compares both with the same one.
+// fieldsOf are the fields of an element's part, by its name in a set's type; where nothing is said of the IP version, of IPv4.
+var fieldsOf = map[string][]field{
+	"ip":    {{typ: "ipv4_addr", source: "ip saddr", dest: "ip daddr"}},
+	"net":   {{typ: "ipv4_addr", source: "ip saddr", dest: "ip daddr"}},
+	"ip6":   {{typ: "ipv6_addr", source: "ip6 saddr", dest: "ip6 daddr"}},
+	"net6":  {{typ: "ipv6_addr", source: "ip6 saddr", dest: "ip6 daddr"}},
+	"port":  {{typ: "inet_proto", source: "meta l4proto", dest: "meta l4proto"}, {typ: "inet_service", source: "th sport", dest: "th dport"}},
+	"mark":  {{typ: "mark", source: "meta mark", dest: "meta mark"}},
+	"iface": {{typ: "ifname", source: "iifname", dest: "oifname"}},
+	"mac":   {{typ: "ether_addr", source: "ether saddr", dest: "ether daddr"}},
+}
+
+// fields are the parts of a set's key. Where the type of an ipset has two addresses, firewalld compares both with the same one.
 func fields(set *ir.Set) []field {
-	ip := field{"ipv4_addr", "ip saddr", "ip daddr"}
-	if set.Family == ir.V6 {
-		ip = field{"ipv6_addr", "ip6 saddr", "ip6 daddr"}
-	}
-	port := []field{{"inet_proto", "meta l4proto", "meta l4proto"}, {"inet_service", "th sport", "th dport"}}
 	var list []field
-	for _, part := range strings.Split(strings.TrimPrefix(set.Type, "hash:"), ",") {
-		switch part {
-		case "ip", "net":
-			list = append(list, ip)
-		case "port":
-			list = append(list, port...)
-		case "mark":
-			list = append(list, field{"mark", "meta mark", "meta mark"})
-		case "iface":
-			list = append(list, field{"ifname", "iifname", "oifname"})
-		case "mac":
-			list = append(list, field{"ether_addr", "ether saddr", "ether daddr"})
+	for i, name := range strings.Split(strings.TrimPrefix(set.Type, "hash:"), ",") {
+		if set.Family == ir.V6 && (name == "ip" || name == "net") {
+			name += "6"
+		}
+		for _, f := range fieldsOf[name] {
+			f.part = i
+			list = append(list, f)
 		}
 	}
 	return list
 }
+
+// sideOf is where a field is taken from: from what the rule says, or for a folded set from what that says.
+func (f field) sideOf(set *ir.Set, rule ir.Side) ir.Side {
+	if set.Sides != nil {
+		return set.Sides[f.part]
+	}
+	return rule
+}
+
+// keyText is what a set's key is made of.
+func keyText(set *ir.Set, rule ir.Side) string {
+	var parts []string
+	for _, f := range fields(set) {
+		parts = append(parts, side(f.sideOf(set, rule), f.source, f.dest))
+	}
+	return strings.Join(parts, " . ")
+}
+
+// intervals says whether a set has ranges for elements, or may have them later.
+func intervals(set *ir.Set) bool { return !set.Exact && set.Type != "hash:mac" }
 
 func (p *printer) set(set *ir.Set) {
 	var types []string
 	for _, f := range fields(set) {
 		types = append(types, f.typ)
 	}
-	p.line(1, "set %s {", set.Name)
-	p.line(2, "type %s", strings.Join(types, " . "))
+	if set.Verdicts {
+		p.line(1, "map %s {", set.Name)
+		p.line(2, "type %s : verdict", strings.Join(types, " . "))
+	} else {
+		p.line(1, "set %s {", set.Name)
+		p.line(2, "type %s", strings.Join(types, " . "))
+	}
 	if set.MaxElem != "" {
 		p.line(2, "size %s", set.MaxElem)
 	}
 	var flags []string
-	if set.Type != "hash:mac" {
+	if intervals(set) {
 		flags = append(flags, "interval")
 	}
 	if set.Timeout != "" && set.Timeout != "0" {
@@ -64,17 +92,20 @@ func (p *printer) set(set *ir.Set) {
 		p.line(2, "timeout %ss", set.Timeout)
 	}
 	for i, e := range set.Elements {
-		text := elementText(e)
-		switch {
-		case len(set.Elements) == 1:
-			p.line(2, "elements = { %s }", text)
-		case i == 0:
-			p.line(2, "elements = { %s,", text)
-		case i == len(set.Elements)-1:
-			p.line(2, "             %s }", text)
-		default:
-			p.line(2, "             %s,", text)
+		p.buf = append(p.buf[:0], "\t\t             "...)
+		if i == 0 {
+			p.buf = append(p.buf[:0], "\t\telements = { "...)
 		}
+		p.buf = append(p.buf, elementText(e)...)
+		if e.Verdict != nil {
+			p.buf = appendAction(append(p.buf, " : "...), e.Verdict)
+		}
+		if i == len(set.Elements)-1 {
+			p.buf = append(p.buf, " }\n"...)
+		} else {
+			p.buf = append(p.buf, ",\n"...)
+		}
+		p.w.Write(p.buf)
 	}
 	p.line(1, "}")
 }

@@ -91,8 +91,50 @@ func (b *Box) Covers(c *Box) bool {
 
 // Sort puts boxes into their order.
 func Sort(list []Box) {
-	if !slices.IsSortedFunc(list, compare) {
-		slices.SortFunc(list, compare)
+	if slices.IsSortedFunc(list, compare) {
+		return
+	}
+	sortByField(list, 0)
+	for start, i := 0, 1; i <= len(list); i++ {
+		if i == len(list) || list[i].First[0] != list[start].First[0] {
+			if i-start > 1 {
+				slices.SortFunc(list[start:i], compare)
+			}
+			start = i
+		}
+	}
+}
+
+// key is where a box begins in one field, and its place in a list.
+type key struct {
+	Point
+	at int
+}
+
+// sortByField puts boxes into the order of where they begin in a field. Boxes are large, and so it sorts keys, and moves each
+// box once.
+func sortByField(list []Box, field int) {
+	keys := make([]key, len(list))
+	for i := range list {
+		keys[i] = key{list[i].First[field], i}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		if c := a.Compare(b.Point); c != 0 {
+			return c
+		}
+		return a.at - b.at
+	})
+	for i := range keys { // along each cycle of places
+		if keys[i].at == i {
+			continue
+		}
+		first, to := list[i], i
+		for keys[to].at != i {
+			from := keys[to].at
+			list[to], keys[to].at = list[from], to
+			to = from
+		}
+		list[to], keys[to].at = first, to
 	}
 }
 
@@ -129,7 +171,7 @@ func groups(list []Box, field, tried int, f func([]Box) bool) bool {
 	}
 	byField := func(b, c Box) int { return b.First[field].Compare(c.First[field]) }
 	if !slices.IsSortedFunc(list, byField) {
-		slices.SortFunc(list, byField)
+		sortByField(list, field)
 	}
 	next := (field + 1) % Fields
 	start, last := 0, list[0].Last[field]

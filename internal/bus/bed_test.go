@@ -122,13 +122,20 @@ const busConfig = `<busconfig><type>session</type><listen>unix:path=DIR/bus</lis
 // startBus starts a message bus and returns its address.
 func startBus(t *testing.T) string {
 	t.Helper()
-	program, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("no dbus-daemon here: the tests of the bus need the package dbus")
-	}
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		os.Chmod(d, 0o755) // another user connects, too
+	}
+	startBusIn(t, dir)
+	return "unix:path=" + dir + "/bus"
+}
+
+// startBusIn starts a message bus whose socket is in a folder, and returns the function that ends it.
+func startBusIn(t *testing.T, dir string) (end func()) {
+	t.Helper()
+	program, err := exec.LookPath("dbus-daemon")
+	if err != nil {
+		t.Skip("no dbus-daemon here: the tests of the bus need the package dbus")
 	}
 	config := filepath.Join(dir, "bus.conf")
 	if err := os.WriteFile(config, []byte(strings.ReplaceAll(busConfig, "DIR", dir)), 0o644); err != nil {
@@ -142,15 +149,15 @@ func startBus(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end = func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-	})
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	}
+	t.Cleanup(end)
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // the address: it listens
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(address)
+	return end
 }
 
 func connect(t *testing.T, address string, options ...dbus.ConnOption) *dbus.Conn {
@@ -219,7 +226,7 @@ func show(values ...any) string {
 // by a call marks the end, since a bus keeps the order of what one sender sends.
 func (b *bed) told() []string {
 	b.Helper()
-	if err := b.server.conn.Emit(root, base+".End"); err != nil {
+	if err := b.server.line.Load().conn.Emit(root, base+".End"); err != nil {
 		b.Fatal(err)
 	}
 	return b.until("End")

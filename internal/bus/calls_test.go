@@ -261,13 +261,13 @@ func TestWrongCallsAreAnswered(t *testing.T) {
 }
 
 func TestAFaultIsAnswered(t *testing.T) {
-	s := &Server{queue: newQueue(), ready: make(chan struct{}), ctx: t.Context(), log: slog.New(slog.DiscardHandler)}
+	s, l := &Server{ready: make(chan struct{}), ctx: t.Context(), log: slog.New(slog.DiscardHandler)}, &line{queue: newQueue()}
 	close(s.ready)
 	msg := &dbus.Message{Type: dbus.TypeMethodCall, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath(root)), dbus.FieldMember: dbus.MakeVariant("reload"),
 	}}
-	s.queue.enter(msg)
-	_, err := handler{s}.Call(msg) // it has no daemon
+	l.queue.enter(msg)
+	_, err := handler{s, l}.Call(msg) // it has no daemon
 	if err == nil || !strings.HasPrefix(err.Error(), "UNKNOWN_ERROR: internal error: ") {
 		t.Errorf("a fault is answered with %v", err)
 	}

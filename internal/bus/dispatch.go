@@ -83,7 +83,10 @@ func (q *queue) wait(msg *dbus.Message) (leave func()) {
 }
 
 // handler takes all calls of the connection, for whatever object, interface and member, and hands them to the server.
-type handler struct{ server *Server }
+type handler struct {
+	server *Server
+	line   *line
+}
 
 // LookupObject implements dbus.Handler.
 func (h handler) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return h, true }
@@ -114,7 +117,7 @@ func (h handler) DecodeArguments(_ *dbus.Conn, _ string, msg *dbus.Message, _ []
 // Call implements dbus.Method: it answers a message when it is its turn. Nothing that a client sends ends the daemon.
 func (h handler) Call(args ...any) (answer []any, err error) {
 	msg := args[0].(*dbus.Message)
-	leave := h.server.queue.wait(msg)
+	leave := h.line.queue.wait(msg)
 	defer leave()
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -127,7 +130,7 @@ func (h handler) Call(args ...any) (answer []any, err error) {
 	case <-h.server.ctx.Done():
 		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
 	}
-	answer, err = h.server.answer(msg)
+	answer, err = h.server.answer(h.line, msg)
 	if err != nil {
 		return nil, h.server.failure(msg, err)
 	}

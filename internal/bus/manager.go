@@ -8,15 +8,15 @@ import (
 
 // isManager says whether a client is NetworkManager. What that binds to zones it binds again by itself after a reload, and
 // so it stays out of the files.
-func (s *Server) isManager(sender string) bool {
+func (c *call) isManager() bool {
 	var owner string
-	err := s.conn.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, networkmanager.Name).Store(&owner)
-	return err == nil && owner == sender
+	err := c.line.conn.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, networkmanager.Name).Store(&owner)
+	return err == nil && owner == c.sender
 }
 
 // Zones implements daemon.Manager.
 func (s *Server) Zones(ctx context.Context) (map[string]string, error) {
-	links, err := networkmanager.Links(ctx, s.conn)
+	links, err := networkmanager.Links(ctx, s.line.Load().conn)
 	found := make(map[string]string, len(links))
 	for name, link := range links {
 		found[name] = link.Zone
@@ -26,9 +26,9 @@ func (s *Server) Zones(ctx context.Context) (map[string]string, error) {
 
 // SetZone implements daemon.Manager.
 func (s *Server) SetZone(ctx context.Context, iface, zone string) error {
-	links, err := networkmanager.Links(ctx, s.conn)
+	links, err := networkmanager.Links(ctx, s.line.Load().conn)
 	if err != nil {
 		return err
 	}
-	return networkmanager.SetZone(ctx, s.conn, links[iface], zone)
+	return networkmanager.SetZone(ctx, s.line.Load().conn, links[iface], zone)
 }

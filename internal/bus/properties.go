@@ -8,7 +8,7 @@ import (
 // properties answers a call of org.freedesktop.DBus.Properties. As in firewalld the errors about properties come with the
 // names of D-Bus at the start of their message.
 func (s *Server) properties(c *call, interfaces []*iface, member string, body []any) ([]any, error) {
-	if err := s.access.check(c.sender, actConfig); err != nil {
+	if err := c.line.access.check(c.sender, actConfig); err != nil {
 		return nil, err
 	}
 	arity, ok := map[string]int{"Get": 2, "GetAll": 1, "Set": 3}[member]
@@ -84,6 +84,6 @@ func (s *Server) setProperty(c *call, i *iface, p *property, value any) error {
 		return err
 	}
 	changed := []entry{{p.name, p.value(c.snapshot(), c.target)}}
-	return s.conn.Emit(root+"/config", propertiesName+".PropertiesChanged",
+	return c.line.conn.Emit(root+"/config", propertiesName+".PropertiesChanged",
 		encode("s", i.fullName()), encode("a{sv}", changed), encode("as", []string{}))
 }

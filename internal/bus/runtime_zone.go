@@ -100,7 +100,7 @@ func addToZone(it zoneItem) func(*call) (any, error) {
 		zone, item := c.runtimeZone(), it.item(c)
 		change := daemon.Change{Edit: zones.Add(zones.Runtime, zone, item), Sender: c.sender}
 		if !it.timed {
-			change.Manager = it.key == zones.KeyInterface && c.server.isManager(c.sender)
+			change.Manager = it.key == zones.KeyInterface && c.isManager()
 			if err := c.change(change); err != nil {
 				return nil, err
 			}
@@ -173,7 +173,7 @@ func rebind(it zoneItem) func(*call) (any, error) {
 	return func(c *call) (any, error) {
 		zone := c.runtimeZone()
 		change := daemon.Change{Edit: zones.Rebind(zones.Runtime, zone.Name, it.item(c)), Sender: c.sender}
-		change.Manager = it.key == zones.KeyInterface && c.server.isManager(c.sender)
+		change.Manager = it.key == zones.KeyInterface && c.isManager()
 		if err := c.change(change); err != nil {
 			return nil, err
 		}

@@ -12,24 +12,25 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
 	"richwall/internal/daemon"
 	"richwall/zones"
 )
 
-// Server answers calls on one connection.
+// Server answers calls on the bus.
 type Server struct {
 	daemon  *daemon.Daemon
 	log     *slog.Logger
 	shipped func() (*zones.Config, error)
-	conn    *dbus.Conn
-	access  access
-	queue   *queue
+	address string
+	line    atomic.Pointer[line] // the connection that there is, or was last
 	paths   *paths
 	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
 	whole  map[zones.Object]bool
 	ready  chan struct{} // closed when calls can be answered
+	done   chan struct{} // closed when there will be no more calls
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -41,27 +42,17 @@ var ErrTaken = errors.New("cannot serve " + base + ": another process has that n
 // bus. Calls wait until Serve. The error is ErrTaken when another process has the name.
 func Connect(address string, log *slog.Logger) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{log: log, queue: newQueue(), paths: newPaths(), whole: map[zones.Object]bool{}, ready: make(chan struct{}), ctx: ctx, cancel: cancel}
-	options := []dbus.ConnOption{dbus.WithHandler(handler{s}), dbus.WithIncomingInterceptor(s.queue.enter), dbus.WithOutgoingInterceptor(sign)}
-	var err error
-	if address == "" {
-		s.conn, err = dbus.ConnectSystemBus(options...)
-	} else {
-		s.conn, err = dbus.Connect(address, options...)
+	s := &Server{
+		log: log, address: address, paths: newPaths(), whole: map[zones.Object]bool{},
+		ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 	}
+	l, err := s.dial()
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
-	}
-	s.access = access{conn: s.conn, known: map[string]uint32{}}
-	reply, err := s.conn.RequestName(base, dbus.NameFlagDoNotQueue)
-	if err == nil && reply != dbus.RequestNameReplyPrimaryOwner {
-		err = ErrTaken
-	}
-	if err != nil {
-		s.Close()
 		return nil, err
 	}
+	s.take(l)
+	go s.keepUp()
 	return s, nil
 }
 
@@ -74,18 +65,20 @@ func (s *Server) Serve(d *daemon.Daemon, shipped func() (*zones.Config, error)) 
 	close(s.ready)
 }
 
-// Done is closed when the connection is lost.
-func (s *Server) Done() <-chan struct{} { return s.conn.Context().Done() }
+// Done is closed when the server serves no more: it was closed, or another process has taken its name while the bus was
+// gone. A bus that is gone by itself is waited for.
+func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Close stops serving.
 func (s *Server) Close() error {
 	s.cancel()
-	return s.conn.Close()
+	return s.line.Load().conn.Close()
 }
 
 // call is a call of a method.
 type call struct {
 	server *Server
+	line   *line // where it came from
 	ctx    context.Context
 	sender string
 	target target
@@ -108,16 +101,16 @@ func (c *call) strs(from, to int) []string {
 func (c *call) snapshot() daemon.Snapshot { return c.server.daemon.Snapshot() }
 
 // answer answers a message.
-func (s *Server) answer(msg *dbus.Message) ([]any, error) {
+func (s *Server) answer(l *line, msg *dbus.Message) ([]any, error) {
 	path, name, member := text(msg, dbus.FieldPath), text(msg, dbus.FieldInterface), text(msg, dbus.FieldMember)
-	c := &call{server: s, ctx: s.ctx, sender: sender(msg)}
+	c := &call{server: s, line: l, ctx: s.ctx, sender: sender(msg)}
 	cfg := s.daemon.Snapshot().Permanent
 	s.paths.sync(cfg)
 	interfaces, object, ok := s.lookup(cfg, path)
 	c.target = object
 	switch {
 	case name == introspectableName && member == "Introspect":
-		if err := s.access.check(c.sender, actInfo); err != nil {
+		if err := c.line.access.check(c.sender, actInfo); err != nil {
 			return nil, err
 		}
 		return []any{encode("s", introspection(path, interfaces, s.children(cfg, path)))}, nil
@@ -136,7 +129,7 @@ func (s *Server) answer(msg *dbus.Message) ([]any, error) {
 
 // run calls a method.
 func (s *Server) run(c *call, i *iface, m *method, body []any) ([]any, error) {
-	if err := s.access.check(c.sender, m.action); err != nil {
+	if err := c.line.access.check(c.sender, m.action); err != nil {
 		return nil, err
 	}
 	if len(body) != len(m.in) {

@@ -135,7 +135,11 @@ func (s *Server) emit(path, iface, name string, values ...any) {
 	for i, a := range declared {
 		sent[i] = encode(a.sig, values[i])
 	}
-	if err := s.conn.Emit(dbus.ObjectPath(path), full, sent...); err != nil {
+	conn := s.line.Load().conn
+	if !conn.Connected() {
+		return // nobody is there to be told
+	}
+	if err := conn.Emit(dbus.ObjectPath(path), full, sent...); err != nil {
 		s.log.Warn("cannot send a signal", "signal", full, "reason", err)
 	}
 }

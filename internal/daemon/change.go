@@ -130,7 +130,7 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}
-	d.permanent, d.state = loaded, Running
+	d.permanent, d.state, d.said = loaded, Running, ""
 	d.timed.stop()
 	if next.Conf.DefaultZone != old.DefaultZone {
 		d.emit(DefaultZoneChanged{Zone: next.Conf.DefaultZone})

@@ -43,6 +43,8 @@ type Options struct {
 	// Sysctl sets a kernel's setting, such as net.ipv4.ip_forward, and returns the value before; "" for a value only reads.
 	// Nil leaves all settings alone.
 	Sysctl func(name, value string) (was string, err error)
+	// Bridge makes ebtables' rules next where they are old; a nil old is not known. Nil leaves them alone.
+	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
 	// Manager is NetworkManager; nil for none.
 	Manager Manager
 	Log     *slog.Logger
@@ -57,6 +59,7 @@ type Daemon struct {
 	state     State
 	backend   ir.Backend
 	kernel    kernel.Kernel
+	bridge    *kernel.Bridge // what ebtables has of ours; nil for not known
 	permanent *zones.Config
 	runtime   *zones.Config
 	history   compile.History // of what is installed
@@ -64,6 +67,7 @@ type Daemon struct {
 	pmtu      borrowed // net.ipv4.ip_no_pmtu_disc
 	timed     timers
 	repairs   repairs
+	said      string            // the last warning about files that somebody else has changed
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
 }
@@ -186,7 +190,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	}
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	if err == nil {
-		err = commit(ctx, k, desired)
+		err = d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
 	}
 	if err != nil {
 		if k != d.kernel {
@@ -250,7 +254,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := commit(ctx, d.kernel, desired); err != nil {
+	if err := d.commitBridge(ctx, next, func() error { return commit(ctx, d.kernel, desired) }); err != nil {
 		return err
 	}
 	d.runtime, d.history = next, history
@@ -270,9 +274,20 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	var err error
 	if d.runtime.Conf.CleanupOnExit {
-		err = d.kernel.Commit(ctx, &kernel.Desired{})
+		nothing := d.runtime.WithDirect(&zones.Direct{})
+		err = d.commitBridge(ctx, nothing, func() error { return d.kernel.Commit(ctx, &kernel.Desired{}) })
 	}
 	return errors.Join(err, d.kernel.Close())
+}
+
+// Leave ends the daemon for another one that has taken its place, and the rules with it: they stay. Settings of the kernel
+// become what they were, unless the other has set them.
+func (d *Daemon) Leave() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.timed.stop()
+	d.giveBack()
+	return d.kernel.Close()
 }
 
 // Passthrough runs a command of iptables, ip6tables or ebtables with the arguments and returns what it prints.

@@ -1,9 +1,9 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -51,6 +51,7 @@ type bed struct {
 	kernel *fakeKernel
 	dir    string
 	events []Event
+	log    bytes.Buffer
 }
 
 // start makes a daemon on a folder with the files, and starts it.
@@ -61,7 +62,7 @@ func start(t *testing.T, files map[string]string) *bed {
 	b.Daemon = New(Options{
 		Dirs:   zones.Dirs{System: b.dir},
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
-		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:    slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	b.Subscribe(func(e Event) { b.events = append(b.events, e) })
 	if err := b.Start(context.Background()); err != nil {

@@ -127,25 +127,58 @@ func (p *setPlan) swap(s *ir.Set, types map[string]string) {
 
 // wide says whether elements go that ipset keeps as several: others that stay may be among those.
 func (p *setPlan) wide(old, next *ir.Set) bool {
-	gone, _ := elementDifference(old.Elements, next.Elements)
-	return slices.ContainsFunc(gone, func(e ir.Element) bool {
-		return slices.ContainsFunc(e.Parts, func(part ir.Part) bool {
-			return part.Kind == ir.AddrPart && part.Low != part.High || part.Kind == ir.PortPart && part.First != part.Last
-		})
-	})
+	gone, _ := setDifference(old, next)
+	return slices.ContainsFunc(gone, ir.Element.Wide)
 }
+
+// setDifference is the elements that go from a set, and those that come or get another time to end at.
+func setDifference(old, next *ir.Set) (gone, added []ir.Element) {
+	if !expires(next) {
+		return elementDifference(old.Elements, next.Elements)
+	}
+	gone, _ = elementDifference(old.Elements, next.Elements)
+	begin, end := inCommon(old.Elements, next.Elements, sameExpiring)
+	had := byName(old.Elements[begin:len(old.Elements)-end], elementText)
+	for _, e := range next.Elements[begin : len(next.Elements)-end] {
+		if other, ok := had[e.Text]; !ok || !sameExpiring(e, other) {
+			added = append(added, e)
+		}
+	}
+	return gone, added
+}
+
+func elementText(e ir.Element) string { return e.Text }
 
 func (p *setPlan) difference(old, next *ir.Set) {
 	p.origins[next.Name] = next.Origin
-	gone, added := elementDifference(old.Elements, next.Elements)
+	gone, added := setDifference(old, next)
+	if len(gone)+len(added) == 0 {
+		return
+	}
+	var had map[string]ir.Element
+	if expires(next) {
+		had = byName(old.Elements, elementText)
+	}
+	var lines, undo []byte
 	for _, e := range added {
-		fmt.Fprintf(&p.make, "add %s %s -exist\n", next.Name, e.Text)
-		fmt.Fprintf(&p.undoText, "del %s %s -exist\n", next.Name, e.Text)
+		lines = iptables.AddElement(lines, next.Name, e)
+		if before, renewed := had[e.Text]; renewed {
+			undo = iptables.AddElement(undo, next.Name, before)
+		} else {
+			undo = deleteElement(undo, next.Name, e)
+		}
 	}
 	for _, e := range gone {
-		fmt.Fprintf(&p.make, "del %s %s -exist\n", next.Name, e.Text)
-		fmt.Fprintf(&p.undoText, "add %s %s -exist\n", next.Name, e.Text)
+		lines = deleteElement(lines, next.Name, e)
+		undo = iptables.AddElement(undo, next.Name, e)
 	}
+	p.make.Write(lines)
+	p.undoText.Write(undo)
+}
+
+// deleteElement appends the line that takes an element out of a set, if it is there.
+func deleteElement(b []byte, set string, e ir.Element) []byte {
+	return fmt.Appendf(b, "del %s %s -exist\n", set, e.Text)
 }
 
 // retypeSets removes sets whose type or family changes, and before that the rules that look them up: for that moment the

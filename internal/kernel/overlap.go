@@ -1,44 +1,33 @@
 package kernel
 
 import (
-	"slices"
-
 	"richwall/compile/ir"
+	"richwall/internal/boxes"
 )
 
 // overlap finds two elements of a set of intervals that have an address in common, without being the same.
 func overlap(s *ir.Set) (a, b ir.Element, found bool) {
-	if s.Type == "hash:mac" || len(s.Elements) < 2 {
+	if s.Type == "hash:mac" || apart(s.Elements) {
 		return a, b, false
 	}
-	if len(s.Elements[0].Parts) == 1 {
-		return overlapSorted(s.Elements)
+	list := make([]boxes.Box, len(s.Elements))
+	for i := range s.Elements {
+		list[i] = s.Elements[i].Box()
+		list[i].Of = i
 	}
-	for i, wide := range s.Elements {
-		if !wide.Wide() {
-			continue
-		}
-		for j, other := range s.Elements {
-			if i != j && other.Text != wide.Text && wide.Overlaps(other) {
-				return wide, other, true
-			}
-		}
+	p, q, found := boxes.Overlap(list)
+	if !found {
+		return a, b, false
 	}
-	return a, b, false
+	return s.Elements[p.Of], s.Elements[q.Of], true
 }
 
-// overlapSorted does so for elements of one range each: of sorted ranges, only neighbours need to be looked at.
-func overlapSorted(list []ir.Element) (a, b ir.Element, found bool) {
-	byLow := func(a, b ir.Element) int { return a.Parts[0].Low.Compare(b.Parts[0].Low) }
-	if !slices.IsSortedFunc(list, byLow) {
-		list = slices.Clone(list)
-		slices.SortFunc(list, byLow)
-	}
-	for i := 1; i < len(list); i++ {
-		p, q := list[i-1].Parts[0], list[i].Parts[0]
-		if p.High.Compare(q.Low) >= 0 && (p.Low != q.Low || p.High != q.High) {
-			return list[i-1], list[i], true
+// apart says whether elements are those of sorted intervals of addresses without overlaps, as sets that were compiled are.
+func apart(list []ir.Element) bool {
+	for i := range list {
+		if list[i].Parts[0].Kind != ir.AddrPart || i > 0 && !list[i-1].Parts[0].High.Less(list[i].Parts[0].Low) {
+			return false
 		}
 	}
-	return a, b, false
+	return true
 }

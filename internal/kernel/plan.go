@@ -286,16 +286,14 @@ func (p *plan) removeRest(old *ir.Ruleset, chains map[string]*ir.Chain, sets map
 	}
 }
 
-// updateElements makes the difference of a set's elements. In a set with a timeout those that are to go may have gone by
-// themselves, so that it is emptied instead.
+// updateElements makes the difference of a set's elements.
 func (p *plan) updateElements(old, next *ir.Set) {
-	gone, added := elementDifference(old.Elements, next.Elements)
-	what := "cannot take elements out of set " + next.Name
-	if len(gone) > 0 && next.Timeout != "" && next.Timeout != "0" {
-		p.put(what, next.Origin, nil, p.enc.FlushSet(next.Name))
-		p.addElements(next, next.Elements)
+	if expires(next) {
+		p.updateExpiring(old, next)
 		return
 	}
+	gone, added := elementDifference(old.Elements, next.Elements)
+	what := "cannot take elements out of set " + next.Name
 	messages, err := p.enc.DeleteElements(next, gone)
 	p.put(what, next.Origin, err, messages...)
 	p.addElements(next, added)

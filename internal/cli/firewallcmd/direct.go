@@ -48,7 +48,7 @@ func (s *session) directRow() (directRow, error) {
 	}
 	row := directRow{IPV: words[0]}
 	if row.IPV != "ipv4" && row.IPV != "ipv6" && row.IPV != "eb" {
-		return row, fail("INVALID_IPV", "there is no IP version %q: say ipv4, ipv6 or eb", row.IPV)
+		return row, fail("INVALID_IPV", "invalid argument: %s (choose from 'ipv4', 'ipv6', 'eb')", row.IPV)
 	}
 	if s.option.item == "passthroughs" || s.option.do == doPassthrough {
 		row.Args = words[1:]

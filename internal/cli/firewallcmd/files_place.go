@@ -3,6 +3,7 @@ package firewallcmd
 import (
 	"strings"
 
+	"richwall/grammar"
 	"richwall/zones"
 )
 
@@ -30,7 +31,15 @@ func (p *filesPlace) add(f *field, value string) error {
 	if err := checkDestination(f, value); err != nil {
 		return err
 	}
-	return p.edit(zones.Add(zones.Command, p.object, item(f, value)))
+	return strictly(f, p.edit(zones.Add(zones.Command, p.object, item(f, value))))
+}
+
+// strictly is an error about a field of which firewalld does not only warn that it is so already.
+func strictly(f *field, err error) error {
+	if err != nil && f.key == "icmp_block_inversion" {
+		return &firm{err}
+	}
+	return err
 }
 
 func (p *filesPlace) remove(f *field, value string) error {
@@ -40,7 +49,11 @@ func (p *filesPlace) remove(f *field, value string) error {
 			return &badValue{err}
 		}
 	}
-	return p.edit(zones.Remove(zones.Command, p.object, item(f, value)))
+	err := p.edit(zones.Remove(zones.Command, p.object, item(f, value)))
+	if err != nil && f.shape == dict {
+		return &badValue{&firm{err}}
+	}
+	return strictly(f, err)
 }
 
 // checkDestination is an error if a value for a destination is none.
@@ -52,10 +65,10 @@ func checkDestination(f *field, value string) error {
 	case f.key == "destinations":
 		err = checkFamily(value)
 	}
-	if err != nil {
+	if err != nil && codeOf(err) != string(grammar.InvalidAddr) { // of an address the firewall judges
 		return &badValue{err}
 	}
-	return nil
+	return err
 }
 
 func (p *filesPlace) change(f *field, value string) error {

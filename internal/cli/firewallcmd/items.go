@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"richwall/zones"
 )
 
 // field is the setting that the command line is about. Of an ICMP type, --query-destination and the like are about the IP
@@ -223,9 +225,9 @@ func (s *session) set() error {
 	case key == "target" && value == "REJECT" && s.kind.name == "zone" && s.program == online:
 		changed = settings{key: "%%REJECT%%"}
 	case key == "module":
-		err = checkModule(value)
-	case key == "family" && value != "":
-		err = checkFamily(value)
+		err = zones.CheckModule(value)
+	case key == "family" && value != "" && checkFamily(value) != nil:
+		err = fail("INVALID_IPV", "invalid argument: %s (choose from '', 'ipv4', 'ipv6')", value)
 	}
 	if err != nil {
 		return err

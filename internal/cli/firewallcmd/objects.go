@@ -150,6 +150,9 @@ func (s *session) create() error {
 		if err != nil {
 			return err
 		}
+		if s.value("type") == "hash:mac" && options["family"] != "" {
+			return misuse("--family is not for the type hash:mac: MAC addresses have no IP family")
+		}
 		all["type"], all["options"] = s.value("type"), options
 	case "helper":
 		if s.value("module") == "" {
@@ -160,7 +163,7 @@ func (s *session) create() error {
 				return err
 			}
 		}
-		if err := checkModule(s.value("module")); err != nil {
+		if err := zones.CheckModule(s.value("module")); err != nil {
 			return err
 		}
 		all["module"], all["family"] = s.value("module"), s.value("family")
@@ -320,12 +323,4 @@ func (s *session) activePolicies() error {
 			"  egress-zones: "+strings.Join(active[name]["egress_zones"], " "))
 	}
 	return s.show(active, strings.Join(lines, "\n"))
-}
-
-// checkModule is an error if a word is no kernel module of a helper.
-func checkModule(module string) error {
-	if err := zones.CheckModule(module); err != nil {
-		return fail("INVALID_MODULE", "cannot use module %q: it must begin with nf_conntrack_", module)
-	}
-	return nil
 }

@@ -42,6 +42,11 @@ type badValue struct{ error }
 
 func (e *badValue) Unwrap() error { return e.error }
 
+// firm is an error even though it only means that what was to be done is so already.
+type firm struct{ error }
+
+func (e *firm) Unwrap() error { return e.error }
+
 // codeOf is firewalld's code of an error, "" when it has none.
 func codeOf(err error) string {
 	var f *failure
@@ -67,6 +72,10 @@ func statusOf(err error) int {
 
 // harmless says whether an error only means that what was to be done is so already: a warning, and a success.
 func harmless(err error) bool {
+	var strict *firm
+	if errors.As(err, &strict) {
+		return false
+	}
 	switch codeOf(err) {
 	case "ALREADY_ENABLED", "NOT_ENABLED", "ZONE_ALREADY_SET", "ALREADY_SET":
 		return true

@@ -166,7 +166,7 @@ func (c *settingsCopy) removeDestination(family string) error {
 		return err
 	}
 	if _, ok := c.settings.dict("destination")[family]; !ok {
-		return missing("'" + family + "'")
+		return &firm{missing("'" + family + "'")}
 	}
 	next := maps.Clone(c.settings.dict("destination"))
 	delete(next, family)

@@ -20,6 +20,8 @@ func checkValue(f *field, value string) (string, error) {
 		return readPort(value)
 	case f.shape == forwards:
 		return readForward(value)
+	case f.key == "modules":
+		return zones.HelperName(value), nil
 	}
 	return value, nil
 }
@@ -110,13 +112,13 @@ func splitPort(item string) (port, protocol string) {
 func readDestination(value string) (family, address string, err error) {
 	family, address, ok := strings.Cut(value, ":")
 	if !ok {
-		return "", "", fail("INVALID_DESTINATION", "cannot read destination %q: it must be ipv4:ADDRESS[/MASK] or ipv6:ADDRESS[/PREFIX]", value)
+		return "", "", fail("INVALID_DESTINATION", "destination syntax is ipv:address[/mask]")
 	}
 	if err := checkFamily(family); err != nil {
 		return "", "", err
 	}
 	if _, err := grammar.ParseAddress(grammar.Family(family), address); err != nil {
-		return "", "", fail("INVALID_ADDR", "cannot use %q as a destination: it is no %s address", address, family)
+		return "", "", fail("INVALID_ADDR", "'%s' is not valid %s address", address, family)
 	}
 	return family, address, nil
 }
@@ -124,7 +126,7 @@ func readDestination(value string) (family, address string, err error) {
 // checkFamily is an error if an IP version is neither ipv4 nor ipv6.
 func checkFamily(family string) error {
 	if family != "ipv4" && family != "ipv6" {
-		return fail("INVALID_IPV", "there is no IP version %q: say ipv4 or ipv6", family)
+		return fail("INVALID_IPV", "invalid argument: %s (choose from 'ipv4', 'ipv6')", family)
 	}
 	return nil
 }
@@ -154,7 +156,7 @@ func canonicalRule(value string) (string, error) {
 func splitOption(value string) (key, setting string, err error) {
 	key, setting, _ = strings.Cut(value, "=")
 	if strings.Contains(setting, "=") {
-		return "", "", fail("INVALID_OPTION", "cannot read ipset option %q: it must be KEY or KEY=VALUE", value)
+		return "", "", fail("INVALID_OPTION", "invalid ipset option '%s'", value)
 	}
 	return key, setting, nil
 }

@@ -23,7 +23,7 @@ import (
 
 // The exit statuses beside 0, as firewalld has them.
 const (
-	statusLost    = 1   // the message bus went away
+	statusLost    = 1   // another process has taken the name on the message bus
 	statusUsage   = 2   // the command line is wrong
 	statusFailed  = 254 // the firewall could not be started
 	statusNotRoot = 255
@@ -97,15 +97,24 @@ func (p *program) run() (status int, err error) {
 		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
 		},
+		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
+			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
+		},
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
 	if err := p.daemon.Start(context.Background()); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	}
+	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
 		cfg, problems := store.Shipped()
 		return cfg, problems.Err()
 	})
+	if w, err := watch(p.system, p.log, p.daemon.FilesTouched); err != nil {
+		p.log.Warn("changes that others make to files will not be noticed", "reason", err)
+	} else {
+		defer w.close()
+	}
 	p.tell("READY=1")
 	tellReady()
 	return p.serve(signals)
@@ -128,8 +137,7 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 			}
 			go p.reload()
 		case <-p.bus.Done():
-			// The rules stay, for there is nobody that could have asked to remove them.
-			return statusLost, errors.New("the message bus is gone: nothing can be asked of the firewall any more")
+			return statusLost, errors.Join(errors.New("another firewall has taken over"), p.daemon.Leave())
 		}
 	}
 }

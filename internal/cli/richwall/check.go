@@ -123,7 +123,7 @@ func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 			p := zones.Problem{Code: e.Code, Msg: e.Msg}
 			if e.Origin != nil {
 				p.Path, p.Line = e.Origin.Path, e.Origin.Line
-				p.Msg = strings.TrimSuffix(fmt.Sprintf("%s: %s", e.Origin.Object, e.Origin.Text), ": ") + ": " + e.Msg
+				p.Msg = strings.TrimSuffix(fmt.Sprintf("%s: %s", e.Origin.Object, e.Origin.Said()), ": ") + ": " + e.Msg
 			}
 			if !seen[p] {
 				seen[p] = true

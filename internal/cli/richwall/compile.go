@@ -140,5 +140,5 @@ func fromRules(rules []*grammar.Rule) func(*ir.Rule) bool {
 	for _, r := range rules {
 		texts[r.String()] = true
 	}
-	return func(r *ir.Rule) bool { return r.Origin != nil && r.Origin.Line == 0 && texts[r.Origin.Text] }
+	return func(r *ir.Rule) bool { return r.Origin != nil && r.Origin.Line == 0 && texts[r.Origin.Said()] }
 }

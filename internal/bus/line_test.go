@@ -1,0 +1,62 @@
+package bus
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// A message bus that ends takes nothing with it: the rules and what was changed at runtime stay, and when there is a bus
+// again the daemon is back on it with its name, and sends signals.
+func TestBusStartedAnew(t *testing.T) {
+	b := &bed{T: t, dir: t.TempDir()}
+	dir := t.TempDir()
+	b.address = "unix:path=" + dir + "/bus"
+	end := startBusIn(t, dir)
+	b.start(nil)
+	b.must("", "zone.addPort", "public", "8080", "tcp", 0)
+	rules := b.kernel.Listing()
+	for range 2 {
+		former := b.server.line.Load()
+		end()
+		end = startBusIn(t, dir)
+		for ended := time.Now().Add(30 * time.Second); b.server.line.Load() == former; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(ended) {
+				t.Fatal("the daemon did not come back")
+			}
+		}
+		b.client = connect(t, b.address)
+		b.listen()
+		if got := b.must("", "zone.getPorts", "public"); !strings.Contains(got, "8080") {
+			t.Errorf("the ports are %s", got)
+		}
+	}
+	if b.kernel.Listing() != rules {
+		t.Error("the rules are not what they were")
+	}
+	b.must("", "zone.addPort", "public", "8081", "tcp", 0)
+	b.tell(`zone.PortAdded("public" "8081" "tcp" 0)`)
+}
+
+// Whoever has taken the name while the bus was gone is the firewall: the daemon does not fight for it.
+func TestNameTakenMeanwhile(t *testing.T) {
+	b := &bed{T: t, dir: t.TempDir()}
+	dir := t.TempDir()
+	b.address = "unix:path=" + dir + "/bus"
+	end := startBusIn(t, dir)
+	b.start(nil)
+	end()
+	startBusIn(t, dir)
+	// The daemon may have been faster: then the other takes the name from it, as one that starts would not.
+	other := connect(t, b.address)
+	if reply, err := other.RequestName(base, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
+		t.Skip("the daemon was back before another could take its name")
+	}
+	select {
+	case <-b.server.Done():
+	case <-time.After(30 * time.Second):
+		t.Error("the daemon goes on")
+	}
+}

@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"reflect"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/zones"
+)
+
+// Direct rules for ebtables change together with the rest: when either is refused, both stay as they were.
+func TestDirectRulesForBridges(t *testing.T) {
+	var installed *kernel.Bridge
+	var refuseBridge error
+	k := &fakeKernel{}
+	d := New(Options{
+		Dirs:   zones.Dirs{System: t.TempDir()},
+		Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },
+		Bridge: func(_ context.Context, old, next *kernel.Bridge) error {
+			if installed != nil && !reflect.DeepEqual(old, installed) {
+				t.Errorf("the change is from %v, and there is %v", old, installed)
+			}
+			if refuseBridge == nil {
+				installed = next
+			}
+			return refuseBridge
+		},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	ctx := context.Background()
+	if err := d.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if installed != nil {
+		t.Error("ebtables is run where there is nothing for it")
+	}
+	add := func(args ...string) error {
+		item := zones.Item{Key: zones.KeyDirectRule, Args: args}
+		return d.ChangeRuntime(ctx, Change{Edit: zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect}, item)})
+	}
+	rule := func(word string) kernel.BridgeRule {
+		return kernel.BridgeRule{Table: "filter", Chain: "FORWARD", Args: []string{"-j", word}}
+	}
+	for _, args := range [][]string{{"eb", "filter", "FORWARD", "5", "-j", "last"}, {"eb", "filter", "FORWARD", "-5", "-j", "first"}, {"ipv4", "filter", "INPUT", "0", "-j", "DROP"}} {
+		if err := add(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := &kernel.Bridge{Rules: []kernel.BridgeRule{rule("first"), rule("last")}}
+	if !reflect.DeepEqual(installed, want) {
+		t.Errorf("ebtables has %v and not %v", installed, want)
+	}
+	before := d.Snapshot().Runtime
+	k.refuse = errors.New("no memory")
+	if add("eb", "filter", "FORWARD", "9", "-j", "more") == nil {
+		t.Error("what the kernel refuses succeeds")
+	}
+	k.refuse, refuseBridge = nil, errors.New("ebtables is not installed")
+	var refused *Error
+	if err := add("eb", "filter", "FORWARD", "9", "-j", "more"); !errors.As(err, &refused) || refused.Code != CommandFailed {
+		t.Errorf("what ebtables refuses gives %v", err)
+	}
+	if !reflect.DeepEqual(installed, want) || d.Snapshot().Runtime != before {
+		t.Errorf("ebtables has %v and not %v", installed, want)
+	}
+	refuseBridge = nil
+	if err := d.Stop(ctx); err != nil || !reflect.DeepEqual(installed, &kernel.Bridge{}) {
+		t.Errorf("after the end ebtables has %v, %v", installed, err)
+	}
+}

@@ -1,0 +1,130 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"richwall/zones"
+)
+
+// FilesTouched says in the log when files of the administrator's configuration, by their paths, were changed by somebody
+// else: what is otherwise in them now, and what is wrong with it, with file and line. Nothing else comes of it before a reload:
+// as in firewalld, the permanent configuration is what was last read or written.
+func (d *Daemon) FilesTouched(paths []string) {
+	for {
+		before := d.Snapshot().Permanent
+		if before == nil || d.wroteAll(before, paths) {
+			return
+		}
+		loaded, problems := d.store.Load()
+		d.mu.Lock()
+		if d.permanent != before { // written meanwhile, and thus perhaps while it was read
+			d.mu.Unlock()
+			continue
+		}
+		defer d.mu.Unlock()
+		if loaded == nil {
+			d.sayOnce("the files were changed by somebody else, and cannot be used now: a reload would be refused", problems.Err().Error(), func() {
+				d.logProblems(problems)
+			})
+			return
+		}
+		if changed := differing(before, loaded); len(changed) > 0 {
+			list := strings.Join(changed, ", ")
+			d.sayOnce("the files were changed by somebody else: it is in force after firewall-cmd --reload", list, nil)
+		}
+		return
+	}
+}
+
+// sayOnce warns of something, unless that was the last warning of its sort.
+func (d *Daemon) sayOnce(message, what string, more func()) {
+	if d.said == message+what {
+		return
+	}
+	d.said = message + what
+	if more == nil {
+		d.opt.Log.Warn(message, "changed", what)
+		return
+	}
+	d.opt.Log.Warn(message)
+	more()
+}
+
+// wroteAll says whether files are as the daemon writes them. What it cannot tell by their bytes alone it says no to.
+func (d *Daemon) wroteAll(cfg *zones.Config, paths []string) bool {
+	for _, path := range paths {
+		name, err := filepath.Rel(d.opt.Dirs.System, path)
+		if err != nil {
+			return false
+		}
+		data, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+		written, known := objectFile(cfg, filepath.ToSlash(name))
+		if !known || (err == nil) != (written != nil) || !bytes.Equal(data, written) {
+			return false
+		}
+	}
+	return true
+}
+
+// objectFile is what is written to a file of the administrator's folder for the object in it; nil is no file. known is false
+// for what is no object's file.
+func objectFile(c *zones.Config, path string) (data []byte, known bool) {
+	folder, file, _ := strings.Cut(path, "/")
+	name, xml := strings.CutSuffix(file, ".xml")
+	switch {
+	case !xml:
+		return nil, false
+	case folder == "zones":
+		all := c.Zones
+		if strings.Contains(name, "/") {
+			all = c.ZoneParts
+		}
+		return written(all, name, func(z *zones.Zone) *zones.Meta { return &z.Meta }, zones.WriteZone), true
+	case folder == "policies":
+		return written(c.Policies, name, func(p *zones.Policy) *zones.Meta { return &p.Meta }, zones.WritePolicy), true
+	case folder == "services":
+		return written(c.Services, name, func(s *zones.Service) *zones.Meta { return &s.Meta }, zones.WriteService), true
+	case folder == "ipsets":
+		return written(c.IPSets, name, func(s *zones.IPSet) *zones.Meta { return &s.Meta }, zones.WriteIPSet), true
+	case folder == "icmptypes":
+		return written(c.ICMPTypes, name, func(t *zones.ICMPType) *zones.Meta { return &t.Meta }, zones.WriteICMPType), true
+	case folder == "helpers":
+		return written(c.Helpers, name, func(h *zones.Helper) *zones.Meta { return &h.Meta }, zones.WriteHelper), true
+	}
+	return nil, false
+}
+
+func written[T any](all map[string]*T, name string, meta func(*T) *zones.Meta, write func(*T) []byte) []byte {
+	if o := all[name]; o != nil && !meta(o).Origin.Builtin {
+		return write(o)
+	}
+	return nil
+}
+
+// differing are the objects and files that are not the same in two configurations.
+func differing(a, b *zones.Config) []string {
+	var list []string
+	for _, change := range zones.Difference(a, b) {
+		switch change.Object.Kind {
+		case zones.KindConf:
+			list = append(list, "firewalld.conf")
+		case zones.KindDirect:
+			list = append(list, "direct.xml")
+		default:
+			list = append(list, string(change.Object.Kind)+" "+change.Object.Name)
+		}
+	}
+	if !reflect.DeepEqual(a.Own, b.Own) {
+		list = append(list, "richwall.conf")
+	}
+	return list
+}

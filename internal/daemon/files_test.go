@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"richwall/zones"
+)
+
+// When somebody else changes a file the log says what of the configuration it is about, once, and nothing changes before a
+// reload. What the daemon writes itself is no news.
+func TestFilesOfOthers(t *testing.T) {
+	b := start(t, map[string]string{"zones/mine.xml": `<zone/>`})
+	touched := func(names ...string) string {
+		t.Helper()
+		b.log.Reset()
+		var paths []string
+		for _, name := range names {
+			paths = append(paths, filepath.Join(b.dir, name))
+		}
+		b.FilesTouched(paths)
+		return b.log.String()
+	}
+	check := func(said string, want ...string) {
+		t.Helper()
+		for _, part := range want {
+			if !strings.Contains(said, part) {
+				t.Errorf("the log has no %q:\n%s", part, said)
+			}
+		}
+		if len(want) == 0 && said != "" {
+			t.Errorf("the log says\n%s", said)
+		}
+	}
+	before := b.Snapshot()
+	check(touched("zones/mine.xml"))
+	b.write(t, map[string]string{"zones/mine.xml": `<zone><port port="1" protocol="tcp"/></zone>`, "richwall.conf": "TCPMSSClamp=initiator\n"})
+	check(touched("zones/mine.xml", "richwall.conf"), `changed="zone mine, richwall.conf"`, "firewall-cmd --reload")
+	check(touched("zones/mine.xml"))
+	b.write(t, map[string]string{"zones/mine.xml": "<zone>\n  <service name=\"nosuch\"/>\n</zone>"})
+	check(touched("zones/mine.xml"), "a reload would be refused", "zones/mine.xml:2:", "nosuch")
+	b.write(t, map[string]string{"zones/mine.xml": "<zone>\n  <port"})
+	check(touched("zones/mine.xml"), "zones/mine.xml:2:")
+	if after := b.Snapshot(); after != before {
+		t.Error("the state is another one")
+	}
+	b.write(t, map[string]string{"zones/mine.xml": `<zone/>`, "richwall.conf": ""})
+	check(touched("zones/mine.xml", "richwall.conf"))
+
+	for _, edit := range []zones.Edit{
+		zones.Add(zones.Permanent, public, port("8080", "tcp")), zones.SetLogDenied("all"),
+		zones.New(zones.Object{Kind: zones.KindIPSet, Name: "s"}, zones.Settings{zones.KeyType: "hash:ip"}),
+		zones.New(zones.Object{Kind: zones.KindService, Name: "app"}, nil), zones.Delete(zones.Object{Kind: zones.KindZone, Name: "mine"}),
+	} {
+		if err := b.ChangePermanent(Change{Edit: edit}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(touched("zones/public.xml", "firewalld.conf", "ipsets/s.xml", "services/app.xml", "zones/mine.xml"))
+	if err := os.Remove(filepath.Join(b.dir, "ipsets/s.xml")); err != nil {
+		t.Fatal(err)
+	}
+	check(touched("ipsets/s.xml"), `changed="ipset s"`)
+}

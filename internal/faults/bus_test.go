@@ -1,0 +1,133 @@
+package faults
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"richwall/internal/cli/firewalldcmd"
+	"richwall/internal/lab"
+)
+
+// program is firewalld itself, over a folder.
+func program() {
+	os.Exit(firewalldcmd.Main([]string{"--nofork", "--nopid", "--log-target=console", "--default-config=/nonexistent",
+		"--system-config=" + os.Args[1]}, os.Stdout, os.Stderr))
+}
+
+const busConfig = `<busconfig><type>system</type><listen>unix:path=SOCKET</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
+`
+
+// service is a message bus and firewalld on it.
+type service struct {
+	*testing.T
+	lab *lab.Lab
+	dir string
+}
+
+// startBus starts the bus, always at the same address, and returns what stops it.
+func (s *service) startBus() (stop func()) {
+	s.Helper()
+	config := filepath.Join(s.dir, "bus.conf")
+	write(s.T, s.dir, map[string]string{"bus.conf": strings.ReplaceAll(busConfig, "SOCKET", filepath.Join(s.dir, "bus"))})
+	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile", "--print-address")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	if n, err := out.Read(make([]byte, 500)); n == 0 {
+		s.Fatalf("the bus does not start: %v", err)
+	}
+	return func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		os.Remove(filepath.Join(s.dir, "bus"))
+	}
+}
+
+// start starts firewalld and waits until it says that it serves.
+func (s *service) start() (cmd *exec.Cmd, log *bytes.Buffer) {
+	s.Helper()
+	notify := filepath.Join(s.dir, "notify")
+	os.Remove(notify)
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer socket.Close()
+	self, err := os.Executable()
+	if err != nil {
+		s.Fatal(err)
+	}
+	cmd, log = exec.Command(self, filepath.Join(s.dir, "firewalld")), &bytes.Buffer{}
+	cmd.Env = append(os.Environ(), roleVariable+"=firewalld", "NOTIFY_SOCKET="+notify,
+		"DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := s.lab.Firewall().Do(cmd.Start); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { cmd.Process.Kill() })
+	message := make([]byte, 100)
+	socket.SetReadDeadline(time.Now().Add(time.Minute))
+	if n, err := socket.Read(message); err != nil || !strings.HasPrefix(string(message[:n]), "READY=1") {
+		cmd.Process.Kill()
+		cmd.Wait()
+		s.Fatalf("firewalld does not start: %v\n%s", err, log)
+	}
+	return cmd, log
+}
+
+// When the message bus goes away the daemon ends and its rules stay; when the bus is back the next daemon starts as usual.
+// A daemon that finds no bus touches nothing.
+func TestBusGoneAndBack(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("firewalld wants to be root")
+	}
+	l := newLab(t, "nft", "dbus-daemon")
+	s := &service{T: t, lab: l, dir: t.TempDir()}
+	write(t, s.dir, map[string]string{"firewalld/zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+	stopBus := s.startBus()
+	daemon, log := s.start()
+	whole := table(t, l)
+	stopBus()
+	var exit *exec.ExitError
+	if err := daemon.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(log.String(), "the message bus is gone") {
+		t.Errorf("the daemon ends with %v, want status 1, and says\n%s", err, log)
+	}
+	check := func(when string) {
+		t.Helper()
+		if d := difference(whole, table(t, l)); d != "" || openPorts(t, l, closedPort) != nil {
+			t.Errorf("%s the rules are not what they were: %s", when, d)
+		}
+	}
+	check("without a bus")
+	self, _ := os.Executable()
+	lost := exec.Command(self, filepath.Join(s.dir, "firewalld"))
+	lost.Env = append(os.Environ(), roleVariable+"=firewalld", "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
+	if err := l.Firewall().Do(lost.Run); err == nil {
+		t.Error("a daemon starts without a bus")
+	}
+	check("after a start without a bus")
+	stopBus = s.startBus()
+	defer stopBus()
+	daemon, _ = s.start()
+	check("when the bus is back")
+	daemon.Process.Signal(unix.SIGTERM)
+	if err := daemon.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v", err)
+	}
+}

@@ -1,0 +1,183 @@
+// Package faults has the tests of what goes wrong around the daemon: it is killed, other programs edit its rules, files are
+// broken or half written, the disk is full, the message bus goes away. After each of them packets meet the old ruleset or
+// the new one, never none and never a part of one.
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
+	"richwall/internal/daemon"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+	"richwall/zones"
+)
+
+// roleVariable makes a process that the tests start something else than the tests; mountVariable is set in one that has
+// mounts of its own.
+const (
+	roleVariable  = "RICHWALL_FAULTS_ROLE"
+	mountVariable = "RICHWALL_FAULTS_MOUNTS"
+)
+
+// roles are what the tests start.
+var roles = map[string]func(){"victim": victim, "firewalld": program}
+
+func TestMain(m *testing.M) {
+	if role := roles[os.Getenv(roleVariable)]; role != nil {
+		role()
+		return
+	}
+	code, done, err := lab.Reexec(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) // the tests that need a namespace skip for the same reason
+	}
+	if !done && err == nil && os.Getenv(mountVariable) == "" {
+		code, done = ownMounts(), true
+	}
+	if !done {
+		code = m.Run()
+	}
+	os.Exit(code)
+}
+
+// ownMounts runs the tests again, where what they mount is seen by nobody else.
+func ownMounts() int {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), mountVariable+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// newLab is a lab whose firewall is there for a daemon.
+func newLab(t *testing.T, programs ...string) *lab.Lab {
+	t.Helper()
+	if missing := lab.Missing(programs...); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	l, err := lab.New(t.Context(), lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+// write puts files into a folder.
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// newDaemon makes a daemon over a folder, whose kernel is that of a namespace.
+func newDaemon(dir string, enter func(func() error) error, log *slog.Logger) *daemon.Daemon {
+	return daemon.New(daemon.Options{
+		Dirs: zones.Dirs{System: dir}, Log: log,
+		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
+			return kernel.New(kernel.Options{Backend: backend, Enter: enter, Log: log})
+		},
+	})
+}
+
+// openPorts are those of TCP ports that the client gets through to on the firewall, with IPv4 and IPv6.
+func openPorts(t *testing.T, l *lab.Lab, ports ...int) []int {
+	t.Helper()
+	var probes []lab.Probe
+	for _, p := range ports {
+		for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
+			probes = append(probes, lab.Probe{From: lab.Client, To: lab.FirewallHost, Family: f, Port: p})
+		}
+	}
+	results, err := l.Probe(t.Context(), probes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open []int
+	for i, r := range results {
+		if r.At != "" {
+			open = append(open, probes[i].Port)
+		}
+	}
+	return open
+}
+
+// table is what nft lists of the firewall's table, without the owner, chains and sets sorted: in which order they were made
+// does not matter.
+func table(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	listing, err := l.Firewall().Run(t.Context(), "", "nft", "list", "table", "inet", "firewalld")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(listing) {
+		if !strings.Contains(line, "progname") && !strings.HasPrefix(line, "\tflags") {
+			lines = append(lines, line)
+		}
+	}
+	blocks := strings.Split(strings.TrimSuffix(strings.Join(lines[1:], ""), "}\n"), "\n\n")
+	for i := range blocks {
+		blocks[i] = strings.TrimSpace(blocks[i]) + "\n"
+	}
+	slices.Sort(blocks)
+	return strings.Join(blocks, "")
+}
+
+// saved is what the save tools of iptables list, without counters and comments.
+func saved(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	var all string
+	for _, program := range []string{"iptables-save", "ip6tables-save"} {
+		text, err := l.Firewall().Run(t.Context(), "", program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += noise.ReplaceAllString(text, "")
+	}
+	return all
+}
+
+var noise = regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]`)
+
+// difference is the first line in which two texts differ; empty if they do not.
+func difference(want, got string) string {
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(a), len(b)) {
+		if i >= len(a) || i >= len(b) || a[i] != b[i] {
+			return fmt.Sprintf("line %d: %q, want %q", i+1, strings.Join(b[min(i, len(b)):min(i+1, len(b))], ""), strings.Join(a[min(i, len(a)):min(i+1, len(a))], ""))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,255 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"richwall/internal/daemon"
+	"richwall/internal/lab"
+)
+
+// sound is a configuration that lets in ssh and what some addresses send, and has a bit of everything.
+var sound = map[string]string{
+	"firewalld.conf": "DefaultZone=public\nCleanupOnExit=no\nLockdown=no\nIPv6_rpfilter=yes\nIndividualCalls=no\nLogDenied=off\n" +
+		"FirewallBackend=nftables\nFlushAllOnReload=yes\nRFC3964_IPv4=yes\nNftablesFlowtable=off\nNftablesCounters=no\nNftablesTableOwner=yes\n",
+	"richwall.conf": "TCPMSSClamp=both\nIPNoPMTUDisc=keep\nOnForeignChange=repair\n",
+	"zones/public.xml": `<?xml version="1.0" encoding="utf-8"?>
+<zone target="default">
+  <short>Public</short>
+  <interface name="c0"/>
+  <service name="ssh"/>
+  <service name="odd"/>
+  <port port="8000-8100" protocol="tcp"/>
+  <source-port port="5353" protocol="udp"/>
+  <icmp-block name="redirect"/>
+  <forward-port port="2222" protocol="tcp" to-port="22"/>
+  <rule priority="-5" family="ipv4">
+    <source address="192.0.2.0/24"/>
+    <port port="443" protocol="tcp"/>
+    <log prefix="web " level="info"><limit value="3/m"/></log>
+    <accept/>
+  </rule>
+  <rule family="ipv4">
+    <source ipset="blocked"/>
+    <drop/>
+  </rule>
+  <rule>
+    <tcp-mss-clamp value="1360"/>
+  </rule>
+  <forward/>
+</zone>
+`,
+	"zones/inside.xml": `<?xml version="1.0" encoding="utf-8"?>
+<zone target="%%REJECT%%" ingress-priority="10">
+  <interface name="s0"/>
+  <source address="203.0.113.0/24"/>
+  <masquerade/>
+  <port port="http" protocol="tcp"/>
+</zone>
+`,
+	"services/odd.xml": `<?xml version="1.0" encoding="utf-8"?>
+<service>
+  <short>Odd</short>
+  <port port="7000" protocol="udp"/>
+  <port port="7001-7005" protocol="tcp"/>
+  <destination ipv4="224.0.0.251"/>
+  <include service="dns"/>
+</service>
+`,
+	"ipsets/blocked.xml": `<?xml version="1.0" encoding="utf-8"?>
+<ipset type="hash:net">
+  <option name="maxelem" value="1000"/>
+  <entry>198.51.100.0/24</entry>
+  <entry>192.0.2.77</entry>
+</ipset>
+`,
+	"policies/through.xml": `<?xml version="1.0" encoding="utf-8"?>
+<policy target="CONTINUE" priority="-1">
+  <ingress-zone name="public"/>
+  <egress-zone name="inside"/>
+  <service name="http"/>
+  <rule family="ipv4"><destination address="10.2.0.2"/><accept/></rule>
+</policy>
+`,
+}
+
+// strange are values to put in the place of others. None of them opens the port that is probed.
+var strange = []string{"", "0", "-1", "1", "22", "65535", "65536", "99999999999999999999", "tcp", "udp", "sctp", "icmp", "no", "yes", "true",
+	"DROP", "%%REJECT%%", "CONTINUE", "ANY", "HOST", "public", "inside", "nosuch", "192.0.2.1", "192.0.2.0/33", "2001:db8::/32", "0.0.0.0",
+	"hash:ip", "hash:mac", "ipv4", "ipv6", "pmtu", "a b", "&amp;", "ä", "\x00", "\xff", strings.Repeat("x", 300), "../public", "%s", "$(id)"}
+
+var (
+	value   = regexp.MustCompile(`"[^"]*"|=[^\n"<>]*\n`)
+	element = regexp.MustCompile(`(?m)^ *<.*>\n`)
+)
+
+// mutations make one text of another; one that has nothing to work on returns the same.
+var mutations = []func(*rand.Rand, string) string{
+	func(r *rand.Rand, s string) string { // a byte is another one
+		i := r.IntN(len(s))
+		return s[:i] + string([]byte{byte(r.IntN(256))}) + s[i+1:]
+	},
+	func(r *rand.Rand, s string) string { // a bit is
+		b, i := []byte(s), r.IntN(len(s))
+		b[i] ^= 1 << r.IntN(8)
+		return string(b)
+	},
+	func(r *rand.Rand, s string) string { return s[:r.IntN(len(s))] }, // written half
+	func(r *rand.Rand, s string) string { // a piece is missing
+		i := r.IntN(len(s))
+		return s[:i] + s[i+r.IntN(min(40, len(s)-i)):]
+	},
+	func(r *rand.Rand, s string) string { // a piece is full of zeros, as after a crash of the machine
+		i := r.IntN(len(s))
+		n := r.IntN(min(100, len(s)-i))
+		return s[:i] + strings.Repeat("\x00", n) + s[i+n:]
+	},
+	func(r *rand.Rand, s string) string {
+		return replaceOne(r, value, s, func(old string) string { // another value
+			if old[0] == '"' {
+				return `"` + strange[r.IntN(len(strange))] + `"`
+			}
+			return "=" + strange[r.IntN(len(strange))] + "\n"
+		})
+	},
+	func(r *rand.Rand, s string) string {
+		return replaceOne(r, element, s, func(string) string { return "" })
+	},
+	func(r *rand.Rand, s string) string {
+		return replaceOne(r, element, s, func(old string) string { return old + old })
+	},
+	func(r *rand.Rand, s string) string { // an element stands elsewhere
+		moved := ""
+		s = replaceOne(r, element, s, func(old string) string { moved = old; return "" })
+		return replaceOne(r, element, s, func(old string) string { return old + moved })
+	},
+}
+
+func replaceOne(r *rand.Rand, pattern *regexp.Regexp, s string, with func(string) string) string {
+	places := pattern.FindAllStringIndex(s, -1)
+	if places == nil {
+		return s
+	}
+	at := places[r.IntN(len(places))]
+	return s[:at[0]] + with(s[at[0]:at[1]]) + s[at[1]:]
+}
+
+// mutant is a daemon whose files are spoiled.
+type mutant struct {
+	*testing.T
+	*daemon.Daemon
+	lab *lab.Lab
+	dir string
+	log bytes.Buffer
+}
+
+func (m *mutant) start() {
+	m.Helper()
+	m.Daemon = newDaemon(m.dir, m.lab.Firewall().Do, slog.New(slog.NewTextHandler(&m.log, nil)))
+	if err := m.Start(context.Background()); err != nil {
+		m.Fatalf("the daemon does not start: %v", err)
+	}
+}
+
+// A thousand configurations that bytes, values or structure were changed in, or that were written half, are read by reloads
+// and starts. A reload either refuses the files, and then the rules stay to the letter, or has a ruleset of them; a start
+// that cannot use them has the one that is shipped. What is closed is closed after each.
+func TestSpoiledFiles(t *testing.T) {
+	m := &mutant{T: t, lab: newLab(t, "nft"), dir: t.TempDir()}
+	write(t, m.dir, sound)
+	m.start()
+	names := slices.Sorted(maps.Keys(sound))
+	random := rand.New(rand.NewPCG(5, 6))
+	counts := map[string]int{}
+	for n := range 1000 {
+		write(t, m.dir, sound)
+		name := names[random.IntN(len(names))]
+		spoiled := sound[name]
+		for range 1 + random.IntN(2) {
+			if spoiled != "" {
+				spoiled = mutations[random.IntN(len(mutations))](random, spoiled)
+			}
+		}
+		write(t, m.dir, map[string]string{name: spoiled})
+		what := fmt.Sprintf("configuration %d, with %s spoiled:\n%q", n, name, spoiled)
+		if n%20 == 19 {
+			if err := m.Stop(t.Context()); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			m.start()
+			counts["start "+string(m.Snapshot().State)]++
+		} else {
+			before := m.Snapshot()
+			var rules string
+			if n%5 == 0 {
+				rules = table(t, m.lab)
+			}
+			err := m.Reload(t.Context())
+			switch after := m.Snapshot(); {
+			case err == nil:
+				counts["reload accepted"]++
+			case after.Runtime != before.Runtime || after.Permanent != before.Permanent:
+				t.Fatalf("a reload was refused (%v) and changed something: %s", err, what)
+			case rules != "" && difference(rules, table(t, m.lab)) != "":
+				t.Fatalf("a reload was refused (%v) and changed the rules: %s", err, what)
+			default:
+				counts["reload refused"]++
+			}
+		}
+		if open := openPorts(t, m.lab, closedPort); open != nil {
+			t.Fatalf("ports %v are open: %s", open, what)
+		}
+	}
+	t.Log(counts)
+	write(t, m.dir, sound)
+	if err := m.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if open := openPorts(t, m.lab, openPort); len(open) != 2 {
+		t.Errorf("ssh is open %d times, want it with both families", len(open))
+	}
+	if err := m.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file of XML that somebody has written a part of is refused by a reload, wherever it ends, and nothing changes; once it is
+// whole it is read.
+func TestHalfWrittenFiles(t *testing.T) {
+	m := &mutant{T: t, lab: newLab(t, "nft"), dir: t.TempDir()}
+	write(t, m.dir, sound)
+	m.start()
+	defer m.Stop(t.Context())
+	rules := table(t, m.lab)
+	for name, text := range sound {
+		if !strings.HasSuffix(name, ".xml") {
+			continue
+		}
+		whole := strings.TrimSpace(text)
+		for end := 0; end < len(whole); end += 17 {
+			write(t, m.dir, map[string]string{name: whole[:end]})
+			if err := m.Reload(t.Context()); err == nil {
+				t.Errorf("%s is accepted when it ends after %q", name, whole[max(0, end-30):end])
+			}
+		}
+		if err := os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := difference(rules, table(t, m.lab)); d != "" {
+		t.Errorf("reloads that were refused changed the rules: %s", d)
+	}
+	if err := m.Reload(t.Context()); err != nil {
+		t.Errorf("whole files are refused: %v", err)
+	}
+}

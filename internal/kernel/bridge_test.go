@@ -1,0 +1,79 @@
+package kernel_test
+
+import (
+	"strings"
+	"testing"
+
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+)
+
+// Rules for bridges come before those of others in the kernel's chains, in their order, and in chains of their own, which
+// return. They change in one transaction, or not at all, and go as they came.
+func TestBridgeRules(t *testing.T) {
+	ns := namespace(t)
+	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	rule := func(table, chain, words string) kernel.BridgeRule {
+		return kernel.BridgeRule{Table: table, Chain: chain, Args: strings.Fields(words)}
+	}
+	var old *kernel.Bridge
+	commit := func(next *kernel.Bridge) error {
+		err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, old, next)
+		if err == nil {
+			old = next
+		}
+		return err
+	}
+	check := func(want ...string) {
+		t.Helper()
+		var got []string
+		for line := range strings.SplitSeq(run(t, ns, "", "ebtables-save"), "\n") {
+			if strings.HasPrefix(line, "-A") {
+				got = append(got, line)
+			}
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("the rules are\n%s\nand not\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv4", "-j", "ACCEPT") // another program's
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv6", "-j", "DROP")   // left by an earlier process
+	first := &kernel.Bridge{
+		Chains:   []kernel.BridgeChain{{Table: "filter", Chain: "mine"}},
+		Rules:    []kernel.BridgeRule{rule("filter", "FORWARD", "-p IPv6 -j DROP"), rule("filter", "FORWARD", "-p ARP -j mine"), rule("filter", "mine", "-p IPv4 -j ACCEPT")},
+		Commands: [][]string{strings.Fields("-t nat -A PREROUTING -p IPv6 -j ACCEPT")},
+	}
+	if err := commit(first); err != nil {
+		t.Fatal(err)
+	}
+	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT", "-A mine -j RETURN",
+		"-A PREROUTING -p IPv6 -j ACCEPT")
+	bad := &kernel.Bridge{Rules: []kernel.BridgeRule{rule("nat", "PREROUTING", "-p ARP -j DROP"), rule("filter", "FORWARD", "-j nosuch")}}
+	if err := commit(bad); err == nil || !strings.Contains(err.Error(), "table filter") {
+		t.Errorf("a jump to no chain gives %v", err)
+	}
+	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT", "-A mine -j RETURN",
+		"-A PREROUTING -p IPv6 -j ACCEPT")
+	if err := commit(&kernel.Bridge{Chains: first.Chains, Rules: first.Rules[1:2]}); err != nil {
+		t.Fatal(err)
+	}
+	check("-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -j RETURN")
+	if err := commit(&kernel.Bridge{}); err != nil {
+		t.Fatal(err)
+	}
+	check("-A FORWARD -p IPv4 -j ACCEPT")
+}
+
+// Where ebtables is missing, a rule for it is refused with that reason.
+func TestBridgeRulesWithoutTools(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	next := &kernel.Bridge{Rules: []kernel.BridgeRule{{Table: "filter", Chain: "FORWARD", Args: []string{"-j", "a\"b"}}}}
+	if err := kernel.CommitBridge(t.Context(), kernel.Options{}, &kernel.Bridge{}, next); err == nil || !strings.Contains(err.Error(), "quotes") {
+		t.Errorf("what cannot be said to ebtables gives %v", err)
+	}
+	if err := kernel.CommitBridge(t.Context(), kernel.Options{}, &kernel.Bridge{}, &kernel.Bridge{}); err != nil {
+		t.Errorf("nothing to do gives %v", err)
+	}
+}

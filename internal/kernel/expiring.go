@@ -1,0 +1,63 @@
+package kernel
+
+import (
+	"time"
+
+	"richwall/compile/ir"
+)
+
+// slack is how far the kernel's clock may be from ours when an element ends, with the time that a commit takes: within it
+// nobody knows whether the element is still there.
+const slack = 2 * time.Second
+
+// updateExpiring makes the difference of a set whose elements end by themselves. Those that have ended need nothing. If it is
+// not certain whether one is still there, the set is emptied and gets all again, each with the time that it has left.
+func (p *plan) updateExpiring(old, next *ir.Set) {
+	what := "cannot take elements out of set " + next.Name
+	gone, added, certain := expiringDifference(old.Elements, next.Elements, time.Now())
+	if !certain {
+		p.put(what, next.Origin, nil, p.enc.FlushSet(next.Name))
+		p.addElements(next, next.Elements)
+		return
+	}
+	messages, err := p.enc.DeleteElements(next, gone)
+	p.put(what, next.Origin, err, messages...)
+	p.addElements(next, added)
+}
+
+// expiringDifference is what must be taken out of a set at a time, and what must be added. An element that ends at another
+// time than before is both. certain is false if one that is to go may have ended or not.
+func expiringDifference(old, next []ir.Element, at time.Time) (gone, added []ir.Element, certain bool) {
+	begin, end := inCommon(old, next, sameExpiring)
+	old, next = old[begin:len(old)-end], next[begin:len(next)-end]
+	has := make(map[string]ir.Element, len(next))
+	for _, e := range next {
+		has[e.Text] = e
+	}
+	stays := make(map[string]bool, len(old))
+	for _, e := range old {
+		if other, ok := has[e.Text]; ok && sameExpiring(e, other) {
+			stays[e.Text] = true
+			continue
+		}
+		if e.Until == nil {
+			return nil, nil, false
+		}
+		switch left := e.Until.Sub(at); {
+		case left > slack:
+			gone = append(gone, e)
+		case left > -slack:
+			return nil, nil, false
+		}
+	}
+	for _, e := range next {
+		if !stays[e.Text] {
+			added = append(added, e)
+		}
+	}
+	return gone, added, true
+}
+
+func sameExpiring(a, b ir.Element) bool {
+	return a.Text == b.Text && (a.Until == b.Until || a.Until != nil && b.Until != nil && a.Until.Equal(*b.Until))
+}
