@@ -32,7 +32,7 @@ func (s *state) order() {
 	byOrder := func(a, b *ir.Rule) int { return a.Order - b.Order }
 	for _, c := range s.out.Chains {
 		before, m := s.chainBefore(c), &chainMemo{added: c.Rules, sorted: c.Rules}
-		begin, end := aligned(before.added, c.Rules, samePointer)
+		begin, end := aligned(before.added, c.Rules)
 		inOrder := sameSlice(before.added, before.sorted) // so only what is new, and its neighbours, need to be looked at
 		if !inOrder {
 			begin, end = 0, 0
@@ -70,7 +70,7 @@ func (m *chainMemo) dropTwins(before *chainMemo) {
 	if len(before.hashes) != len(before.sorted) {
 		before = &chainMemo{}
 	}
-	begin, end := aligned(before.sorted, m.sorted, samePointer)
+	begin, end := aligned(before.sorted, m.sorted)
 	m.hashes = make([]uint64, len(m.sorted))
 	copy(m.hashes, before.hashes[:begin])
 	copy(m.hashes[len(m.hashes)-end:], before.hashes[len(before.hashes)-end:])

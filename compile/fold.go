@@ -74,7 +74,7 @@ func (f *folding) fold(rules []*ir.Rule, before *folded) *folded {
 	if before == nil {
 		before = &folded{}
 	}
-	begin, end := aligned(before.in, rules, samePointer)
+	begin, end := aligned(before.in, rules)
 	if len(rules) == len(before.in) && begin == len(rules) {
 		return before
 	}
@@ -145,9 +145,6 @@ func (c *collector) stretch(st *stretch, from int) {
 		if !done[into] {
 			done[into] = true
 			c.add(into)
-		}
-		if into.loose != nil && into.loose[into.shape.element(r, make([]ir.Part, len(into.shape.slots))).Text] {
-			c.out = append(c.out, r)
 		}
 	}
 }

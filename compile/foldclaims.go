@@ -2,10 +2,10 @@ package compile
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"richwall/compile/ir"
+	"richwall/internal/boxes"
 )
 
 // claim is what a rule matches, among rules of one shape that do different things.
@@ -28,28 +28,73 @@ func (c *claim) element() ir.Element {
 type conflict struct{ earlier, later int }
 
 // settle gives what several rules claim to the first of them, where the packet meets no other behind it and that can be
-// said; where not, the rules are in conflict. kept is in the order of compareElements.
+// said; where not, the rules are in conflict. cut says that something was given so.
 func (f *folding) settle(s *shape, list []claim) (kept []claim, cut bool, conflicts []conflict) {
 	slices.SortFunc(list, func(a, b claim) int {
 		return cmp.Or(compareElements(a.Element, b.Element), cmp.Compare(a.at, b.at))
 	})
-	switch {
-	case s.exact():
+	if s.exact() {
 		return settleEqual(list)
-	case len(s.slots) == 1 && s.slots[0].isAddr() && f.classes.backend == ir.NFTables:
-		return settleAddrs(s, list)
 	}
-	complete := eachOverlap(len(list), func(i int) *ir.Element { return &list[i].Element }, func(i, j int) bool {
-		conflicts = append(conflicts, between(&list[i], &list[j]))
-		return false
-	})
-	if !complete { // it is not known which: none is passed by another
-		conflicts = nil
-		for i := range list {
-			conflicts = append(conflicts, conflict{list[i].at - 1, list[i].at})
+	if f.classes.backend == ir.IPTables || slices.ContainsFunc(list, func(c claim) bool { return !terminal(c.action) }) {
+		conflicts = f.conflicts(list)
+	}
+	if len(conflicts) > 0 {
+		return nil, false, conflicts
+	}
+	claimed := make([]boxes.Box, len(list))
+	for i := range list {
+		claimed[i] = list[i].Box()
+		claimed[i].Of, claimed[i].Rank = i, int64(-list[i].at)
+	}
+	given, ok := boxes.Disjoint(claimed, func(boxes.Box, boxes.Box) { cut = true })
+	switch {
+	case !ok:
+		return nil, false, allApart(list)
+	case !cut:
+		return list, false, nil
+	}
+	for _, b := range given {
+		c := list[b.Of]
+		if b.Changed {
+			c.Element = c.Within(b)
+			c.Text = s.elementText(c.Parts)
 		}
+		kept = append(kept, c)
 	}
-	return list, false, conflicts
+	return kept, true, nil
+}
+
+// conflicts are those of claims in the order of compareElements that cannot be settled: ipset has no ranges that are no prefix,
+// and a packet that comes back from where a rule sent it may meet the next one.
+func (f *folding) conflicts(list []claim) []conflict {
+	var found []conflict
+	var open []int          // those that the next ones may overlap
+	left := 500 * len(list) // comparisons that are worth it
+	for j := range list {
+		c := &list[j]
+		open = slices.DeleteFunc(open, func(i int) bool { return before(&list[i].Parts[0], &c.Parts[0]) })
+		if left -= len(open); left < 0 {
+			return allApart(list)
+		}
+		for _, i := range open {
+			o := &list[i]
+			if (f.classes.backend == ir.IPTables || !terminal(o.action) || !terminal(c.action)) && o.Overlaps(c.Element) {
+				found = append(found, between(o, c))
+			}
+		}
+		open = append(open, j)
+	}
+	return found
+}
+
+// allApart keeps every rule in its place.
+func allApart(list []claim) []conflict {
+	var all []conflict
+	for i := range list {
+		all = append(all, conflict{list[i].at - 1, list[i].at})
+	}
+	return all
 }
 
 func between(a, b *claim) conflict { return conflict{min(a.at, b.at), max(a.at, b.at)} }
@@ -71,70 +116,6 @@ func settleEqual(list []claim) (kept []claim, cut bool, conflicts []conflict) {
 		kept = append(kept, c)
 	}
 	return kept, cut, conflicts
-}
-
-// settleAddrs settles claims of prefixes, of which one is within the other if they have an address in common. It goes through
-// the addresses upwards, and keeps the prefixes that it is within.
-func settleAddrs(s *shape, list []claim) (kept []claim, cut bool, conflicts []conflict) {
-	type open struct{ prefix, owner *claim } // what of the prefix no other one within it has is owner's
-	var within []open
-	var next netip.Addr // the first address that is not given yet; invalid behind the last of all
-	give := func(last netip.Addr, to *claim) {
-		if next.IsValid() && !last.Less(next) {
-			kept = appendRange(s, kept, to, next, last)
-			next = last.Next()
-		}
-	}
-	closeBefore := func(low netip.Addr) { // an invalid address closes all
-		for len(within) > 0 {
-			top := within[len(within)-1]
-			if high := top.prefix.Parts[0].High; !low.IsValid() || high.Less(low) {
-				give(high, top.owner)
-				within = within[:len(within)-1]
-				continue
-			}
-			break
-		}
-	}
-	for i := range list {
-		c := &list[i]
-		low := c.Parts[0].Low
-		closeBefore(low)
-		owner := c
-		for _, o := range within {
-			if !terminal(o.prefix.action) || !terminal(c.action) {
-				conflicts = append(conflicts, between(o.prefix, c))
-			}
-		}
-		if len(within) > 0 {
-			cut = true
-			top := within[len(within)-1]
-			if next.Less(low) {
-				give(low.Prev(), top.owner)
-			}
-			if top.owner.at < c.at {
-				owner = top.owner
-			}
-		}
-		next = low
-		within = append(within, open{c, owner})
-	}
-	closeBefore(netip.Addr{})
-	return kept, cut, conflicts
-}
-
-// appendRange adds a range to a claim's; one that goes on where the last one ended becomes one with it.
-func appendRange(s *shape, kept []claim, of *claim, low, high netip.Addr) []claim {
-	if n := len(kept) - 1; n >= 0 && kept[n].at == of.at && kept[n].Parts[0].High.Next() == low {
-		low = kept[n].Parts[0].Low
-		kept = kept[:n]
-	}
-	c := *of
-	if p := of.Parts[0]; p.Low != low || p.High != high {
-		c.Parts = []ir.Part{{Kind: ir.AddrPart, Low: low, High: high}}
-		c.Text = s.elementText(c.Parts)
-	}
-	return append(kept, c)
 }
 
 // breaks are the places that a run must be cut at, so that no two rules in conflict are in one part.

@@ -135,7 +135,7 @@ func (e *edit) stretch(was *stretch, r run, gone, added []int) *stretch {
 		return nil
 	}
 	for _, into := range others {
-		e.makeSets(into)
+		e.makeSets(into, same[into].clean && !slices.ContainsFunc(plus[into], into.claims))
 	}
 	return st
 }

@@ -98,8 +98,8 @@ type fold struct {
 	path     string       //
 	gathered bool         // members are known
 	members  []ir.Element // the values of each rule, in the order of compareElements
+	clean    bool         // no two members have anything in common
 	made     []madeOne
-	loose    map[string]bool // members that overlap with others, by text: their rules stay
 }
 
 type foldKey struct {
@@ -120,7 +120,7 @@ func (st *stretch) saved() int {
 	n := 0
 	for _, f := range st.folds {
 		if len(f.made) > 0 {
-			n += f.rules - len(f.made) - len(f.loose)
+			n += f.rules - len(f.made)
 		}
 	}
 	return n
@@ -265,7 +265,7 @@ func (f *folding) stretches(rules []*ir.Rule, list []*class) []*stretch {
 		if !into.ordered {
 			slices.SortFunc(into.members, compareElements)
 		}
-		f.makeSets(into)
+		f.makeSets(into, false)
 	}
 	return []*stretch{st}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"richwall/compile/ir"
+	"richwall/internal/boxes"
 )
 
 // compareElements is the order of elements of one set: by their parts, and what covers another one comes before it.
@@ -49,67 +50,46 @@ func before(a, b *ir.Part) bool {
 	return a.Name < b.Name
 }
 
-// enough is how many comparisons of elements with one another are made for each of them before it is given up: so many do not
-// overlap in rules that anybody wrote.
-const enough = 500
-
-// eachOverlap calls f for pairs of n elements in the order of compareElements that have something in common: each with those
-// before it, until f says true, which is that the later one counts no more. It is false if there was too much to compare.
-func eachOverlap(n int, at func(int) *ir.Element, f func(i, j int) bool) bool {
-	var open []int // those that the next ones may overlap
-	left := enough * n
-	for j := range n {
-		e := at(j)
-		open = slices.DeleteFunc(open, func(i int) bool { return before(&at(i).Parts[0], &e.Parts[0]) })
-		if left -= len(open); left < 0 {
-			return false
-		}
-		out := false
-		for _, i := range open {
-			if at(i).Overlaps(*e) && f(i, j) {
-				out = true
-				break
-			}
-		}
-		if !out {
-			open = append(open, j)
-		}
+// tidy leaves out elements that others cover, and joins or cuts those that overlap. list is in the order of compareElements,
+// and is returned as it is if no two have anything in common. ok is false if so many pieces would be needed that it is not
+// worth it.
+func (f *folding) tidy(s *shape, list []ir.Element) (tidied []ir.Element, ok bool) {
+	if s.exact() || len(s.slots) == 1 || f.classes.backend == ir.IPTables {
+		return f.tidyRanges(s, list), true
 	}
-	return true
+	boxed := make([]boxes.Box, len(list))
+	for i := range list {
+		boxed[i] = list[i].Box()
+		boxed[i].Of = i
+	}
+	overlap := false
+	given, ok := boxes.Disjoint(boxed, func(boxes.Box, boxes.Box) { overlap = true })
+	if !ok || !overlap {
+		return list, ok
+	}
+	for _, b := range given {
+		e := list[b.Of]
+		if b.Changed {
+			e = e.Within(b)
+			e.Text = s.elementText(e.Parts)
+		}
+		tidied = append(tidied, e)
+	}
+	return tidied, true
 }
 
-// tidy leaves out elements that others cover, and joins ranges that overlap. list is in the order of compareElements, and is
-// returned as it is if no two have anything in common. loose are those that overlap with another one and cannot be joined.
-func (s *shape) tidy(list []ir.Element) (tidied, loose []ir.Element) {
-	if s.exact() || len(s.slots) == 1 {
-		return s.tidyRanges(list), nil
-	}
-	out := make([]bool, len(list))
-	complete := eachOverlap(len(list), func(i int) *ir.Element { return &list[i] }, func(i, j int) bool {
-		if !covered(list[j], list[i]) {
-			loose = append(loose, list[j])
+// tidyRanges tidies elements of which only neighbours have anything in common, but for prefixes in an ipset, which may be in
+// one another.
+func (f *folding) tidyRanges(s *shape, list []ir.Element) []ir.Element {
+	joins := !s.exact() && (s.bitmap || f.classes.backend == ir.NFTables)
+	apart := func(a, b *ir.Element) bool {
+		if joins {
+			return before(&a.Parts[0], &b.Parts[0])
 		}
-		out[j] = true
-		return true
-	})
-	switch {
-	case !complete:
-		return nil, list
-	case !slices.Contains(out, true):
-		return list, nil
+		return compareElements(*a, *b) != 0
 	}
-	for i, e := range list {
-		if !out[i] {
-			tidied = append(tidied, e)
-		}
-	}
-	return tidied, loose
-}
-
-// tidyRanges tidies exact elements, and those of one part.
-func (s *shape) tidyRanges(list []ir.Element) []ir.Element {
 	clean := 1
-	for clean < len(list) && s.apart(&list[clean-1], &list[clean]) {
+	for clean < len(list) && apart(&list[clean-1], &list[clean]) {
 		clean++
 	}
 	if clean >= len(list) {
@@ -119,21 +99,13 @@ func (s *shape) tidyRanges(list []ir.Element) []ir.Element {
 	for i := clean; i < len(list); i++ {
 		last := &tidied[len(tidied)-1]
 		switch {
-		case s.apart(last, &list[i]):
+		case apart(last, &list[i]):
 			tidied = append(tidied, list[i])
-		case !s.exact() && !covered(list[i], *last):
+		case joins && !covered(list[i], *last):
 			*last = s.joined(last.Parts[0], list[i].Parts[0])
 		}
 	}
 	return tidied
-}
-
-// apart says whether neighbours have nothing in common.
-func (s *shape) apart(a, b *ir.Element) bool {
-	if s.exact() {
-		return compareElements(*a, *b) != 0
-	}
-	return before(&a.Parts[0], &b.Parts[0])
 }
 
 // joined is the range of two that overlap.
@@ -174,9 +146,11 @@ type withPort struct {
 	rest []ir.Element
 }
 
-// makeSets makes the sets and rules of a fold of which the members are known. Other sets of the chain may have the same names.
-func (f *folding) makeSets(into *fold) {
-	into.made, into.loose = nil, nil
+// makeSets makes the sets and rules of a fold of which the members are known; of an ordered one, and where clean is given, also
+// that no two have anything in common. Other sets of the chain may have the same names.
+func (f *folding) makeSets(into *fold, clean bool) {
+	clean = clean || into.ordered
+	into.made, into.clean = nil, true
 	s := into.shape
 	if into.rules < f.least || !into.gathered {
 		return
@@ -184,7 +158,7 @@ func (f *folding) makeSets(into *fold) {
 	port := s.slots[len(s.slots)-1]
 	iptables := f.classes.backend == ir.IPTables
 	if into.ordered || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
-		f.makeSet(into, s, into.members, nil)
+		f.makeSet(into, s, into.members, nil, clean)
 		return
 	}
 	parts, few := byPort(into.members)
@@ -195,34 +169,31 @@ func (f *folding) makeSets(into *fold) {
 		key.wide &^= 1 << port
 		rest := f.classes.shape(key)
 		for _, w := range parts {
-			f.makeSet(into, rest, w.rest, &w.port)
+			if !f.makeSet(into, rest, w.rest, &w.port, clean) {
+				into.made = nil // all or nothing: the rules stay
+				return
+			}
 		}
 	case iptables: // ipset keeps a range as all its ports
 		return
 	default:
-		f.makeSet(into, s, into.members, nil)
+		f.makeSet(into, s, into.members, nil, clean)
 	}
 }
 
-// makeSet makes a set, and the rule that looks it up. port is what the rule asks for beside the set, or nil. What cannot be in
-// the set stays as rules.
-func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.Part) {
-	elements, loose := members, []ir.Element(nil)
-	if !into.ordered {
-		elements, loose = s.tidy(members)
-	}
-	for _, e := range loose {
-		if into.loose == nil {
-			into.loose = map[string]bool{}
+// makeSet makes a set, and the rule that looks it up; false if that is not worth it. port is what the rule asks for beside the
+// set, or nil.
+func (f *folding) makeSet(into *fold, s *shape, elements []ir.Element, port *ir.Part, clean bool) bool {
+	if !clean {
+		tidied, ok := f.tidy(s, elements)
+		if !ok {
+			return false
 		}
-		text := e.Text
-		if port != nil {
-			text = into.shape.elementText(append(slices.Clone(e.Parts), *port))
-		}
-		into.loose[text] = true
+		into.clean = into.clean && sameSlice(tidied, elements)
+		elements = tidied
 	}
 	if len(elements) == 0 {
-		return
+		return true
 	}
 	origin := &ir.Origin{Object: into.object, Path: into.path, Text: strconv.Itoa(into.rules) + " rules"}
 	name := f.setName(into, s, port)
@@ -233,6 +204,7 @@ func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.P
 		set.MaxElem = maxElem(len(elements))
 	}
 	into.made = append(into.made, madeOne{name, set, f.lookup(into, s, set, port)})
+	return true
 }
 
 // family is the IP version of a set of the shape's values.

@@ -1,12 +1,14 @@
 package compile
 
 import (
+	"math/bits"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	"richwall/compile/ir"
 	"richwall/grammar"
+	"richwall/internal/boxes"
 )
 
 // slot is a part of a packet that rules are about, and that rules can differ in and still become one.
@@ -166,13 +168,14 @@ func (c *classes) key(r *ir.Rule) (key classKey, ok bool) {
 	if r.Origin != nil {
 		key.object, key.path = r.Origin.Object, r.Origin.Path
 	}
-	if key.given == 0 || key.size() > maxKey || c.backend == ir.IPTables && !key.ipset(r) {
+	if key.given == 0 || bits.OnesCount8(key.given) > boxes.Fields || c.backend == ir.IPTables && !key.ipset(r) {
 		key.still = true
 	}
 	if key.still {
 		key.shapeKey = shapeKey{still: true, packets: key.packets, rules: key.rules}
 	}
-	return key, key.packets != 0 && (!key.still || terminal(key.action))
+	several := bits.OnesCount8(key.given) > 1
+	return key, key.packets != 0 && (terminal(key.action) || !key.still && !several)
 }
 
 // match adds one match of a rule; false if the rule counts packets.
@@ -312,26 +315,6 @@ func protocolWord(n int) string {
 	return strconv.Itoa(n)
 }
 
-// maxKey is how long the key of a set can be, in bytes (NFT_DATA_VALUE_MAXLEN of linux/netfilter/nf_tables.h).
-const maxKey = 64
-
-// size is how long a key of the shape's slots is, in bytes; that of an address is taken to be of IPv6.
-func (k *shapeKey) size() int {
-	n := 0
-	for s := range slots {
-		switch {
-		case !k.has(s):
-		case s.isAddr():
-			n += 16
-		case s.isPort(): // the protocol and the port, each filled up to 4 bytes
-			n += 8
-		default:
-			n += map[string]int{"iface": 16, "mac": 8}[fieldTypes[s]]
-		}
-	}
-	return n
-}
-
 // setType is the type of a set of the shape's values.
 func (s *shape) setType() string {
 	if s.bitmap {
@@ -374,38 +357,11 @@ func (s *shape) element(r *ir.Rule, parts []ir.Part) ir.Element {
 
 // elementText is what ipset calls an element.
 func (s *shape) elementText(parts []ir.Part) string {
-	var buf [96]byte
-	b := buf[:0]
-	for i, p := range parts {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		switch p.Kind {
-		case ir.AddrPart:
-			b = appendAddrs(b, p)
-		case ir.PortPart:
-			if !s.bitmap {
-				b = append(append(b, p.Name...), ':')
-			}
-			b = strconv.AppendInt(b, int64(p.First), 10)
-			if p.Last != p.First {
-				b = strconv.AppendInt(append(b, '-'), int64(p.Last), 10)
-			}
-		default:
-			b = append(b, p.Name...)
-		}
+	text := partsText(parts)
+	if s.bitmap { // its protocol is asked for outside of the set
+		_, text, _ = strings.Cut(text, ":")
 	}
-	return string(b)
-}
-
-func appendAddrs(b []byte, p ir.Part) []byte {
-	switch prefix, ok := p.Prefix(); {
-	case p.Low == p.High:
-		return p.Low.AppendTo(b)
-	case ok:
-		return prefix.AppendTo(b)
-	}
-	return p.High.AppendTo(append(p.Low.AppendTo(b), '-'))
+	return text
 }
 
 // lastAddr is the last address of a prefix.

@@ -100,7 +100,7 @@ func sameChain(a, b *ir.Chain) bool {
 func (s *state) settle() {
 	for _, c := range s.out.Chains {
 		before := s.chainBefore(c).added
-		begin, end := aligned(before, c.Rules, samePointer)
+		begin, end := aligned(before, c.Rules)
 		old, fresh := before[begin:len(before)-end], c.Rules[begin:len(c.Rules)-end]
 		for i := range min(len(old), len(fresh)) {
 			if sameRule(old[i], fresh[i]) {
@@ -116,11 +116,12 @@ func sameRule(a, b *ir.Rule) bool {
 }
 
 // aligned is how many items two lists have in common at their beginning, and behind that at their end.
-func aligned[T any](a, b []T, same func(a, b T) bool) (begin, end int) {
-	for begin < len(a) && begin < len(b) && same(a[begin], b[begin]) {
+func aligned[T comparable](a, b []T) (begin, end int) {
+	n := min(len(a), len(b))
+	for begin < n && a[begin] == b[begin] {
 		begin++
 	}
-	for end < len(a)-begin && end < len(b)-begin && same(a[len(a)-1-end], b[len(b)-1-end]) {
+	for end < n-begin && a[len(a)-1-end] == b[len(b)-1-end] {
 		end++
 	}
 	return begin, end

@@ -167,7 +167,7 @@ func (s *state) richRules(o *owner, rules []zones.RichRule) {
 // compileRules compiles the rich rules that were not there the last time.
 func (s *state) compileRules(o *owner) {
 	before, next := o.before, o.next
-	begin, end := aligned(before.rules, next.rules, func(a, b zones.RichRule) bool { return a == b })
+	begin, end := aligned(before.rules, next.rules)
 	next.made = make([]made, len(next.rules))
 	copy(next.made, before.made[:begin])
 	copy(next.made[len(next.made)-end:], before.made[len(before.made)-end:])

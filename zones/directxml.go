@@ -29,7 +29,8 @@ func CheckDirect(ipv, table string) error {
 	tables, ok := directTables[ipv]
 	switch {
 	case !ok:
-		return refuse(InvalidIPV, "cannot use ipv %q: it is ipv4, ipv6 or eb%s", ipv, hint(ipv, Names(directTables)))
+		return refuse(InvalidIPV, "cannot use ipv %q: it is ipv4, ipv6 or eb%s", ipv, hint(ipv, Names(directTables))).
+			worded("'%s' not in '['ipv4', 'ipv6', 'eb']'", ipv)
 	case table != "" && !slices.Contains(tables, table):
 		return refuse(InvalidTable, "cannot use table %q: %s has %s%s", table, ipv, strings.Join(tables, ", "), hint(table, tables))
 	}

@@ -197,7 +197,8 @@ type destinations struct{ list[ICMPType, string] }
 func newDestinations() destinations {
 	return destinations{names(func(t *ICMPType) *[]string { return &t.Destinations }, func(_ env, family string) (string, error) {
 		if !slices.Contains(families, family) {
-			return "", refuse(grammar.InvalidDestination, "cannot use destination %q: it is ipv4 or ipv6%s", family, hint(family, families))
+			return "", refuse(grammar.InvalidDestination, "cannot use destination %q: it is ipv4 or ipv6%s", family, hint(family, families)).
+				worded("'%s' not from {'ipv4'|'ipv6'}", family)
 		}
 		return family, nil
 	})}

@@ -55,26 +55,34 @@ type Step struct {
 	Element *ir.Element // of the set that the rule looked up last and found the packet in; nil without one
 }
 
-// Decisive is the rule that dropped, rejected or, last of all, accepted the packet, or the one that left it Unknown. It is nil
-// where the packet passed because no rule said otherwise.
+// Decisive is the rule that dropped or rejected the packet, or left it Unknown; or the last one that accepted it in input, forward
+// or output, where firewalls filter. It is nil where the packet passed because no rule said otherwise.
 func (r *Result) Decisive() *Step {
+	if n := len(r.Trace); r.Verdict != Accept {
+		if n == 0 {
+			return nil
+		}
+		return &r.Trace[n-1]
+	}
 	for i := len(r.Trace) - 1; i >= 0; i-- {
-		for _, a := range r.Trace[i].Rule.Actions {
-			switch a := a.(type) {
-			case ir.Verdict:
-				if a != ir.Return {
-					return &r.Trace[i]
-				}
-			case ir.Decide:
-				if e := r.Trace[i].Element; e != nil && (e.Verdict == ir.Accept || e.Verdict == ir.Drop) {
-					return &r.Trace[i]
-				}
-			case ir.Reject, ir.Raw:
-				return &r.Trace[i]
-			}
+		if s := &r.Trace[i]; s.Hook != "prerouting" && s.Hook != "postrouting" && s.accepts() {
+			return s
 		}
 	}
 	return nil
+}
+
+// accepts says whether the rule ends the base chain with accept.
+func (s *Step) accepts() bool {
+	for _, a := range s.Rule.Actions {
+		if _, decides := a.(ir.Decide); decides && s.Element != nil {
+			a = s.Element.Verdict
+		}
+		if a == ir.Action(ir.Accept) {
+			return true
+		}
+	}
+	return false
 }
 
 // Evaluator is a ruleset that packets can be tried on, any number of them and at the same time.

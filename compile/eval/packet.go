@@ -88,6 +88,9 @@ type Packet struct {
 // ported are the protocols whose header starts with two ports (RFC 9293, 768, 3828, 9260, 4340).
 var ported = map[int]bool{6: true, 17: true, 33: true, 132: true, 136: true}
 
+// HasPorts says whether packets of a protocol, by its number, have ports.
+func HasPorts(protocol int) bool { return ported[protocol] }
+
 // protocols are the numbers of those that a rule has ports of.
 var protocols = map[string]int{"tcp": 6, "udp": 17, "dccp": 33, "sctp": 132}
 

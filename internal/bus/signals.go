@@ -43,7 +43,7 @@ func (s *Server) permanentChanged(old, next *zones.Config) {
 			was := k.objects.meta(old, name)
 			former, renamed := s.paths.former(t)
 			switch {
-			case was == k.objects.meta(next, name):
+			case was == k.objects.meta(next, name), was != nil && was.Origin.Builtin && k.objects.meta(next, name).Origin.Builtin:
 			case was != nil:
 				s.emit(s.paths.of(t), "config."+k.name, "Updated", name)
 			case renamed && k.objects.meta(old, former) != nil:

@@ -27,7 +27,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.panic && !c.InPanic {
-		return refuse(PanicMode, "the firewall is in panic mode")
+		return &Error{Code: PanicMode}
 	}
 	old := d.runtime
 	next, err := c.Edit(old)
@@ -159,7 +159,7 @@ func keepRuntime(old, next *zones.Config) *zones.Config {
 	for name, set := range old.IPSets {
 		if now := next.IPSets[name]; now != nil && now.Type == set.Type {
 			kept := *now
-			kept.Entries = set.Entries
+			kept.Entries, kept.Timed = set.Entries, set.Timed
 			next = next.WithIPSet(&kept)
 		}
 	}

@@ -110,7 +110,7 @@ func TestBusGoneAndBack(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		if d := difference(whole, table(t, l)); d != "" || openPorts(t, l, closedPort) != nil {
+		if d := tableDifference(whole, table(t, l)); d != "" || openPorts(t, l, closedPort) != nil {
 			t.Errorf("%s the rules are not what they were: %s", when, d)
 		}
 	}

@@ -107,7 +107,7 @@ func TestForeignChangesAreOnlyReported(t *testing.T) {
 	if err := d.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if d := difference(whole, table(t, l)); d != "" {
+	if d := tableDifference(whole, table(t, l)); d != "" {
 		t.Errorf("a reload does not put the rules right: %s", d)
 	}
 }

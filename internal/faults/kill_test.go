@@ -236,7 +236,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 				if !slices.Contains(allowed, number) {
 					t.Fatalf("kill %d: the ruleset is number %s, want one of %v", seed, number, allowed)
 				}
-				if d := difference(whole, strings.ReplaceAll(listing, number, strconv.Itoa(firstMark))); d != "" {
+				if d := tableDifference(whole, strings.ReplaceAll(listing, number, strconv.Itoa(firstMark))); d != "" {
 					t.Fatalf("kill %d: the ruleset is neither the old nor the new one: %s", seed, d)
 				}
 				if open := openPorts(t, k.lab, closedPort); open != nil {

@@ -133,21 +133,30 @@ func openPorts(t *testing.T, l *lab.Lab, ports ...int) []int {
 	return open
 }
 
-// table is what nft lists of the firewall's table, without the owner, chains and sets sorted: in which order they were made
-// does not matter.
+// table is what nft lists of the firewall's table, without the owner.
 func table(t *testing.T, l *lab.Lab) string {
 	t.Helper()
 	listing, err := l.Firewall().Run(t.Context(), "", "nft", "list", "table", "inet", "firewalld")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines []string
-	for line := range strings.Lines(listing) {
-		if !strings.Contains(line, "progname") && !strings.HasPrefix(line, "\tflags") {
-			lines = append(lines, line)
+	return regexp.MustCompile(` # progname.*|(?m:^\tflags .*\n)`).ReplaceAllString(listing, "")
+}
+
+var elements = regexp.MustCompile(`\{ ([^{}]*) \}`)
+
+// sorted is a listing with all in order whose order says nothing: in which chains and sets were made, and elements are kept.
+func sorted(listing string) string {
+	listing = elements.ReplaceAllStringFunc(listing, func(list string) string {
+		words := strings.Split(strings.Trim(list, "{ }"), ",")
+		for i := range words {
+			words[i] = strings.TrimSpace(words[i])
 		}
-	}
-	blocks := strings.Split(strings.TrimSuffix(strings.Join(lines[1:], ""), "}\n"), "\n\n")
+		slices.Sort(words)
+		return "{ " + strings.Join(words, ", ") + " }"
+	})
+	_, body, _ := strings.Cut(strings.TrimSuffix(listing, "}\n"), "{\n")
+	blocks := strings.Split(body, "\n\n")
 	for i := range blocks {
 		blocks[i] = strings.TrimSpace(blocks[i]) + "\n"
 	}
@@ -170,6 +179,9 @@ func saved(t *testing.T, l *lab.Lab) string {
 }
 
 var noise = regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]`)
+
+// tableDifference is the first line in which two listings of nft differ; empty if they do not.
+func tableDifference(want, got string) string { return difference(sorted(want), sorted(got)) }
 
 // difference is the first line in which two texts differ; empty if they do not.
 func difference(want, got string) string {

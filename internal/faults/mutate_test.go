@@ -200,7 +200,7 @@ func TestSpoiledFiles(t *testing.T) {
 				counts["reload accepted"]++
 			case after.Runtime != before.Runtime || after.Permanent != before.Permanent:
 				t.Fatalf("a reload was refused (%v) and changed something: %s", err, what)
-			case rules != "" && difference(rules, table(t, m.lab)) != "":
+			case rules != "" && tableDifference(rules, table(t, m.lab)) != "":
 				t.Fatalf("a reload was refused (%v) and changed the rules: %s", err, what)
 			default:
 				counts["reload refused"]++
@@ -246,7 +246,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d := difference(rules, table(t, m.lab)); d != "" {
+	if d := tableDifference(rules, table(t, m.lab)); d != "" {
 		t.Errorf("reloads that were refused changed the rules: %s", d)
 	}
 	if err := m.Reload(t.Context()); err != nil {

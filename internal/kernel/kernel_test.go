@@ -84,7 +84,7 @@ type configuration struct {
 func configurations(t *testing.T) []configuration {
 	t.Helper()
 	var all []configuration
-	for _, pattern := range []string{"scenarios/*.txt", "compile/*.txtar"} {
+	for _, pattern := range []string{"scenarios/static-*.txt", "compile/*.txtar"} {
 		paths, err := filepath.Glob("../../testdata/" + pattern)
 		if err != nil || len(paths) == 0 {
 			t.Fatalf("no configurations in %s: %v", pattern, err)

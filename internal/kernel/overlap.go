@@ -7,7 +7,7 @@ import (
 
 // overlap finds two elements of a set of intervals that have an address in common, without being the same.
 func overlap(s *ir.Set) (a, b ir.Element, found bool) {
-	if s.Type == "hash:mac" || apart(s.Elements) {
+	if s.Type == "hash:mac" || s.Exact || apart(s.Elements) {
 		return a, b, false
 	}
 	list := make([]boxes.Box, len(s.Elements))

@@ -9,17 +9,25 @@ import (
 	"richwall/zones"
 )
 
+// entryLine is an entry of a file, and where it stands.
+type entryLine struct {
+	text, path string
+	line       int
+}
+
 // entriesIn are the entries in a file: one on each line, without empty lines and those that begin with # or ;.
-func entriesIn(path string) ([]string, error) {
+func entriesIn(path string) ([]entryLine, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read entries: %w", err)
 	}
-	var entries []string
+	var entries []entryLine
+	n := 0
 	for line := range strings.Lines(string(data)) {
+		n++
 		line = strings.TrimSpace(line)
 		if line != "" && line[0] != '#' && line[0] != ';' {
-			entries = append(entries, line)
+			entries = append(entries, entryLine{line, path, n})
 		}
 	}
 	return entries, nil
@@ -27,7 +35,7 @@ func entriesIn(path string) ([]string, error) {
 
 // readFiles reads the entries of all files that the option names. One file that cannot be read leaves nothing to do, which
 // is said, but no error; one of several is left out.
-func (s *session) readFiles() (entries []string, ok bool) {
+func (s *session) readFiles() (entries []entryLine, ok bool) {
 	for _, path := range s.values {
 		found, err := entriesIn(path)
 		switch {
@@ -43,12 +51,37 @@ func (s *session) readFiles() (entries []string, ok bool) {
 	return entries, true
 }
 
+// normalEntries are the entries as a set keeps them, each once. The error says where the first one stands that the set cannot
+// have; to remove, such a one is as good as any that is not there.
+func normalEntries(set *zones.IPSet, lines []entryLine, add bool, p *progress) ([]string, error) {
+	entries := make([]string, 0, len(lines))
+	seen := make(map[string]bool, len(lines))
+	for i, l := range lines {
+		normal, err := zones.NormalEntry(set, l.text)
+		switch {
+		case err != nil && add:
+			code, detail := zones.CodeOf(err)
+			return nil, fail(string(code), "%s:%d: %s", l.path, l.line, detail)
+		case err != nil:
+			normal = l.text
+		}
+		if !seen[normal] {
+			seen[normal] = true
+			entries = append(entries, normal)
+		}
+		p.step("checking entries: %d of %d", i+1, len(lines))
+	}
+	return entries, nil
+}
+
 func (s *session) addFiles() error    { return s.editFromFiles(true) }
 func (s *session) removeFiles() error { return s.editFromFiles(false) }
 
-// editFromFiles adds or removes the entries in files, all at once. That an entry is there already, or is not, only
-// --verbose says.
+// editFromFiles adds or removes the entries in files, all at once or, if one is wrong, none. That an entry is there already,
+// or is not, only --verbose says.
 func (s *session) editFromFiles(add bool) error {
+	p := s.newProgress()
+	defer p.end()
 	found, err := s.settingsOf(s.kind, s.name)
 	if err != nil {
 		return err
@@ -57,24 +90,20 @@ func (s *session) editFromFiles(add bool) error {
 	if set.Expires() && s.permanent {
 		return fail("IPSET_WITH_TIMEOUT", "")
 	}
-	entries, ok := s.readFiles()
+	lines, ok := s.readFiles()
 	if !ok {
 		return nil
 	}
-	if set.Expires() {
-		return s.editExpiring(entries, add)
+	entries, err := normalEntries(set, lines, add, p)
+	if err != nil {
+		return err
 	}
-	for i, entry := range entries {
-		if normal, err := zones.NormalEntry(set, entry); err == nil {
-			entries[i] = normal // what is wrong with another one, the firewall says
-		}
-	}
-	next := s.merge(found.list("entries"), entries, add)
-	if s.permanent {
-		err = s.store.put(s.kind, s.name, settings{"entries": next})
+	if set.Expires() && !add {
+		err = s.removeExpiring(entries, p)
 	} else {
-		err = s.daemon.main("ipset", "setEntries", []any{s.name, next})
+		err = s.putEntries(set, found.list("entries"), entries, add, p)
 	}
+	p.end()
 	if err != nil {
 		return err
 	}
@@ -82,13 +111,46 @@ func (s *session) editFromFiles(add bool) error {
 	return nil
 }
 
+// putEntries adds entries to those of a set, or removes them, in one change. A firewall adds what it is given to a set with a
+// timeout.
+func (s *session) putEntries(set *zones.IPSet, before, entries []string, add bool, p *progress) error {
+	if set.Expires() && len(entries) == 0 {
+		return nil
+	}
+	set.Entries = s.merge(before, entries, add)
+	p.phase(len(set.Entries), "changing ipset %s: %d entries", s.name, len(set.Entries))
+	var err error
+	if s.permanent {
+		err = s.store.put(s.kind, s.name, settings{"entries": set.Entries})
+	} else {
+		err = s.daemon.main("ipset", "setEntries", []any{s.name, set.Entries})
+	}
+	p.end()
+	if err == nil && add && !set.Expires() {
+		s.warnOfOverlaps(set, entries)
+	}
+	return err
+}
+
+// warnOfOverlaps names the entries that overlap with others of the set, where that is due to those that were added.
+func (s *session) warnOfOverlaps(set *zones.IPSet, added []string) {
+	fresh := make(map[string]bool, len(added))
+	for _, entry := range added {
+		fresh[entry] = true
+	}
+	found := slices.DeleteFunc(set.Overlaps(), func(o zones.Overlap) bool { return !fresh[o.Entry] && !fresh[o.With] })
+	if text := zones.OverlapText(found); text != "" {
+		s.out.warn(fail("INVALID_ENTRY", "%s", text))
+	}
+}
+
 // merge is a list of entries with others added or removed.
 func (s *session) merge(list, others []string, add bool) []string {
-	there := map[string]bool{}
+	there := make(map[string]bool, len(list)+len(others))
 	for _, entry := range list {
 		there[entry] = true
 	}
-	next := append([]string{}, list...)
+	next := append(make([]string, 0, len(list)+len(others)), list...)
 	for _, entry := range others {
 		switch {
 		case add && there[entry]:
@@ -103,18 +165,14 @@ func (s *session) merge(list, others []string, add bool) []string {
 	return slices.DeleteFunc(next, func(entry string) bool { return !there[entry] })
 }
 
-// editExpiring adds or removes entries of a set that forgets them: the firewall does not know which there are.
-func (s *session) editExpiring(entries []string, add bool) error {
-	p, f := &runtimeIPSet{s.daemon, s.name}, s.field()
-	for _, entry := range entries {
-		err := p.remove(f, entry)
-		if add {
-			err = p.add(f, entry)
-		}
-		if err != nil && !harmless(err) {
+// removeExpiring takes entries out of a set that forgets them, one by one: what else is in it nobody can say.
+func (s *session) removeExpiring(entries []string, p *progress) error {
+	set, f := &runtimeIPSet{s.daemon, s.name}, s.field()
+	for i, entry := range entries {
+		if err := set.remove(f, entry); err != nil && !harmless(err) {
 			return err
 		}
+		p.step("removing entries of ipset %s: %d of %d", s.name, i+1, len(entries))
 	}
-	s.out.print("success")
 	return nil
 }

@@ -98,6 +98,9 @@ func (c *settingsCopy) remove(f *field, value string) error {
 		}
 		return err
 	}
+	if c.ranged(f) {
+		return c.divide(f, value)
+	}
 	c.set(f.key, slices.DeleteFunc(slices.Clone(c.items(f)), func(item string) bool { return item == value }))
 	return nil
 }
@@ -114,7 +117,40 @@ func (c *settingsCopy) query(f *field, value string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if c.ranged(f) {
+		policy, err := c.onlyPorts(f)
+		if err != nil {
+			return false, err
+		}
+		return zones.Has(policy, zones.Command, objectOf(c.kind, ""), item(f, value))
+	}
 	return slices.Contains(c.items(f), value), nil
+}
+
+// ranged says whether a field is ports of which those that overlap are one range.
+func (c *settingsCopy) ranged(f *field) bool { return f.shape == ports && c.kind.name == "policy" }
+
+// onlyPorts is a configuration with nothing but the ports in a field of a policy, which has no name.
+func (c *settingsCopy) onlyPorts(f *field) (*zones.Config, error) {
+	var empty zones.Config
+	return zones.Update(zones.Command, objectOf(c.kind, ""), toZones(c.kind, settings{f.key: c.items(f)}))(empty.WithPolicy(&zones.Policy{}))
+}
+
+// divide takes ports out of the range that they are in.
+func (c *settingsCopy) divide(f *field, value string) error {
+	policy, err := c.onlyPorts(f)
+	if err != nil {
+		return err
+	}
+	if policy, err = zones.Remove(zones.Command, objectOf(c.kind, ""), item(f, value))(policy); err != nil {
+		return err
+	}
+	left, err := zones.Get(policy, zones.Command, objectOf(c.kind, ""))
+	if err != nil {
+		return err
+	}
+	c.set(f.key, fromZones(c.kind, left)[f.key])
+	return nil
 }
 
 func (c *settingsCopy) list(f *field) ([]string, error) { return c.items(f), nil }

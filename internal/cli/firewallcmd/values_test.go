@@ -24,18 +24,18 @@ func TestReadForward(t *testing.T) {
 		"port=80:proto=tcp:toaddr=192.0.2.1":            "port=80:proto=tcp:toport=:toaddr=192.0.2.1",
 		"port=80:proto=tcp:toport=1:toaddr=2001:db8::1": "port=80:proto=tcp:toport=1:toaddr=2001:db8::1",
 		"if=eth0:port=80:proto=tcp:toport=8080":         "port=80:proto=tcp:toport=8080:toaddr=",
-		"x":                                             "INVALID_FORWARD",
-		"port=80":                                       "INVALID_FORWARD",
-		"port=80:proto=tcp":                             "INVALID_FORWARD",
-		"port=80:proto=tcp:foo=1":                       "INVALID_FORWARD",
-		"port=80:proto=foo:toport=1":                    "INVALID_PROTOCOL",
-		"port=99999:proto=tcp:toport=1":                 "INVALID_PORT",
-		"port=80:proto=tcp:toport=99999":                "INVALID_PORT",
-		"port=80:proto=tcp:toaddr=nowhere":              "INVALID_ADDR",
+		"x":                                             "INVALID_FORWARD: missing port",
+		"port=80":                                       "INVALID_FORWARD: missing protocol",
+		"port=80:proto=tcp":                             "INVALID_FORWARD: missing destination",
+		"port=80:proto=tcp:foo=1":                       "INVALID_FORWARD: invalid forward port arg 'foo'",
+		"port=80:proto=foo:toport=1":                    "INVALID_PROTOCOL: 'foo' not in {'tcp'|'udp'|'sctp'|'dccp'}",
+		"port=99999:proto=tcp:toport=1":                 "INVALID_PORT: 99999",
+		"port=80:proto=tcp:toport=99999":                "INVALID_PORT: 99999",
+		"port=80:proto=tcp:toaddr=nowhere":              "INVALID_ADDR: nowhere",
 	} {
 		have, err := readForward(value)
 		if err != nil {
-			have = codeOf(err)
+			have = oneLine(err)
 		}
 		if have != want {
 			t.Errorf("forward port %q is %q (%v), not %q", value, have, err, want)
@@ -50,13 +50,14 @@ func TestReadForward(t *testing.T) {
 
 func TestReadDestination(t *testing.T) {
 	for value, want := range map[string]string{
-		"ipv4:192.0.2.0/24": "", "ipv6:2001:db8::/32": "", "ipv4": "INVALID_DESTINATION", "ipv5:1": "INVALID_IPV",
-		"ipv4:nowhere": "INVALID_ADDR", "ipv4:2001:db8::1": "INVALID_ADDR",
+		"ipv4:192.0.2.0/24": "", "ipv6:2001:db8::/32": "", "ipv4": "INVALID_DESTINATION: destination syntax is ipv:address[/mask]",
+		"ipv5:1": "INVALID_IPV: invalid argument: ipv5 (choose from 'ipv4', 'ipv6')", "ipv4:nowhere": "INVALID_ADDR: 'nowhere' is not valid ipv4 address",
+		"ipv4:2001:db8::1": "INVALID_ADDR: '2001:db8::1' is not valid ipv4 address",
 	} {
 		_, _, err := readDestination(value)
 		have := ""
 		if err != nil {
-			have = codeOf(err)
+			have = oneLine(err)
 		}
 		if have != want {
 			t.Errorf("destination %q: %v, not %q", value, err, want)

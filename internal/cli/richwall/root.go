@@ -93,12 +93,13 @@ It changes nothing on this machine: the firewall itself is run by the daemon
 firewalld and spoken to with firewall-cmd.`,
 		Example: `  richwall lab 'rule tcp-mss-clamp value=1360'      what a rule does to packets
   richwall compile 'rule service name=ssh accept'   which rules it means
-  richwall check /etc/firewalld                     what is wrong with a configuration`,
+  richwall check /etc/firewalld                     what is wrong with a configuration
+  richwall explain --in eth0 tcp 443                what becomes of a packet, and why`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newCompile(), newCheck(), newFmt(), newLab(), newMSS())
+	root.AddCommand(newCompile(), newCheck(), newExplain(), newFmt(), newLab(), newMSS())
 	return root
 }
 
