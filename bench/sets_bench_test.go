@@ -173,3 +173,36 @@ func commitOne(b *testing.B, config *zones.Config, backend ir.Backend) {
 		n++
 	}
 }
+
+// BenchmarkSetBulk puts 100,000 entries into an empty set of a running firewall: edit, check, compile and commit.
+func BenchmarkSetBulk(b *testing.B) {
+	for name, options := range map[string]map[string]string{"lasting": {}, "timed": {"timeout": "3600"}} {
+		b.Run(name, func(b *testing.B) {
+			k := bed(b, ir.NFTables)
+			config := load(b, b.TempDir()).WithIPSet(&zones.IPSet{Meta: zones.Meta{Name: "s"}, Type: "hash:ip", Options: options})
+			var entries [][]string
+			for n := range setEntries {
+				entries = append(entries, []string{address(n)})
+			}
+			edit := zones.Update(zones.Runtime, zones.Object{Kind: zones.KindIPSet, Name: "s"}, zones.Settings{zones.KeyEntry: entries})
+			before, history, err := compile.History{}.Compile(config, ir.NFTables)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				commit(b, k, before)
+				b.StartTimer()
+				next, err := zones.Apply(config, edit)
+				if err != nil {
+					b.Fatal(err)
+				}
+				rules, _, err := history.Compile(next, ir.NFTables)
+				if err != nil {
+					b.Fatal(err)
+				}
+				commit(b, k, rules)
+			}
+		})
+	}
+}

@@ -135,7 +135,8 @@ func (e *edit) stretch(was *stretch, r run, gone, added []int) *stretch {
 		return nil
 	}
 	for _, into := range others {
-		e.makeSets(into, same[into].clean && !slices.ContainsFunc(plus[into], into.claims))
+		old := same[into]
+		e.makeSets(into, change{old, minus[old], plus[into], old.clean && !slices.ContainsFunc(plus[into], into.claims)})
 	}
 	return st
 }

@@ -99,6 +99,7 @@ type fold struct {
 	gathered bool         // members are known
 	members  []ir.Element // the values of each rule, in the order of compareElements
 	clean    bool         // no two members have anything in common
+	parts    []withPort   // members by their ports, where there is a set for each
 	made     []madeOne
 }
 
@@ -265,7 +266,7 @@ func (f *folding) stretches(rules []*ir.Rule, list []*class) []*stretch {
 		if !into.ordered {
 			slices.SortFunc(into.members, compareElements)
 		}
-		f.makeSets(into, false)
+		f.makeSets(into, change{})
 	}
 	return []*stretch{st}
 }

@@ -125,9 +125,7 @@ func byPort(list []ir.Element) (parts []withPort, ok bool) {
 	for _, e := range list {
 		n := len(e.Parts) - 1
 		p := &e.Parts[n]
-		i := slices.IndexFunc(parts, func(w withPort) bool {
-			return w.port.First == p.First && w.port.Last == p.Last && w.port.Name == p.Name
-		})
+		i := slices.IndexFunc(parts, withPort{port: *p}.samePort)
 		if i < 0 {
 			if i = len(parts); i == maxConstants {
 				return nil, false
@@ -146,56 +144,125 @@ type withPort struct {
 	rest []ir.Element
 }
 
-// makeSets makes the sets and rules of a fold of which the members are known; of an ordered one, and where clean is given, also
-// that no two have anything in common. Other sets of the chain may have the same names.
-func (f *folding) makeSets(into *fold, clean bool) {
-	clean = clean || into.ordered
+func (w withPort) samePort(other withPort) bool {
+	return w.port.First == other.port.First && w.port.Last == other.port.Last && w.port.Name == other.port.Name
+}
+
+// change is what is another in a fold than in one before it. The zero change is that of a fold that there was none of.
+type change struct {
+	was         *fold
+	minus, plus []ir.Element // members that it has no more, and others, in the order of compareElements
+	clean       bool         // no two members had or have anything in common
+}
+
+// parts are the members of a fold by their ports, if these are few.
+func (c change) parts(into *fold) (parts []withPort, few bool) {
+	if !c.clean || c.was.parts == nil {
+		return byPort(into.members)
+	}
+	minus, few := byPort(c.minus)
+	plus, fewMore := byPort(c.plus)
+	parts = slices.Clone(c.was.parts)
+	for _, w := range append(minus, plus...) {
+		if !slices.ContainsFunc(parts, w.samePort) {
+			return byPort(into.members)
+		}
+	}
+	for i := range parts {
+		var gone, added []ir.Element
+		for _, w := range minus {
+			if w.samePort(parts[i]) {
+				gone = w.rest
+			}
+		}
+		for _, w := range plus {
+			if w.samePort(parts[i]) {
+				added = w.rest
+			}
+		}
+		if len(gone)+len(added) > 0 {
+			parts[i].rest = changed(parts[i].rest, gone, added)
+		}
+	}
+	if !few || !fewMore || slices.ContainsFunc(parts, func(w withPort) bool { return len(w.rest) == 0 }) {
+		return byPort(into.members)
+	}
+	return parts, true
+}
+
+// made is the set that there was of members that have a port in common, if these are the same.
+func (c change) made(into *fold, w withPort) (m madeOne, ok bool) {
+	if !c.clean || c.was.object != into.object || c.was.path != into.path {
+		return m, false
+	}
+	i := slices.IndexFunc(c.was.parts, func(p withPort) bool { return p.samePort(w) && sameSlice(p.rest, w.rest) })
+	if i < 0 {
+		return m, false
+	}
+	return c.was.made[i], true
+}
+
+// makeSets makes the sets and rules of a fold of which the members are known; of an ordered one, no two have anything in common.
+// Other sets of the chain may have the same names.
+func (f *folding) makeSets(into *fold, c change) {
 	into.made, into.clean = nil, true
 	s := into.shape
 	if into.rules < f.least || !into.gathered {
 		return
 	}
+	clean := c.clean || into.ordered
 	port := s.slots[len(s.slots)-1]
 	iptables := f.classes.backend == ir.IPTables
 	if into.ordered || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
 		f.makeSet(into, s, into.members, nil, clean)
 		return
 	}
-	parts, few := byPort(into.members)
+	parts, few := c.parts(into)
 	switch {
 	case few:
-		key := s.shapeKey
-		key.given &^= 1 << port
-		key.wide &^= 1 << port
-		rest := f.classes.shape(key)
+		into.parts = parts
+		rest := f.classes.shape(s.without(port))
 		for _, w := range parts {
-			if !f.makeSet(into, rest, w.rest, &w.port, clean) {
+			if m, ok := c.made(into, w); ok {
+				into.made = append(into.made, m)
+			} else if !f.makeSet(into, rest, w.rest, &w.port, clean) {
 				into.made = nil // all or nothing: the rules stay
 				return
 			}
 		}
 	case iptables: // ipset keeps a range as all its ports
-		return
 	default:
 		f.makeSet(into, s, into.members, nil, clean)
 	}
 }
 
+// without is the key without a slot.
+func (k shapeKey) without(s slot) shapeKey {
+	k.given &^= 1 << s
+	k.wide &^= 1 << s
+	return k
+}
+
 // makeSet makes a set, and the rule that looks it up; false if that is not worth it. port is what the rule asks for beside the
-// set, or nil.
-func (f *folding) makeSet(into *fold, s *shape, elements []ir.Element, port *ir.Part, clean bool) bool {
+// set, or nil. clean says that no two members have anything in common.
+func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.Part, clean bool) bool {
+	elements, rules := members, len(members)
+	if into.ordered {
+		rules = into.rules
+	}
 	if !clean {
-		tidied, ok := f.tidy(s, elements)
+		tidied, ok := f.tidy(s, members)
 		if !ok {
+			into.clean = false
 			return false
 		}
-		into.clean = into.clean && sameSlice(tidied, elements)
+		into.clean = into.clean && sameSlice(tidied, members)
 		elements = tidied
 	}
 	if len(elements) == 0 {
 		return true
 	}
-	origin := &ir.Origin{Object: into.object, Path: into.path, Text: strconv.Itoa(into.rules) + " rules"}
+	origin := &ir.Origin{Object: into.object, Path: into.path, Text: strconv.Itoa(rules) + " rules"}
 	name := f.setName(into, s, port)
 	set := &ir.Set{Name: f.naming().next(name), Type: s.setType(), Family: s.family(), Sides: s.sides, Exact: s.exact(),
 		Verdicts: into.action == nil, Elements: elements, Origin: origin}

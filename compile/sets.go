@@ -165,6 +165,9 @@ const (
 func (b *setBuilder) change(before *zones.IPSet, was *ir.Set) (ok bool) {
 	n, m := length(before), length(b.def)
 	begin, end := 0, 0
+	for begin < min(len(before.Entries), len(b.def.Entries)) && before.Entries[begin] == b.def.Entries[begin] {
+		begin++
+	}
 	for begin < min(n, m) && sameEntry(before, begin, b.def, begin) {
 		begin++
 	}

@@ -369,7 +369,7 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// A set with a timeout has no entries in files; those of a running daemon are in the kernel alone.
+// A set with a timeout has no entries in files, and those of a running daemon are not listed.
 func TestSetsWithTimeout(t *testing.T) {
 	set, entry := Object{KindIPSet, "s"}, item("entry 192.0.2.1")
 	c := must(t, prepared(t), Add(Permanent, set, entry))

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -346,7 +347,14 @@ func (s *IPSet) overlap(text string) string {
 	if !ok {
 		return ""
 	}
+	low, high, v4 := a.ends4()
 	for _, other := range s.Entries {
+		if addr, plain := plainIPv4(other); plain && v4 {
+			if low <= addr && addr <= high {
+				return other
+			}
+			continue
+		}
 		if b, ok := s.span(other); ok && !a.High.Less(b.Low) && !b.High.Less(a.Low) {
 			return other
 		}
@@ -354,11 +362,36 @@ func (s *IPSet) overlap(text string) string {
 	return ""
 }
 
+// ends4 are the ends of a range of IPv4 addresses as numbers.
+func (p AddrPart) ends4() (low, high uint32, ok bool) {
+	if !p.Low.Is4() {
+		return 0, 0, false
+	}
+	a, b := p.Low.As4(), p.High.As4()
+	return binary.BigEndian.Uint32(a[:]), binary.BigEndian.Uint32(b[:]), true
+}
+
+// plainIPv4 is a text as an IPv4 address, if it is four numbers of 0 to 255 with dots between them: what most entries of large
+// sets are, read in the least time. Leading zeros are for others to judge.
+func plainIPv4(text string) (addr uint32, ok bool) {
+	part, digits, dots := uint32(0), 0, 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '.' && digits > 0 && dots < 3:
+			addr, part, digits, dots = addr<<8|part, 0, 0, dots+1
+		case '0' <= c && c <= '9' && (digits == 0 || part > 0):
+			if part, digits = part*10+uint32(c-'0'), digits+1; part > 255 {
+				return 0, false
+			}
+		default:
+			return 0, false
+		}
+	}
+	return addr<<8 | part, dots == 3 && digits > 0
+}
+
 // span is an entry of a set of plain addresses.
 func (s *IPSet) span(text string) (part AddrPart, ok bool) {
-	if addr, err := netip.ParseAddr(text); err == nil { // what most entries are, in the least time
-		return AddrPart{Low: addr, High: addr}, true
-	}
 	entry, err := ParseEntry(s, text)
 	if err != nil {
 		return part, false

@@ -12,7 +12,7 @@ import (
 	"richwall/zones"
 )
 
-// randomConfig is a configuration of three zones at the lab's links, two for sources, and policies between them, each with
+// randomConfig is a configuration of three zones at the lab's links, three for sources, and policies between them, each with
 // runs of rules that are alike: the same words, with other addresses, ports and verdicts. The same seed gives the same one.
 func randomConfig(t *testing.T, seed uint64, runs, longest int) *zones.Config {
 	t.Helper()
@@ -24,13 +24,20 @@ func randomConfig(t *testing.T, seed uint64, runs, longest int) *zones.Config {
 	config = config.WithIPSet(&zones.IPSet{Meta: zones.Meta{Name: "pairs"}, Type: "hash:ip,port", Entries: g.several(9, func() string {
 		return g.address("ipv4") + "," + pick(g.r, "tcp", "udp") + ":" + g.port()
 	})})
+	bound := map[string]bool{"192.0.2.0/25": true, "2001:db8::/126": true, "192.0.2.64/26": true}
 	for _, z := range []*zones.Zone{
 		{Meta: zones.Meta{Name: "inside"}, Interfaces: []string{lab.ClientLink}, Forward: g.r.IntN(2) == 0},
 		{Meta: zones.Meta{Name: "outside"}, Interfaces: []string{lab.ServerLink}},
 		{Meta: zones.Meta{Name: "dmz"}, Interfaces: []string{lab.DMZLink}},
 		{Meta: zones.Meta{Name: "some"}, Sources: []string{"192.0.2.0/25", "2001:db8::/126"}},
 		{Meta: zones.Meta{Name: "others"}, Sources: []string{"ipset:nets", "192.0.2.64/26"}},
+		{Meta: zones.Meta{Name: "more"}},
 	} {
+		for _, source := range g.several(g.r.IntN(longest), func() string { return g.prefix(pick(g.r, "ipv4", "ipv6")) }) {
+			if !bound[source] {
+				bound[source], z.Sources = true, append(z.Sources, source)
+			}
+		}
 		z.Target = pick(g.r, zones.TargetDefault, zones.TargetDefault, zones.TargetAccept, zones.TargetDrop, zones.TargetReject)
 		z.IngressPriority, z.EgressPriority = pick(g.r, 0, 0, 0, -5, 5), pick(g.r, 0, 0, 0, -5, 5)
 		z.ICMPBlockInversion = g.r.IntN(6) == 0
@@ -202,6 +209,9 @@ func (g *generator) action(kind, protocol string) func() string {
 	}
 	if kind != "own" && kind != "out" { // marks are set before it is known where a packet goes
 		list = append(list, ` mark set="5"`, ` mark set="6/7"`)
+	}
+	if n := len(list); kind != "own" && kind != "out" && g.r.IntN(6) == 0 {
+		list = list[n-2:] // a packet is marked by all that it meets
 	}
 	if g.r.IntN(3) > 0 {
 		one := pick(g.r, list...)

@@ -111,7 +111,7 @@ func (b *bed) sameInKernel(installed func() string, when string) {
 		return
 	}
 	var text bytes.Buffer
-	if _, err := nft.Write(&text, b.kernel.last.Rules, nft.Options{}); err != nil {
+	if _, err := nft.Write(&text, b.kernel.last.Load().Rules, nft.Options{}); err != nil {
 		b.Fatal(err)
 	}
 	ns, err := lab.NewNamespace()

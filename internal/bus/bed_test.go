@@ -96,7 +96,7 @@ func (b *bed) start(real kernel.Kernel) {
 type twins struct {
 	*kernel.Memory
 	real kernel.Kernel
-	last *kernel.Desired // what was committed
+	last atomic.Pointer[kernel.Desired] // what was committed
 }
 
 // Commit implements kernel.Kernel.
@@ -109,7 +109,7 @@ func (k *twins) Commit(ctx context.Context, next *kernel.Desired) error {
 	if err := k.Memory.Commit(ctx, next); err != nil {
 		return err
 	}
-	k.last = next
+	k.last.Store(next)
 	return nil
 }
 

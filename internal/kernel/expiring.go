@@ -20,6 +20,7 @@ func (p *plan) updateExpiring(old, next *ir.Set) {
 		p.addElements(next, next.Elements)
 		return
 	}
+	p.guessed = p.guessed || len(gone)+len(added) > 0
 	messages, err := p.enc.DeleteElements(next, gone)
 	p.put(what, next.Origin, err, messages...)
 	p.addElements(next, added)
@@ -30,6 +31,9 @@ func (p *plan) updateExpiring(old, next *ir.Set) {
 func expiringDifference(old, next []ir.Element, at time.Time) (gone, added []ir.Element, certain bool) {
 	begin, end := inCommon(old, next, sameExpiring)
 	old, next = old[begin:len(old)-end], next[begin:len(next)-end]
+	if len(old) == 0 {
+		return nil, next, true
+	}
 	has := make(map[string]ir.Element, len(next))
 	for _, e := range next {
 		has[e.Text] = e

@@ -206,6 +206,9 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		case err != nil:
 			k.installed = nil
 			return err
+		case len(a.refused) > 0 && p.guessed: // others may have changed what they may
+			k.installed = nil
+			continue
 		case len(a.refused) > 0:
 			return p.errors(a.refused)
 		}

@@ -22,6 +22,7 @@ type plan struct {
 	replaced bool             // the table is a new one
 	chains   map[string]*rest // chains with other rules than before
 	echo     bool             // the kernel is to tell the handles of new rules
+	guessed  bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs     []*RuleError
 }
 
