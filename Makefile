@@ -10,10 +10,13 @@ RULE ?= rule tcp-mss-clamp value=1360
 # How long "make fuzz" tries each fuzz target.
 FUZZTIME ?= 30s
 
+# What "make bench" is told.
+BENCH ?= --write
+
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test lint fuzz bench golden install deb clean
+.PHONY: help setup build lab run test lint fuzz bench gobench golden install deb clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -50,7 +53,10 @@ fuzz: setup ## try each fuzz target for FUZZTIME (30s)
 	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
-bench: setup ## measure; docs/performance.md says what
+bench: build ## measure beside firewalld and nft, and write docs/performance.md; BENCH=--help says what else
+	go run ./bench/compare $(BENCH)
+
+gobench: setup ## measure the parts, in Go benchmarks; docs/performance.md says which
 	go test -run '^$$' -bench . -benchmem ./bench
 
 golden: setup ## accept what the code does now as what it should do; look at git diff afterwards

@@ -165,6 +165,9 @@ func (c *classes) key(r *ir.Rule) (key classKey, ok bool) {
 			return key, false
 		}
 	}
+	if reject, ok := key.action.(ir.Reject); ok {
+		key.answer(reject.With)
+	}
 	if r.Origin != nil {
 		key.object, key.path = r.Origin.Object, r.Origin.Path
 	}
@@ -176,6 +179,19 @@ func (c *classes) key(r *ir.Rule) (key classKey, ok bool) {
 	}
 	several := bits.OnesCount8(key.given) > 1
 	return key, key.packets != 0 && (terminal(key.action) || !key.still && !several)
+}
+
+// answer adds what must be known of a packet that gets an answer: nftables asks for it where the rule does not.
+func (k *shapeKey) answer(with string) {
+	switch with {
+	case ir.RejectDefault, ir.RejectProhibited, "port-unreach":
+	case "tcp-reset", "tcp-rst":
+		if !k.has(sourcePort) && !k.has(destPort) && k.protocol < 0 {
+			k.protocol = protocolTCP
+		}
+	default:
+		k.still = k.still || k.packets == ir.Both // one IP version alone has it
+	}
 }
 
 // match adds one match of a rule; false if the rule counts packets.

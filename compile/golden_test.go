@@ -340,6 +340,7 @@ func TestCompilingIsDeterministicAndEveryRuleHasAnOrigin(t *testing.T) {
 func TestCasesHaveEveryMatchAndAction(t *testing.T) {
 	only := map[string]ir.Backend{
 		"ir.NFProto": ir.NFTables, "ir.ICMPTypes": ir.NFTables, "ir.CTStatus": ir.NFTables, "ir.AddrList": ir.NFTables, "ir.Offload": ir.NFTables,
+		"ir.Decide": ir.NFTables,
 	}
 	seen := map[string]bool{}
 	for _, path := range casePaths(t) {
@@ -360,7 +361,7 @@ func TestCasesHaveEveryMatchAndAction(t *testing.T) {
 		for _, kind := range []any{
 			ir.NFProto{}, ir.Iface{}, ir.Addr{}, ir.EtherAddr{}, ir.Lookup{}, ir.L4Proto{}, ir.Port{}, ir.ICMP{}, ir.ICMPTypes{}, ir.SYN{},
 			ir.CTState{}, ir.CTStatus{}, ir.CTOrigPort{}, ir.Fib{}, ir.PktType{}, ir.AddrList{}, ir.Limit{},
-			ir.Accept, ir.Jump{}, ir.Reject{}, ir.Log{}, ir.NFLog{}, ir.Audit{}, ir.SetMark{}, ir.ClampMSS{}, ir.Masquerade{}, ir.DNAT{},
+			ir.Accept, ir.Jump{}, ir.Decide{}, ir.Reject{}, ir.Log{}, ir.NFLog{}, ir.Audit{}, ir.SetMark{}, ir.ClampMSS{}, ir.Masquerade{}, ir.DNAT{},
 			ir.SetHelper{}, ir.Offload{},
 		} {
 			name := fmt.Sprintf("%T", kind)

@@ -123,10 +123,10 @@ func packetCost(ctx context.Context, l *lab.Lab) (float64, error) {
 }
 
 // longestGap is the longest time in which no new connection gets through the firewall, from the server to the second
-// server, while something happens, which begin does, and for a while before and after it. One is tried every half
-// millisecond, or as often as the machine lets one.
+// server, while happen runs, and for a while before and after it. One is tried every half millisecond, or as often as the
+// machine lets one.
 func longestGap(l *lab.Lab, happen func() error) (time.Duration, error) {
-	const margin, every = 500 * time.Millisecond, 500 * time.Microsecond
+	const around, every = 500 * time.Millisecond, 500 * time.Microsecond
 	s, err := newSender(l.Namespace(lab.Server), serverAddress, dmzAddress, 80)
 	if err != nil {
 		return 0, fmt.Errorf("cannot send packets: %w", err)
@@ -139,9 +139,9 @@ func longestGap(l *lab.Lab, happen func() error) (time.Duration, error) {
 	defer w.close()
 	happened := make(chan error, 1)
 	go func() {
-		time.Sleep(margin)
+		time.Sleep(around)
 		err := happen()
-		time.Sleep(margin)
+		time.Sleep(around)
 		happened <- err
 	}()
 	w.last = time.Now()

@@ -11,37 +11,39 @@ import (
 // The plot, in the SVG's own units: the drawing within its margins, of which the right one holds the labels of lines.
 const (
 	plotWidth, plotHeight          = 760, 440
-	plotLeft, plotRight            = 90, 550
+	plotLeft, plotRight            = 98, 550
 	plotTop, plotBottom            = 56, 380
 	labelGap, lineHeight, tickSize = 10, 18, 5
+	margin                         = 24
 )
 
-// plotted are the lines of the plot: whose they are, their labels, and their classes in plotStyle.
+// plotted are the lines of the plot, each drawn over those before it: whose they are, their labels, and their classes in
+// plotStyle.
 var plotted = []struct{ program, label, class string }{
-	{nameOurs, "richwall", "ours"},
-	{nameUnfolded, "richwall, RuleFolding=no", "plain"},
 	{nameTheirs, "firewalld", "theirs"},
+	{nameUnfolded, "richwall, RuleFolding=no", "plain"},
+	{nameOurs, "richwall", "ours"},
 }
 
-// plotStyle has the colours for light and for dark; they are told apart by the colour-blind, and a dashed line in grey.
+// plotStyle has the colours for light and for dark; the colour-blind tell them apart, too.
 const plotStyle = `  <style>
     text { font: 13px system-ui, sans-serif; fill: #24292f }
     .paper { fill: #ffffff }
     .title { font-weight: 600; font-size: 15px }
     .grid { stroke: #d0d7de }
     .axis { stroke: #57606a }
-    .line { fill: none; stroke-width: 2.5; stroke-linejoin: round }
-    .ours { stroke: #0072b2 } .plain { stroke: #0072b2; stroke-dasharray: 6 4 } .theirs { stroke: #c84e00 }
-    .dot { stroke: none } .dot.ours, .dot.plain, .label.ours, .label.plain { fill: #0072b2 } .dot.theirs, .label.theirs { fill: #c84e00 }
-    .label { stroke: none; font-weight: 600 }
+    .line { fill: none; stroke: currentColor; stroke-width: 2.5; stroke-linejoin: round }
+    .plain.line { stroke-dasharray: 6 4 }
+    .dot, .label { fill: currentColor; font-weight: 600 }
+    .ours, .plain { color: #0072b2 }
+    .theirs { color: #c84e00 }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3 }
       .paper { fill: #0d1117 }
       .grid { stroke: #30363d }
       .axis { stroke: #8d96a0 }
-      .ours, .plain { stroke: #56b4e9 } .theirs { stroke: #ffa657 }
-      .dot, .label { stroke: none }
-      .dot.ours, .dot.plain, .label.ours, .label.plain { fill: #56b4e9 } .dot.theirs, .label.theirs { fill: #ffa657 }
+      .ours, .plain { color: #56b4e9 }
+      .theirs { color: #ffa657 }
     }
   </style>
 `
@@ -74,7 +76,7 @@ func (r *report) writePlot(w io.Writer) error {
 		plotWidth, plotHeight)
 	svg.WriteString(plotStyle)
 	fmt.Fprintf(&svg, `  <rect class="paper" width="%d" height="%d"/>`+"\n", plotWidth, plotHeight)
-	fmt.Fprintf(&svg, `  <text class="title" x="%d" y="28">First packet of a connection that no rule matches: ns, over the number of rich rules</text>`+"\n", 24)
+	fmt.Fprintf(&svg, `  <text class="title" x="%d" y="28">First packet of a connection that no rule matches, in ns</text>`+"\n", margin)
 	for _, v := range y.ticks() {
 		at := y.at(v)
 		fmt.Fprintf(&svg, `  <path class="grid" d="M%d %.1fH%d"/>`+"\n", plotLeft, at, plotRight)

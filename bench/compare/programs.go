@@ -239,7 +239,11 @@ func (p *nftProgram) measure(ctx context.Context, rules int) (figures, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	ruleset, err := ns.Run(ctx, "", p.richwall, "compile", "--config", dir, "--default-config", p.shipped, "--to", "nft")
+	compile := []string{"compile", "--to", "nft", "--config", dir}
+	if _, err := os.Stat(p.shipped); err == nil { // which the daemon does without, and a command that was told of it does not
+		compile = append(compile, "--default-config", p.shipped)
+	}
+	ruleset, err := ns.Run(ctx, "", p.richwall, compile...)
 	if err != nil {
 		return nil, err
 	}

@@ -214,10 +214,13 @@ func showNanoseconds(ns float64) string {
 }
 
 func showRatio(r float64) string {
-	if r >= 9.95 {
+	switch {
+	case r >= 9.95:
 		return showCount(r) + "×"
+	case r >= 0.95:
+		return fmt.Sprintf("%.1f×", r)
 	}
-	return fmt.Sprintf("%.1f×", r)
+	return fmt.Sprintf("%.2f×", r)
 }
 
 // showCount shows a whole number with commas between thousands.

@@ -59,3 +59,46 @@ func TestNoMessage(t *testing.T) {
 		}
 	}
 }
+
+// Elements of a verdict map say what becomes of the packet; those of a set without ranges have one key each.
+func TestFoldedElements(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.1")
+	element := ir.Element{Text: "192.0.2.1,tcp:22", Verdict: ir.Jump{Chain: "somewhere"}, Parts: []ir.Part{
+		{Kind: ir.AddrPart, Low: addr, High: addr}, {Kind: ir.PortPart, Name: "tcp", First: 22, Last: 22}}}
+	set := &ir.Set{Name: "c/saddr4.dport.map", Type: "hash:ip,port", Family: ir.V4, Sides: []ir.Side{ir.Source, ir.Dest}, Exact: true, Verdicts: true}
+	body := func(messages []Message, err error) string {
+		t.Helper()
+		if err != nil || len(messages) != 1 {
+			t.Fatalf("got %d messages, %v", len(messages), err)
+		}
+		return string(messages[0].Body)
+	}
+	e := &Encoder{Table: "t"}
+	key := string([]byte{192, 0, 2, 1, 6, 0, 0, 0, 0, 22, 0, 0})
+	added := body(e.AddElements(set, []ir.Element{element}))
+	if strings.Count(added, key) != 1 || !strings.Contains(added, "somewhere") {
+		t.Errorf("an element is added as %q", added)
+	}
+	if removed := body(e.DeleteElements(set, []ir.Element{element})); strings.Count(removed, key) != 1 || strings.Contains(removed, "somewhere") {
+		t.Errorf("an element is removed as %q", removed)
+	}
+	set.Exact = false
+	if added := body(e.AddElements(set, []ir.Element{element})); strings.Count(added, key) != 2 {
+		t.Errorf("an element among ranges is added as %q", added)
+	}
+}
+
+// BenchmarkElements makes the messages that put 100,000 elements into a set.
+func BenchmarkElements(b *testing.B) {
+	list := make([]ir.Element, 100_000)
+	for i := range list {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		list[i] = ir.Element{Parts: []ir.Part{{Kind: ir.AddrPart, Low: a, High: a}, {Kind: ir.PortPart, Name: "tcp", First: i % 65536, Last: i % 65536}}}
+	}
+	set := &ir.Set{Name: "s", Type: "hash:ip,port", Family: ir.V4, Sides: []ir.Side{ir.Source, ir.Dest}, Exact: true}
+	for b.Loop() {
+		if _, err := (&Encoder{Table: "t"}).AddElements(set, list); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

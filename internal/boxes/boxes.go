@@ -146,9 +146,9 @@ func compare(b, c Box) int {
 	return cmp.Or(cmp.Compare(c.Rank, b.Rank), b.Of-c.Of)
 }
 
-// Overlap finds two boxes that have a point in common and are not the same. The list stays as it is.
+// Overlap finds two boxes that have a point in common and are not the same. It changes the order of the list.
 func Overlap(list []Box) (b, c Box, found bool) {
-	groups(slices.Clone(list), 0, 0, func(group []Box) bool {
+	groups(list, 0, 0, func(group []Box) bool {
 		Sort(group)
 		for i := range group {
 			for j := i + 1; j < len(group) && !group[i].Last[0].less(group[j].First[0]); j++ {

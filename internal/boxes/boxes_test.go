@@ -67,7 +67,7 @@ func TestDisjoint(t *testing.T) {
 				}
 			}
 		}
-		if _, _, found := Overlap(got); found || !slices.IsSortedFunc(got, compare) {
+		if _, _, found := Overlap(slices.Clone(got)); found || !slices.IsSortedFunc(got, compare) {
 			t.Errorf("%v overlap or are not in order", got)
 		}
 		if _, _, found := Overlap(list); found != (len(merged) > 0) && !duplicates(list) {

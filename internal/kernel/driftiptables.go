@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,18 +114,25 @@ func (k *iptablesKernel) watched(f func() error) error {
 	if k.watch.monitor == nil {
 		return f()
 	}
-	if err := k.review(); err != nil {
+	switch err := k.review(); {
+	case errors.Is(err, errMoved): // others do not rest: all is committed anew
+		k.watch.changed = []string{err.Error()}
+	case err != nil:
 		return err
 	}
-	before, begun, err := k.readHeld()
-	if err != nil {
-		return err
-	}
+	before, begun, reading := k.readHeld()
 	committed := f()
 	now, generation, err := k.readHeld()
-	switch {
-	case err != nil || k.installed == nil:
-		k.held = nil // nothing can be said of others then
+	switch err = cmp.Or(reading, err); {
+	case k.installed == nil:
+		k.held = nil
+		return committed
+	case err != nil:
+		k.options.Log.Warn("changes by other programs are not noticed until the next commit", "reason", err)
+		k.held = nil
+		if committed == nil {
+			k.watch.committed(generation)
+		}
 		return committed
 	case generation == begun && k.held != nil && committed == nil:
 		return nil
@@ -134,7 +142,7 @@ func (k *iptablesKernel) watched(f func() error) error {
 		return known || before[p] == nil || !slices.Contains(before[p].rules, handle)
 	})
 	if committed == nil {
-		k.watch.changed = nil
+		k.watch.committed(generation)
 	}
 	k.watch.generation = generation
 	return committed

@@ -29,6 +29,7 @@ type watch struct {
 	socket     *socket
 	generation uint32   // when it was last known what the kernel has
 	changed    []string // what is not as it was committed; empty if all is
+	suspect    bool     // something may have been changed, and it was not possible to see what
 	unreported []Foreign
 	told       func(Foreign)
 }
@@ -44,14 +45,16 @@ type subject interface {
 // review finds out what other programs have changed until a generation that one of them has made. Mostly the events say
 // that it is nothing of ours; only if they do not, the tables are read. It returns the generation up to which it is known.
 func (w *watch) review(generation uint32, s subject) (uint32, error) {
-	complete := w.monitor.reached(generation)
-	heard := w.monitor.take()
-	by, ours := heard.concerning(w.generation, s)
-	if complete && !heard.lost && !ours {
-		w.generation = generation
-		return generation, nil
-	}
+	var by []Writer
 	for range attempts {
+		complete := w.monitor.reached(generation)
+		heard := w.monitor.take()
+		var ours bool
+		by, ours = heard.concerning(w.generation, s, by)
+		if w.suspect = w.suspect || !complete || heard.lost || ours; !w.suspect {
+			w.generation = generation
+			return generation, nil
+		}
 		found, err := s.differences()
 		if err != nil {
 			return 0, fmt.Errorf("cannot see what other programs have changed: %w", err)
@@ -60,18 +63,20 @@ func (w *watch) review(generation uint32, s subject) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		if now == generation {
-			w.note(found, by)
-			w.generation = generation
-			return generation, nil
+		w.note(found, by)
+		w.suspect, w.generation = false, generation
+		if now == generation || len(found) > 0 {
+			return now, nil
 		}
-		generation = now
+		generation = now // there was a commit meanwhile, perhaps to ours
 	}
+	w.suspect = true
 	return 0, errMoved
 }
 
-// concerning is who has changed something of a subject behind a generation, and whether anybody has.
-func (n news) concerning(since uint32, s subject) (by []Writer, ours bool) {
+// concerning adds who has changed something of a subject behind a generation, and says whether anybody has.
+func (n news) concerning(since uint32, s subject, known []Writer) (by []Writer, ours bool) {
+	by = known
 	for _, t := range n.list {
 		if !later(t.generation, since) {
 			continue
@@ -100,7 +105,7 @@ func (w *watch) note(found []string, by []Writer) {
 
 // committed notes that all is as it should be at a generation.
 func (w *watch) committed(generation uint32) {
-	w.generation, w.changed = generation, nil
+	w.generation, w.changed, w.suspect = generation, nil, false
 }
 
 // reports are the changes that nobody was told of yet.
