@@ -134,7 +134,7 @@ func (c *collector) stretch(st *stretch, from int) {
 	for i, r := range c.in[from : from+st.rules] {
 		if now := c.class[from+i]; now != last {
 			last, into = now, st.of[now]
-			if into != nil && len(into.made) == 0 {
+			if into != nil && !into.folded {
 				into = nil
 			}
 		}

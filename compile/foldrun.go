@@ -100,6 +100,7 @@ type fold struct {
 	members  []ir.Element // the values of each rule, in the order of compareElements
 	clean    bool         // no two members have anything in common
 	parts    []withPort   // members by their ports, where there is a set for each
+	folded   bool         // its rules are replaced by those made, which are none if others claimed all
 	made     []madeOne
 }
 
@@ -120,7 +121,7 @@ type madeOne struct {
 func (st *stretch) saved() int {
 	n := 0
 	for _, f := range st.folds {
-		if len(f.made) > 0 {
+		if f.folded {
 			n += f.rules - len(f.made)
 		}
 	}

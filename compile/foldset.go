@@ -205,7 +205,7 @@ func (c change) made(into *fold, w withPort) (m madeOne, ok bool) {
 // makeSets makes the sets and rules of a fold of which the members are known; of an ordered one, no two have anything in common.
 // Other sets of the chain may have the same names.
 func (f *folding) makeSets(into *fold, c change) {
-	into.made, into.clean = nil, true
+	into.folded, into.made, into.clean = false, nil, true
 	s := into.shape
 	if into.rules < f.least || !into.gathered {
 		return
@@ -214,7 +214,7 @@ func (f *folding) makeSets(into *fold, c change) {
 	port := s.slots[len(s.slots)-1]
 	iptables := f.classes.backend == ir.IPTables
 	if into.ordered || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
-		f.makeSet(into, s, into.members, nil, clean)
+		into.folded = f.makeSet(into, s, into.members, nil, clean)
 		return
 	}
 	parts, few := c.parts(into)
@@ -230,9 +230,10 @@ func (f *folding) makeSets(into *fold, c change) {
 				return
 			}
 		}
+		into.folded = true
 	case iptables: // ipset keeps a range as all its ports
 	default:
-		f.makeSet(into, s, into.members, nil, clean)
+		into.folded = f.makeSet(into, s, into.members, nil, clean)
 	}
 }
 

@@ -33,7 +33,7 @@ func (s *state) compileSets() {
 // the result is the same as without.
 //
 // With merge, for nftables, no two elements have an address in common: the kernel refuses a set of intervals that has two
-// for one. Elements are sorted then; else they stand as the entries do.
+// for one. Elements stand as the entries do, or sorted where some were merged and in sets of one field.
 func compileSet(def, before *zones.IPSet, was *ir.Set, merge bool) (*ir.Set, Errors) {
 	if def == before {
 		return was, nil
@@ -123,11 +123,16 @@ func (b *setBuilder) make() {
 	if len(list[0].Parts) == 1 && b.def.Timed == nil {
 		merged = boxes.Join(boxesOf(list), nil)
 	} else {
-		var ok bool
-		if merged, ok = boxes.Disjoint(boxesOf(list), nil); !ok {
+		var ok, overlap bool
+		merged, ok = boxes.Disjoint(boxesOf(list), func(boxes.Box, boxes.Box) { overlap = true })
+		if !ok {
 			p, q, _ := boxes.Overlap(boxesOf(list))
 			b.fail(zones.InvalidEntry, "entries overlap in too many ways, such as %s and %s, and nftables wants each address once: split them",
 				list[p.Of].Text, list[q.Of].Text)
+			return
+		}
+		if !overlap && len(list[0].Parts) > 1 {
+			b.set.Elements = list
 			return
 		}
 	}
@@ -193,7 +198,31 @@ func (b *setBuilder) change(before *zones.IPSet, was *ir.Set) (ok bool) {
 		b.set.Elements = slices.Concat(was.Elements[:begin], added, was.Elements[n-end:])
 		return true
 	}
+	if len(was.Elements) > 0 && len(was.Elements[0].Parts) > 1 {
+		if !entered(before, was) {
+			return false
+		}
+		rest := slices.Concat(was.Elements[:begin], was.Elements[n-end:])
+		if kept, ok := uncovered(rest, added); !ok || len(kept) != len(added) {
+			return false
+		}
+		b.set.Elements = slices.Concat(rest[:begin], added, rest[begin:])
+		return true
+	}
 	return b.splice(was.Elements, n, b.elements(before, begin, n-end), added)
+}
+
+// entered says whether the elements of a set stand as its entries do, one for each.
+func entered(def *zones.IPSet, set *ir.Set) bool {
+	if len(set.Elements) != length(def) || def.Timed != nil {
+		return false
+	}
+	for i := range set.Elements {
+		if set.Elements[i].Text != def.Entries[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // splice takes elements out of a sorted list and puts others in, unless that touches others in the list: was is made of n
