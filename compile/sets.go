@@ -218,8 +218,15 @@ func entered(def *zones.IPSet, set *ir.Set) bool {
 		return false
 	}
 	for i := range set.Elements {
-		if set.Elements[i].Text != def.Entries[i] {
-			return false
+		if text := set.Elements[i].Text; text != def.Entries[i] {
+			entry, err := zones.ParseEntry(def, def.Entries[i]) // it may be spelled in another way
+			if err != nil {
+				return false
+			}
+			parts := make([]ir.Part, len(entry))
+			if fillParts(parts, entry); partsText(parts) != text {
+				return false
+			}
 		}
 	}
 	return true
