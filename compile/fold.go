@@ -19,6 +19,7 @@ import (
 //	foldrun.go      the runs, and which rules of one are a fold
 //	foldclaims.go   rules of one shape with different verdicts: which one a packet meets
 //	foldset.go      the elements of a fold, and the sets and rules that are made of them
+//	foldname.go     what these sets are called
 //	foldedit.go     a run again, after few of its rules came or went
 
 // leastFolded is from how many rules on a fold is made, by what richwall.conf says; without an entry none ever is. What

@@ -33,7 +33,7 @@ func randomFoldable(r *rand.Rand, theme int) *ir.Rule {
 		p := netip.MustParsePrefix(pick(r, foldPrefixes))
 		if f := familyOf(p); rule.Families&f != 0 { // the other family would make a rule that nothing matches
 			rule.Families = f
-			match(ir.Addr{Side: s, Prefix: p, Invert: r.IntN(40) == 0})
+			match(ir.Addr{Side: s, Prefix: p, Invert: p.Bits() > 0 && r.IntN(40) == 0})
 		}
 	}
 	port := func(s ir.Side) {
