@@ -13,9 +13,6 @@ import (
 // trees of their elements, lists that are a little different from the ones before. The runtime would keep it for minutes.
 
 const (
-	// collectAt is how much garbage there may be, in percent of what is in use, before it is collected: a daemon that
-	// mostly waits can spend that time.
-	collectAt = 50
 	// rest is how long nothing must have happened before memory is given back.
 	rest = 200 * time.Millisecond
 	// Memory is given back once so much of it was needed since the last time, in bytes and beside that in percent of what
@@ -32,7 +29,6 @@ type lean struct {
 
 // watch listens to a daemon, which has started.
 func (l *lean) watch(d *daemon.Daemon) {
-	debug.SetGCPercent(collectAt)
 	d.Subscribe(func(e daemon.Event) {
 		switch e.(type) {
 		case daemon.Reloaded, daemon.PermanentChanged, daemon.RuntimeChanged:
