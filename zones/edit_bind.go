@@ -17,7 +17,7 @@ type bindings struct {
 type bindingWords struct {
 	unknown grammar.Code // when no zone has it
 	taken   string       // when another zone has it; %[1]s is the binding, %[2]s the zone
-	invalid grammar.Code // when another zone has it in the files
+	invalid grammar.Code // when another zone has it, of firewall-offline-cmd
 	what    string       // in messages
 }
 
@@ -64,6 +64,8 @@ func (b bindings) add(e env, z *Zone, args []string) error {
 		return b.list.add(e, z, args)
 	case e.scope == Runtime:
 		return refuse(ZoneConflict, b.words.taken, text, owner)
+	case e.scope == Permanent:
+		return refuse(ZoneConflict, "%s", text)
 	default:
 		return refuse(b.words.invalid, "cannot bind %s %s to zone %s: it is bound to zone %s", b.words.what, text, z.Name, owner).
 			worded("%s '%s' already bound to zone '%s'", b.words.what, text, owner).within(e.object)

@@ -259,8 +259,10 @@ func checkDestination(_ *Service, family, address string) error {
 	if !slices.Contains(families, family) {
 		return refuse(grammar.InvalidDestination, "cannot use destination %q: it is ipv4 or ipv6%s", family, hint(family, families))
 	}
-	_, err := grammar.ParseAddress(grammar.Family(family), address)
-	return err
+	if _, err := grammar.ParseAddress(grammar.Family(family), address); err != nil {
+		return problemOf(err, grammar.InvalidAddr).worded("'%s' is not valid %s address", address, family)
+	}
+	return nil
 }
 
 var ipsetKind = &objectKind[IPSet]{

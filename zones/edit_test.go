@@ -281,12 +281,11 @@ func TestBindings(t *testing.T) {
 		refused(Remove(Runtime, workZone, i), "ZONE_CONFLICT: cannot remove ")
 		refused(Remove(Permanent, workZone, i), "NOT_ENABLED: "+i.String())
 		refused(Rebind(Runtime, "none", i), "INVALID_ZONE")
-		for _, scope := range []Scope{Permanent, Command} {
-			if i.Key == KeyInterface {
-				refused(Add(scope, workZone, i), "INVALID_INTERFACE: cannot bind interface eth0 to zone work: it is bound to zone public")
-			} else {
-				refused(Add(scope, workZone, i), "INVALID_ADDR: cannot bind source ")
-			}
+		refused(Add(Permanent, workZone, i), "ZONE_CONFLICT: "+i.String())
+		if i.Key == KeyInterface {
+			refused(Add(Command, workZone, i), "INVALID_INTERFACE: cannot bind interface eth0 to zone work: it is bound to zone public")
+		} else {
+			refused(Add(Command, workZone, i), "INVALID_ADDR: cannot bind source ")
 		}
 		lower := Item{i.Key, []string{strings.ToLower(i.String())}} // a daemon knows MAC addresses in either case
 		c = must(t, c, Rebind(Runtime, "work", lower))

@@ -31,7 +31,6 @@ func answers() map[string]any {
 		".zone.queryService": true, ".zone.queryMasquerade": false, ".zone.addService": errors.New("ALREADY_ENABLED: 'ssh' already in 'public'"),
 		".zone.addPort": "public", ".zone.addProtocol": errors.New("INVALID_PROTOCOL: nosuch"), ".zone.getZoneOfInterface": "work",
 		".policy.getPolicySettings": dictionary("services", []string{"ssh"}, "priority", int32(-1), "ports", []pair{{"80-82", "tcp"}}), ".policy.getActivePolicies": map[string]map[string][]string{},
-		".config.getZoneOfInterface": "work", ".config.zone.addInterface": []any{},
 		".config.getZoneByName": configPath + "/zone/0", ".config.getServiceByName": configPath + "/service/0",
 		".config.zone.getSettings2": zone, ".config.service.getSettings2": dictionary("ports", []pair{{"80", "tcp"}}),
 		".direct.getAllRules": []struct {
@@ -81,8 +80,6 @@ func TestOnline(t *testing.T) {
 		{args: "--policy=gate --query-port=81/tcp", stdout: "yes\n"},
 		{args: "--policy=gate --remove-port=81/tcp", calls: `policy.setPolicySettings[gate map[ports:[["80", "tcp"], ["82", "tcp"]]]]`, stdout: "success\n"},
 		{args: "--policy=gate --add-port=81/tcp", stdout: "success\n", stderr: "Warning: ALREADY_ENABLED: '81:tcp'\n"},
-		{args: "--permanent --zone=public --add-interface=eth0", calls: "config.getZoneOfInterface[eth0]", stderr: "Error: ZONE_CONFLICT: eth0\n", status: 18},
-		{args: "--permanent --zone=work --add-interface=eth0", calls: "config.zone.addInterface[eth0]", stdout: "success\n"},
 		{args: "--permanent --service=app --remove-destination=ipv4", stderr: "Error: NOT_ENABLED: 'ipv4'\n", status: 12},
 		{args: "--permanent --new-helper=h --module=ftp", stderr: "Error: INVALID_MODULE: 'ftp' does not start with 'nf_conntrack_'\n", status: 132},
 		{args: "--permanent --service=app --add-port=81/tcp", calls: `config.service.update2[map[ports:[["80", "tcp"], ["81", "tcp"]]]]`, stdout: "success\n"},

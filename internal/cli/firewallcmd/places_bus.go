@@ -131,18 +131,7 @@ func (z *permanentZone) add(f *field, value string) error {
 	if f.method == "" {
 		return z.update(settings{f.key: true})
 	}
-	if f.key == "interfaces" || f.key == "sources" {
-		if owner, err := z.owner(f, value); err == nil && owner != "" && owner != z.name {
-			return fail("ZONE_CONFLICT", "%s", value)
-		}
-	}
 	return z.call("add"+f.method, tuple(f, value))
-}
-
-// owner is the zone that an interface or a source is bound to, "" for none.
-func (z *permanentZone) owner(f *field, value string) (zone string, err error) {
-	err = z.daemon.config("getZoneOf"+f.method, []any{value}, &zone)
-	return zone, err
 }
 
 func (z *permanentZone) remove(f *field, value string) error {
@@ -154,8 +143,8 @@ func (z *permanentZone) remove(f *field, value string) error {
 
 // change binds an interface or a source here, wherever it was.
 func (z *permanentZone) change(f *field, value string) error {
-	owner, err := z.owner(f, value)
-	if err != nil {
+	var owner string
+	if err := z.daemon.config("getZoneOf"+f.method, []any{value}, &owner); err != nil {
 		return err
 	}
 	if owner == z.name {
