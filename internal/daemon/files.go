@@ -21,7 +21,7 @@ func (d *Daemon) FilesTouched(paths []string) {
 		if before == nil || d.wroteAll(before, paths) {
 			return
 		}
-		loaded, problems := d.store.Load()
+		loaded, problems := d.store.LoadAgain(before)
 		d.mu.Lock()
 		if d.permanent != before { // written meanwhile, and thus perhaps while it was read
 			d.mu.Unlock()
