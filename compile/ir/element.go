@@ -15,8 +15,8 @@ func (e Element) Wide() bool {
 
 // Overlaps says whether there is a packet that both elements, of one set, stand for.
 func (e Element) Overlaps(other Element) bool {
-	for i, p := range e.Parts {
-		q := other.Parts[i]
+	for i := range e.Parts {
+		p, q := &e.Parts[i], &other.Parts[i]
 		switch p.Kind {
 		case AddrPart:
 			if p.High.Less(q.Low) || q.High.Less(p.Low) {

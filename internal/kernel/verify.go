@@ -41,7 +41,7 @@ type verifier struct {
 type verified struct {
 	chains map[*ir.Chain]*summary
 	byName map[chainKey]*ir.Chain
-	sets   map[*ir.Set]bool
+	sets   map[string]*ir.Set // by name
 }
 
 // summary is what of a chain's rules concerns other chains, or where the chain is entered.
@@ -98,7 +98,7 @@ func verifyRuleset(rs *ir.Ruleset, known *verified) (*verified, error) {
 	if known == nil {
 		known = &verified{}
 	}
-	v := &verifier{rs: rs, known: known, result: &verified{map[*ir.Chain]*summary{}, map[chainKey]*ir.Chain{}, map[*ir.Set]bool{}},
+	v := &verifier{rs: rs, known: known, result: &verified{map[*ir.Chain]*summary{}, map[chainKey]*ir.Chain{}, map[string]*ir.Set{}},
 		chains: map[chainKey]*ir.Chain{}, sets: map[string]*ir.Set{}, state: map[chainKey]int{}, below: map[chainKey]int{}, seen: map[visit]bool{}}
 	for _, s := range rs.Sets {
 		v.set(s)
@@ -242,13 +242,13 @@ func (v *verifier) set(s *ir.Set) {
 		v.fail(s.Origin, "", "set %s is there twice", s.Name)
 	case s.Name == "" || len(s.Name) > highest:
 		v.fail(s.Origin, "", "cannot make set %q: a name has 1 to %d characters, and this one %d", s.Name, highest, len(s.Name))
-	case v.nft() && !v.known.sets[s]:
-		if a, b, ok := overlap(s); ok {
+	case v.nft():
+		if a, b, ok := newOverlap(v.known.sets[s.Name], s); ok {
 			v.fail(s.Origin, "", "cannot make set %s: its elements %s and %s overlap", s.Name, a.Text, b.Text)
 		}
 	}
 	v.sets[s.Name] = s
-	v.result.sets[s] = true
+	v.result.sets[s.Name] = s
 }
 
 func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
