@@ -91,7 +91,7 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	defer d.mu.Unlock()
 	switch {
 	case on && d.panic:
-		return refuse(zones.AlreadyEnabled, "panic mode is enabled")
+		return refuse(zones.AlreadyEnabled, "panic mode already enabled")
 	case !on && !d.panic:
 		return refuse(NotEnabled, "panic mode is not enabled")
 	}
