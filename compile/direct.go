@@ -34,19 +34,50 @@ func (s *state) compileDirect() {
 }
 
 // Direct makes the ruleset of the direct interface alone, for iptables and ip6tables beside nftables: rules for one of the
-// kernel's chains go into that chain itself. It is nil where there is nothing direct.
-func Direct(cfg *zones.Config) *ir.Ruleset {
+// kernel's chains go into that chain itself, and ipsets are sets of the kernel's ipset too, which direct rules can look up. It
+// is nil where there is nothing direct. The history is that of Compile, and the one for the next time comes back.
+func (h History) Direct(cfg *zones.Config) (*ir.Ruleset, History, error) {
 	d := cfg.Direct
 	if len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == 0 {
-		return nil
+		return nil, h, nil
 	}
-	s := &state{cfg: cfg, layout: layouts[ir.IPTables], out: &ir.Ruleset{Backend: ir.IPTables}, chains: map[chainKey]*ir.Chain{}, directOnly: true}
+	var m memo
+	if h.memo != nil {
+		m = *h.memo
+	}
+	was := m.direct
+	if was.def == d && sameMap(was.ipsets, cfg.IPSets) {
+		return was.out, h, nil
+	}
+	s := &state{cfg: cfg, layout: layouts[ir.IPTables], out: &ir.Ruleset{Backend: ir.IPTables}, chains: map[chainKey]*ir.Chain{},
+		sets: map[string]*ir.Set{}, before: &memo{sets: was.sets}, next: &memo{sets: map[string]*setMemo{}}, directOnly: true}
+	s.compileSets()
+	s.out.Sets = slices.DeleteFunc(s.out.Sets, func(set *ir.Set) bool { return len(set.Name) > maxIPSetName })
 	for _, b := range iptablesBases {
 		s.declare(b.table, b.hook).Builtin = true
 	}
 	s.compileDirect()
+	if len(s.errs) > 0 {
+		return nil, h, s.errs
+	}
 	s.out.Chains = slices.DeleteFunc(s.out.Chains, func(c *ir.Chain) bool { return c.Builtin && len(c.Rules) == 0 })
-	return s.out
+	m.direct = directMemo{def: d, ipsets: cfg.IPSets, sets: s.next.sets, out: s.out}
+	h.memo = &m
+	return s.out, h, nil
+}
+
+// Direct is that from nothing.
+func Direct(cfg *zones.Config) (*ir.Ruleset, error) {
+	rs, _, err := History{}.Direct(cfg)
+	return rs, err
+}
+
+// directMemo is the direct interface as it was compiled last.
+type directMemo struct {
+	def    *zones.Direct
+	ipsets map[string]*zones.IPSet
+	sets   map[string]*setMemo
+	out    *ir.Ruleset
 }
 
 // declareFor makes a chain for one family's tool, or for that one too.

@@ -22,6 +22,7 @@ type memo struct {
 	chains map[chainKey]*chainMemo
 	out    *ir.Ruleset
 	byName map[chainKey]*ir.Chain // of out
+	direct directMemo
 }
 
 // surroundings are what the meaning of a zone's or policy's content depends on, beside the sets it names.
@@ -52,6 +53,9 @@ func sameMap[T any](a, b map[string]*T) bool {
 func (s *state) remember(before *memo) {
 	s.next = &memo{in: surroundingsOf(s.cfg, s.layout.backend), owners: map[string]*ownerMemo{}, sets: map[string]*setMemo{},
 		chains: map[chainKey]*chainMemo{}}
+	if before != nil {
+		s.next.direct = before.direct
+	}
 	if before == nil || !before.in.same(&s.next.in) {
 		before = &memo{}
 	}

@@ -178,3 +178,26 @@ func firstDifference(got, want string) string {
 	}
 	return fmt.Sprintf("%d lines remembered, %d from nothing", len(a), len(b))
 }
+
+// With nftables, direct rules can look up the ipsets, which are in the kernel's ipset too for their sake.
+func TestDirectHasSets(t *testing.T) {
+	cfg := startOfEdits(t, zones.OwnConf{TCPMSSClamp: "both", RuleFolding: "auto"})
+	cfg = edited(t, cfg, zones.Add(zones.Runtime, zones.Object{Kind: zones.KindIPSet, Name: "blocked"}, zones.Item{Key: zones.KeyEntry, Args: []string{"192.0.2.0/24"}}))
+	var h History
+	if rs, _, err := h.Direct(cfg); rs != nil || err != nil {
+		t.Errorf("without direct rules there is %v; %v", rs, err)
+	}
+	cfg = cfg.WithDirect(&zones.Direct{Rules: []zones.DirectRule{{IPV: "ipv4", Table: "filter", Chain: "INPUT",
+		Args: strings.Fields("-m set --match-set blocked src -j DROP")}}})
+	first, h, err := h.Direct(cfg)
+	if err != nil || len(first.Sets) != 1 || len(first.Sets[0].Elements) != 1 {
+		t.Fatalf("got %v; %v", first, err)
+	}
+	if again, _, _ := h.Direct(cfg); again != first {
+		t.Error("what did not change was compiled again")
+	}
+	cfg = edited(t, cfg, zones.Add(zones.Runtime, zones.Object{Kind: zones.KindIPSet, Name: "blocked"}, zones.Item{Key: zones.KeyEntry, Args: []string{"198.51.100.0/24"}}))
+	if next, _, _ := h.Direct(cfg); len(next.Sets[0].Elements) != 2 || len(first.Sets[0].Elements) != 1 {
+		t.Error("an entry more is not in the set")
+	}
+}

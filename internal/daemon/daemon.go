@@ -220,7 +220,9 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 	}
 	desired := &kernel.Desired{Rules: rules, Panic: panicked}
 	if backend == ir.NFTables {
-		desired.Direct = compile.Direct(cfg)
+		if desired.Direct, h, err = h.Direct(cfg); err != nil {
+			return nil, h, codeOf(err)
+		}
 	}
 	return desired, h, nil
 }

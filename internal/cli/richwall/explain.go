@@ -123,7 +123,7 @@ func (o *explainOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return statusOf(err)
 	}
-	if backend == ir.NFTables && compile.Direct(cfg) != nil {
+	if direct, err := compile.Direct(cfg); backend == ir.NFTables && (direct != nil || err != nil) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning: the rules of direct.xml are with iptables, beside these, and are not looked at")
 	}
 	e := explanation{backend: backend, packet: p, result: eval.Evaluate(rs, p), all: o.all}
