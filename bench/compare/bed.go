@@ -193,8 +193,9 @@ func (b *bed) call(ctx context.Context, method string, args ...any) (time.Durati
 	return time.Since(began), nil
 }
 
-// memory is the daemon's resident memory in bytes.
+// memory is the daemon's resident memory in bytes, after it has rested for a moment.
 func (b *bed) memory() (float64, error) {
+	time.Sleep(time.Second)
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.daemon.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
