@@ -24,6 +24,11 @@ func sameReferences(a, b *Config) bool {
 		})
 }
 
+// sameSlice says whether two slices are one and the same.
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 func sameObjects[T any](a, b map[string]*T) bool { return maps.Equal(a, b) }
 
 // unchecked are the rules of a zone or policy that were not there before.
@@ -33,7 +38,7 @@ func (k *checker) unchecked(m *Meta, c *Content) []RichRule {
 		return c.Rules
 	}
 	a, b := before.Rules, c.Rules
-	if len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] {
+	if sameSlice(a, b) {
 		return nil
 	}
 	for len(a) > 0 && len(b) > 0 && a[0].Rule == b[0].Rule {

@@ -143,8 +143,7 @@ func unknown(e env, invalid error) error {
 }
 
 func (s list[T, V]) difference(old, next *T) (removed, added [][]string) {
-	a, b := *s.slice(old), *s.slice(next)
-	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+	if sameSlice(*s.slice(old), *s.slice(next)) {
 		return nil, nil
 	}
 	return listDifference(s.get(old).([][]string), s.get(next).([][]string))

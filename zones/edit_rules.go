@@ -117,7 +117,7 @@ func (s rules[T]) has(e env, o *T, args []string) (bool, error) {
 
 func (s rules[T]) difference(old, next *T) (removed, added [][]string) {
 	a, b := *s.slice(old), *s.slice(next)
-	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+	if sameSlice(a, b) {
 		return nil, nil
 	}
 	for len(a) > 0 || len(b) > 0 {
