@@ -3,7 +3,6 @@ package bench
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,16 +22,7 @@ import (
 const richRules = 10_000
 
 // TestMain runs the benchmarks in a user namespace when whoever runs them is not root.
-func TestMain(m *testing.M) {
-	code, done, err := lab.Reexec(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // the benchmarks that need a namespace skip for the same reason
-	}
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // BenchmarkParse reads rich rules of different kinds; rules/s is what counts.
 func BenchmarkParse(b *testing.B) {

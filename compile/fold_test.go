@@ -10,6 +10,7 @@ import (
 
 	"richwall/compile/eval"
 	"richwall/compile/ir"
+	"richwall/internal/boxes"
 )
 
 // Values of which many have something in common, so that random rules claim the same packets.
@@ -105,7 +106,7 @@ func randomFoldPacket(r *rand.Rand) eval.Packet {
 		for {
 			p := netip.MustParsePrefix(pick(r, foldPrefixes))
 			if familyOf(p) == f {
-				return pick(r, []netip.Addr{p.Addr(), lastAddr(p)})
+				return pick(r, []netip.Addr{p.Addr(), boxes.LastAddr(p)})
 			}
 		}
 	}

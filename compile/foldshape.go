@@ -2,7 +2,6 @@ package compile
 
 import (
 	"math/bits"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -359,7 +358,7 @@ func (s *shape) element(r *ir.Rule, parts []ir.Part) ir.Element {
 		switch m := m.(type) {
 		case ir.Addr:
 			p := m.Prefix.Masked()
-			*at(sourceAddr + slot(m.Side)) = ir.Part{Kind: ir.AddrPart, Low: p.Addr(), High: lastAddr(p)}
+			*at(sourceAddr + slot(m.Side)) = ir.Part{Kind: ir.AddrPart, Low: p.Addr(), High: boxes.LastAddr(p)}
 		case ir.Iface:
 			*at(inIface + slot(m.Side)) = ir.Part{Kind: ir.IfacePart, Name: m.Name}
 		case ir.EtherAddr:
@@ -378,23 +377,4 @@ func (s *shape) elementText(parts []ir.Part) string {
 		_, text, _ = strings.Cut(text, ":")
 	}
 	return text
-}
-
-// lastAddr is the last address of a prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	if p.Addr().Is4() {
-		b := p.Addr().As4()
-		setLowBits(b[:], p.Bits())
-		return netip.AddrFrom4(b)
-	}
-	b := p.Addr().As16()
-	setLowBits(b[:], p.Bits())
-	return netip.AddrFrom16(b)
-}
-
-// setLowBits sets all bits from the n-th on.
-func setLowBits(b []byte, n int) {
-	for i := n / 8; i < len(b); i++ {
-		b[i] |= 0xff >> max(0, n-8*i)
-	}
 }

@@ -1,7 +1,6 @@
 package compile_test
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -33,16 +32,7 @@ const (
 )
 
 // TestMain runs the tests in a user namespace when whoever runs them is not root.
-func TestMain(m *testing.M) {
-	code, done, err := lab.Reexec(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // the tests that need a namespace skip for the same reason
-	}
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // TestGolden compiles each configuration of testdata/compile and compares what is printed with the files of its name in
 // golden/compile. A case is an archive of the files of a configuration folder. It starts with a sentence about it, and

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"richwall/grammar"
+	"richwall/internal/boxes"
 )
 
 // Entry is an entry of an ipset, one part for each part of the set's type.
@@ -188,7 +189,7 @@ func readAddr(s *IPSet, text string) (AddrPart, error) {
 		return AddrPart{}, err
 	}
 	prefix = prefix.Masked()
-	return AddrPart{Prefix: prefix, Low: prefix.Addr(), High: lastAddr(prefix)}, nil
+	return AddrPart{Prefix: prefix, Low: prefix.Addr(), High: boxes.LastAddr(prefix)}, nil
 }
 
 // readRange reads two addresses with "-" between them, either way round. A prefix length behind the second one widens the
@@ -211,19 +212,6 @@ func readRange(s *IPSet, text string) (EntryPart, error) {
 	}
 	start := netip.PrefixFrom(low.Low, high.Prefix.Bits()).Masked()
 	return AddrPart{Low: start.Addr(), High: high.High}, nil
-}
-
-// lastAddr is the highest address of a prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	if p.IsSingleIP() {
-		return p.Addr()
-	}
-	bytes := p.Addr().AsSlice()
-	for bit := p.Bits(); bit < len(bytes)*8; bit++ {
-		bytes[bit/8] |= 0x80 >> (bit % 8)
-	}
-	last, _ := netip.AddrFromSlice(bytes)
-	return last
 }
 
 // readPort reads "80", "80-90" or "udp:80", with a protocol's name in either case.

@@ -3,7 +3,6 @@ package zones
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"richwall/internal/boxes"
@@ -66,7 +65,7 @@ func (e Entry) box() boxes.Box {
 		first, last := &b.First[i], &b.Last[i]
 		switch part := part.(type) {
 		case AddrPart:
-			*first, *last = addrPoint(part.Low), addrPoint(part.High)
+			*first, *last = boxes.Addr(part.Low), boxes.Addr(part.High)
 		case PortPart:
 			first.Low, last.Low = uint64(part.Protocol<<16|part.Low), uint64(part.Protocol<<16|part.High)
 		case MarkPart:
@@ -81,15 +80,6 @@ func (e Entry) box() boxes.Box {
 		}
 	}
 	return b
-}
-
-func addrPoint(a netip.Addr) boxes.Point {
-	if a.Is4() {
-		b := a.As4()
-		return boxes.Point{Low: uint64(binary.BigEndian.Uint32(b[:]))}
-	}
-	b := a.As16()
-	return boxes.Point{High: binary.BigEndian.Uint64(b[:8]), Low: binary.BigEndian.Uint64(b[8:])}
 }
 
 // textPoint is up to 16 bytes as a number; names of interfaces have 15.

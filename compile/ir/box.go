@@ -1,11 +1,6 @@
 package ir
 
-import (
-	"encoding/binary"
-	"net/netip"
-
-	"richwall/internal/boxes"
-)
+import "richwall/internal/boxes"
 
 // Box is an element as an interval of numbers in each of its fields. Those of the elements of one set can be compared.
 func (e Element) Box() boxes.Box {
@@ -14,7 +9,7 @@ func (e Element) Box() boxes.Box {
 		p := &e.Parts[i]
 		switch p.Kind {
 		case AddrPart:
-			b.First[i], b.Last[i] = addrPoint(p.Low), addrPoint(p.High)
+			b.First[i], b.Last[i] = boxes.Addr(p.Low), boxes.Addr(p.High)
 		case PortPart:
 			name := pack(p.Name, 7)
 			b.First[i], b.Last[i] = number(name, p.First), number(name, p.Last)
@@ -30,15 +25,6 @@ func (e Element) Box() boxes.Box {
 		}
 	}
 	return b
-}
-
-func addrPoint(a netip.Addr) boxes.Point {
-	if a.Is4() {
-		b := a.As4()
-		return boxes.Point{Low: uint64(binary.BigEndian.Uint32(b[:]))}
-	}
-	b := a.As16()
-	return boxes.Point{High: binary.BigEndian.Uint64(b[:8]), Low: binary.BigEndian.Uint64(b[8:])}
 }
 
 // pack is the characters of a name as a number, another one for each name. Names are short: of protocols 16
@@ -73,18 +59,11 @@ func (e Element) Within(b boxes.Box) Element {
 		}
 		switch p.Kind {
 		case AddrPart:
-			p.Low, p.High = addrOf(b.First[i], p.Low.Is4()), addrOf(b.Last[i], p.Low.Is4())
+			p.Low, p.High = b.First[i].Addr(p.Low.Is4()), b.Last[i].Addr(p.Low.Is4())
 		case PortPart:
 			p.First, p.Last = int(uint16(b.First[i].Low)), int(uint16(b.Last[i].Low))
 		case MarkPart, MACPart, IfacePart: // never wide
 		}
 	}
 	return e
-}
-
-func addrOf(p boxes.Point, is4 bool) netip.Addr {
-	if is4 {
-		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(p.Low))))
-	}
-	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, p.High), p.Low)))
 }

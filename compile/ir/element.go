@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+
+	"richwall/internal/boxes"
 )
 
 // Wide says whether an element stands for more than one packet's fields: only such ones can overlap with others.
@@ -47,15 +49,5 @@ func (p Part) Prefix() (prefix netip.Prefix, ok bool) {
 		}
 	}
 	prefix = netip.PrefixFrom(p.Low, common-128+p.Low.BitLen())
-	return prefix, prefix.Masked().Addr() == p.Low && last(prefix) == p.High
-}
-
-// last is the last address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	addr, _ := netip.AddrFromSlice(b)
-	return addr
+	return prefix, prefix.Masked().Addr() == p.Low && boxes.LastAddr(prefix) == p.High
 }

@@ -3,7 +3,6 @@ package kernel_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,16 +21,7 @@ import (
 )
 
 // TestMain runs the tests in a user namespace when whoever runs them is not root.
-func TestMain(m *testing.M) {
-	code, done, err := lab.Reexec(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // the tests that need a namespace skip for the same reason
-	}
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // namespace is an empty network namespace with the interfaces that configurations name.
 func namespace(t *testing.T) *lab.Namespace {

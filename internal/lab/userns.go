@@ -33,6 +33,18 @@ func Missing(programs ...string) []string {
 	return missing
 }
 
+// Main runs a test program's tests, a *testing.M, in a user namespace when whoever runs them is not root, and exits.
+func Main(tests interface{ Run() int }) {
+	code, done, err := Reexec(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) // those that need a namespace skip for the same reason
+	}
+	if !done {
+		code = tests.Run()
+	}
+	os.Exit(code)
+}
+
 // Reexec gives a program that may not make network namespaces the right to: it runs the program again, with the same
 // arguments, environment and standard streams, as root of a user namespace. It is called before the program does anything
 // else. done is false when nothing had to be done and the program goes on; otherwise the program ran elsewhere, and code

@@ -1,9 +1,7 @@
 package mss
 
 import (
-	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,16 +10,7 @@ import (
 )
 
 // TestMain runs the tests in a user namespace when whoever runs them is not root.
-func TestMain(m *testing.M) {
-	code, done, err := lab.Reexec(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // the tests that need a namespace skip for the same reason
-	}
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // shell runs commands in a namespace, and skips the test if they need what this kernel has not.
 func shell(t *testing.T, ns *lab.Namespace, script string) {

@@ -3,10 +3,8 @@ package observe
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,16 +16,7 @@ import (
 )
 
 // TestMain runs the tests in a user namespace when whoever runs them is not root.
-func TestMain(m *testing.M) {
-	code, done, err := lab.Reexec(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // the tests that need a namespace skip for the same reason
-	}
-	if !done {
-		code = m.Run()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // On a link every SYN that comes in is seen, and nothing else.
 func TestListenSeesEverySYN(t *testing.T) {
