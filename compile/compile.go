@@ -101,7 +101,13 @@ func (h History) Reloaded() History {
 // Compile makes the ruleset of a configuration that has been checked, and the history for the next one. The error is an
 // Errors; the history is the same then.
 func (h History) Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, History, error) {
+	return h.compile(cfg, backend, false)
+}
+
+// compile makes the ruleset of the zones that are in use, or of all zones.
+func (h History) compile(cfg *zones.Config, backend ir.Backend, all bool) (*ir.Ruleset, History, error) {
 	s := &state{
+		all:    all,
 		cfg:    cfg,
 		layout: layouts[backend],
 		out: &ir.Ruleset{
@@ -127,6 +133,7 @@ func (h History) Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, Hi
 // state is what the passes share.
 type state struct {
 	directOnly bool // nothing but the direct interface is compiled
+	all        bool // every zone counts as in use
 	history    []string
 	cfg        *zones.Config
 	layout     *layout

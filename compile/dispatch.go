@@ -24,7 +24,7 @@ func (s *state) findInUse() {
 	}
 	for _, name := range zones.Names(s.cfg.Zones) {
 		z := s.cfg.Zones[name]
-		if !slices.Contains(s.applied, z) && len(z.Interfaces)+len(z.Sources) > 0 {
+		if !slices.Contains(s.applied, z) && (s.all || len(z.Interfaces)+len(z.Sources) > 0) {
 			s.applied = append(s.applied, z)
 		}
 	}

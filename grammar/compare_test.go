@@ -38,10 +38,11 @@ func TestCompareOrder(t *testing.T) {
 		`rule tcp-mss value="0-400" drop`,
 		`rule tcp-mss value="0-500" drop`,
 		`rule tcp-mss-clamp`,
-		`rule tcp-mss-clamp raise="yes"`,
 		`rule tcp-mss-clamp range="1-2"`,
 		`rule tcp-mss-clamp mtu="1400"`,
 		`rule tcp-mss-clamp value="1000"`,
+		`rule tcp-mss-clamp value="1440"`,
+		`rule tcp-mss-clamp value="1440" raise="yes"`,
 		`rule tcp-mss-clamp value="pmtu"`,
 		`rule source ipset="a" drop`, // a source behind none; what is not given before what is
 		`rule source mac="00:11:22:33:44:55" drop`,

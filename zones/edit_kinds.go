@@ -73,6 +73,7 @@ type kindOps interface {
 	defaults(name string, shipped *Config) Edit
 	changes(old, next *Config) []Change
 	files(old, next *Config) (*Config, []file, error)
+	export(c *Config, files map[string][]byte)
 	reread(c *Config, name string, data []byte, path string) (*Config, Problems)
 }
 

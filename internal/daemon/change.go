@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"richwall/compile"
 	"richwall/zones"
 )
 
@@ -50,16 +51,18 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 
 // ChangePermanent edits the permanent configuration and its files. The kernel is not touched: a reload does that.
 func (d *Daemon) ChangePermanent(c Change) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.files.Lock()
+	defer d.files.Unlock()
 	return d.changePermanent(c)
 }
 
+// changePermanent is ChangePermanent by one who holds files.
 func (d *Daemon) changePermanent(c Change) error {
-	if d.state == Failed {
-		return refuse(RunningButFailed, "the configuration in the files could not be used: mend it and reload first")
+	now := d.Snapshot()
+	if now.State == Failed {
+		return errFailed()
 	}
-	old := d.permanent
+	old := now.Permanent
 	next, err := c.Edit(old)
 	if err != nil {
 		return err
@@ -67,26 +70,64 @@ func (d *Daemon) changePermanent(c Change) error {
 	if next == old {
 		return nil
 	}
-	if err := zones.Brought(old, next).Err(); err != nil {
+	if err := d.accepts(old, next); err != nil {
 		return err
 	}
 	return d.save(old, next, &c)
 }
 
-// save writes the next permanent configuration, of which the folder holds old, and makes it current.
+// errFailed is why the permanent configuration cannot be changed while a part of the files could not be read: they hold more
+// than is known of them.
+func errFailed() error {
+	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend it and reload first")
+}
+
+// accepts is nil when what an edit has made of the permanent configuration can be installed, as far as the edit is concerned.
+// What was wrong before stays, and can be mended step by step. files is held.
+func (d *Daemon) accepts(old, next *zones.Config) error {
+	if err := zones.Brought(old, next).Err(); err != nil {
+		return err
+	}
+	if d.checked.Empty() {
+		d.mu.Lock()
+		d.checked = d.history.Reloaded()
+		d.mu.Unlock()
+	}
+	checked, err := d.checked.CheckEdit(old, next)
+	if err != nil {
+		return err
+	}
+	d.checked = checked
+	return nil
+}
+
+// save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
 func (d *Daemon) save(old, next *zones.Config, c *Change) error {
-	before := d.permanent
 	stored, err := d.store.Save(old, next)
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.permanent
 	d.permanent = stored
+	d.publish()
 	d.emit(PermanentChanged{Old: before, New: stored, Change: c})
 	return nil
 }
 
-// SetPanic switches panic mode: nothing passes while it is on.
+// SetPanic switches panic mode: nothing passes while it is on. It stays on for later processes, until the machine boots.
 func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
+	if err := d.setPanic(ctx, on); err != nil {
+		return err
+	}
+	if err := d.opt.State.SetPanic(on); err != nil {
+		d.opt.Log.Error("cannot note that panic mode was switched: a restart does not know of it", "on", on, "reason", err)
+	}
+	return nil
+}
+
+func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -103,6 +144,7 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 		return err
 	}
 	d.panic = on
+	d.publish()
 	d.emit(PanicChanged{On: on})
 	return nil
 }
@@ -111,17 +153,30 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 // change nothing.
 func (d *Daemon) Reload(ctx context.Context) error {
 	links := d.askManager(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.files.Lock()
+	defer d.files.Unlock()
 	return d.reload(ctx, links)
 }
 
+// reload is Reload by one who holds files.
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
-	loaded, problems := d.store.LoadAgain(d.permanent)
+	loaded, problems := d.store.LoadAgain(d.Snapshot().Permanent)
 	d.logProblems(problems)
 	if loaded == nil {
 		return problems.Err()
 	}
+	if err := d.enforce(ctx, loaded, links); err != nil {
+		return err
+	}
+	d.said, d.checked = "", compile.History{}
+	d.keepGood(loaded)
+	return nil
+}
+
+// enforce makes a permanent configuration that was just read the runtime one, too.
+func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[string]string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	next := loaded.ForRuntime()
 	if !loaded.Conf.FlushAllOnReload {
 		next = keepRuntime(d.runtime, next)
@@ -130,8 +185,9 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}
-	d.permanent, d.state, d.said = loaded, Running, ""
+	d.permanent, d.state, d.failures = loaded, Running, nil
 	d.timed.stop()
+	d.publish()
 	if next.Conf.DefaultZone != old.DefaultZone {
 		d.emit(DefaultZoneChanged{Zone: next.Conf.DefaultZone})
 	}

@@ -5,6 +5,9 @@
 // configurations before and after. Every change takes the same path under one lock: edit, check, compile, commit to the
 // kernel, and only then make it current and tell the listeners. An error anywhere leaves files, memory and kernel as they were.
 //
+// Files are read and written under a lock of their own, so that a disk that does not answer keeps nobody from changing what is
+// in force. Nobody who asks for the state waits for anything: Snapshot takes no lock.
+//
 // The D-Bus adapter and cmd/firewalld import it; it imports neither.
 package daemon
 
@@ -14,12 +17,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"richwall/compile"
 	"richwall/compile/ir"
 	"richwall/grammar"
 	"richwall/internal/kernel"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
@@ -30,7 +35,7 @@ type State string
 const (
 	Init    State = "INIT"
 	Running State = "RUNNING"
-	Failed  State = "FAILED" // the administrator's configuration could not be used, and the shipped one is installed
+	Failed  State = "FAILED" // a part of the administrator's configuration, or all of it, could not be used
 )
 
 // Options are what a daemon needs.
@@ -47,34 +52,44 @@ type Options struct {
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
 	// Manager is NetworkManager; nil for none.
 	Manager Manager
-	Log     *slog.Logger
+	// State keeps what outlives the process; nil keeps nothing.
+	State *statedir.Dir
+	Log   *slog.Logger
 }
 
-// Daemon is the state and its lock. All methods may be called at the same time.
+// Daemon is the state and its locks. All methods may be called at the same time.
 type Daemon struct {
 	opt   Options
 	store zones.Store
 
-	mu        sync.Mutex
+	// files is held by whoever reads or writes the files of the configuration. It is taken before mu.
+	files   sync.Mutex
+	said    string          // the last warning about files that somebody else has changed; files guards it
+	checked compile.History // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
+
+	mu        sync.Mutex // guards all below
 	state     State
+	failures  []string // what could not be used of the configuration, and where it is; none unless the state is Failed
 	backend   ir.Backend
 	kernel    kernel.Kernel
 	bridge    *kernel.Bridge // what ebtables has of ours; nil for not known
-	permanent *zones.Config
+	permanent *zones.Config  // changed only by who holds files, too
 	runtime   *zones.Config
 	history   compile.History // of what is installed
 	panic     bool
 	pmtu      borrowed // net.ipv4.ip_no_pmtu_disc
 	timed     timers
 	repairs   repairs
-	said      string            // the last warning about files that somebody else has changed
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
+
+	current atomic.Pointer[Snapshot]
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
 type Snapshot struct {
 	State              State
+	Failures           []string // what could not be used of the configuration, and where it is; none unless State is Failed
 	Backend            ir.Backend
 	Runtime, Permanent *zones.Config
 	Panic              bool
@@ -84,14 +99,16 @@ type Snapshot struct {
 func New(opt Options) *Daemon {
 	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, state: Init, managed: map[string]string{}}
 	d.timed.init(d.expire)
+	d.publish()
 	return d
 }
 
-// Snapshot returns the state as it is now.
-func (d *Daemon) Snapshot() Snapshot {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return Snapshot{State: d.state, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic}
+// Snapshot returns the state as it is now. It never waits.
+func (d *Daemon) Snapshot() Snapshot { return *d.current.Load() }
+
+// publish makes the state as it is now the one that Snapshot returns. The lock is held.
+func (d *Daemon) publish() {
+	d.current.Store(&Snapshot{State: d.state, Failures: d.failures, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic})
 }
 
 // Subscribe calls f with every event from now on, in order, while the lock is held: f must not call the daemon.
@@ -111,8 +128,9 @@ func (d *Daemon) emit(events ...Event) {
 
 // Error is a refusal with firewalld's code.
 type Error struct {
-	Code grammar.Code
-	Msg  string // may be empty
+	Code  grammar.Code
+	Msg   string // may be empty
+	cause error  // what compiling or the kernel said; nil for anything else
 }
 
 func (e *Error) Error() string {
@@ -122,8 +140,10 @@ func (e *Error) Error() string {
 	return string(e.Code) + ": " + e.Msg
 }
 
+func (e *Error) Unwrap() error { return e.cause }
+
 func refuse(code grammar.Code, format string, args ...any) error {
-	return &Error{code, fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
 }
 
 // The codes that only a running firewall has.
@@ -136,46 +156,6 @@ const (
 	RunningButFailed grammar.Code = "RUNNING_BUT_FAILED"
 	RTToPermFailed   grammar.Code = "RT_TO_PERM_FAILED"
 )
-
-// Start reads the configuration and installs it. If it cannot be used the shipped one is installed and the state is
-// Failed; the error is for the case that not even that can be done.
-func (d *Daemon) Start(ctx context.Context) error {
-	links := d.askManager(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	cfg, problems := d.store.Load()
-	d.logProblems(problems)
-	var err error
-	if cfg == nil {
-		err = problems.Err()
-	} else {
-		err = d.installFor(ctx, cfg.ForRuntime(), links)
-	}
-	if err == nil {
-		d.permanent, d.state = cfg, Running
-		return nil
-	}
-	d.opt.Log.Error("the configuration cannot be used; the shipped one is installed in its place", "reason", err)
-	cfg, problems = d.store.Shipped()
-	if cfg == nil {
-		return problems.Err()
-	}
-	if err := d.installFor(ctx, cfg.ForRuntime(), links); err != nil {
-		return err
-	}
-	d.permanent, d.state = cfg, Failed
-	return nil
-}
-
-func (d *Daemon) logProblems(list zones.Problems) {
-	for _, p := range list {
-		if p.Severity == zones.Error {
-			d.opt.Log.Error(p.String())
-		} else {
-			d.opt.Log.Warn(p.String())
-		}
-	}
-}
 
 // install commits a configuration with the back end it asks for, and makes it the runtime one. What another back end had
 // installed is removed after that.
@@ -209,6 +189,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 	d.applySettings(cfg)
+	d.publish()
 	return nil
 }
 
@@ -230,7 +211,7 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 // commit hands what is desired to the kernel.
 func commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
-		return refuse(CommandFailed, "%v", err)
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
 	return nil
 }
@@ -239,7 +220,7 @@ func commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error
 func codeOf(err error) error {
 	var compiled compile.Errors
 	if errors.As(err, &compiled) {
-		return refuse(compiled[0].Code, "%s", compiled[0].Msg)
+		return &Error{Code: compiled[0].Code, Msg: compiled[0].Msg, cause: compiled}
 	}
 	return err
 }
@@ -260,13 +241,19 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 		return err
 	}
 	d.runtime, d.history = next, history
+	d.publish()
 	return nil
 }
 
-// Stop ends the daemon: its rules are removed if CleanupOnExit says so, and else left in place. Settings of the kernel
-// become what they were in either case: the next start could not know what that was.
+// Stop ends the daemon: its rules are removed if CleanupOnExit says so, and else left in place. Panic mode stays in either
+// case: no packet passes until a later start and panic-off, or a boot. Settings of the kernel become what they were: the next
+// start could not know what that was.
+//
+// When somebody else holds the lock until the context ends, everything stays, and the error says so.
 func (d *Daemon) Stop(ctx context.Context) error {
-	d.mu.Lock()
+	if err := d.lockWithin(ctx); err != nil {
+		return fmt.Errorf("the rules stay in the kernel: the firewall is busy: %w", err)
+	}
 	defer d.mu.Unlock()
 	d.timed.stop()
 	d.repairs.stop()
@@ -277,9 +264,21 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	var err error
 	if d.runtime.Conf.CleanupOnExit {
 		nothing := d.runtime.WithDirect(&zones.Direct{})
-		err = d.commitBridge(ctx, nothing, func() error { return d.kernel.Commit(ctx, &kernel.Desired{}) })
+		err = d.commitBridge(ctx, nothing, func() error { return d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic}) })
 	}
 	return errors.Join(err, d.kernel.Close())
+}
+
+// lockWithin takes the lock, unless the context ends first.
+func (d *Daemon) lockWithin(ctx context.Context) error {
+	for !d.mu.TryLock() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // Leave ends the daemon for another one that has taken its place, and the rules with it: they stay. Settings of the kernel

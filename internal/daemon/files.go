@@ -16,29 +16,22 @@ import (
 // else: what is otherwise in them now, and what is wrong with it, with file and line. Nothing else comes of it before a reload:
 // as in firewalld, the permanent configuration is what was last read or written.
 func (d *Daemon) FilesTouched(paths []string) {
-	for {
-		before := d.Snapshot().Permanent
-		if before == nil || d.wroteAll(before, paths) {
-			return
-		}
-		loaded, problems := d.store.LoadAgain(before)
-		d.mu.Lock()
-		if d.permanent != before { // written meanwhile, and thus perhaps while it was read
-			d.mu.Unlock()
-			continue
-		}
-		defer d.mu.Unlock()
-		if loaded == nil {
-			d.sayOnce("the files were changed by somebody else, and cannot be used now: a reload would be refused", problems.Err().Error(), func() {
-				d.logProblems(problems)
-			})
-			return
-		}
-		if changed := differing(before, loaded); len(changed) > 0 {
-			list := strings.Join(changed, ", ")
-			d.sayOnce("the files were changed by somebody else: it is in force after firewall-cmd --reload", list, nil)
-		}
+	d.files.Lock()
+	defer d.files.Unlock()
+	before := d.Snapshot().Permanent
+	if before == nil || d.wroteAll(before, paths) {
 		return
+	}
+	loaded, problems := d.store.LoadAgain(before)
+	if loaded == nil {
+		d.sayOnce("the files were changed by somebody else, and cannot be used now: a reload would be refused", problems.Err().Error(), func() {
+			d.logProblems(problems)
+		})
+		return
+	}
+	if changed := differing(before, loaded); len(changed) > 0 {
+		list := strings.Join(changed, ", ")
+		d.sayOnce("the files were changed by somebody else: it is in force after firewall-cmd --reload", list, nil)
 	}
 }
 

@@ -20,12 +20,13 @@ func (d *Daemon) CheckPermanent() error {
 // SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
 func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	links := d.askManager(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.runtime.Zones[zone] == nil {
+	d.files.Lock()
+	defer d.files.Unlock()
+	runtime := d.Snapshot().Runtime
+	if runtime.Zones[zone] == nil {
 		return refuse(zones.InvalidZone, "%s", zone)
 	}
-	if d.runtime.Conf.DefaultZone == zone {
+	if runtime.Conf.DefaultZone == zone {
 		return refuse(ZoneAlreadySet, "%s", zone)
 	}
 	return d.setConf(ctx, zones.SetDefaultZone(zone), links)
@@ -34,22 +35,22 @@ func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 // SetLogDenied says which refused packets are logged: in firewalld.conf, and at once.
 func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
 	links := d.askManager(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.runtime.Conf.LogDenied == value {
+	d.files.Lock()
+	defer d.files.Unlock()
+	if d.Snapshot().Runtime.Conf.LogDenied == value {
 		return refuse(AlreadySet, "%s", value)
 	}
 	return d.setConf(ctx, zones.SetLogDenied(value), links)
 }
 
-// setConf changes the permanent configuration and reloads; if the reload is refused the files are put back.
+// setConf changes the permanent configuration and reloads; if the reload is refused the files are put back. files is held.
 func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]string) error {
-	old := d.permanent
+	old := d.Snapshot().Permanent
 	if err := d.changePermanent(Change{Edit: edit}); err != nil {
 		return err
 	}
 	if err := d.reload(ctx, links); err != nil {
-		if back := d.save(d.permanent, old, nil); back != nil {
+		if back := d.save(d.Snapshot().Permanent, old, nil); back != nil {
 			d.opt.Log.Error("cannot put the files back", "reason", back)
 		}
 		return err
@@ -57,22 +58,22 @@ func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]
 	return nil
 }
 
-// RuntimeToPermanent writes the runtime configuration to the files, but for what NetworkManager has bound: it binds that
-// again itself. What others have bound of its interfaces, it is told. As with firewalld, all zones and policies get a file of their own, also those that are as shipped: what was
-// in force does not change with the shipped ones.
+// RuntimeToPermanent writes the runtime configuration to the files, but for what has a timeout, and for what NetworkManager has
+// bound: it binds that again itself. What others have bound of its interfaces, it is told. As with firewalld, all zones and
+// policies get a file of their own, also those that are as shipped: what was in force does not change with the shipped ones.
 func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	told := d.tellManager(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.state == Failed {
-		return refuse(RunningButFailed, "the configuration in the files could not be used: mend it and reload first")
+	d.files.Lock()
+	defer d.files.Unlock()
+	permanent, next, err := d.lasting(told)
+	if err != nil {
+		return err
 	}
-	next := d.withoutManaged(d.runtime.WithConf(d.permanent.Conf), told)
-	next, err := intoParts(d.permanent, next)
+	next, err = intoParts(permanent, next)
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)
 	}
-	inFolder := d.permanent // without what is shipped, so that Save writes it
+	inFolder := permanent // without what is shipped, so that Save writes it
 	for name, z := range next.Zones {
 		if was := inFolder.Zones[name]; was != nil && was.Origin.Builtin {
 			own := *z
@@ -94,6 +95,17 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 		return refuse(RTToPermFailed, "%v", err)
 	}
 	return nil
+}
+
+// lasting returns the permanent configuration, and the runtime one as far as it is to become permanent.
+func (d *Daemon) lasting(told map[string]string) (permanent, runtime *zones.Config, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == Failed {
+		return nil, nil, errFailed()
+	}
+	next := d.timed.without(d.runtime, d.permanent.ForRuntime())
+	return d.permanent, d.withoutManaged(next.WithConf(d.permanent.Conf), told), nil
 }
 
 // intoParts is a runtime configuration in which the zones that are made up of several files are that again: what has gone
@@ -135,8 +147,8 @@ func intoParts(permanent, runtime *zones.Config) (*zones.Config, error) {
 // is refused the files are put back.
 func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	links := d.askManager(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.files.Lock()
+	defer d.files.Unlock()
 	shipped, problems := d.store.Shipped()
 	if shipped == nil {
 		return problems.Err()

@@ -42,6 +42,19 @@ func (t *timers) keep(cfg *zones.Config) {
 	t.arm()
 }
 
+// without is a configuration without the entries that have a timeout, but for those that another one has for good.
+func (t *timers) without(cfg, forGood *zones.Config) *zones.Config {
+	for _, e := range t.entries {
+		if e.there(forGood) {
+			continue
+		}
+		if edited, err := e.remove(cfg); err == nil {
+			cfg = edited
+		}
+	}
+	return cfg
+}
+
 // due are the entries whose time has come.
 func (t *timers) due(at time.Time) []timedEntry {
 	var list []timedEntry

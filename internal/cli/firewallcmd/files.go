@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"richwall/compile"
 	"richwall/zones"
 )
 
@@ -55,10 +56,13 @@ func (b *brokenFiles) line(p *zones.Problem) string {
 	return fmt.Sprintf("Configuration error: %s: %s (%s)", p.Code, p.Msg, place)
 }
 
-// apply makes edits, checks what they bring and writes what differs.
+// apply makes edits, checks and compiles what they bring, and writes what differs.
 func (f *files) apply(edits ...zones.Edit) error {
 	next, err := zones.Apply(f.config, edits...)
 	if err != nil {
+		return err
+	}
+	if _, err := (compile.History{}).CheckEdit(f.config, next); err != nil {
 		return err
 	}
 	next, err = f.disk.Save(f.config, next)

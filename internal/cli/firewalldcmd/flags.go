@@ -3,6 +3,7 @@ package firewalldcmd
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,11 +15,21 @@ import (
 type options struct {
 	system    string // folder of the administrator's configuration
 	shipped   string // folder of the shipped configuration
+	state     string // folder for what outlives the process
 	logTarget string // one of logTargets
 	logFile   string
 	debug     int // 0, for no messages of that sort, to 10
 	foreground,
 	noPID bool
+}
+
+// stateDir is the folder that the service manager gives the daemon for its state (STATE_DIRECTORY, systemd.exec(5)), and without
+// a service manager the one that it would give.
+func stateDir() string {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+		return dir
+	}
+	return "/var/lib/firewalld"
 }
 
 // logTargets are where messages can go: mixed is to the file, to syslog and to the terminal, each other to one of them.
@@ -39,6 +50,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	flags.BoolVar(&o.noPID, "nopid", false, "write no pid file")
 	flags.StringVar(&o.system, "system-config", "/etc/firewalld", "the `FOLDER` of the administrator's configuration")
 	flags.StringVar(&o.shipped, "default-config", "/usr/lib/firewalld", "the `FOLDER` of the shipped configuration")
+	flags.StringVar(&o.state, "state-dir", stateDir(), "the `FOLDER` for the last good configuration and panic mode")
 	flags.StringVar(&o.logTarget, "log-target", "mixed", "where messages go: mixed, syslog, file or console")
 	flags.StringVar(&o.logFile, "log-file", "/var/log/firewalld", "the `FILE` for messages")
 	flags.Usage = func() {

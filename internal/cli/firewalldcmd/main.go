@@ -18,6 +18,7 @@ import (
 	"richwall/internal/bus"
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
@@ -72,8 +73,11 @@ type program struct {
 	bus    *bus.Server
 }
 
-// run starts the daemon and serves it until a signal. The name on the bus comes before the kernel: whoever does not get it
-// must not touch the rules of the process that has it.
+// run starts the daemon and serves it until a signal.
+//
+// The order is that of trust. Another firewall that has the name on the bus is left alone, so that comes first. Then a base that
+// drops nearly everything is put into the kernel, before any file is read and before anybody is told that there is a firewall.
+// The rules take its place. Only then calls are answered and the service manager is told.
 func (p *program) run() (status int, err error) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
@@ -84,26 +88,29 @@ func (p *program) run() (status int, err error) {
 		}
 		defer file.remove()
 	}
+	if err := bus.Free(""); err != nil {
+		return statusFailed, err
+	}
+	state, err := statedir.For(p.state, p.system)
+	if err != nil {
+		return statusFailed, err
+	}
+	panicked, _ := state.Panic() // the daemon logs the reason when that is not known
+	guard, err := kernel.Base(context.Background(), kernel.Options{Log: p.log}, panicked)
+	if err != nil {
+		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
+	}
+	defer guard.Close()
 	if p.bus, err = bus.Connect("", p.log); err != nil {
 		return statusFailed, err
 	}
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
-	p.daemon = daemon.New(daemon.Options{
-		Dirs: store.Dirs, Log: p.log, Manager: p.bus,
-		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
-			return kernel.New(kernel.Options{Backend: backend, Log: p.log})
-		},
-		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
-			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
-		},
-		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
-			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
-		},
-		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
-	})
-	if err := p.daemon.Start(context.Background()); err != nil {
+	p.daemon = p.newDaemon(store.Dirs, state, guard)
+	if stopped, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
+	} else if stopped {
+		return p.stop()
 	}
 	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
@@ -118,6 +125,41 @@ func (p *program) run() (status int, err error) {
 	p.tell("READY=1")
 	tellReady()
 	return p.serve(signals)
+}
+
+// newDaemon makes the daemon over a configuration's folders, whose first rules take the place of the guard.
+func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.Guard) *daemon.Daemon {
+	return daemon.New(daemon.Options{
+		Dirs: dirs, Log: p.log, Manager: p.bus, State: state,
+		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
+			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
+		},
+		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
+			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
+		},
+		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
+			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
+		},
+		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
+	})
+}
+
+// start starts the daemon, unless a signal ends the program before that; stopped says so.
+func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.daemon.Start(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			return false, err
+		case s := <-signals:
+			if s != syscall.SIGHUP { // the files are being read just now
+				return true, nil
+			}
+		}
+	}
 }
 
 // tell tells the service manager something.

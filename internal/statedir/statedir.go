@@ -1,0 +1,346 @@
+// Package statedir keeps on disk what must outlive the daemon's process: the last configuration that was installed without an
+// error, and that panic mode is on.
+//
+// A Dir is one folder:
+//
+//	last-good   a link to the folder of the last good configuration, which "richwall check" reads like any other
+//	good-N/     its files, and MANIFEST: when it was installed, and the SHA-256 of each file
+//	panic       there while panic mode is on; it holds the id of the boot in which it was switched on
+//
+// The daemon imports it. It knows nothing of configurations: they are files to it.
+package statedir
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The names of what a Dir has.
+const (
+	link     = "last-good"
+	prefix   = "good-"
+	manifest = "MANIFEST"
+	panicked = "panic"
+)
+
+// Dir is a folder for what outlives the process. A nil Dir keeps nothing and has nothing. Its methods may be called at the
+// same time.
+type Dir struct {
+	path string
+	mu   sync.Mutex
+	kept map[string]string // the sums of the last good configuration, by path; nil for not known yet
+}
+
+// For returns the Dir of an administrator's configuration: a folder below base that is named after the configuration's path.
+// Nothing is made on disk yet.
+func For(base, configuration string) (*Dir, error) {
+	path, err := filepath.Abs(configuration)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{path: filepath.Join(base, folderName(path))}, nil
+}
+
+// longestName leaves room below the 255 bytes that a file's name may have (NAME_MAX, limits.h).
+const longestName = 200
+
+// folderName is a file's name that stands for a path, as systemd-escape(1) makes it: "/etc/firewalld" is "etc-firewalld". A
+// long path is cut, and told from others by a digest.
+func folderName(path string) string {
+	var b strings.Builder
+	for _, c := range []byte(strings.Trim(path, "/")) {
+		switch {
+		case c == '/':
+			b.WriteByte('-')
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.' && b.Len() > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	name := b.String()
+	if name == "" { // the root
+		return "-"
+	}
+	if len(name) > longestName {
+		sum := sha256.Sum256([]byte(path))
+		name = name[:longestName-2*8-1] + "-" + hex.EncodeToString(sum[:8])
+	}
+	return name
+}
+
+// ErrNone is that there is no last good configuration.
+var ErrNone = errors.New("no configuration was kept yet")
+
+// Keep makes files, by their paths, the last good configuration. Files that are the last good configuration already are not
+// written again. After an error, or a crash at any moment, the one before is the last good one still.
+func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next := sums(files)
+	if d.kept == nil {
+		d.kept = d.stored()
+	}
+	if maps.Equal(d.kept, next) {
+		return nil
+	}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	folder, err := os.MkdirTemp(d.path, prefix)
+	if err != nil {
+		return err
+	}
+	err = d.writeAll(folder, files, next, at)
+	if err == nil {
+		err = d.point(filepath.Base(folder))
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(folder))
+	}
+	d.kept = next
+	d.removeOthers(filepath.Base(folder))
+	return nil
+}
+
+// sums are the SHA-256 of files, in hexadecimal digits.
+func sums(files map[string][]byte) map[string]string {
+	all := make(map[string]string, len(files))
+	for path, data := range files {
+		all[path] = sum(data)
+	}
+	return all
+}
+
+func sum(data []byte) string {
+	digest := sha256.Sum256(data)
+	return hex.EncodeToString(digest[:])
+}
+
+// stored are the sums of the last good configuration on disk; empty if there is none that can be used.
+func (d *Dir) stored() map[string]string {
+	if m, err := verify(filepath.Join(d.path, link)); err == nil {
+		return m.sums
+	}
+	return map[string]string{}
+}
+
+// writeAll writes files and their manifest into a folder, and waits until they are on the disk. Files that the last good
+// configuration has too are linked from there, so that a change of one file among many writes one.
+func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]string, at time.Time) error {
+	list := fmt.Appendf(nil, "installed %s\n", at.UTC().Format(time.RFC3339))
+	folders := map[string]bool{folder: true}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		list = fmt.Appendf(list, "%s  %s\n", next[path], path) // as sha256sum(1) writes it
+		to := filepath.Join(folder, filepath.FromSlash(path))
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		folders[filepath.Dir(to)] = true
+		if d.kept[path] == next[path] && os.Link(filepath.Join(d.path, link, filepath.FromSlash(path)), to) == nil {
+			continue
+		}
+		if err := write(to, files[path]); err != nil {
+			return err
+		}
+	}
+	if err := write(filepath.Join(folder, manifest), list); err != nil {
+		return err
+	}
+	for f := range folders {
+		if err := syncFolder(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes a file and waits until it is on the disk.
+func write(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// point makes a folder the last good one.
+func (d *Dir) point(folder string) error {
+	temp := filepath.Join(d.path, "."+link)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(folder, temp); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, filepath.Join(d.path, link)); err != nil {
+		return err
+	}
+	return syncFolder(d.path)
+}
+
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// removeOthers removes the folders of former configurations, and of any that was not written to its end.
+func (d *Dir) removeOthers(keep string) {
+	entries, _ := os.ReadDir(d.path) // what cannot be removed now is removed the next time
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) && e.Name() != keep {
+			os.RemoveAll(filepath.Join(d.path, e.Name()))
+		}
+	}
+}
+
+// LastGood returns the folder of the last good configuration and when it was installed. The error is ErrNone when there is
+// none, and another one when there is one that is not as it was written.
+func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
+	if d == nil {
+		return "", time.Time{}, ErrNone
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	folder, err = filepath.EvalSymlinks(filepath.Join(d.path, link))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, linked := os.Lstat(filepath.Join(d.path, link)); errors.Is(linked, fs.ErrNotExist) {
+			return "", time.Time{}, ErrNone
+		}
+	}
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	m, err := verify(folder)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("cannot use the last good configuration in %s: %w", folder, err)
+	}
+	return folder, m.installed, nil
+}
+
+// contents is what a manifest lists.
+type contents struct {
+	installed time.Time
+	sums      map[string]string // by path
+}
+
+// verify compares a folder with its manifest. The error is that they differ.
+func verify(folder string) (contents, error) {
+	m := contents{sums: map[string]string{}}
+	list, err := os.ReadFile(filepath.Join(folder, manifest))
+	if err != nil {
+		return m, err
+	}
+	lines := bufio.NewScanner(bytes.NewReader(list))
+	lines.Scan()
+	at, ok := strings.CutPrefix(lines.Text(), "installed ")
+	if m.installed, err = time.Parse(time.RFC3339, at); !ok || err != nil {
+		return m, fmt.Errorf("%s does not say when it was installed", manifest)
+	}
+	for lines.Scan() {
+		want, path, _ := strings.Cut(lines.Text(), "  ")
+		data, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(path)))
+		if err != nil {
+			return m, err
+		}
+		if sum(data) != want {
+			return m, fmt.Errorf("%s was changed", path)
+		}
+		m.sums[path] = want
+	}
+	return m, nothingElse(folder, m.sums)
+}
+
+// nothingElse is an error when a folder has files that are not in a list.
+func nothingElse(folder string, listed map[string]string) error {
+	folder, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(folder, path)
+		if err == nil && name != manifest && listed[filepath.ToSlash(name)] == "" {
+			err = fmt.Errorf("%s was added", name)
+		}
+		return err
+	})
+}
+
+// bootID is where the kernel has the id of this boot (random(4)).
+var bootID = "/proc/sys/kernel/random/boot_id"
+
+// SetPanic notes that panic mode is on or off.
+func (d *Dir) SetPanic(on bool) error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	path := filepath.Join(d.path, panicked)
+	if !on {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	if err := write(path+".new", boot); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncFolder(d.path)
+}
+
+// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read it counts as on:
+// the error says why.
+func (d *Dir) Panic() (bool, error) {
+	if d == nil {
+		return false, nil
+	}
+	data, err := os.ReadFile(filepath.Join(d.path, panicked))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return true, err
+	}
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		return true, err
+	}
+	return bytes.Equal(data, boot), nil
+}

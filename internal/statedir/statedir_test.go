@@ -1,0 +1,159 @@
+package statedir
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var at = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+func open(t *testing.T) *Dir {
+	t.Helper()
+	d, err := For(t.TempDir(), "/etc/firewalld")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func files(port string) map[string][]byte {
+	return map[string][]byte{"firewalld.conf": []byte("DefaultZone=work\n"), "zones/work.xml": []byte("<port port=\"" + port + "\"/>")}
+}
+
+// content is what a folder has, without the manifest.
+func content(t *testing.T, folder string) map[string][]byte {
+	t.Helper()
+	found := map[string][]byte{}
+	for _, path := range []string{"firewalld.conf", "zones/work.xml"} {
+		data, err := os.ReadFile(filepath.Join(folder, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[path] = data
+	}
+	return found
+}
+
+func same(a, b map[string][]byte) bool {
+	return maps.EqualFunc(a, b, func(x, y []byte) bool { return string(x) == string(y) })
+}
+
+// What was kept last is the last good configuration, for another process too; those before it are gone.
+func TestKeep(t *testing.T) {
+	d := open(t)
+	if _, _, err := d.LastGood(); !errors.Is(err, ErrNone) {
+		t.Errorf("nothing was kept, and the error is %v", err)
+	}
+	for _, port := range []string{"1", "2", "2", "3"} {
+		if err := d.Keep(files(port), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder, installed, err := (&Dir{path: d.path}).LastGood()
+	if err != nil || !installed.Equal(at) || !same(content(t, folder), files("3")) {
+		t.Errorf("the last good configuration is %v of %v, %v", folder, installed, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(d.path, prefix+"*")); len(left) != 1 {
+		t.Errorf("folders %v are there, want one", left)
+	}
+}
+
+// A configuration whose files were changed, removed or added to since is not used.
+func TestDamaged(t *testing.T) {
+	for name, damage := range map[string]func(folder string) error{
+		"a file is another": func(f string) error { return os.WriteFile(filepath.Join(f, "zones/work.xml"), []byte("x"), 0o600) },
+		"a file is empty":   func(f string) error { return os.Truncate(filepath.Join(f, "firewalld.conf"), 0) },
+		"a file is gone":    func(f string) error { return os.Remove(filepath.Join(f, "zones/work.xml")) },
+		"a file was added":  func(f string) error { return os.WriteFile(filepath.Join(f, "direct.xml"), nil, 0o600) },
+		"no manifest":       func(f string) error { return os.Remove(filepath.Join(f, manifest)) },
+		"an empty manifest": func(f string) error { return os.Truncate(filepath.Join(f, manifest), 0) },
+		"no folder":         os.RemoveAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := open(t)
+			if err := d.Keep(files("1"), at); err != nil {
+				t.Fatal(err)
+			}
+			folder, _, err := d.LastGood()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(folder); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := d.LastGood(); err == nil || errors.Is(err, ErrNone) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+// A folder that was written half, because the machine went down, is not the last good one, and goes.
+func TestHalfWritten(t *testing.T) {
+	d := open(t)
+	if err := d.Keep(files("1"), at); err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(d.path, prefix+"half")
+	if err := os.Mkdir(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if folder, _, err := d.LastGood(); err != nil || !same(content(t, folder), files("1")) {
+		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	}
+	if err := d.Keep(files("2"), at); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was half written is still there: %v", err)
+	}
+}
+
+// Panic mode is known to the next process, and not after the next boot.
+func TestPanic(t *testing.T) {
+	d := open(t)
+	is := func(want bool) {
+		t.Helper()
+		if on, err := (&Dir{path: d.path}).Panic(); on != want || err != nil {
+			t.Errorf("panic mode is %v, %v; want %v", on, err, want)
+		}
+	}
+	is(false)
+	for _, on := range []bool{true, true, false, false, true} {
+		if err := d.SetPanic(on); err != nil {
+			t.Fatal(err)
+		}
+		is(on)
+	}
+	boot := filepath.Join(t.TempDir(), "boot_id")
+	if err := os.WriteFile(boot, []byte("another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer func(was string) { bootID = was }(bootID)
+	bootID = boot
+	is(false)
+}
+
+// Each configuration has a folder of its own, whatever its path.
+func TestFolderName(t *testing.T) {
+	long := "/" + strings.Repeat("x", 300)
+	names := map[string]string{}
+	for _, path := range []string{"/etc/firewalld", "/etc-firewalld", "/etc/firewalld/x", "/ä", "/..", "/.hidden", long, long + "y"} {
+		name := folderName(path)
+		if strings.ContainsAny(name, "/\x00") || name[0] == '.' || len(name) > 255 {
+			t.Errorf("%s has the folder %q", path, name)
+		}
+		if other, taken := names[name]; taken {
+			t.Errorf("%s and %s have the same folder", path, other)
+		}
+		names[name] = path
+	}
+	if name := folderName("/etc/firewalld"); name != "etc-firewalld" {
+		t.Errorf("/etc/firewalld has the folder %q", name)
+	}
+}

@@ -1,0 +1,56 @@
+package zones
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+)
+
+// Every configuration of the compiler's cases, written by Export into an empty folder, loads as the same configuration.
+func TestExport(t *testing.T) {
+	cases, err := filepath.Glob("../testdata/compile/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("there are no cases: %v", err)
+	}
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := map[string][]byte{}
+			for _, f := range archive.Files {
+				files[f.Name] = f.Data
+			}
+			first := loaded(t, files)
+			again := loaded(t, Export(first))
+			if a, b := plainConfig(first), plainConfig(again); !reflect.DeepEqual(a, b) {
+				t.Errorf("exported, it is another configuration: %s", firstDifference(a, b))
+			}
+		})
+	}
+}
+
+// loaded is what files in a folder of their own mean.
+func loaded(t *testing.T, files map[string][]byte) *Config {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, problems := Load(Dirs{System: dir})
+	if c == nil {
+		t.Fatal(problems)
+	}
+	return c
+}
