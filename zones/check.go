@@ -43,7 +43,9 @@ type binding struct{ zone, text string }
 
 // add reports a problem at an item of an object, such as "service ssh"; "" is the whole object.
 func (k *checker) add(m *Meta, item string, severity Severity, code grammar.Code, format string, args ...any) {
-	k.refused(m, m.places[item], severity, refuse(code, format, args...))
+	p := refuse(code, format, args...)
+	p.item = item
+	k.refused(m, m.places[item], severity, p)
 }
 
 // refused reports what is wrong at a place of an object's file.
@@ -56,12 +58,16 @@ func (k *checker) refused(m *Meta, at place, severity Severity, p *Problem) {
 
 // reportAt takes what is wrong to an item of an object.
 func (k *checker) reportAt(m *Meta, item string) report {
-	return func(p *Problem) { k.refused(m, m.places[item], Error, p) }
+	return func(p *Problem) {
+		p.item = item
+		k.refused(m, m.places[item], Error, p)
+	}
 }
 
 // reportRule takes what is wrong to a rule.
 func (k *checker) reportRule(m *Meta, rule RichRule) report {
 	return func(p *Problem) {
+		p.rule = rule.Rule
 		k.refused(m, place{line: rule.Line}, Error, p)
 		if rule.Path != "" {
 			p.Path = rule.Path

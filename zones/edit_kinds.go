@@ -54,6 +54,8 @@ type objectKind[T any] struct {
 	path  func(name string) string // of the file, below the administrator's folder
 	read  func(name string, data []byte, path string) (*T, Problems)
 	write func(*T) []byte
+
+	refusing func(*T) *T // drops all that belongs to the object; nil for kinds to which nothing does
 }
 
 // kinds are all kinds of objects, in the order in which changes are reported and written: what others refer to comes first.
@@ -221,7 +223,7 @@ var zoneKind = &objectKind[Zone]{
 		{KeyInversion, toggle[Zone]{func(z *Zone) *bool { return &z.ICMPBlockInversion }, KeyInversion}},
 		{KeyForward, toggle[Zone]{func(z *Zone) *bool { return &z.Forward }, KeyForward}},
 	}),
-	path: xmlFile("zones"), read: ReadZone, write: WriteZone,
+	path: xmlFile("zones"), read: ReadZone, write: WriteZone, refusing: refusing,
 }
 
 var policyKind = &objectKind[Policy]{
@@ -236,7 +238,7 @@ var policyKind = &objectKind[Policy]{
 		{KeyEgressZone, names(func(p *Policy) *[]string { return &p.EgressZones }, parseAny)},
 		{KeyDisable, toggle[Policy]{func(p *Policy) *bool { return &p.Disable }, KeyDisable}},
 	}),
-	path: xmlFile("policies"), read: ReadPolicy, write: WritePolicy,
+	path: xmlFile("policies"), read: ReadPolicy, write: WritePolicy, refusing: refusingPolicy,
 }
 
 var serviceKind = &objectKind[Service]{

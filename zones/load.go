@@ -23,14 +23,18 @@ func Load(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, &Config{}) }
 // LoadAgain is Load by one who has read the configuration before. Objects of files that have not changed since are the ones
 // of before.
 func LoadAgain(dirs Dirs, before *Config) (*Config, Problems) {
-	c, problems := read(dirs, before)
-	problems = append(problems, Check(c)...)
-	return usable(c, problems)
+	l := &loader{dirs: dirs, before: before}
+	c := l.read()
+	return usable(c, append(l.problems, Check(c)...))
 }
 
 // Read reads a configuration as Load does, but without Check: for the commands that mend one which does not pass it. The
 // Config is nil when a file cannot be read.
-func Read(dirs Dirs) (*Config, Problems) { return usable(read(dirs, &Config{})) }
+func Read(dirs Dirs) (*Config, Problems) {
+	l := &loader{dirs: dirs, before: &Config{}}
+	c := l.read()
+	return usable(c, l.problems)
+}
 
 // usable is a configuration if nothing of what is wrong is an Error, and the problems in order.
 func usable(c *Config, problems Problems) (*Config, Problems) {
@@ -41,35 +45,45 @@ func usable(c *Config, problems Problems) (*Config, Problems) {
 	return c, problems
 }
 
-// read reads what there is, and notes what is wrong with each file.
-func read(dirs Dirs, before *Config) (*Config, Problems) {
-	l := loader{dirs: dirs, before: before}
-	shipped := builtin()
-	c := &Config{
-		Conf: DefaultConf(), Own: DefaultOwnConf(), Direct: &Direct{}, ZoneParts: map[string]*Zone{},
-		IPSets:    loadKind(&l, "ipsets", shipped.IPSets, before.IPSets, ReadIPSet, func(o *IPSet) *Meta { return &o.Meta }),
-		ICMPTypes: loadKind(&l, "icmptypes", shipped.ICMPTypes, before.ICMPTypes, ReadICMPType, func(o *ICMPType) *Meta { return &o.Meta }),
-		Helpers:   loadKind(&l, "helpers", shipped.Helpers, before.Helpers, ReadHelper, func(o *Helper) *Meta { return &o.Meta }),
-		Services:  loadKind(&l, "services", shipped.Services, before.Services, ReadService, func(o *Service) *Meta { return &o.Meta }),
-		Zones:     loadKind(&l, "zones", shipped.Zones, before.Zones, ReadZone, func(o *Zone) *Meta { return &o.Meta }),
-		Policies:  loadKind(&l, "policies", shipped.Policies, before.Policies, ReadPolicy, func(o *Policy) *Meta { return &o.Meta }),
-	}
-	c = l.zoneFolders(c)
-	loadFile(&l, "firewalld.conf", &c.Conf, ReadConf)
-	loadFile(&l, "richwall.conf", &c.Own, ReadOwnConf)
-	loadFile(&l, "direct.xml", &c.Direct, ReadDirect)
-	l.defaultZone(c)
-	return c, l.problems
-}
-
-// loader collects the problems of all files.
+// loader reads files, and collects what is wrong with them.
 type loader struct {
 	dirs     Dirs
 	before   *Config
 	problems Problems
+
+	mends  bool // what is broken is left out, as LoadRest says; if not, it stays without content
+	losses []Loss
+}
+
+// read reads what there is.
+func (l *loader) read() *Config {
+	shipped, before := builtin(), l.before
+	c := &Config{
+		Conf: DefaultConf(), Own: DefaultOwnConf(), Direct: &Direct{}, ZoneParts: map[string]*Zone{},
+		IPSets:    loadKind(l, "ipsets", ipsetKind, shipped.IPSets, before.IPSets),
+		ICMPTypes: loadKind(l, "icmptypes", icmpTypeKind, shipped.ICMPTypes, before.ICMPTypes),
+		Helpers:   loadKind(l, "helpers", helperKind, shipped.Helpers, before.Helpers),
+		Services:  loadKind(l, "services", serviceKind, shipped.Services, before.Services),
+		Zones:     loadKind(l, "zones", zoneKind, shipped.Zones, before.Zones),
+		Policies:  loadKind(l, "policies", policyKind, shipped.Policies, before.Policies),
+	}
+	c = l.zoneFolders(c)
+	loadFile(l, "firewalld.conf", &c.Conf, ReadConf, mendConf)
+	loadFile(l, "richwall.conf", &c.Own, ReadOwnConf, mendOwnConf)
+	loadFile(l, "direct.xml", &c.Direct, ReadDirect, mendDirect)
+	l.defaultZone(c)
+	return c
 }
 
 func (l *loader) add(p *Problem) { l.problems = append(l.problems, p) }
+
+// unknown adds a problem because of which it is not known what a whole file or folder says.
+func (l *loader) unknown(p *Problem) {
+	l.add(p)
+	if l.mends {
+		l.losses = append(l.losses, Loss{p, Doubtful})
+	}
+}
 
 // entries is what is in a folder, sorted by name; exists is false when there is no such folder.
 func (l *loader) entries(folder string) (entries []os.DirEntry, exists bool) {
@@ -78,7 +92,7 @@ func (l *loader) entries(folder string) (entries []os.DirEntry, exists bool) {
 		return nil, false
 	}
 	if err != nil {
-		l.add(unreadable(folder, err))
+		l.unknown(unreadable(folder, err))
 	}
 	return entries, true
 }
@@ -98,30 +112,34 @@ func objectName(e os.DirEntry) (name string, ok bool) {
 }
 
 // loadKind reads all objects of a kind. A file of the administrator hides a shipped object, whose file is not even read.
-func loadKind[T any](l *loader, kind string, embedded, before map[string]*T,
-	read func(string, []byte, string) (*T, Problems), meta func(*T) *Meta) map[string]*T {
+func loadKind[T any](l *loader, folder string, k *objectKind[T], embedded, before map[string]*T) map[string]*T {
 	own := map[string]string{}
-	folder := filepath.Join(l.dirs.System, kind)
-	entries, _ := l.entries(folder)
+	path := filepath.Join(l.dirs.System, folder)
+	entries, _ := l.entries(path)
 	for _, e := range entries {
 		if name, ok := objectName(e); ok {
-			own[name] = filepath.Join(folder, e.Name())
+			own[name] = filepath.Join(path, e.Name())
 		}
 	}
 	objects := map[string]*T{}
-	shipped := l.shipped(kind, Names(embedded))
-	for name, path := range shipped {
-		switch {
+	add := func(name string, origin Origin) {
+		if o := loadObject(l, Meta{Name: name, Origin: origin}, before[name], k); o != nil {
+			objects[name] = o
+		}
+	}
+	shipped := l.shipped(folder, Names(embedded))
+	for _, name := range Names(shipped) {
+		switch path := shipped[name]; {
 		case own[name] != "":
 		case path == "":
 			objects[name] = embedded[name]
 		default:
-			objects[name] = loadObject(l, Meta{Name: name, Origin: Origin{Path: path, Builtin: true}}, before[name], read, meta)
+			add(name, Origin{Path: path, Builtin: true})
 		}
 	}
-	for name, path := range own {
+	for _, name := range Names(own) {
 		_, shadows := shipped[name]
-		objects[name] = loadObject(l, Meta{Name: name, Origin: Origin{Path: path, Shadows: shadows}}, before[name], read, meta)
+		add(name, Origin{Path: own[name], Shadows: shadows})
 	}
 	return objects
 }
@@ -146,44 +164,53 @@ func (l *loader) shipped(kind string, embedded []string) map[string]string {
 }
 
 // loadObject reads the file of an object. A broken one gives an object without content, so that references to it are not
-// reported as well. One whose file nothing was wrong with, and which has not changed, is the one before.
-func loadObject[T any](l *loader, m Meta, before *T, read func(string, []byte, string) (*T, Problems), meta func(*T) *Meta) *T {
-	var object *T
+// reported as well, or what mended makes of it. One whose file nothing was wrong with, and which has not changed, is the one before.
+func loadObject[T any](l *loader, m Meta, before *T, k *objectKind[T]) *T {
 	data, err := os.ReadFile(m.Origin.Path)
+	var object *T
+	var problems Problems
 	if err != nil {
-		l.add(unreadable(m.Origin.Path, err))
+		problems = Problems{unreadable(m.Origin.Path, err)}
 	} else {
 		sum := sha256.Sum256(data)
-		if before != nil && meta(before).sum == sum && meta(before).Origin == m.Origin {
+		if before != nil && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
 			return before
 		}
-		var problems Problems
-		if object, problems = read(m.Name, data, m.Origin.Path); len(problems) == 0 {
-			meta(object).sum = sum
+		if object, problems = k.read(m.Name, data, m.Origin.Path); len(problems) == 0 {
+			k.meta(object).sum = sum
 		}
-		l.problems = append(l.problems, problems...)
 	}
-	if object == nil {
+	for _, p := range problems {
+		p.Object = Object{k.kind, m.Name}
+	}
+	l.problems = append(l.problems, problems...)
+	switch {
+	case l.mends && problems.Err() != nil:
+		return mended(l, m, data, problems, k)
+	case object == nil:
 		object = new(T)
-		meta(object).Name = m.Name
+		k.meta(object).Name = m.Name
 	}
-	meta(object).Origin = m.Origin
+	k.meta(object).Origin = m.Origin
 	return object
 }
 
 // loadFile reads one of the files that there is one of, if it is there.
-func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems)) {
+func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems), mend func(*loader, []byte, *T, Problems) *T) {
 	path := filepath.Join(l.dirs.System, name)
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return
 	case err != nil:
-		l.add(unreadable(path, err))
+		l.unknown(unreadable(path, err))
 		return
 	}
 	result, problems := read(data, path)
 	l.problems = append(l.problems, problems...)
+	if l.mends && problems.Err() != nil {
+		result = mend(l, data, result, problems.errors())
+	}
 	if result != nil {
 		*object = result
 	}
@@ -202,7 +229,7 @@ func (l *loader) zoneFolders(c *Config) *Config {
 			if name, ok := objectName(file); ok {
 				path := filepath.Join(base, e.Name(), file.Name())
 				m := Meta{Name: e.Name() + "/" + name, Origin: Origin{Path: path}}
-				part := loadObject(l, m, l.before.ZoneParts[m.Name], ReadZone, func(o *Zone) *Meta { return &o.Meta })
+				part := loadObject(l, m, l.before.ZoneParts[m.Name], zoneKind)
 				l.lostByMerging(part, c.Zones[e.Name()])
 				c.ZoneParts[part.Name] = part
 			}
@@ -243,7 +270,7 @@ func (l *loader) defaultZone(c *Config) {
 	conf := *c.Conf
 	conf.DefaultZone = usableDefault(c)
 	c.Conf = &conf
-	l.add(&Problem{
+	l.unknown(&Problem{
 		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Code: InvalidZone, Severity: Warning,
 		Msg: fmt.Sprintf("the default zone %s does not exist%s: %s is used", missing, hint(missing, Names(c.Zones)), c.Conf.DefaultZone),
 	})

@@ -49,6 +49,7 @@ type Meta struct {
 	Description string
 	places      places   // where its references to other objects stand
 	sum         [32]byte // SHA-256 of the file it was read from; zero if it is not what a file says, or the file is doubtful
+	lossy       bool     // its file says more, which could not be read or used
 }
 
 // places is where the items of a file stand, by a text such as "service ssh".
@@ -172,6 +173,7 @@ type Direct struct {
 	Chains       []DirectChain
 	Rules        []DirectRule
 	Passthroughs []DirectPassthrough
+	lossy        bool // as that of Meta
 }
 
 // DirectChain is a chain of its own.

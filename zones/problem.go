@@ -26,12 +26,14 @@ type Problem struct {
 	Column   int    // bytes from the start of the line, from 1; 0 when not known
 	Code     grammar.Code
 	Severity Severity
-	Object   Object // that has the problem; the zero Object when it is none of a Check
+	Object   Object // that has the problem; the zero Object when no object is known
 	Msg      string // what is wrong and why, without the code
 	// Wording is what firewalld says; nil means Code and Msg.
 	Wording *grammar.Wording
 
-	later bool // an edit may bring it: what the object refers to may be made after it
+	item  string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
+	rule  *grammar.Rule // of the object, if a Check found it
+	later bool          // an edit may bring it: what the object refers to may be made after it
 }
 
 // Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.
@@ -90,14 +92,19 @@ func (l Problems) Error() string {
 
 // Err is the problems of severity Error as an error, nil when there are none.
 func (l Problems) Err() error {
+	if refused := l.errors(); len(refused) > 0 {
+		return refused
+	}
+	return nil
+}
+
+// errors is the problems of severity Error.
+func (l Problems) errors() Problems {
 	var refused Problems
 	for _, p := range l {
 		if p.Severity == Error {
 			refused = append(refused, p)
 		}
-	}
-	if len(refused) == 0 {
-		return nil
 	}
 	return refused
 }

@@ -23,6 +23,9 @@ func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
 // LoadAgain reads the configuration, as the function of that name.
 func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
 
+// LoadRest reads the configuration, as the function of that name.
+func (s Store) LoadRest(before *Config) *Rest { return LoadRest(s.Dirs, before) }
+
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
 
@@ -82,6 +85,9 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		}
 		if err := fileName(k.kind, name); err != nil {
 			return nil, nil, err
+		}
+		if a != nil && b != nil && k.meta(b).lossy {
+			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it", k.kind, name)
 		}
 		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
 		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {

@@ -64,6 +64,7 @@ type reader struct {
 	shared   map[string]string // strings that were seen, so that equal ones take memory once
 	seen     map[string]bool   // items that were seen, to find those given twice
 	places   places
+	top      *node // the root element, with what was read of it
 
 	ports, sourcePorts []portRange // of a zone or policy
 }
@@ -179,7 +180,7 @@ func (r *reader) tree() *node {
 			case root != nil:
 				return r.brokenAt(t.place, "<%s> stands behind the end of <%s>", n.name, root.name)
 			default:
-				root = n
+				root, r.top = n, n
 			}
 			if t.kind == startTag {
 				open = append(open, n)
