@@ -233,6 +233,9 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err := zones.CheckChange(d.runtime, next).Err(); err != nil {
 		return err
 	}
+	if err := d.acceptsUnused(next); err != nil {
+		return err
+	}
 	desired, history, err := desire(d.history, next, d.backend, d.panic)
 	if err != nil {
 		return err
@@ -242,6 +245,18 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	}
 	d.runtime, d.history = next, history
 	d.publish()
+	return nil
+}
+
+// acceptsUnused is nil when the zones and policies that a runtime edit has changed, and that are not in use, can be installed
+// once they are: an interface that comes up must not be refused for that.
+func (d *Daemon) acceptsUnused(next *zones.Config) error {
+	for _, change := range zones.Difference(d.runtime, next) {
+		if !change.Gone && compile.Unused(next, change.Object) {
+			_, err := d.history.CheckEdit(d.runtime, next)
+			return err
+		}
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -43,7 +44,7 @@ func TestFilesOfOthers(t *testing.T) {
 	check(touched("zones/mine.xml"), "a reload would be refused", "zones/mine.xml:2:", "nosuch")
 	b.write(t, map[string]string{"zones/mine.xml": "<zone>\n  <port"})
 	check(touched("zones/mine.xml"), "zones/mine.xml:2:")
-	if after := b.Snapshot(); after != before {
+	if after := b.Snapshot(); !reflect.DeepEqual(after, before) {
 		t.Error("the state is another one")
 	}
 	b.write(t, map[string]string{"zones/mine.xml": `<zone/>`, "richwall.conf": ""})

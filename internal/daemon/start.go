@@ -65,30 +65,13 @@ func (d *Daemon) recallPanic() {
 
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files.
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
-	rest, err := d.readRest(ctx)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
 	folder, installed, none := d.opt.State.LastGood()
-	switch {
-	case err != nil:
-		d.opt.Log.Error("the configuration cannot be read", "reason", err)
-		failed = append(failed, err.Error())
-	case rest.Doubt() && none == nil:
-		d.logProblems(rest.Problems)
-		failed = append(failed, lossTexts(rest.Losses)...)
-	default:
-		d.logProblems(rest.Problems)
-		lost, err := d.startRest(ctx, rest, links)
-		if err == nil {
-			return lost, nil
-		}
-		if d.kernel == nil && !errors.Is(err, errConfiguration) {
-			return nil, err
-		}
-		d.opt.Log.Error("the configuration cannot be installed", "reason", err)
-		failed = append(lost, err.Error())
+	failed, err = d.startFiles(ctx, links, folder)
+	if err == nil || ctx.Err() != nil {
+		return failed, err
 	}
+	d.opt.Log.Error("the configuration cannot be used", "reason", err)
+	failed = append(failed, err.Error())
 	switch {
 	case none == nil:
 		d.opt.Log.Error("the last good configuration is used instead", "installed", installed.Format(time.RFC3339), "folder", folder)
@@ -97,11 +80,42 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 		d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
 		return failed, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default}, links)
 	}
-	return nil, fmt.Errorf("neither the configuration nor the last good one can be used: %w", none)
+	return failed, errors.Join(err, none)
 }
 
-// errConfiguration is the reason of an install that failed because of what is in a configuration.
-var errConfiguration = errors.New("the configuration cannot be used")
+// errDoubt is that the files leave it open which rules some packets are meant for.
+var errDoubt = errors.New("without what cannot be used of it, some packets might be let in that should not")
+
+// startFiles installs what the files say, without what cannot be used of them, and returns that. Where there is a last good
+// configuration, in a folder, it does not install one that might let in more than the files mean. direct.xml alone does not
+// decide about that: where it cannot be read the direct rules of the last good configuration stand in for it.
+func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good string) (failed []string, err error) {
+	rest, err := d.readRest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.logProblems(rest.Problems)
+	if good == "" {
+		return d.startRest(ctx, rest.Config, nil, rest.Losses, links)
+	}
+	others := besideDirect(rest.Losses)
+	if slices.ContainsFunc(others, func(l zones.Loss) bool { return l.Way == zones.Doubtful }) {
+		return lossTexts(others), errDoubt
+	}
+	var before *zones.Direct
+	if len(others) < len(rest.Losses) {
+		if cfg, _ := zones.Load(zones.Dirs{System: good, Default: d.opt.Dirs.Default}); cfg != nil {
+			before = cfg.Direct
+			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good)
+		}
+	}
+	return d.startRest(ctx, rest.Config, before, rest.Losses, links)
+}
+
+// besideDirect are the losses of all but direct.xml. As with firewalld, the firewall's state is not Failed for that.
+func besideDirect(losses []zones.Loss) []zones.Loss {
+	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Object.Kind == zones.KindDirect })
+}
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
@@ -117,27 +131,26 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	}
 }
 
-// startRest installs what the files say, without what is broken in them and without what the back end or the kernel refuses.
-// It returns all that is left out.
-func (d *Daemon) startRest(ctx context.Context, rest *zones.Rest, links map[string]string) (failed []string, err error) {
-	cfg, losses := rest.Config, slices.Clone(rest.Losses)
+// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
+// and with other direct rules where they are given. It returns all that is left out.
+func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string) (failed []string, err error) {
 	for range mostRounds {
-		d.mu.Lock()
-		err = d.installFor(ctx, cfg.ForRuntime(), links)
-		d.mu.Unlock()
-		if err == nil {
+		runtime := cfg.ForRuntime()
+		if direct != nil {
+			runtime = runtime.WithDirect(direct)
+		}
+		if err = d.installFirst(ctx, runtime, links); err == nil {
 			break
 		}
-		problems := blamed(err)
-		next, lost := zones.LeaveOut(cfg, problems)
+		next, lost := leaveOut(cfg, blamed(err))
 		if len(lost) == 0 {
-			return lossTexts(losses), fmt.Errorf("%w: %w", errConfiguration, err)
+			break
 		}
-		d.logProblems(problems)
 		cfg, losses = next, append(losses, lost...)
 	}
+	failed = lossTexts(besideDirect(losses))
 	if err != nil {
-		return lossTexts(losses), err
+		return failed, err
 	}
 	for _, l := range losses {
 		d.opt.Log.Error(l.String())
@@ -148,7 +161,29 @@ func (d *Daemon) startRest(ctx context.Context, rest *zones.Rest, links map[stri
 	if len(losses) == 0 {
 		d.keepGood(cfg)
 	}
-	return lossTexts(slices.DeleteFunc(losses, func(l zones.Loss) bool { return l.Problem.Object.Kind == zones.KindDirect })), nil
+	return failed, nil
+}
+
+// installFirst is installFor by one who does not hold the lock.
+func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[string]string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.installFor(ctx, cfg, links)
+}
+
+// leaveOut is a configuration without what its problems are about, and without what refers to that. There are no losses if the
+// problems are about nothing that can be left out.
+func leaveOut(cfg *zones.Config, problems zones.Problems) (*zones.Config, []zones.Loss) {
+	var losses []zones.Loss
+	for len(problems) > 0 {
+		next, lost := zones.LeaveOut(cfg, problems)
+		if len(lost) == 0 {
+			break
+		}
+		cfg, losses = next, append(losses, lost...)
+		problems = zones.Check(cfg)
+	}
+	return cfg, losses
 }
 
 // lossTexts says what is lost, a line each.
@@ -192,17 +227,27 @@ func ruleErrors(err error) []*kernel.RuleError {
 	return nil
 }
 
+func (d *Daemon) logProblems(list zones.Problems) {
+	for _, p := range list {
+		if p.Severity == zones.Error {
+			d.opt.Log.Error(p.String())
+		} else {
+			d.opt.Log.Warn(p.String())
+		}
+	}
+}
+
 // startOther installs another configuration than the one in the files.
 func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[string]string) error {
 	cfg, problems := zones.Load(dirs)
 	if cfg == nil {
 		return problems.Err()
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.installFor(ctx, cfg.ForRuntime(), links); err != nil {
+	if err := d.installFirst(ctx, cfg.ForRuntime(), links); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.permanent = cfg
 	return nil
 }

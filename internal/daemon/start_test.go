@@ -1,0 +1,326 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+	"richwall/internal/kernel"
+	"richwall/internal/statedir"
+	"richwall/zones"
+)
+
+// again stops the daemon, if it runs, and starts another one on the same folders.
+func (b *bed) again(t *testing.T) {
+	t.Helper()
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Daemon = New(b.opt)
+	b.log.Reset()
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatalf("the daemon does not start: %v", err)
+	}
+}
+
+// startKept is start with a folder for what outlives the process.
+func startKept(t *testing.T, files map[string]string) *bed {
+	t.Helper()
+	b := start(t, files)
+	var err error
+	if b.opt.State, err = statedir.For(t.TempDir(), b.dir); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	return b
+}
+
+const (
+	workZone = `<zone><interface name="eth1"/><port port="8080" protocol="tcp"/></zone>`
+	homeZone = `<zone><interface name="eth2"/><port port="7777" protocol="tcp"/><rule family="ipv4"><source address="192.0.2.1"/><drop/></rule></zone>`
+)
+
+// expect compares the state, what is said to be wrong, and ports that the kernel does and does not have.
+func (b *bed) expect(t *testing.T, state State, failure string, open, closed []string) {
+	t.Helper()
+	now := b.Snapshot()
+	if now.State != state {
+		t.Errorf("the state is %s, want %s; the log says\n%s", now.State, state, b.log.String())
+	}
+	if said := strings.Join(now.Failures, "\n"); failure == "" && said != "" || !strings.Contains(said, failure) {
+		t.Errorf("what is wrong is %q, want %q", said, failure)
+	}
+	rules := b.kernel.rules()
+	for _, port := range open {
+		if !strings.Contains(rules, "low="+port) {
+			t.Errorf("port %s is closed, and should not be", port)
+		}
+	}
+	for _, port := range closed {
+		if strings.Contains(rules, "low="+port) {
+			t.Errorf("port %s is open", port)
+		}
+	}
+}
+
+// An item that cannot be used and lets something in is left out; all else of the configuration is in force, and the state
+// names the line. The permanent configuration cannot be changed until the file is mended.
+func TestBrokenItem(t *testing.T) {
+	b := startKept(t, map[string]string{
+		"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n<port port=\"99999\" protocol=\"tcp\"/>\n</zone>",
+		"zones/home.xml": homeZone,
+	})
+	b.expect(t, Failed, "work.xml:4:", []string{"8080", "7777", "22"}, nil)
+	var refused *Error
+	err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))})
+	if !errors.As(err, &refused) || refused.Code != RunningButFailed {
+		t.Errorf("a permanent change gives %v", err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": workZone})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"8080", "7777", "22"}, nil)
+}
+
+// A file that cannot be read at all leaves it open what is bound to its zone: the last good configuration is used, and not
+// the shipped one. Without a last good one, the zone refuses everything, and all else of the files is in force.
+func TestBrokenZone(t *testing.T) {
+	broken := map[string]string{"zones/work.xml": "<zone><port", "zones/home.xml": homeZone}
+	b := startKept(t, broken)
+	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, nil)
+
+	b = startKept(t, map[string]string{"zones/work.xml": workZone, "zones/home.xml": homeZone})
+	b.expect(t, Running, "", []string{"8080", "7777"}, nil)
+	b.write(t, broken)
+	b.again(t)
+	b.expect(t, Failed, "work.xml:1:", []string{"8080", "7777"}, nil)
+	b.write(t, map[string]string{"zones/work.xml": `<zone><interface name="eth1"/></zone>`})
+	b.again(t)
+	b.expect(t, Running, "", []string{"7777"}, []string{"8080"})
+	b.write(t, broken)
+	b.again(t)
+	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, []string{"8080"})
+}
+
+// What a reload has put into force is the last good configuration, too; a reload that was refused is not.
+func TestReloadIsKept(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	b.write(t, map[string]string{"zones/work.xml": strings.Replace(workZone, "8080", "9090", 1)})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": strings.Replace(workZone, "8080", "nothing", 1)})
+	if err := b.Reload(t.Context()); err == nil {
+		t.Fatal("a broken file was loaded")
+	}
+	b.write(t, map[string]string{"zones/work.xml": ""})
+	b.again(t)
+	b.expect(t, Failed, "work.xml", []string{"9090"}, []string{"8080"})
+}
+
+// Files on a disk that does not answer do not keep the firewall from starting.
+func TestSlowFiles(t *testing.T) {
+	defer func(was time.Duration) { readTime = was }(readTime)
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	readTime = 0
+	b.again(t)
+	b.expect(t, Failed, "could not be read within", []string{"8080"}, nil)
+}
+
+// A last good configuration that somebody has changed is not used, and neither is the shipped one: nothing is installed.
+func TestDamagedLastGood(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(folder, "zones/work.xml"), filepath.Join(b.dir, "zones/work.xml")} {
+		if err := os.WriteFile(path, []byte("<zone><"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Stop(t.Context())
+	readTime = 0
+	defer func() { readTime = 20 * time.Second }()
+	b.Daemon, b.kernel.installed = New(b.opt), nil
+	if err := b.Start(t.Context()); err == nil || b.kernel.installed != nil {
+		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+	}
+}
+
+// A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them.
+func TestBrokenDirect(t *testing.T) {
+	rule := `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p tcp --dport 81 -j DROP</rule></direct>`
+	direct := func(b *bed) int {
+		if b.kernel.installed.Direct == nil {
+			return 0
+		}
+		return len(b.kernel.installed.Direct.Chains)
+	}
+	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": "<direct><rule"})
+	b.expect(t, Running, "", []string{"8080"}, nil)
+	if direct(b) != 0 {
+		t.Error("there are direct rules")
+	}
+	if _, _, err := b.opt.State.LastGood(); !errors.Is(err, statedir.ErrNone) {
+		t.Errorf("a configuration without its direct rules is kept as a good one: %v", err)
+	}
+	b.write(t, map[string]string{"direct.xml": rule})
+	b.again(t)
+	b.write(t, map[string]string{"direct.xml": "<direct><rule"})
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080"}, nil)
+	if direct(b) == 0 {
+		t.Error("the direct rules are gone")
+	}
+}
+
+// refusingKernel refuses rules of a rich rule, as a kernel does that lacks something.
+type refusingKernel struct {
+	fakeKernel
+	text string
+}
+
+func (k *refusingKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	var refused []error
+	if next.Rules != nil {
+		for _, c := range next.Rules.Chains {
+			for _, r := range c.Rules {
+				if r.Origin != nil && strings.Contains(r.Origin.Said(), k.text) {
+					refused = append(refused, &kernel.RuleError{Origin: r.Origin, Chain: c.Name, Err: errors.New("not supported")})
+				}
+			}
+		}
+	}
+	if refused != nil {
+		return errors.Join(refused...)
+	}
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+// A rule that the kernel refuses is left out at a start, and the rest is installed.
+func TestRefusedByKernel(t *testing.T) {
+	b := start(t, map[string]string{"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n" +
+		"<rule><port port=\"5555\" protocol=\"tcp\"/><accept/></rule>\n</zone>"})
+	k := &refusingKernel{text: "5555"}
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+	b.again(t)
+	b.kernel = &k.fakeKernel
+	b.expect(t, Failed, "work.xml:4", []string{"8080"}, []string{"5555"})
+}
+
+// Panic mode is on after a restart, and before any rule is committed without it; stopping does not open anything.
+func TestPanicSurvives(t *testing.T) {
+	b := startKept(t, nil)
+	if err := b.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if in := b.kernel.installed; !in.Panic || in.Rules != nil {
+		t.Errorf("stopped in panic mode, the kernel has %+v", in)
+	}
+	b.again(t)
+	if !b.Snapshot().Panic || !b.kernel.installed.Panic {
+		t.Error("panic mode is off after a restart")
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	if b.Snapshot().Panic || b.kernel.installed.Panic {
+		t.Error("panic mode is on after a restart")
+	}
+}
+
+// What has a timeout does not become permanent.
+func TestTimedIsNotSaved(t *testing.T) {
+	b := start(t, nil)
+	imap := zones.Item{Key: zones.KeyService, Args: []string{"imap"}}
+	err := b.ChangeRuntime(t.Context(), Change{
+		Edit: zones.Add(zones.Runtime, public, imap), Undo: zones.Remove(zones.Runtime, public, imap), Timeout: time.Hour, Key: "imap",
+		There: func(c *zones.Config) bool { found, _ := zones.Has(c, zones.Runtime, public, imap); return found },
+	})
+	if err == nil {
+		err = b.RuntimeToPermanent(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.has(imap) {
+		t.Error("the service is closed")
+	}
+	if found, _ := zones.Has(b.Snapshot().Permanent, zones.Permanent, public, imap); found {
+		t.Error("the service is open for good")
+	}
+}
+
+// A permanent or runtime edit that the back end could not install is refused, also in a zone that is not in use.
+func TestAcceptedCompiles(t *testing.T) {
+	b := start(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\n"})
+	rule, err := grammar.Parse("rule tcp-mss-clamp value=1400 raise=yes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, zone := range []string{"public", "work"} {
+		o := zones.Object{Kind: zones.KindZone, Name: zone}
+		item := zones.Item{Key: zones.KeyRule, Args: []string{rule.String()}}
+		for scope, err := range map[string]error{
+			"permanent": b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, o, item)}),
+			"runtime":   b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, o, item)}),
+		} {
+			if code, _ := zones.CodeOf(err); err == nil || code != grammar.InvalidRule && !strings.Contains(err.Error(), "INVALID_RULE") {
+				t.Errorf("%s, zone %s: the error is %v", scope, zone, err)
+			}
+		}
+	}
+}
+
+// heldKernel takes its time for a commit.
+type heldKernel struct {
+	fakeKernel
+	held, free chan struct{}
+}
+
+func (k *heldKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	k.held <- struct{}{}
+	<-k.free
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+// While the kernel takes its time for a change, the state can be asked for, permanent changes are made, and a stop ends.
+func TestNobodyWaitsForTheKernel(t *testing.T) {
+	b := start(t, nil)
+	k := &heldKernel{held: make(chan struct{}), free: make(chan struct{})}
+	b.mu.Lock()
+	b.Daemon.kernel = k
+	b.mu.Unlock()
+	changed := make(chan error)
+	go func() {
+		changed <- b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("8080", "tcp"))})
+	}()
+	<-k.held
+	if b.Snapshot().State != Running {
+		t.Error("the state is not known")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := b.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a stop gives %v", err)
+	}
+	close(k.free)
+	if err := <-changed; err != nil {
+		t.Error(err)
+	}
+	b.mu.Lock()
+	b.Daemon.kernel = b.kernel
+	b.mu.Unlock()
+}
