@@ -39,7 +39,7 @@ func guarded(t *testing.T, l *lab.Lab, conf, own string, log io.Writer) *daemon.
 		"firewalld.conf": "NftablesTableOwner=no\n" + conf, "richwall.conf": own,
 		"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`,
 	})
-	d := newDaemon(dir, l.Firewall().Do, slog.New(slog.NewTextHandler(log, nil)))
+	d := newDaemon(dir, nil, l.Firewall().Do, slog.New(slog.NewTextHandler(log, nil)))
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func victim() {
 			os.Exit(1)
 		}
 	}
-	d := newDaemon(dir, nil, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	d := newDaemon(dir, nil, nil, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	fmt.Println("start")
 	check(d.Start(context.Background()))
 	if state := d.Snapshot().State; state != daemon.Running {
@@ -206,7 +206,7 @@ func (k *kills) prepare(conf string) (whole string) {
 			strings.ReplaceAll(`<port port="N" protocol="tcp"/><source-port port="N" protocol="udp"/><forward-port port="N" protocol="tcp" to-port="80" to-addr="10.2.0.10"/></zone>`,
 				"N", k.former),
 	})
-	d := newDaemon(k.dir, k.lab.Firewall().Do, slog.New(slog.DiscardHandler))
+	d := newDaemon(k.dir, nil, k.lab.Firewall().Do, slog.New(slog.DiscardHandler))
 	if err := d.Start(k.Context()); err != nil {
 		k.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestKilledWithIPTables(t *testing.T) {
 		}
 	}
 	number := k.inFiles()
-	d := newDaemon(k.dir, k.lab.Firewall().Do, slog.New(slog.DiscardHandler))
+	d := newDaemon(k.dir, nil, k.lab.Firewall().Do, slog.New(slog.DiscardHandler))
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
@@ -101,10 +102,10 @@ func write(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// newDaemon makes a daemon over a folder, whose kernel is that of a namespace.
-func newDaemon(dir string, enter func(func() error) error, log *slog.Logger) *daemon.Daemon {
+// newDaemon makes a daemon over a folder, whose kernel is that of a namespace. A nil state keeps nothing for the next daemon.
+func newDaemon(dir string, state *statedir.Dir, enter func(func() error) error, log *slog.Logger) *daemon.Daemon {
 	return daemon.New(daemon.Options{
-		Dirs: zones.Dirs{System: dir}, Log: log,
+		Dirs: zones.Dirs{System: dir}, Log: log, State: state,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Enter: enter, Log: log})
 		},
