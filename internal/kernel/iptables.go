@@ -110,7 +110,14 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
-	return k.watched(func() error { return k.commitOrUndo(ctx, next) })
+	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
+	if g := k.watch.guard; err == nil && g != nil {
+		if err := g.set(g.needed(next), next.Panic); err != nil {
+			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
+		}
+		g.later(k.unguard)
+	}
+	return err
 }
 
 func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error {
