@@ -222,16 +222,3 @@ func (s *socket) tableHead(name string) (tableHead, error) {
 	}
 	return t, err
 }
-
-// Guard is what Base has put into the kernel, until a Kernel takes it over.
-type Guard struct{ socket *socket }
-
-// takeSocket is the socket that owns the guard, or a new one.
-func (g *Guard) takeSocket(o Options) (*socket, error) {
-	if g != nil && g.socket != nil {
-		s := g.socket
-		g.socket = nil
-		return s, nil
-	}
-	return openSocket(o.Enter)
-}
