@@ -251,12 +251,21 @@ func livePanic() *liveTable {
 	return t
 }
 
+// liveGuard is the table of the guard.
+func liveGuard(everything bool) *liveTable {
+	t, enc := newLiveTable(), &nft.Encoder{Table: guardTable}
+	for _, c := range guardChains(everything) {
+		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body), unknown: true}
+	}
+	return t
+}
+
 // differences says what of a table is not as t has it.
 func (t *liveTable) differences(name string, now *liveTable) []string {
 	switch {
 	case now.handle == 0:
 		return []string{"table inet " + name + " was removed"}
-	case t.handle != now.handle:
+	case t.handle != 0 && t.handle != now.handle:
 		return []string{"table inet " + name + " was removed and made anew"}
 	}
 	var list []string

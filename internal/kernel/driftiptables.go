@@ -23,9 +23,15 @@ type heldChain struct {
 
 // watchTables begins to listen for changes of iptables' tables. Where the kernel has no nf_tables there is nothing to hear.
 func (k *iptablesKernel) watchTables() error {
-	s, err := openSocket(k.options.Enter)
+	var s *socket
+	var err error
+	if k.direct { // the guard is that of the nftables back end beside it
+		s, err = openSocket(k.options.Enter)
+	} else {
+		s, err = k.options.Guard.takeSocket(k.options)
+	}
 	if err == nil {
-		_, err = s.generation()
+		err = k.useGuard(s)
 	}
 	if err != nil {
 		if s != nil {
@@ -44,10 +50,23 @@ func (k *iptablesKernel) watchTables() error {
 	return err
 }
 
+// useGuard finds out whether the kernel has nf_tables, and a guard with that.
+func (k *iptablesKernel) useGuard(s *socket) error {
+	if _, err := s.generation(); err != nil || k.direct {
+		return err
+	}
+	owner, err := s.canOwn()
+	if err == nil {
+		k.watch.guard, err = newGuard(s, owner, k.options.Log)
+	}
+	return err
+}
+
 // Close ends listening: the tools leave nothing behind.
 func (k *iptablesKernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.watch.guard.stop()
 	if k.watch.monitor == nil {
 		return nil
 	}
@@ -81,18 +100,39 @@ func (k *iptablesKernel) Allow(f func() error) error {
 	}
 	// In the kernel's chains ours are still the same: what f has put there is not.
 	k.keep(now, func(p part, handle uint64) bool { return k.held[p] != nil && slices.Contains(k.held[p].rules, handle) })
-	k.watch.committed(generation)
+	k.watch.committed()
+	k.watch.generation = generation
 	return err
 }
 
-// look reviews what was heard, and returns what nobody was told of yet.
+// look reviews what was heard, and returns what nobody was told of yet. As long as something is not as it was committed, the
+// guard stands.
 func (k *iptablesKernel) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.review(); err != nil && !k.watch.monitor.ended() {
+	if k.watch.monitor.ended() {
+		return nil
+	}
+	if err := k.review(); err != nil {
 		k.options.Log.Error(err.Error())
 	}
+	switch {
+	case k.installed == nil || k.installed.Rules == nil:
+	case len(k.watch.changed) == 0:
+		k.watch.unguard(k.unguard)
+	case !k.installed.Unguarded:
+		k.watch.guard.raise(k.installed.Panic)
+	}
 	return k.watch.reports()
+}
+
+// unguard takes the guard away if all has been as it should be for long enough; else it is tried again.
+func (k *iptablesKernel) unguard() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+		k.watch.unguard(k.unguard)
+	}
 }
 
 // review finds out whether what is installed is still there.
@@ -100,12 +140,7 @@ func (k *iptablesKernel) review() error {
 	if k.installed == nil || k.held == nil {
 		return nil
 	}
-	generation, err := k.watch.socket.generation()
-	if err != nil || generation == k.watch.generation {
-		return err
-	}
-	_, err = k.watch.review(generation, k)
-	return err
+	return k.watch.review(k)
 }
 
 // watched calls f, which commits, and notes what the kernel has after it: f's tools are other programs to nf_tables, so that
@@ -114,10 +149,7 @@ func (k *iptablesKernel) watched(f func() error) error {
 	if k.watch.monitor == nil {
 		return f()
 	}
-	switch err := k.review(); {
-	case errors.Is(err, errMoved): // others do not rest: all is committed anew
-		k.watch.changed = []string{err.Error()}
-	case err != nil:
+	if err := k.review(); err != nil {
 		return err
 	}
 	before, begun, reading := k.readHeld()
@@ -131,7 +163,7 @@ func (k *iptablesKernel) watched(f func() error) error {
 		k.options.Log.Warn("changes by other programs are not noticed until the next commit", "reason", err)
 		k.held = nil
 		if committed == nil {
-			k.watch.committed(generation)
+			k.watch.committed()
 		}
 		return committed
 	case generation == begun && k.held != nil && committed == nil:
@@ -142,7 +174,7 @@ func (k *iptablesKernel) watched(f func() error) error {
 		return known || before[p] == nil || !slices.Contains(before[p].rules, handle)
 	})
 	if committed == nil {
-		k.watch.committed(generation)
+		k.watch.committed()
 	}
 	k.watch.generation = generation
 	return committed
@@ -176,26 +208,25 @@ func familyNumber(f ir.Families) uint8 {
 	return unix.NFPROTO_IPV4
 }
 
-// readHeld reads all chains of iptables' tables, at one generation.
-func (k *iptablesKernel) readHeld() (heldChains, uint32, error) {
-	generation, err := k.watch.socket.generation()
-	for range attempts {
-		if err != nil {
+// readHeld reads all chains of iptables' tables, at a generation. Other programs may commit meanwhile, as long as it is nothing
+// to these tables; where one does that all the time, what it changes may be seen half, and is seen whole the next time.
+func (k *iptablesKernel) readHeld() (all heldChains, generation uint32, err error) {
+	for range readings {
+		if generation, err = k.watch.socket.generation(); err != nil {
 			return nil, 0, err
 		}
-		all := heldChains{}
+		all = heldChains{}
 		for _, family := range k.families {
 			if err := all.read(k.watch.socket, familyNumber(family)); err != nil {
 				return nil, 0, fmt.Errorf("cannot read the rules of %s: %w", tool(family), err)
 			}
 		}
-		var now uint32
-		if now, err = k.watch.socket.generation(); err == nil && now == generation {
-			return all, generation, nil
+		now, err := k.watch.socket.generation()
+		if err != nil || now == generation || k.watch.monitor.still(generation, now) {
+			return all, generation, err
 		}
-		generation = now
 	}
-	return nil, 0, errMoved
+	return all, generation, nil
 }
 
 func (h heldChains) read(s *socket, family uint8) error {

@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"golang.org/x/sys/unix"
-
 	"richwall/compile/ir"
 )
 
@@ -27,31 +25,51 @@ func (k *nftables) Allow(f func() error) error {
 	return k.direct.Allow(f)
 }
 
-// look reviews what was heard, and returns what nobody was told of yet.
+// look reviews what was heard, and returns what nobody was told of yet. As long as something is not as it was committed, the
+// guard stands.
 func (k *nftables) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	generation, err := k.socket.generation()
-	if err == nil {
-		_, err = k.review(generation)
+	if k.watch.monitor.ended() {
+		return nil
 	}
-	if err != nil && !k.watch.monitor.ended() {
+	if err := k.review(); err != nil {
 		k.options.Log.Error(err.Error())
 	}
-	return k.watch.reports()
+	reports := k.watch.reports()
+	if len(k.watch.changed) > 0 {
+		k.alarm()
+	} else if k.installed != nil && k.installed.Rules != nil {
+		k.watch.unguard(k.unguard)
+	}
+	return reports
 }
 
-// review finds out whether what is installed is still there at a generation. It returns a later one if there is one by then.
-func (k *nftables) review(generation uint32) (uint32, error) {
-	if k.installed == nil || generation == k.watch.generation {
-		return generation, nil
+// alarm raises the guard, unless what other programs do may stay.
+func (k *nftables) alarm() {
+	if k.installed.Rules != nil && !k.installed.Unguarded {
+		k.watch.guard.raise(k.installed.Panic)
 	}
-	return k.watch.review(generation, k)
+}
+
+// review finds out whether what is installed is still there.
+func (k *nftables) review() error {
+	if k.installed == nil {
+		return nil
+	}
+	return k.watch.review(k)
 }
 
 // concerns implements subject.
 func (k *nftables) concerns(p part) bool {
-	if p.kind != elementPart || k.installed.Rules == nil {
+	switch {
+	case p.table == panicTable:
+		return k.installed.Panic
+	case p.table == guardTable:
+		return k.unprotected()
+	case k.installed.Rules == nil:
+		return false
+	case p.kind != elementPart:
 		return true
 	}
 	for _, s := range k.installed.Rules.Sets {
@@ -61,6 +79,9 @@ func (k *nftables) concerns(p part) bool {
 	}
 	return true
 }
+
+// unprotected says whether a guard stands that other programs can take away.
+func (k *nftables) unprotected() bool { return k.watch.guard.up && !k.watch.guard.protected() }
 
 // differences implements subject.
 func (k *nftables) differences() ([]string, error) {
@@ -76,28 +97,20 @@ func (k *nftables) differences() ([]string, error) {
 		}
 		list = want.differences(ir.Table, now)
 	}
-	if k.installed.Panic {
-		now, err := k.socket.readTable(panicTable)
+	for _, t := range []struct {
+		name  string
+		there bool
+		want  *liveTable
+	}{{panicTable, k.installed.Panic, livePanic()}, {guardTable, k.unprotected(), liveGuard(k.installed.Panic)}} {
+		if !t.there {
+			continue
+		}
+		now, err := k.socket.readTable(t.name)
 		if err != nil {
 			return nil, err
 		}
-		want := livePanic()
-		want.handle = now.handle // it has no rules, so that one is as good as another
-		list = append(list, want.differences(panicTable, now)...)
+		t.want.handle = now.handle // each is as good as another one
+		list = append(list, t.want.differences(t.name, now)...)
 	}
 	return list, nil
-}
-
-// tableHandle is the handle of a table; 0 if there is none, or if it is not known whether it is that of a generation.
-func (s *socket) tableHandle(name string, generation uint32) uint64 {
-	var handle uint64
-	err := s.dump(unix.NFT_MSG_GETTABLE, unix.NFPROTO_INET, nil, func(body []byte) {
-		if text(attribute(body, tableName)) == name {
-			handle = number64(attribute(body, tableHandle))
-		}
-	})
-	if now, asked := s.generation(); err != nil || asked != nil || now != generation {
-		return 0
-	}
-	return handle
 }

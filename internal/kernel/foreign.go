@@ -29,10 +29,15 @@ type watch struct {
 	socket     *socket
 	generation uint32   // when it was last known what the kernel has
 	changed    []string // what is not as it was committed; empty if all is
-	suspect    bool     // something may have been changed, and it was not possible to see what
+	suspect    bool     // something may have been changed, and it was not looked at yet
 	unreported []Foreign
 	told       func(Foreign)
+	guard      *guard // nil if there can be none
+	alarm      func() // called when something of ours may have been changed, before it is looked at; may be nil
 }
+
+// readings is how often the tables are read in a row while other programs change what is ours.
+const readings = 3
 
 // subject is what is watched.
 type subject interface {
@@ -42,36 +47,40 @@ type subject interface {
 	differences() ([]string, error)
 }
 
-// review finds out what other programs have changed until a generation that one of them has made. Mostly the events say
-// that it is nothing of ours; only if they do not, the tables are read. It returns the generation up to which it is known.
-func (w *watch) review(generation uint32, s subject) (uint32, error) {
+// review finds out what other programs have changed. Mostly the events say that it is nothing of ours; only if they do not,
+// the tables are read. What is not heard in time is left to the next review.
+func (w *watch) review(s subject) error {
 	var by []Writer
-	for range attempts {
+	for range readings {
+		generation, err := w.socket.generation()
+		if err != nil {
+			return err
+		}
 		complete := w.monitor.reached(generation)
 		heard := w.monitor.take()
 		var ours bool
 		by, ours = heard.concerning(w.generation, s, by)
-		if w.suspect = w.suspect || !complete || heard.lost || ours; !w.suspect {
+		if w.suspect = w.suspect || heard.lost || ours; complete {
 			w.generation = generation
-			return generation, nil
+		}
+		if !w.suspect {
+			return nil
+		}
+		if ours && w.alarm != nil {
+			w.alarm()
 		}
 		found, err := s.differences()
 		if err != nil {
-			return 0, fmt.Errorf("cannot see what other programs have changed: %w", err)
-		}
-		now, err := w.socket.generation()
-		if err != nil {
-			return 0, err
+			return fmt.Errorf("cannot see what other programs have changed: %w", err)
 		}
 		w.note(found, by)
-		w.suspect, w.generation = false, generation
-		if now == generation || len(found) > 0 {
-			return now, nil
+		if w.suspect = false; len(found) > 0 {
+			return nil
 		}
-		generation = now // there was a commit meanwhile, perhaps to ours
 	}
-	w.suspect = true
-	return 0, errMoved
+	w.suspect = true // for the next time
+	w.monitor.wakeUp()
+	return nil
 }
 
 // concerning adds who has changed something of a subject behind a generation, and says whether anybody has.
@@ -98,15 +107,14 @@ func (n news) concerning(since uint32, s subject, known []Writer) (by []Writer, 
 func (w *watch) note(found []string, by []Writer) {
 	if len(found) > 0 && !slices.Equal(found, w.changed) {
 		w.unreported = append(w.unreported, Foreign{By: by, Changes: found})
+		w.guard.noticed()
 		w.monitor.wakeUp()
 	}
 	w.changed = found
 }
 
-// committed notes that all is as it should be at a generation.
-func (w *watch) committed(generation uint32) {
-	w.generation, w.changed, w.suspect = generation, nil, false
-}
+// committed notes that all is as it should be.
+func (w *watch) committed() { w.changed, w.suspect = nil, false }
 
 // reports are the changes that nobody was told of yet.
 func (w *watch) reports() []Foreign {

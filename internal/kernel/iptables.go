@@ -32,7 +32,7 @@ type iptablesKernel struct {
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
-		_, err := k.run(context.Background(), "", tool(f), "-w", "-t", "filter", "-S", "OUTPUT")
+		_, err := k.run(context.Background(), "", tool(f), waitForLock, "-t", "filter", "-S", "OUTPUT")
 		switch {
 		case err == nil:
 			k.families = append(k.families, f)
@@ -110,7 +110,14 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
-	return k.watched(func() error { return k.commitOrUndo(ctx, next) })
+	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
+	if g := k.watch.guard; err == nil && g != nil {
+		if err := g.set(g.needed(next), next.Panic); err != nil {
+			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
+		}
+		g.later(k.unguard)
+	}
+	return err
 }
 
 func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error {
@@ -225,7 +232,7 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
 	input := strings.Join(s.lines, "\n") + "\n"
-	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", "--wait"}, args...)...)
+	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock}, args...)...)
 	return s.blame(err)
 }
 

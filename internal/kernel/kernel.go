@@ -26,7 +26,17 @@ type Desired struct {
 	// Direct is the chains and rules of the direct interface, laid out for iptables; they stand beside the rules of the
 	// nftables back end. nil means none.
 	Direct *ir.Ruleset
+	// Unguarded says that what another program changes may stay, so that packets pass as it says. Otherwise only what belongs
+	// to a connection that is there already passes from then on until the next commit.
+	Unguarded bool
 }
+
+// ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
+var ErrForeignOwner = errors.New("it belongs to another program that is running")
+
+// ErrBusy says that another program keeps all others from changing the packet filter, and has done so for some time. Nothing
+// was changed, and nothing is wrong with what was to be committed: it can be tried again later.
+var ErrBusy = errors.New("another program does not let the packet filter be changed")
 
 // Kernel commits rulesets. Its methods may be called from several goroutines; they take turns.
 type Kernel interface {
@@ -43,6 +53,8 @@ type Kernel interface {
 type Options struct {
 	Backend ir.Backend
 	Log     *slog.Logger // nil means slog.Default()
+	// Guard is what Base has returned, for the Kernel that is opened first; nil for none.
+	Guard *Guard
 	// Enter calls a function on a thread that is in the network namespace to work in, and returns its error. nil means the
 	// namespace of the process.
 	Enter func(func() error) error

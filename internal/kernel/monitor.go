@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,8 +72,8 @@ type news struct {
 	lost bool // more was told than the socket could hold
 }
 
-// monitor hears of every commit to nf_tables in a namespace, by any program but one socket. The kernel tells what a
-// transaction changed, message by message, and then its generation with the program.
+// monitor hears of every commit to nf_tables in a namespace. The kernel tells what a transaction changed, message by message,
+// and then its generation with the program. What one socket changes is left out, so that only its generations are heard of.
 type monitor struct {
 	conn    *netlink.Conn
 	watched func(family uint8, table string) bool
@@ -92,7 +93,7 @@ var eventBuffer = 32 << 20
 
 const (
 	// patience is how long the kernel may take to tell of a commit that it has made.
-	patience = 2 * time.Second
+	patience = 300 * time.Millisecond
 	// maxNews is how many transactions are kept; of more than that it is only known that there were some.
 	maxNews = 200
 )
@@ -133,13 +134,17 @@ func (m *monitor) join(own uint32) error {
 	return m.conn.JoinGroup(unix.NFNLGRP_NFTABLES)
 }
 
-// without is a filter for messages that are not of one port; the kernel puts messages of one transaction alone together.
+// without is a filter for messages that are not of one port, and for generations of all. The kernel puts messages of one
+// transaction alone together, and its generation into a piece of its own.
 func without(port uint32) []bpf.Instruction {
-	const portOffset = 12 // of nlmsg_pid in struct nlmsghdr
+	const typeOffset, portOffset = 4, 12 // of nlmsg_type and nlmsg_pid in struct nlmsghdr
 	asRead := binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, port))
+	generation := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, uint16(tablesMessage(unix.NFT_MSG_NEWGEN))))
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: portOffset, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: asRead, SkipFalse: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: asRead, SkipFalse: 3},
+		bpf.LoadAbsolute{Off: typeOffset, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(generation), SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: 1<<32 - 1},
 	}
@@ -254,7 +259,7 @@ func (m *monitor) end(body []byte) {
 	m.advanced = make(chan struct{})
 }
 
-// reached waits until all was heard up to a generation that another program has made. It is false if that cannot be known.
+// reached waits until all was heard up to a generation, for as long as patience. It is false if that is not so, or not known.
 func (m *monitor) reached(generation uint32) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -281,8 +286,19 @@ func (m *monitor) take() news {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.news
+	n.lost = n.lost || m.closed
 	m.news = news{}
 	return n
+}
+
+// still says that all was heard up to a generation, and nothing that is watched in transactions behind another one.
+func (m *monitor) still(since, until uint32) bool {
+	if !m.reached(until) {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.news.list, func(t transaction) bool { return later(t.generation, since) && !later(t.generation, until) })
 }
 
 // later says whether a generation comes behind another one; they are counted with 32 bits, around and around.

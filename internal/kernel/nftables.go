@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -12,12 +14,8 @@ import (
 	"richwall/compile/nft"
 )
 
-const (
-	// panicTable drops every packet while it is there. Its name is firewalld's.
-	panicTable = ir.Table + "_policy_drop"
-	// attempts is how often a commit is tried again when other programs get in between.
-	attempts = 20
-)
+// panicTable drops every packet while it is there. Its name is firewalld's.
+const panicTable = ir.Table + "_policy_drop"
 
 // nftables is the Kernel that commits by netlink.
 type nftables struct {
@@ -29,7 +27,7 @@ type nftables struct {
 
 	verified  *verified  // the ruleset that was checked last
 	installed *installed // nil if it is not known what the kernel has
-	watch     watch
+	watch     watch // with a guard
 }
 
 // installed is what a Kernel put into the kernel.
@@ -41,15 +39,18 @@ type installed struct {
 }
 
 func newNFTables(o Options) (*nftables, error) {
-	s, err := openSocket(o.Enter)
+	s, err := o.Guard.takeSocket(o)
 	if err != nil {
 		return nil, err
 	}
 	k := &nftables{options: o, socket: s}
 	if k.owner, err = s.canOwn(); err == nil {
-		k.watch.socket = s
+		k.watch.guard, err = newGuard(s, k.owner, o.Log)
+	}
+	if err == nil {
+		k.watch.socket, k.watch.alarm = s, k.alarm
 		k.watch.monitor, err = newMonitor(o.Enter, s.conn.PID(), func(family uint8, table string) bool {
-			return family == unix.NFPROTO_INET && (table == ir.Table || table == panicTable)
+			return family == unix.NFPROTO_INET && (table == ir.Table || table == panicTable || table == guardTable)
 		})
 	}
 	if err != nil {
@@ -63,30 +64,22 @@ func newNFTables(o Options) (*nftables, error) {
 // latter a daemon that is killed would leave the machine open. It tries with a table that nobody sees: it is made and
 // removed by the same transaction.
 func (s *socket) canOwn() (bool, error) {
-	for range attempts {
-		generation, err := s.generation()
-		if err != nil {
-			return false, fmt.Errorf("cannot ask the kernel for its packet filter: %w", err)
-		}
-		e := &nft.Encoder{Table: ir.Table + "_probe"}
-		a, err := s.commit([]nft.Message{e.AddTable(nft.TableOwner | nft.TablePersist), e.DeleteTable()}, generation)
-		switch {
-		case errors.Is(err, errMoved):
-		case err != nil:
-			return false, err
-		case len(a.refused) > 0 && errors.Is(a.refused[0].err, unix.EPERM):
-			return false, fmt.Errorf("cannot change the packet filter: that needs the capability CAP_NET_ADMIN")
-		default:
-			return len(a.refused) == 0, nil
-		}
+	e := &nft.Encoder{Table: ir.Table + "_probe"}
+	a, err := s.commit([]nft.Message{e.AddTable(nft.TableOwner | nft.TablePersist), e.DeleteTable()})
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("cannot ask the kernel for its packet filter: %w", err)
+	case len(a.refused) > 0 && errors.Is(a.refused[0].err, unix.EPERM):
+		return false, errors.New("cannot change the packet filter: that needs the capability CAP_NET_ADMIN")
 	}
-	return false, errMoved
+	return len(a.refused) == 0, nil
 }
 
 // Close closes the socket; the table loses its owner with it, and stays.
 func (k *nftables) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.watch.guard.stop()
 	err := errors.Join(k.watch.monitor.close(), k.socket.conn.Close())
 	if k.direct != nil {
 		err = errors.Join(err, k.direct.Close())
@@ -170,67 +163,99 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *D
 	return previous, d.Commit(ctx, &Desired{Rules: next.Direct})
 }
 
-// commitTables makes the difference. When another program was faster it looks again.
+// commitTables makes the difference. A batch that others may have made impossible, or of which nobody knows what became, is
+// followed by one that needs no knowledge of what there is: the whole table.
 func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
-	echo := true
-	for range attempts {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		generation, err := k.socket.generation()
-		if err != nil {
-			return err
-		}
-		if generation, err = k.review(generation); err != nil {
-			return err
-		}
-		known := k.installed
-		if len(k.watch.changed) > 0 {
-			known = nil
-		}
-		p, err := newPlan(known, next, k.owner, echo)
-		if err != nil {
-			return err
-		}
-		if len(p.changes) == 0 {
-			k.committed(p, nil, generation)
-			return nil
-		}
-		a, err := k.socket.commit(p.messages(), generation)
-		switch {
-		case errors.Is(err, errMoved):
-			continue
-		case errors.Is(err, errLost): // too many answers for the socket's buffer: it is done again, with fewer
-			k.installed, echo = nil, false
-			continue
-		case err != nil:
-			k.installed = nil
-			return err
-		case len(a.refused) > 0 && p.guessed: // others may have changed what they may
-			k.installed = nil
-			continue
-		case len(a.refused) > 0:
-			return p.errors(a.refused)
-		}
-		k.committed(p, a.handles, nextGeneration(generation))
-		k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
-		return nil
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return errMoved
-}
-
-// committed notes what the kernel has since a generation.
-func (k *nftables) committed(p *plan, handles map[int]uint64, generation uint32) {
-	i := p.result(handles)
+	if err := k.review(); err != nil {
+		return err
+	}
+	known := k.installed
+	if len(k.watch.changed) > 0 {
+		known = nil
+	}
+	p, a, err := k.send(known, next, true)
+	if known != nil && err == nil && len(a.refused) > 0 && (p.guessed || !known.owned) {
+		p, a, err = k.send(nil, next, true)
+	}
+	if errors.Is(err, errLost) { // too many answers for the socket's buffer: it is done again, with fewer
+		p, a, err = k.send(nil, next, false)
+	}
 	switch {
-	case p.before != nil && !p.replaced:
-		i.table = p.before.table
-	case i.Rules != nil:
-		i.table = k.socket.tableHandle(ir.Table, generation)
+	case p == nil:
+		return err
+	case err != nil:
+		k.installed = nil
+		return err
+	case len(a.refused) > 0:
+		return k.refusal(p, a.refused)
 	}
-	k.installed = i
-	k.watch.committed(generation)
+	k.committed(p, a.handles)
+	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
+	return nil
 }
 
-// nextGeneration is the generation behind one commit; the kernel never uses 0.
-func nextGeneration(g uint32) uint32 { return max(g+1, 1) }
+// send plans the way from what is known of the kernel, and sends it. There is no plan if it cannot be said in messages; no
+// changes are no error.
+func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *answer, error) {
+	p, err := newPlan(known, next, k.owner, echo)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := p.setGuard(k.watch.guard, next); err != nil {
+		return nil, nil, err
+	}
+	if len(p.changes) == 0 {
+		return p, &answer{}, nil
+	}
+	a, err := k.socket.commit(p.messages())
+	return p, a, err
+}
+
+// refusal is what the kernel refuses, as an error. Without rules of ours, and with a table of that name which is another
+// program's, nobody knows what passes: the guard stands.
+func (k *nftables) refusal(p *plan, refused []refusal) error {
+	for _, r := range refused {
+		if !errors.Is(r.err, unix.EPERM) {
+			continue
+		}
+		for _, table := range []string{ir.Table, panicTable, guardTable} {
+			if t, err := k.socket.tableHead(table); err == nil && t.owner != 0 && t.owner != k.socket.conn.PID() {
+				if p.next.Rules != nil && !p.next.Unguarded {
+					k.watch.guard.raise(p.next.Panic)
+				}
+				return fmt.Errorf("cannot change table inet %s: %w%s", table, ErrForeignOwner, ownerHint(t.owner))
+			}
+		}
+		return errors.New("cannot change the packet filter: that needs the capability CAP_NET_ADMIN")
+	}
+	return p.errors(refused)
+}
+
+// ownerHint names the program with a socket, as far as its port tells: the first netlink socket of a process has its number.
+func ownerHint(port uint32) string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", port))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(", which seems to be %s", Writer{PID: int(port), Name: strings.TrimSpace(string(name))})
+}
+
+// committed notes what the kernel has.
+func (k *nftables) committed(p *plan, handles map[int]uint64) {
+	k.installed = p.result(handles)
+	k.watch.committed()
+	k.watch.guard.up = p.guarded
+	k.watch.guard.later(k.unguard)
+}
+
+// unguard takes the guard away if all has been as it should be for long enough; else it is tried again.
+func (k *nftables) unguard() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+		k.watch.unguard(k.unguard)
+	}
+}

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -22,6 +21,8 @@ type plan struct {
 	replaced bool             // the table is a new one
 	chains   map[string]*rest // chains with other rules than before
 	echo     bool             // the kernel is to tell the handles of new rules
+	table    int              // where among the changes the table is made, if it is a new one
+	guarded  bool             // the guard stands behind it
 	guessed  bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs     []*RuleError
 }
@@ -97,6 +98,17 @@ func (p *plan) panicTable() {
 	}
 }
 
+// setGuard makes the guard stand behind the changes, or takes it away, as is needed.
+func (p *plan) setGuard(g *guard, next *Desired) error {
+	p.guarded = g.needed(next)
+	if p.guarded == g.up && (!p.guarded || g.protected()) {
+		return nil
+	}
+	list, err := g.messages(p.guarded, next.Panic)
+	p.put("cannot change table inet "+guardTable, nil, nil, list...)
+	return err
+}
+
 // panicChains stand before connection tracking, at −200, and other programs' chains for raw packets, at −300 + 10.
 var panicChains = []*ir.Chain{
 	{Name: "raw_prerouting", Hook: &ir.Hook{Type: "filter", Hook: "prerouting", Priority: -291}},
@@ -160,7 +172,10 @@ func (p *plan) replace() {
 	if p.owned {
 		flags = nft.TableOwner | nft.TablePersist
 	}
-	p.put("cannot make table inet "+ir.Table, nil, nil, p.enc.AddTable(flags))
+	table := p.enc.AddTable(flags)
+	table.Flags |= unix.NLM_F_ECHO // for its handle
+	p.put("cannot make table inet "+ir.Table, nil, nil, table)
+	p.table = len(p.changes) - 1
 	for _, h := range next.Helpers {
 		p.addHelper(h)
 	}
@@ -396,8 +411,6 @@ func (p *plan) errors(refused []refusal) error {
 		c := p.changes[r.index]
 		e := &RuleError{Origin: c.origin, Chain: c.chain}
 		switch {
-		case errors.Is(r.err, unix.EPERM):
-			e.Err = fmt.Errorf("cannot change table inet %s: it belongs to another program that is running: %w", ir.Table, r.err)
 		case c.chain == "":
 			e.Err = fmt.Errorf("%s: %w", c.what, r.err)
 		default:
@@ -414,6 +427,11 @@ func (p *plan) result(told map[int]uint64) *installed {
 	i := &installed{Desired: *p.next, owned: p.owned, handles: map[string][]uint64{}}
 	if p.next.Rules == nil {
 		return i
+	}
+	if p.replaced {
+		i.table = told[p.table]
+	} else {
+		i.table = p.before.table
 	}
 	if p.before != nil && !p.replaced {
 		for chain, list := range p.before.handles {

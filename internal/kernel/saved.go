@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -19,7 +20,10 @@ type savedTable struct {
 
 // save reads a table; nil if the kernel has no such table.
 func (t tools) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
-	if _, err := t.run(ctx, "", tool(family), "-w", "-t", table, "-S", "OUTPUT"); err != nil {
+	switch _, err := t.run(ctx, "", tool(family), waitForLock, "-t", table, "-S", "OUTPUT"); {
+	case errors.Is(err, ErrBusy):
+		return nil, err
+	case err != nil:
 		return nil, nil
 	}
 	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
@@ -51,9 +55,9 @@ var (
 	targetOf = regexp.MustCompile(`(?:^| )-[jg] (\S+)`)
 	// ownChain are the names of chains that rulesets are made of: those that the kernel's chains jump to, those of zones and
 	// policies, and the names that are drawn for those that would be too long.
-	ownChain = regexp.MustCompile(`^(?:(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)|RFC3964_IPv4|` +
+	ownChain = regexp.MustCompile(`^(?:(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)|RFC3964_IPv4|` + baseChain + `_\w+|` +
 		`(?:IN|FWD|OUT|PRE|POST)_.*|[A-Za-z0-9]{28})$`)
-	entryChain = regexp.MustCompile(`^(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)$|^RFC3964_IPv4$`)
+	entryChain = regexp.MustCompile(`^(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)$|^RFC3964_IPv4$|^` + baseChain + `_`)
 	// baseRule are the rules that stand beside those jumps in the kernel's chains, as iptables-save prints them.
 	baseRule = regexp.MustCompile(`^(?:` +
 		`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +

@@ -161,20 +161,17 @@ type refusal struct {
 // answer is what the kernel says to a batch. If anything was refused, nothing was changed.
 type answer struct {
 	refused []refusal      // in the order of the batch
-	handles map[int]uint64 // of the rules that were made with NLM_F_ECHO, by their index in the batch
+	handles map[int]uint64 // of the rules and tables that were made with NLM_F_ECHO, by their index in the batch
 }
 
-var (
-	// errMoved says that another program changed something since the generation that a batch was bound to.
-	errMoved = errors.New("another program has changed the packet filter meanwhile")
-	// errLost says that it is not known what became of a batch.
-	errLost = errors.New("the kernel did not say what became of the changes")
-)
+// errLost says that it is not known what became of a batch.
+var errLost = errors.New("the kernel did not say what became of the changes")
 
-// commit makes changes as one transaction if the generation is still the one given. On errMoved nothing was changed; on
-// other errors that is not known.
-func (s *socket) commit(changes []nft.Message, generation uint32) (*answer, error) {
-	messages := s.batch(changes, generation)
+// commit makes changes as one transaction, whatever other programs have committed before it: the kernel can bind a batch to
+// a generation, but then a program that commits all the time keeps all others from it. On an error it is not known whether
+// anything was changed.
+func (s *socket) commit(changes []nft.Message) (*answer, error) {
+	messages := s.batch(changes)
 	if err := s.makeRoom(changes); err != nil {
 		return nil, err
 	}
@@ -183,17 +180,15 @@ func (s *socket) commit(changes []nft.Message, generation uint32) (*answer, erro
 		return nil, err
 	}
 	a := &answer{handles: map[int]uint64{}}
-	acknowledged, moved := false, false
+	acknowledged := false
 	_, err := s.drain(func(m netlink.Message, refused *netlink.OpError) {
 		switch {
-		case refused != nil && errors.Is(refused, unix.ERESTART):
-			moved = true
 		case refused != nil:
 			a.refused = append(a.refused, refusal{index: int(int32(refused.Sequence - first)), err: refused.Err})
 		case m.Header.Type == netlink.Error && m.Header.Sequence == last:
 			acknowledged = true
-		case m.Header.Type == tablesMessage(unix.NFT_MSG_NEWRULE):
-			if h := attribute(m.Data, unix.NFTA_RULE_HANDLE); len(h) == 8 {
+		case handleOf[m.Header.Type] != 0:
+			if h := attribute(m.Data, handleOf[m.Header.Type]); len(h) == 8 {
 				a.handles[int(int32(m.Header.Sequence-first))] = binary.BigEndian.Uint64(h)
 			}
 		}
@@ -201,12 +196,16 @@ func (s *socket) commit(changes []nft.Message, generation uint32) (*answer, erro
 	switch {
 	case err != nil:
 		return nil, err
-	case moved:
-		return nil, errMoved
 	case len(a.refused) == 0 && !acknowledged:
 		return nil, errLost
 	}
 	return a, nil
+}
+
+// handleOf is the attribute with the handle in what the kernel sends back of something that was made.
+var handleOf = map[netlink.HeaderType]uint16{
+	tablesMessage(unix.NFT_MSG_NEWRULE):  unix.NFTA_RULE_HANDLE,
+	tablesMessage(unix.NFT_MSG_NEWTABLE): tableHandle,
 }
 
 // makeRoom makes the receive buffer large enough for the rules that the kernel sends back. They wait there until all is
@@ -231,15 +230,11 @@ func (s *socket) makeRoom(changes []nft.Message) error {
 
 // batch puts changes between the messages that begin and end a transaction. The last change asks for an acknowledgement:
 // older kernels do not acknowledge the end. (linux/netfilter/nfnetlink.h)
-func (s *socket) batch(changes []nft.Message, generation uint32) []netlink.Message {
+func (s *socket) batch(changes []nft.Message) []netlink.Message {
 	const begin, end = unix.NFNL_MSG_BATCH_BEGIN, unix.NFNL_MSG_BATCH_END
 	mark := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
-	bound := binary.NativeEndian.AppendUint16(append([]byte{}, mark...), 8)
-	bound = binary.NativeEndian.AppendUint16(bound, unix.NFNL_BATCH_GENID)
-	bound = binary.BigEndian.AppendUint32(bound, generation)
-
 	messages := make([]netlink.Message, 0, len(changes)+2)
-	messages = append(messages, s.request(begin, 0, bound))
+	messages = append(messages, s.request(begin, 0, mark))
 	for i, c := range changes {
 		flags := netlink.HeaderFlags(c.Flags)
 		if i == len(changes)-1 {

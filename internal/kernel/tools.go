@@ -2,16 +2,19 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	xtables "github.com/coreos/go-iptables/iptables"
+	"golang.org/x/sys/unix"
 
 	"richwall/compile/ir"
 )
@@ -60,9 +63,43 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	cmd.WaitDelay = time.Second
 	if err := t.enter(cmd.Run); err != nil {
+		if strings.Contains(said.String(), "xtables lock") {
+			return out.String(), fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
+		}
 		return out.String(), &toolError{name: name, said: strings.TrimSpace(said.String()), err: err}
 	}
 	return out.String(), nil
+}
+
+// waitForLock has the programs of iptables-legacy wait ten seconds for others to give up the lock of all tables.
+const waitForLock = "-w10"
+
+// lockFile is that lock (iptables(8), -w).
+func lockFile() string { return cmp.Or(os.Getenv("XTABLES_LOCKFILE"), "/run/xtables.lock") }
+
+// lockHolder names who has locked a file, as /proc/locks tells it; empty if nobody has, or it is not known.
+func lockHolder(path string) string {
+	var file unix.Stat_t
+	if err := unix.Stat(path, &file); err != nil {
+		return ""
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return ""
+	}
+	at := fmt.Sprintf("%02x:%02x:%d", unix.Major(file.Dev), unix.Minor(file.Dev), file.Ino)
+	for line := range strings.Lines(string(locks)) { // "1: FLOCK  ADVISORY  WRITE 1234 00:19:861 0 EOF"
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || f[5] != at {
+			continue
+		}
+		pid, err := strconv.Atoi(f[4])
+		name, reading := os.ReadFile("/proc/" + f[4] + "/comm")
+		if err == nil && reading == nil {
+			return fmt.Sprintf(", by %s", Writer{PID: pid, Name: strings.TrimSpace(string(name))})
+		}
+	}
+	return ""
 }
 
 // tool is the name of a family's program: iptables or ip6tables.
@@ -99,7 +136,7 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 // the arguments as they are and the wish to wait for whoever else changes tables. It returns the program's output; the
 // error says what the program said.
 func Passthrough(ctx context.Context, o Options, ipv string, args []string) (output string, err error) {
-	programs := map[string][]string{"ipv4": {"iptables", "-w10"}, "ipv6": {"ip6tables", "-w10"}, "eb": {"ebtables", "--concurrent"}}
+	programs := map[string][]string{"ipv4": {"iptables", waitForLock}, "ipv6": {"ip6tables", waitForLock}, "eb": {"ebtables", "--concurrent"}}
 	command := programs[ipv]
 	if command == nil {
 		return "", fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)

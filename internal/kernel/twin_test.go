@@ -1,13 +1,11 @@
 package kernel
 
 import (
-	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"richwall/compile/ir"
-	"richwall/compile/nft"
 	"richwall/internal/lab"
 )
 
@@ -161,34 +159,4 @@ func commitUnchecked(t *testing.T, next *Desired) error {
 	}
 	defer k.Close()
 	return k.commitTables(t.Context(), next)
-}
-
-// A batch is bound to the generation that it was made for: when another program was faster, nothing is changed.
-func TestStaleBatch(t *testing.T) {
-	if missing := lab.Missing(); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	s, err := openSocket(ns.Do)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.conn.Close()
-	generation, err := s.generation()
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &nft.Encoder{Table: "t"}
-	for _, test := range []struct {
-		generation uint32
-		want       error
-	}{{generation, nil}, {generation, errMoved}, {nextGeneration(generation), nil}} {
-		if _, err := s.commit([]nft.Message{table.AddTable(0)}, test.generation); !errors.Is(err, test.want) {
-			t.Errorf("generation %d: got %v, want %v", test.generation, err, test.want)
-		}
-	}
 }

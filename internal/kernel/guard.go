@@ -1,0 +1,224 @@
+package kernel
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
+	"richwall/compile/nft"
+)
+
+const (
+	// guardTable drops what does not belong to a connection that is there already. It stands while the rules do not: before
+	// the first commit, and while another program's changes of them are not repaired.
+	guardTable = ir.Table + "_guard"
+	// guardPriority is behind our own chains, at filter + 10, whose answers and log entries the guard leaves to them.
+	guardPriority = 11
+	// quiet is how long no other program may have changed the rules before a guard goes that was raised twice.
+	quiet = 10 * time.Second
+)
+
+// guardChains are the chains of the guard, which drop what no rule lets pass. With everything they have no rules. Else what
+// passes is established and related connections, loopback, DHCP of a client (RFC 2131 and 8415, ports), and the messages by
+// which IPv6 finds routers, neighbours and listeners to multicast (RFC 4861, 2710 and 3810).
+func guardChains(everything bool) []*ir.Chain {
+	var chains []*ir.Chain
+	for _, hook := range []string{"input", "forward", "output"} {
+		c := &ir.Chain{Name: "filter_" + hook, Families: ir.Both, Hook: &ir.Hook{Type: "filter", Hook: hook, Priority: guardPriority}}
+		if !everything {
+			c.Rules = guardRules(hook)
+		}
+		chains = append(chains, c)
+	}
+	return chains
+}
+
+func guardRules(hook string) []*ir.Rule {
+	pass := func(families ir.Families, matches ...ir.Match) *ir.Rule {
+		return &ir.Rule{Families: families, Matches: matches, Actions: []ir.Action{ir.Accept}}
+	}
+	rules := []*ir.Rule{pass(ir.Both, ir.CTState{States: []string{"established", "related"}})}
+	if hook == "forward" {
+		return rules
+	}
+	outside, far, near := ir.Source, ir.Source, ir.Dest // the server is at the far end
+	if hook == "output" {
+		outside, far, near = ir.Dest, ir.Dest, ir.Source
+	}
+	udp := func(side ir.Side, port int) ir.Match {
+		return ir.Port{Protocol: "udp", Side: side, Low: port, High: port}
+	}
+	rules = append(rules,
+		pass(ir.Both, ir.Iface{Side: outside, Name: "lo"}),
+		pass(ir.V4, ir.NFProto{Family: ir.V4}, udp(far, 67), udp(near, 68)),
+		pass(ir.V6, ir.NFProto{Family: ir.V6}, udp(far, 547), udp(near, 546)))
+	for _, kind := range []int{130, 131, 132, 133, 134, 135, 136, 143} {
+		rules = append(rules, pass(ir.V6, ir.ICMP{Family: ir.V6, Type: kind, Code: ir.AnyCode}))
+	}
+	return rules
+}
+
+// guard is what a Kernel knows of the guard in the kernel. The Kernel's lock guards it.
+type guard struct {
+	socket *socket
+	owner  bool // the kernel can give tables an owner
+	log    *slog.Logger
+	up     bool      // it stands, and this socket may take it away
+	last   time.Time // when the rules were found changed last
+	until  time.Time // it stays till then at least
+	lower  *time.Timer
+}
+
+// newGuard finds out whether an earlier process has left a guard. One that a living process owns is that process's matter.
+func newGuard(s *socket, owner bool, log *slog.Logger) (*guard, error) {
+	g := &guard{socket: s, owner: owner, log: log}
+	t, err := s.tableHead(guardTable)
+	g.up = err == nil && t.there && (t.owner == 0 || t.owner == s.conn.PID())
+	return g, err
+}
+
+// protected says whether no other program can take the guard away.
+func (g *guard) protected() bool { return g.up && g.owner }
+
+// messages put a guard in the place of one that there may be, or take it away.
+func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
+	e := &nft.Encoder{Table: guardTable}
+	list := []nft.Message{e.AddTable(0), e.DeleteTable()}
+	if !stand {
+		return list, nil
+	}
+	var flags uint32
+	if g.owner {
+		flags = nft.TableOwner | nft.TablePersist
+	}
+	list = append(list, e.AddTable(flags))
+	for _, c := range guardChains(everything) {
+		list = append(list, e.AddChain(c, true))
+		for _, r := range c.Rules {
+			messages, err := e.AddRule(c.Name, r, 0)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, messages...)
+		}
+	}
+	return list, nil
+}
+
+// set makes the guard stand, or takes it away, in a transaction of its own.
+func (g *guard) set(stand, everything bool) error {
+	if g.up == stand && (!stand || g.protected()) {
+		return nil
+	}
+	list, err := g.messages(stand, everything)
+	if err != nil {
+		return err
+	}
+	a, err := g.socket.commit(list)
+	if err == nil && len(a.refused) > 0 {
+		err = a.refused[0].err
+	}
+	if err != nil {
+		return fmt.Errorf("cannot change table inet %s: %w", guardTable, err)
+	}
+	g.up = stand
+	return nil
+}
+
+// raise makes it stand. That it cannot is no reason to do less than the rest.
+func (g *guard) raise(everything bool) {
+	if g == nil {
+		return
+	}
+	if err := g.set(true, everything); err != nil {
+		g.log.Error("the machine is not guarded while its rules are not in place", "reason", err)
+	}
+}
+
+// noticed notes that another program has changed the rules. What happens a second time keeps the guard standing for a while.
+func (g *guard) noticed() {
+	if g == nil {
+		return
+	}
+	now := time.Now()
+	if now.Sub(g.last) < quiet {
+		g.until = now.Add(quiet)
+	}
+	g.last = now
+}
+
+// needed says whether a guard stands behind a commit of what is desired. One that stands stays while there are no rules to
+// do its work, unless there shall be none.
+func (g *guard) needed(next *Desired) bool {
+	switch {
+	case next.Rules == nil:
+		return g.up && next.Panic
+	case next.Unguarded:
+		return false
+	}
+	return time.Now().Before(g.until)
+}
+
+// later calls f when a guard that stands may go. f runs without the Kernel's lock.
+func (g *guard) later(f func()) {
+	if g == nil {
+		return
+	}
+	if g.lower != nil {
+		g.lower.Stop()
+	}
+	if g.up {
+		g.lower = time.AfterFunc(time.Until(g.until), f)
+	}
+}
+
+// unguard takes the guard away if nothing is changed, and nothing was for long enough; else again is called then.
+func (w *watch) unguard(again func()) {
+	g := w.guard
+	switch {
+	case g == nil || !g.up:
+	case len(w.changed) > 0:
+		g.until = time.Now().Add(quiet)
+		g.later(again)
+	case time.Now().Before(g.until):
+		g.later(again)
+	default:
+		if err := g.set(false, false); err != nil {
+			g.log.Error("what is new is dropped until the next change", "reason", err)
+		}
+	}
+}
+
+// stop ends waiting for the time to go. The guard stays as it is.
+func (g *guard) stop() {
+	if g != nil && g.lower != nil {
+		g.lower.Stop()
+	}
+}
+
+// tableHead is what a table is as a whole.
+type tableHead struct {
+	there  bool
+	handle uint64
+	flags  uint32
+	owner  uint32 // the port of the socket that owns it; 0 if none does, or not any more
+}
+
+const tableOwner = 7 // NFTA_TABLE_OWNER (linux/netfilter/nf_tables.h), which unix lacks
+
+// tableHead finds a table of family inet.
+func (s *socket) tableHead(name string) (tableHead, error) {
+	var t tableHead
+	err := s.dump(unix.NFT_MSG_GETTABLE, unix.NFPROTO_INET, nil, func(body []byte) {
+		if text(attribute(body, tableName)) == name {
+			t = tableHead{true, number64(attribute(body, tableHandle)), number32(attribute(body, unix.NFTA_TABLE_FLAGS)), number32(attribute(body, tableOwner))}
+		}
+	})
+	if absent(err) {
+		err = nil
+	}
+	return t, err
+}
