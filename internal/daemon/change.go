@@ -140,7 +140,7 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	if err != nil {
 		return err
 	}
-	if err := commit(ctx, d.kernel, desired); err != nil {
+	if err := d.commit(ctx, d.kernel, desired); err != nil {
 		return err
 	}
 	d.panic = on

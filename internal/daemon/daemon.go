@@ -157,20 +157,30 @@ const (
 	RTToPermFailed   grammar.Code = "RT_TO_PERM_FAILED"
 )
 
+// errNoKernel is that a back end cannot be used at all.
+var errNoKernel = errors.New("the packet filter cannot be used")
+
 // install commits a configuration with the back end it asks for, and makes it the runtime one. What another back end had
-// installed is removed after that.
+// installed is removed after that. When the first configuration cannot be committed for a reason that does not lie in it, it is
+// tried again until it is in the kernel, and meanwhile what was put there before the start stands.
 func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	k := d.kernel
 	if k == nil || backend != d.backend {
 		var err error
 		if k, err = d.opt.Kernel(backend); err != nil {
-			return refuse(CommandFailed, "%v", err)
+			return &Error{Code: CommandFailed, Msg: err.Error(), cause: errNoKernel}
 		}
 	}
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	if err == nil {
-		err = d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
+		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
+		if err != nil && d.kernel == nil && ctx.Err() == nil && len(blamed(err)) == 0 {
+			d.follow(k)
+			d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
+			d.waitForKernel(err)
+			return nil
+		}
 	}
 	if err != nil {
 		if k != d.kernel {
@@ -199,7 +209,7 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 	if err != nil {
 		return nil, h, codeOf(err)
 	}
-	desired := &kernel.Desired{Rules: rules, Panic: panicked}
+	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn"}
 	if backend == ir.NFTables {
 		if desired.Direct, h, err = h.Direct(cfg); err != nil {
 			return nil, h, codeOf(err)
@@ -208,11 +218,12 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 	return desired, h, nil
 }
 
-// commit hands what is desired to the kernel.
-func commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
+// commit hands what is desired to the kernel. The lock is held.
+func (d *Daemon) commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
+	d.inKernel()
 	return nil
 }
 
@@ -240,7 +251,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := d.commitBridge(ctx, next, func() error { return commit(ctx, d.kernel, desired) }); err != nil {
+	if err := d.commitBridge(ctx, next, func() error { return d.commit(ctx, d.kernel, desired) }); err != nil {
 		return err
 	}
 	d.runtime, d.history = next, history

@@ -23,6 +23,7 @@ type repairs struct {
 	done    []time.Time     // the latest, at most promptRepairs
 	pending *kernel.Foreign // told of and not attended to yet
 	timer   *time.Timer     // for that; nil if none runs
+	waiting string          // why the first rules could not be committed; "" if they were
 	stopped bool
 }
 
@@ -101,10 +102,56 @@ func (d *Daemon) attendIn(wait time.Duration) {
 	})
 }
 
+// waitForKernel tries the first commit again after a while. The lock is held.
+func (d *Daemon) waitForKernel(reason error) {
+	d.repairs.waiting = reason.Error()
+	d.opt.Log.Error("the rules cannot be put into the kernel now: nothing new is let in; it is tried again every few seconds", "reason", reason)
+	d.repairs.pending = &kernel.Foreign{}
+	d.attendIn(repairInterval)
+}
+
+// attendFirst commits the first rules, which could not be committed before. The lock is held.
+func (d *Daemon) attendFirst() {
+	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
+	if err == nil {
+		err = d.commit(context.Background(), d.kernel, desired)
+	}
+	if err != nil {
+		if err.Error() != d.repairs.waiting {
+			d.opt.Log.Error("the rules still cannot be put into the kernel", "reason", err)
+			d.repairs.waiting = err.Error()
+		}
+		d.repairs.pending = &kernel.Foreign{}
+		d.attendIn(repairInterval)
+		return
+	}
+}
+
+// inKernel notes that rules are in the kernel, should they have been missing since the start. The lock is held.
+func (d *Daemon) inKernel() {
+	if d.repairs.waiting == "" {
+		return
+	}
+	d.opt.Log.Warn("the rules are in the kernel now")
+	d.failures = slices.DeleteFunc(slices.Clone(d.failures), func(f string) bool { return f == notInKernel })
+	d.repairs.waiting, d.repairs.pending = "", nil
+	if len(d.failures) == 0 {
+		d.state = Running
+	}
+	d.publish()
+}
+
+// notInKernel is what Snapshot says while the first rules are not in the kernel.
+const notInKernel = "the rules are not in the kernel yet: the log says why"
+
 // attend says what was changed, and puts the rules back unless the configuration says not to. The lock is held.
 func (d *Daemon) attend() {
 	f := d.repairs.pending
 	d.repairs.pending = nil
+	if d.repairs.waiting != "" {
+		d.attendFirst()
+		return
+	}
 	d.repairs.note(now())
 	log := d.opt.Log.With("program", programs(f.By), "changes", changes(f.Changes))
 	if d.runtime.Own.OnForeignChange == "warn" {
@@ -113,7 +160,7 @@ func (d *Daemon) attend() {
 	}
 	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
 	if err == nil {
-		err = commit(context.Background(), d.kernel, desired)
+		err = d.commit(context.Background(), d.kernel, desired)
 	}
 	if err != nil {
 		log.Error("another program has changed the firewall's rules, and they cannot be put back; it is tried again in a minute", "reason", err)

@@ -42,6 +42,9 @@ func (d *Daemon) Start(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = Running
+	if d.repairs.waiting != "" {
+		failed = append(failed, notInKernel)
+	}
 	if len(failed) > 0 {
 		d.state, d.failures = Failed, failed
 	}
@@ -67,7 +70,7 @@ func (d *Daemon) recallPanic() {
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
 	folder, installed, none := d.opt.State.LastGood()
 	failed, err = d.startFiles(ctx, links, folder)
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || errors.Is(err, errNoKernel) {
 		return failed, err
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
@@ -157,8 +160,9 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 	}
 	d.mu.Lock()
 	d.permanent = cfg
+	whole := len(losses) == 0 && d.repairs.waiting == ""
 	d.mu.Unlock()
-	if len(losses) == 0 {
+	if whole {
 		d.keepGood(cfg)
 	}
 	return failed, nil

@@ -19,9 +19,12 @@ import (
 // again stops the daemon, if it runs, and starts another one on the same folders.
 func (b *bed) again(t *testing.T) {
 	t.Helper()
+	refuse := b.kernel.refuse
+	b.kernel.refuse = nil
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	b.kernel.refuse = refuse
 	b.Daemon = New(b.opt)
 	b.log.Reset()
 	if err := b.Start(t.Context()); err != nil {
@@ -214,6 +217,25 @@ func TestRefusedByKernel(t *testing.T) {
 	b.again(t)
 	b.kernel = &k.fakeKernel
 	b.expect(t, Failed, "work.xml:4", []string{"8080"}, []string{"5555"})
+}
+
+// A kernel that takes no rules at the start, for a reason that does not lie in them, is tried again; the configuration is neither
+// thrown away nor replaced.
+func TestKernelTakesNothing(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	b.kernel.refuse, b.kernel.installed = kernel.ErrBusy, nil
+	b.again(t)
+	b.expect(t, Failed, "not in the kernel", nil, []string{"8080"})
+	attend := func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.attend()
+	}
+	attend()
+	b.expect(t, Failed, "not in the kernel", nil, []string{"8080"})
+	b.kernel.refuse = nil
+	attend()
+	b.expect(t, Running, "", []string{"8080"}, nil)
 }
 
 // Panic mode is on after a restart, and before any rule is committed without it; stopping does not open anything.
