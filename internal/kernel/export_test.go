@@ -1,8 +1,27 @@
 package kernel
 
+import (
+	"fmt"
+	"time"
+)
+
 // SetEventBuffer changes the room for events of monitors that are made from now on, and returns what puts it back.
 func SetEventBuffer(size int) (restore func()) {
 	was := eventBuffer
 	eventBuffer = size
 	return func() { eventBuffer = was }
+}
+
+// SetLockWait changes for how many seconds the tools wait for the lock of iptables-legacy, and returns what puts it back.
+func SetLockWait(seconds int) (restore func()) {
+	was := waitForLock
+	waitForLock = fmt.Sprintf("--wait=%d", seconds)
+	return func() { waitForLock = was }
+}
+
+// SetQuiet changes how long a guard stands that was raised twice, and returns what puts it back.
+func SetQuiet(d time.Duration) (restore func()) {
+	was := quiet
+	quiet = d
+	return func() { quiet = was }
 }

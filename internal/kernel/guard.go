@@ -17,9 +17,10 @@ const (
 	guardTable = ir.Table + "_guard"
 	// guardPriority is behind our own chains, at filter + 10, whose answers and log entries the guard leaves to them.
 	guardPriority = 11
-	// quiet is how long no other program may have changed the rules before a guard goes that was raised twice.
-	quiet = 10 * time.Second
 )
+
+// quiet is how long no other program may have changed the rules before a guard goes that was raised twice.
+var quiet = 10 * time.Second
 
 // guardChains are the chains of the guard, which drop what no rule lets pass. With everything they have no rules. Else what
 // passes is established and related connections, loopback, DHCP of a client (RFC 2131 and 8415, ports), and the messages by

@@ -1,36 +1,311 @@
 package kernel_test
 
 import (
+	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"richwall/compile"
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
+	"richwall/zones"
 )
 
-// guardTable is what nft lists of the guard; empty if it does not stand.
-func guardTable(t *testing.T, ns *lab.Namespace) string {
+// newLab is a lab whose firewall has no rules yet.
+func newLab(t *testing.T) *lab.Lab {
 	t.Helper()
-	if !strings.Contains(run(t, ns, "", "nft", "list", "tables"), "table inet firewalld_guard") {
-		return ""
+	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
 	}
-	return run(t, ns, "", "nft", "list", "table", "inet", "firewalld_guard")
+	l, err := lab.New(t.Context(), lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
 }
 
-func TestX(t *testing.T) {
+// arrive says which of some TCP ports packets get to, from the client: on the firewall, through it to the server, and from the
+// firewall to the server, each with IPv4 and IPv6.
+func arrive(t *testing.T, l *lab.Lab, ports ...int) map[string]bool {
+	t.Helper()
+	var probes []lab.Probe
+	var names []string
+	for _, port := range ports {
+		for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
+			for _, way := range []struct {
+				name     string
+				from, to lab.Host
+			}{{"in", lab.Client, lab.FirewallHost}, {"through", lab.Client, lab.Server}} {
+				probes = append(probes, lab.Probe{From: way.from, To: way.to, Family: f, Port: port})
+				names = append(names, way.name)
+			}
+		}
+	}
+	results, err := l.Probe(t.Context(), probes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for i, r := range results {
+		if r.At != "" {
+			got[names[i]] = true
+		}
+	}
+	return got
+}
+
+// guardStands says whether the guard is there.
+func guardStands(t *testing.T, ns *lab.Namespace) bool {
+	t.Helper()
+	return strings.Contains(run(t, ns, "", "nft", "list", "tables"), "table inet firewalld_guard")
+}
+
+// overLoopback opens connections from the machine to itself.
+func overLoopback() error {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		c, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
+		if err := errors.Join(err, l.Close()); err != nil {
+			return err
+		}
+		c.Close()
+	}
+	return nil
+}
+
+// letsIn is the ruleset of a zone whose interfaces are all others' and which lets in port 80 alone.
+func letsIn(t *testing.T, backend ir.Backend, conf string) *ir.Ruleset {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/firewalld.conf", conf)
+	write(t, dir+"/zones/public.xml", `<zone><port port="80" protocol="tcp"/></zone>`)
+	cfg, problems := zones.Load(zones.Dirs{System: dir})
+	if cfg == nil {
+		t.Fatal(problems)
+	}
+	rs, err := compile.Compile(cfg, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rs
+}
+
+// Before anything is known, what is new is dropped, and loopback and neighbours are not. The rules take the place of that; a
+// commit that fails, and the end of the process, leave it. This is so with both back ends.
+func TestBase(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		t.Run(string(backend), func(t *testing.T) {
+			l := newLab(t)
+			ns := l.Firewall()
+			options := kernel.Options{Backend: backend, Enter: ns.Do}
+			var err error
+			if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
+				t.Fatal(err)
+			}
+			if got := arrive(t, l, 80, 9); len(got) > 0 {
+				t.Errorf("packets come %v", got)
+			}
+			if err := ns.Do(overLoopback); err != nil {
+				t.Error(err)
+			}
+			k, err := kernel.New(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := &ir.Ruleset{Backend: backend, Chains: []*ir.Chain{{Table: "filter", Name: "c", Families: ir.Both, Rules: []*ir.Rule{
+				{Families: ir.Both, Actions: []ir.Action{ir.Jump{Chain: "nowhere"}}}}}}}
+			if err := k.Commit(t.Context(), &kernel.Desired{Rules: bad}); err == nil || !guardStands(t, ns) {
+				t.Errorf("behind a commit that fails with %v there is no guard", err)
+			}
+			commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
+			if guardStands(t, ns) {
+				t.Error("the guard stands beside the rules")
+			}
+			if got := arrive(t, l, 80); !got["in"] || got["through"] {
+				t.Errorf("with the rules packets to port 80 come %v", got)
+			}
+			commit(t, k, &kernel.Desired{})
+			if got := arrive(t, l, 9); !got["in"] || !got["through"] {
+				t.Errorf("when the firewall is stopped packets come %v", got)
+			}
+			if err := k.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// With the rules of an earlier process in the kernel those stay in force until the first commit: what they let in comes in,
+// and what they do not let in does not. Rules that another program has emptied are no such rules.
+func TestBaseAfterAnEarlierProcess(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		for _, c := range []struct {
+			conf, damage string
+			whole        bool
+		}{
+			{"", "", true}, {"NftablesCounters=yes\nLogDenied=all\n", "", true}, {"NftablesTableOwner=no\n", "nft flush ruleset", false},
+			{"NftablesTableOwner=no\n", "nft flush chain inet firewalld filter_FORWARD", backend == ir.IPTables},
+			{"NftablesTableOwner=no\n", "iptables -F INPUT", backend == ir.NFTables},
+		} {
+			t.Run(string(backend)+" "+c.conf+c.damage, func(t *testing.T) {
+				l := newLab(t)
+				ns := l.Firewall()
+				before := open(t, ns, backend)
+				commit(t, before, &kernel.Desired{Rules: letsIn(t, backend, c.conf)})
+				before.Close()
+				if words := strings.Fields(c.damage); len(words) > 0 {
+					_, _ = ns.Run(t.Context(), "", words[0], words[1:]...) // fails where there is nothing to damage
+				}
+				g, err := kernel.Base(t.Context(), kernel.Options{Enter: ns.Do}, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { g.Close() })
+				if guardStands(t, ns) == c.whole {
+					t.Errorf("the guard stands: %v", !c.whole)
+				}
+				if got := arrive(t, l, 80); got["in"] != c.whole || got["through"] {
+					t.Errorf("packets to port 80 come %v", got)
+				}
+			})
+		}
+	}
+}
+
+// A process that was in panic mode is so again from the first moment.
+func TestBaseInPanicMode(t *testing.T) {
+	l := newLab(t)
+	before := open(t, l.Firewall(), ir.NFTables)
+	commit(t, before, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
+	before.Close()
+	options := kernel.Options{Backend: ir.NFTables, Enter: l.Firewall().Do}
+	var err error
+	if options.Guard, err = kernel.Base(t.Context(), options, true); err != nil {
+		t.Fatal(err)
+	}
+	k, err := kernel.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	for _, next := range []*kernel.Desired{nil, {Panic: true}, {Rules: letsIn(t, ir.NFTables, ""), Panic: true}} {
+		if next != nil {
+			commit(t, k, next)
+		}
+		if got := arrive(t, l, 80); len(got) > 0 {
+			t.Errorf("with %v packets come %v", next, got)
+		}
+	}
+	commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
+	if got := arrive(t, l, 80); !got["in"] {
+		t.Error("after panic mode nothing comes in")
+	}
+}
+
+// While another program empties the table again and again, packets that no rule lets in do not come in: the guard stands
+// until the program has been quiet for a while. Then all is as it was, and the guard gone.
+func TestGuardAgainstFlushes(t *testing.T) {
+	for _, c := range []struct {
+		backend ir.Backend
+		command string
+	}{{ir.NFTables, "nft flush table inet firewalld"}, {ir.NFTables, "nft flush ruleset"}, {ir.IPTables, "iptables -F"}} {
+		t.Run(c.command, func(t *testing.T) {
+			defer kernel.SetQuiet(3 * time.Second)()
+			l := newLab(t)
+			ns := l.Firewall()
+			desired := &kernel.Desired{Rules: letsIn(t, c.backend, "NftablesTableOwner=no\n")}
+			k := open(t, ns, c.backend).(kernel.Watcher)
+			k.Watch(func(kernel.Foreign) {
+				if err := k.Commit(t.Context(), desired); err != nil {
+					t.Error(err)
+				}
+			})
+			commit(t, k, desired)
+			words := strings.Fields(c.command)
+			run(t, ns, "", words[0], words[1:]...)
+			eventually(t, "the first repair does not come", func() bool { return arrive(t, l, 80)["in"] })
+			run(t, ns, "", words[0], words[1:]...)
+			eventually(t, "the guard does not stand", func() bool { return guardStands(t, ns) })
+			stop, done := make(chan struct{}), make(chan error)
+			go func() {
+				for {
+					select {
+					case <-stop:
+						close(done)
+						return
+					default:
+						_, _ = ns.Run(t.Context(), "", words[0], words[1:]...)
+					}
+				}
+			}()
+			for range 40 {
+				if got := arrive(t, l, 9); len(got) > 0 {
+					t.Errorf("packets come %v", got)
+				}
+			}
+			close(stop)
+			<-done
+			eventually(t, "the guard does not go", func() bool { return !guardStands(t, ns) })
+			if got := arrive(t, l, 80); !got["in"] || got["through"] {
+				t.Errorf("after that packets to port 80 come %v", got)
+			}
+			if got := arrive(t, l, 9); len(got) > 0 {
+				t.Errorf("after that packets to port 9 come %v", got)
+			}
+		})
+	}
+}
+
+// Where the configuration leaves what other programs change, there is no guard.
+func TestUnguarded(t *testing.T) {
 	ns := namespace(t)
-	g, err := kernel.Base(t.Context(), kernel.Options{Enter: ns.Do}, false)
-	if err != nil {
+	w := watch(t, ns, ir.NFTables)
+	commit(t, w, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "NftablesTableOwner=no\n"), Unguarded: true})
+	run(t, ns, "", "nft", "flush", "table", "inet", "firewalld")
+	w.next(t)
+	if guardStands(t, ns) {
+		t.Error("the guard stands")
+	}
+}
+
+// A table of our name that another running program owns is told of in one line, and the guard drops what nobody has let in.
+func TestForeignOwner(t *testing.T) {
+	l := newLab(t)
+	ns := l.Firewall()
+	theirs := rulesetOf("10.9.9.9")
+	theirs.Owner = true
+	other := open(t, ns, ir.NFTables)
+	commit(t, other, &kernel.Desired{Rules: theirs})
+	k := open(t, ns, ir.NFTables)
+	err := k.Commit(t.Context(), &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
+	if !errors.Is(err, kernel.ErrForeignOwner) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+	if got := arrive(t, l, 80, 9); len(got) > 0 {
+		t.Errorf("packets come %v", got)
+	}
+	if err := other.Close(); err != nil { // its table stays, and belongs to nobody
 		t.Fatal(err)
 	}
-	t.Log(guardTable(t, ns))
-	k, err := kernel.New(kernel.Options{Backend: ir.NFTables, Enter: ns.Do, Guard: g})
-	if err != nil {
-		t.Fatal(err)
+	commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
+	if got := arrive(t, l, 80); !got["in"] || guardStands(t, ns) {
+		t.Errorf("packets come %v", got)
 	}
-	commit(t, k, &kernel.Desired{Rules: rulesetOf("10.0.0.1")})
-	t.Log(guardTable(t, ns))
-	_ = time.Now
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package kernel_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"richwall/compile/iptables"
 	"richwall/compile/ir"
@@ -82,23 +85,29 @@ func TestRestoredIsTheText(t *testing.T) {
 func variants(t *testing.T, test func(t *testing.T)) {
 	for _, variant := range []string{"nft", "legacy"} {
 		t.Run(variant, func(t *testing.T) {
-			dir := t.TempDir()
-			for _, tool := range []string{"iptables", "ip6tables"} {
-				for _, program := range []string{"", "-save", "-restore"} {
-					path, err := findVariant(tool + "-" + variant + program)
-					if err != nil {
-						t.Skip(err)
-					}
-					if err := os.Symlink(path, filepath.Join(dir, tool+program)); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			t.Setenv("XTABLES_LOCKFILE", filepath.Join(dir, "lock")) // the machine's is no concern of a namespace
-			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			useVariant(t, variant)
 			test(t)
 		})
 	}
+}
+
+// useVariant makes the programs of a variant those that a test runs.
+func useVariant(t *testing.T, variant string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		for _, program := range []string{"", "-save", "-restore"} {
+			path, err := findVariant(tool + "-" + variant + program)
+			if err != nil {
+				t.Skip(err)
+			}
+			if err := os.Symlink(path, filepath.Join(dir, tool+program)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(dir, "lock")) // the machine's is no concern of a namespace
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
 func findVariant(name string) (string, error) {
@@ -247,6 +256,42 @@ func testPutsBack(t *testing.T) {
 		t.Errorf("the error does not name the rule: %v", err)
 	}
 	sameLines(t, before, saved(t, ns))
+}
+
+// While another program holds the lock of iptables-legacy, a commit does not wait for ever: it says who holds it, changes
+// nothing, and is not mistaken for rules that cannot be used. After that all is as ever.
+func TestLockedTables(t *testing.T) {
+	defer kernel.SetLockWait(1)()
+	t.Run("legacy", func(t *testing.T) {
+		useVariant(t, "legacy")
+		ns := namespace(t)
+		k := open(t, ns, ir.IPTables)
+		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-services.txt", ir.IPTables)})
+		before := saved(t, ns)
+		other := scenario(t, "static-mixed.txt", ir.IPTables)
+		lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		err = k.Commit(t.Context(), &kernel.Desired{Rules: other})
+		if !errors.Is(err, kernel.ErrBusy) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", os.Getpid())) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", []string{"-N", "theirs"}); !errors.Is(err, kernel.ErrBusy) {
+			t.Errorf("a passthrough gives %v", err)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+		sameLines(t, before, saved(t, ns))
+		commit(t, k, &kernel.Desired{Rules: other})
+		fresh := namespace(t)
+		commit(t, open(t, fresh, ir.IPTables), &kernel.Desired{Rules: other})
+		sameLines(t, sortedLines(saved(t, fresh)), sortedLines(saved(t, ns)))
+	})
 }
 
 // Panic mode drops by the policies of the kernel's chains.

@@ -27,7 +27,7 @@ type nftables struct {
 
 	verified  *verified  // the ruleset that was checked last
 	installed *installed // nil if it is not known what the kernel has
-	watch     watch // with a guard
+	watch     watch      // with a guard
 }
 
 // installed is what a Kernel put into the kernel.

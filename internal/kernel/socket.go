@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,11 +59,11 @@ func tablesMessage(kind uint8) netlink.HeaderType {
 	return unix.NFNL_SUBSYS_NFTABLES<<8 | netlink.HeaderType(kind)
 }
 
-// send sends messages in one piece.
+// send sends messages in one piece. There is one copy of that in memory, which for some 100,000 entries of a set is 10 MB.
 func (s *socket) send(messages []netlink.Message) error {
 	size := 0
 	for _, m := range messages {
-		size += unix.SizeofNlMsghdr + len(m.Data) + unix.NLMSG_ALIGNTO
+		size += aligned(unix.SizeofNlMsghdr + len(m.Data))
 	}
 	if size > s.buffer {
 		// The kernel doubles what is asked for, and counts its own overhead against it.
@@ -73,12 +74,40 @@ func (s *socket) send(messages []netlink.Message) error {
 			s.buffer = n
 		}
 	}
-	_, err := s.conn.SendMessages(messages)
-	if errors.Is(err, unix.EMSGSIZE) {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	piece := marshal(messages, size)
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		failed = unix.Sendto(int(fd), piece, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	if errors.Is(failed, unix.EMSGSIZE) {
 		return fmt.Errorf("cannot send %d bytes to the kernel at once: the socket takes %d, as net.core.wmem_max says", size, s.buffer)
 	}
-	return err
+	return cmp.Or(err, failed)
 }
+
+// marshal puts messages one behind the other, each with its header (struct nlmsghdr of linux/netlink.h), into so many bytes.
+func marshal(messages []netlink.Message, size int) []byte {
+	b := make([]byte, 0, size)
+	for _, m := range messages {
+		end := len(b) + aligned(unix.SizeofNlMsghdr+len(m.Data))
+		b = binary.NativeEndian.AppendUint32(b, uint32(end-len(b)))
+		b = binary.NativeEndian.AppendUint16(b, uint16(m.Header.Type))
+		b = binary.NativeEndian.AppendUint16(b, uint16(m.Header.Flags))
+		b = binary.NativeEndian.AppendUint32(b, m.Header.Sequence)
+		b = binary.NativeEndian.AppendUint32(b, m.Header.PID)
+		b = append(b, m.Data...)
+		b = b[:end] // what was made is zero up to its end
+	}
+	return b
+}
+
+// aligned is a length as messages and attributes are padded to.
+func aligned(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
 // generation is the number of commits that there were in the namespace, by any program.
 func (s *socket) generation() (uint32, error) {

@@ -72,7 +72,7 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 }
 
 // waitForLock has the programs of iptables-legacy wait ten seconds for others to give up the lock of all tables.
-const waitForLock = "-w10"
+var waitForLock = "--wait=10"
 
 // lockFile is that lock (iptables(8), -w).
 func lockFile() string { return cmp.Or(os.Getenv("XTABLES_LOCKFILE"), "/run/xtables.lock") }

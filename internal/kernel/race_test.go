@@ -1,0 +1,6 @@
+//go:build race
+
+package kernel
+
+// raceFactor is by how much tests of large numbers have smaller ones: the race detector makes everything some ten times slower.
+const raceFactor = 10
