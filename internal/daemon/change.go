@@ -116,39 +116,6 @@ func (d *Daemon) save(old, next *zones.Config, c *Change) error {
 	return nil
 }
 
-// SetPanic switches panic mode: nothing passes while it is on. It stays on for later processes, until the machine boots.
-func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
-	if err := d.setPanic(ctx, on); err != nil {
-		return err
-	}
-	if err := d.opt.State.SetPanic(on); err != nil {
-		d.opt.Log.Error("cannot note that panic mode was switched: a restart does not know of it", "on", on, "reason", err)
-	}
-	return nil
-}
-
-func (d *Daemon) setPanic(ctx context.Context, on bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case on && d.panic:
-		return refuse(zones.AlreadyEnabled, "panic mode already enabled")
-	case !on && !d.panic:
-		return refuse(NotEnabled, "panic mode is not enabled")
-	}
-	desired, _, err := desire(d.history, d.runtime, d.backend, on)
-	if err != nil {
-		return err
-	}
-	if err := d.commit(ctx, d.kernel, desired); err != nil {
-		return err
-	}
-	d.panic = on
-	d.publish()
-	d.emit(PanicChanged{On: on})
-	return nil
-}
-
 // Reload reads the files anew and makes them the runtime configuration, in one transaction. Files that cannot be used
 // change nothing.
 func (d *Daemon) Reload(ctx context.Context) error {

@@ -52,6 +52,8 @@ type Options struct {
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
 	// Manager is NetworkManager; nil for none.
 	Manager Manager
+	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
+	DropAll func(on bool) error
 	// State keeps what outlives the process; nil keeps nothing.
 	State *statedir.Dir
 	Log   *slog.Logger
@@ -83,7 +85,8 @@ type Daemon struct {
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
 
-	current atomic.Pointer[Snapshot]
+	current   atomic.Pointer[Snapshot]
+	emergency atomic.Bool // every packet is dropped by DropAll
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
@@ -104,7 +107,11 @@ func New(opt Options) *Daemon {
 }
 
 // Snapshot returns the state as it is now. It never waits.
-func (d *Daemon) Snapshot() Snapshot { return *d.current.Load() }
+func (d *Daemon) Snapshot() Snapshot {
+	now := *d.current.Load()
+	now.Panic = now.Panic || d.emergency.Load()
+	return now
+}
 
 // publish makes the state as it is now the one that Snapshot returns. The lock is held.
 func (d *Daemon) publish() {
@@ -317,8 +324,14 @@ func (d *Daemon) Leave() error {
 	return d.kernel.Close()
 }
 
+// passthroughTime is the longest that a command of the direct interface may take: nothing else is changed meanwhile. Listings
+// look names of hosts up unless they are told not to.
+const passthroughTime = time.Minute
+
 // Passthrough runs a command of iptables, ip6tables or ebtables with the arguments and returns what it prints.
 func (d *Daemon) Passthrough(ctx context.Context, ipv string, args []string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, passthroughTime)
+	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out string

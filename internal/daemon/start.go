@@ -52,20 +52,6 @@ func (d *Daemon) Start(ctx context.Context) error {
 	return nil
 }
 
-// recallPanic switches panic mode on if it was on when the last process ended.
-func (d *Daemon) recallPanic() {
-	on, err := d.opt.State.Panic()
-	if err != nil {
-		d.opt.Log.Error("cannot tell whether panic mode was on: it is switched on", "reason", err)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.panic = on; on {
-		d.opt.Log.Warn("panic mode is on since before this start: no packet passes until firewall-cmd --panic-off")
-	}
-	d.publish()
-}
-
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files.
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
 	folder, installed, none := d.opt.State.LastGood()

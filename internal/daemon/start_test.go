@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -333,14 +334,37 @@ func TestNobodyWaitsForTheKernel(t *testing.T) {
 	if b.Snapshot().State != Running {
 		t.Error("the state is not known")
 	}
+	var dropped atomic.Bool
+	b.Daemon.opt.DropAll = func(on bool) error { dropped.Store(on); return nil }
+	if err := b.SetPanic(t.Context(), true); err != nil || !dropped.Load() || !b.Snapshot().Panic {
+		t.Errorf("panic mode does not come on: %v", err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := b.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a stop gives %v", err)
 	}
-	close(k.free)
+	go func() { // the commit that is under way, and that of panic mode
+		k.free <- struct{}{}
+		<-k.held
+		k.free <- struct{}{}
+	}()
 	if err := <-changed; err != nil {
 		t.Error(err)
+	}
+	b.mu.Lock()
+	for !b.Daemon.panic {
+		b.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		b.mu.Lock()
+	}
+	b.mu.Unlock()
+	go func() {
+		<-k.held
+		k.free <- struct{}{}
+	}()
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped.Load() || b.Snapshot().Panic {
+		t.Errorf("panic mode does not end: %v", err)
 	}
 	b.mu.Lock()
 	b.Daemon.kernel = b.kernel
