@@ -168,7 +168,7 @@ func parseAny(_ env, name string) (string, error) { return name, nil }
 func parseModule(_ env, name string) (string, error) {
 	short := HelperName(name)
 	if len(short) < 2 {
-		return short, refuse(InvalidModule, "cannot use module %q: a name has at least 2 characters", name)
+		return short, refuse(InvalidModule, "cannot use module %q: a name has at least 2 characters", name).worded("%s", name)
 	}
 	return short, nil
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Dirs are the folders of a configuration. A folder that does not exist is empty.
+// Dirs are the folders of a configuration. A folder that does not exist is empty, as is "".
 type Dirs struct {
 	System  string // the administrator's, usually /etc/firewalld
 	Default string // the shipped one, usually /usr/lib/firewalld; kinds that it has no folder for are the embedded ones
@@ -85,6 +85,14 @@ func (l *loader) unknown(p *Problem) {
 	}
 }
 
+// below is the path of what is in a folder of the configuration; "" if the folder is "", which has nothing.
+func below(folder string, names ...string) string {
+	if folder == "" {
+		return ""
+	}
+	return filepath.Join(append([]string{folder}, names...)...)
+}
+
 // entries is what is in a folder, sorted by name; exists is false when there is no such folder.
 func (l *loader) entries(folder string) (entries []os.DirEntry, exists bool) {
 	entries, err := os.ReadDir(folder)
@@ -114,7 +122,7 @@ func objectName(e os.DirEntry) (name string, ok bool) {
 // loadKind reads all objects of a kind. A file of the administrator hides a shipped object, whose file is not even read.
 func loadKind[T any](l *loader, folder string, k *objectKind[T], embedded, before map[string]*T) map[string]*T {
 	own := map[string]string{}
-	path := filepath.Join(l.dirs.System, folder)
+	path := below(l.dirs.System, folder)
 	entries, _ := l.entries(path)
 	for _, e := range entries {
 		if name, ok := objectName(e); ok {
@@ -147,9 +155,9 @@ func loadKind[T any](l *loader, folder string, k *objectKind[T], embedded, befor
 // shipped is the path of each shipped object of a kind, "" for the embedded ones.
 func (l *loader) shipped(kind string, embedded []string) map[string]string {
 	paths := map[string]string{}
-	folder := filepath.Join(l.dirs.Default, kind)
+	folder := below(l.dirs.Default, kind)
 	entries, exists := l.entries(folder)
-	if l.dirs.Default == "" || !exists {
+	if !exists {
 		for _, name := range embedded {
 			paths[name] = ""
 		}
@@ -197,7 +205,7 @@ func loadObject[T any](l *loader, m Meta, before *T, k *objectKind[T]) *T {
 
 // loadFile reads one of the files that there is one of, if it is there.
 func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems), mend func(*loader, []byte, *T, Problems) *T) {
-	path := filepath.Join(l.dirs.System, name)
+	path := below(l.dirs.System, name)
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -218,7 +226,7 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 
 // zoneFolders reads the zones that a folder of files makes up together.
 func (l *loader) zoneFolders(c *Config) *Config {
-	base := filepath.Join(l.dirs.System, "zones")
+	base := below(l.dirs.System, "zones")
 	entries, _ := l.entries(base)
 	for _, e := range entries {
 		if !e.IsDir() {
