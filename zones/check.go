@@ -3,6 +3,7 @@ package zones
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode"
@@ -21,6 +22,7 @@ func (k *checker) check() Problems {
 	k.names()
 	if k.old == nil {
 		k.services()
+		k.ipsets()
 	}
 	k.zones()
 	k.policies()
@@ -186,6 +188,28 @@ func (k *checker) name(kind Kind, objects []*Meta) {
 		if err := CheckName(string(kind), m.Name); err != nil {
 			code, msg := codeOf(err, InvalidName)
 			k.fail(m, "", code, "%s", msg)
+		}
+	}
+}
+
+// ipsetDefaultMaxelem is how many entries a set of ipset(8) has room for when it does not say so. One of nftables has no limit then.
+const ipsetDefaultMaxelem = 65536
+
+// ipsets checks that each set has room for its entries.
+func (k *checker) ipsets() {
+	for _, name := range Names(k.IPSets) {
+		s := k.IPSets[name]
+		text, limited := s.Options["maxelem"]
+		most, err := strconv.Atoi(text)
+		if !limited && k.Conf.FirewallBackend == "iptables" {
+			most, limited, err = ipsetDefaultMaxelem, true, nil
+		}
+		if limited && err == nil && len(s.Entries) > most {
+			k.problems = append(k.problems, &Problem{
+				Path: s.Origin.Path, Object: Object{KindIPSet, name}, Code: grammar.InvalidIPSet,
+				Msg:     fmt.Sprintf("%scannot use ipset %s: it has more entries than the %d that its option maxelem leaves room for", subject(&s.Meta), name, most),
+				Wording: &grammar.Wording{Code: grammar.InvalidIPSet, Detail: fmt.Sprintf("the number of ipset entries exceeds the maximum set size of %d", most)},
+			})
 		}
 	}
 }

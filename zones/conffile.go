@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"richwall/grammar"
 )
 
 // ConfFile is the text of firewalld.conf or richwall.conf, which keeps its comments and order when values change. It is
@@ -271,12 +273,44 @@ func setConf(c *Conf, key, value string) error {
 func ReadConf(data []byte, path string) (*Conf, Problems) {
 	c := DefaultConf()
 	problems := readSettings(data, path, Warning, func(key, value string) error { return setConf(c, key, value) })
+	lines := ParseConfFile(data).lines
+	for _, p := range problems {
+		p.Notice = confNotice(p.Code, strings.TrimSpace(lines[p.Line-1]))
+	}
 	if err := c.together(); err != nil {
 		code, msg := codeOf(err, InvalidValue)
 		problems = append(problems, &Problem{Path: path, Line: 1 + ParseConfFile(data).find("IPv6_rpfilter"), Code: code, Msg: msg})
 	}
 	problems.sort()
 	return c, problems
+}
+
+// confNotice is what firewalld prints for a line of firewalld.conf that a problem of a code is about.
+func confNotice(code grammar.Code, line string) string {
+	key, value, _ := strings.Cut(line, "=")
+	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+	switch {
+	case code == ParseError && key != "":
+		return fmt.Sprintf("ERROR: Invalid option definition: '%s'", line)
+	case code == ParseError || code == InvalidOption:
+		return fmt.Sprintf("ERROR: Invalid option: '%s'", line)
+	case code == AlreadyEnabled:
+		return fmt.Sprintf("ERROR: Duplicate option definition: '%s'", line)
+	case value == "":
+		return fmt.Sprintf("ERROR: Missing value: '%s'", line)
+	case key == "Lockdown":
+		return `WARNING: "Lockdown" option is deprecated and has no effect`
+	case key == "LogDenied":
+		return fmt.Sprintf("WARNING: LogDenied '%s' is invalid, using default value 'off'", value)
+	}
+	return fmt.Sprintf("WARNING: %s '%s' is not valid, using default value %s", key, value, confDefaults[key])
+}
+
+// confDefaults are the defaults of firewalld.conf as firewalld prints them.
+var confDefaults = map[string]string{
+	"CleanupOnExit": "True", "CleanupModulesOnExit": "False", "IPv6_rpfilter": "strict", "IndividualCalls": "False",
+	"FirewallBackend": "nftables", "FlushAllOnReload": "True", "ReloadPolicy": "'INPUT:DROP,FORWARD:DROP,OUTPUT:DROP'", "RFC3964_IPv4": "True",
+	"MinimalMark": "'100'", "AutomaticHelpers": "no", "AllowZoneDrifting": "False",
 }
 
 // together tells which values cannot go together.

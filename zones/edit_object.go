@@ -328,11 +328,13 @@ func (k *objectKind[T]) drop(name string) Edit {
 		if _, err := k.own(c, name); err != nil {
 			return nil, err
 		}
-		next := k.without(*c, name)
 		if key := listedBy[k.kind]; key != "" {
-			return unlisted(next, Item{Key: key, Args: []string{name}})
+			var err error
+			if c, err = unlisted(c, Item{Key: key, Args: []string{name}}); err != nil {
+				return nil, err
+			}
 		}
-		return next, nil
+		return k.without(*c, name), nil
 	}
 }
 

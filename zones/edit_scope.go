@@ -48,7 +48,7 @@ func Brought(old, next *Config) Problems {
 	took, touched := false, map[Object]bool{}
 	for _, change := range Difference(old, next) {
 		took = took || change.Gone
-		touched[change.Object] = true
+		touched[change.Object] = change.Made || len(change.Added)+len(change.Values) > 0 // what was only taken away brings nothing
 	}
 	var brought Problems
 	for _, p := range errors {

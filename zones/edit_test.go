@@ -553,7 +553,7 @@ func TestDeleteUnlists(t *testing.T) {
 	if err := Check(c).Err(); err != nil {
 		t.Error(err)
 	}
-	c = must(t, prepared(t), Add(Permanent, publicZone, item("rule rule service name=app drop")))
+	c = must(t, prepared(t), Add(Permanent, publicZone, item("service app")), Add(Permanent, publicZone, item("rule rule service name=app drop")))
 	if c = must(t, c, Delete(Object{KindService, "app"})); Check(c).Err() == nil {
 		t.Error("a rule about a service that was deleted is gone, or passes the check")
 	}

@@ -33,6 +33,7 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 	s := &IPSet{Meta: r.meta(name, root), Type: r.share(root.get("type"))}
 	if _, known := entryKinds[s.Type]; !known && s.Type != "" {
 		r.failAt(root, "type", InvalidType, "cannot use type %s: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
+		r.detail("%s", s.Type)
 	}
 	var entries []*node
 	r.each(root, func(n *node) {
@@ -60,6 +61,9 @@ func (r *reader) option(s *IPSet, n *node) {
 			attr = "name"
 		}
 		r.failWith(n, attr, InvalidOption, err)
+		if attr == "name" {
+			r.detail("Unknown option '%s'", name)
+		}
 		return
 	}
 	if !r.list(n, "option", name) {
@@ -116,9 +120,12 @@ func (r *reader) entries(s *IPSet, entries []*node) {
 		case err != nil:
 			_, msg := codeOf(err, InvalidEntry)
 			r.warn(n, InvalidEntry, "%s: this entry is ignored", msg)
+			_, detail := CodeOf(err)
+			r.notice("WARNING: INVALID_ENTRY: %s, ignoring.", detail)
 		case seen[n.text]:
 			if twice++; twice <= shownOverlaps {
 				r.warn(n, AlreadyEnabled, "%s is given twice: this one is ignored", n.text)
+				r.notice("WARNING: Entry %s already set, ignoring.", n.text)
 			}
 			last = n
 		default:

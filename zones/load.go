@@ -29,11 +29,18 @@ func LoadAgain(dirs Dirs, before *Config) (*Config, Problems) {
 }
 
 // Read reads a configuration as Load does, but without Check: for the commands that mend one which does not pass it. The
-// Config is nil when a file cannot be read.
+// Config is nil when a file cannot be read, save direct.xml, as in firewalld: it has the direct rules that can be read then, and
+// Save refuses to write them.
 func Read(dirs Dirs) (*Config, Problems) {
-	l := &loader{dirs: dirs, before: &Config{}}
+	l := &loader{dirs: dirs, before: &Config{}, mendsDirect: true}
 	c := l.read()
-	return usable(c, l.problems)
+	l.problems.sort()
+	for _, p := range l.problems.errors() {
+		if p.Object.Kind != KindDirect {
+			return nil, l.problems
+		}
+	}
+	return c, l.problems
 }
 
 // usable is a configuration if nothing of what is wrong is an Error, and the problems in order.
@@ -51,8 +58,10 @@ type loader struct {
 	before   *Config
 	problems Problems
 
-	mends  bool // what is broken is left out, as LoadRest says; if not, it stays without content
-	losses []Loss
+	mends bool // what is broken is left out, as LoadRest says; if not, it stays without content
+	// mendsDirect is mends for direct.xml alone.
+	mendsDirect bool
+	losses      []Loss
 }
 
 // read reads what there is.
@@ -216,7 +225,7 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 	}
 	result, problems := read(data, path)
 	l.problems = append(l.problems, problems...)
-	if l.mends && problems.Err() != nil {
+	if (l.mends || l.mendsDirect && name == "direct.xml") && problems.Err() != nil {
 		result = mend(l, data, result, problems.errors())
 	}
 	if result != nil {
@@ -280,7 +289,8 @@ func (l *loader) defaultZone(c *Config) {
 	c.Conf = &conf
 	l.unknown(&Problem{
 		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Code: InvalidZone, Severity: Warning,
-		Msg: fmt.Sprintf("the default zone %s does not exist%s: %s is used", missing, hint(missing, Names(c.Zones)), c.Conf.DefaultZone),
+		Msg:    fmt.Sprintf("the default zone %s does not exist%s: %s is used", missing, hint(missing, Names(c.Zones)), c.Conf.DefaultZone),
+		Notice: fmt.Sprintf("ERROR: Default zone '%s' is not valid. Using '%s'.", missing, c.Conf.DefaultZone),
 	})
 }
 

@@ -31,9 +31,12 @@ type Problem struct {
 	// Wording is what firewalld says; nil means Code and Msg.
 	Wording *grammar.Wording
 
-	item  string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
-	rule  *grammar.Rule // of the object, if a Check found it
-	later bool          // an edit may bring it: what the object refers to may be made after it
+	item string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
+	rule *grammar.Rule // of the object, if a Check found it
+	// Notice is the line that firewalld prints for a Warning, with its level; "" if it is not known. It is not sent over D-Bus.
+	Notice string
+
+	later bool // an edit may bring it: what the object refers to may be made after it
 }
 
 // Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.

@@ -14,12 +14,8 @@ func (r *reader) rule(c *Content, n *node) {
 	if _, ok := n.attr("priority"); ok {
 		b.rule.Priority = r.number(n, "priority", grammar.InvalidPriority, grammar.MinPriority, grammar.MaxPriority)
 	}
-	broken := false
-	for _, child := range n.children {
-		broken = broken || !r.complete(child)
-	}
 	r.each(n, b.part)
-	if broken || hasErrors(r.problems[before:]) {
+	if r.misshapen[n] || hasErrors(r.problems[before:]) {
 		return // what the rule says is not known, so a check of the whole would only mislead
 	}
 	for _, e := range b.rule.Check() {

@@ -48,7 +48,7 @@ type shape struct {
 // schema is what a file may look like.
 type schema struct {
 	root     string
-	broken   grammar.Code     // the code of a file that is no XML, or another kind of file
+	broken   grammar.Code     // the code of a file that is no XML
 	elements map[string]shape // by name, the root among them
 }
 
@@ -66,13 +66,15 @@ type reader struct {
 	places   places
 	top      *node // the root element, with what was read of it
 
+	misshapen map[*node]bool // elements with others below them in which the schema has found an error
+
 	ports, sourcePorts []portRange // of a zone or policy
 }
 
 func newReader(s schema, data []byte, path string) *reader {
 	return &reader{
 		schema: s, path: path, data: bytes.TrimPrefix(data, []byte("\ufeff")),
-		shared: map[string]string{}, seen: map[string]bool{}, places: places{},
+		shared: map[string]string{}, seen: map[string]bool{}, places: places{}, misshapen: map[*node]bool{},
 	}
 }
 
@@ -87,6 +89,17 @@ func (r *reader) fail(n *node, code grammar.Code, format string, args ...any) {
 	r.add(n.place, Error, code, format, args...)
 }
 
+// failSchema reports an element or attribute that the schema has no place for, or lacks. detail is what firewalld says of it.
+func (r *reader) failSchema(at place, detail, format string, args ...any) {
+	r.add(at, Error, ParseError, format, args...)
+	r.detail("%s", detail)
+}
+
+// detail gives the problem that was just reported the detail that firewalld has for it.
+func (r *reader) detail(format string, args ...any) {
+	r.problems[len(r.problems)-1].worded(format, args...)
+}
+
 // warn reports a warning at an element.
 func (r *reader) warn(n *node, code grammar.Code, format string, args ...any) {
 	r.add(n.place, Warning, code, format, args...)
@@ -95,6 +108,11 @@ func (r *reader) warn(n *node, code grammar.Code, format string, args ...any) {
 // failAt reports an error at an attribute, or at its element when the attribute is missing.
 func (r *reader) failAt(n *node, attr string, code grammar.Code, format string, args ...any) {
 	r.add(n.placeOf(attr), Error, code, format, args...)
+}
+
+// notice gives the warning that was just reported firewalld's line for it.
+func (r *reader) notice(format string, args ...any) {
+	r.problems[len(r.problems)-1].Notice = fmt.Sprintf(format, args...)
 }
 
 // warnAt reports a warning at an attribute.
@@ -139,7 +157,7 @@ func (r *reader) parse() *node {
 		return nil
 	}
 	if root.name != r.root {
-		r.fail(root, r.broken, "cannot read <%s>: this file is for a <%s>", root.name, r.root)
+		r.failSchema(root.place, fmt.Sprintf("Unexpected element %s", root.name), "cannot read <%s>: this file is for a <%s>", root.name, r.root)
 		return nil
 	}
 	r.check(root)
@@ -234,7 +252,12 @@ func expected(open []*node) string {
 
 // check compares an element and those below it with the schema. Unknown elements are reported and removed.
 func (r *reader) check(n *node) {
-	s := r.elements[n.name]
+	s, before := r.elements[n.name], len(r.problems)
+	defer func() {
+		if s.parent && hasErrors(r.problems[before:]) {
+			r.misshapen[n] = true
+		}
+	}()
 	r.checkAttrs(n, s)
 	if s.text {
 		n.text = newlines.Replace(n.text)
@@ -243,7 +266,7 @@ func (r *reader) check(n *node) {
 	}
 	n.children = slices.DeleteFunc(n.children, func(c *node) bool {
 		if _, ok := r.elements[c.name]; !ok || c.name == r.root {
-			r.fail(c, ParseError, "unknown element <%s>%s", c.name, hint(c.name, Names(r.elements)))
+			r.failSchema(c.place, "Unexpected element "+c.name, "unknown element <%s>%s", c.name, hint(c.name, Names(r.elements)))
 			return true
 		}
 		if !s.parent {
@@ -262,12 +285,13 @@ func (r *reader) checkAttrs(n *node, s shape) {
 		case slices.Contains(s.ignored, a.name):
 			r.add(a.place, Warning, ParseError, "the attribute %s of <%s> is ignored", a.name, n.name)
 		default:
-			r.add(a.place, Error, ParseError, "unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, slices.Concat(s.required, s.optional)))
+			r.failSchema(a.place, fmt.Sprintf("%s: Unexpected attribute %s", n.name, a.name),
+				"unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, slices.Concat(s.required, s.optional)))
 		}
 	}
 	for _, name := range s.required {
 		if _, ok := n.attr(name); !ok {
-			r.fail(n, ParseError, "missing attribute %s of <%s>", name, n.name)
+			r.failSchema(n.place, fmt.Sprintf("Missing attribute %s for %s", name, n.name), "missing attribute %s of <%s>", name, n.name)
 		}
 	}
 }

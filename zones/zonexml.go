@@ -113,6 +113,7 @@ func (r *reader) zoneTarget(root *node) string {
 	if !ok {
 		r.failAt(root, "target", InvalidTarget, "cannot use target %s: a zone has %s, %s, %s or none%s", text,
 			TargetAccept, TargetDrop, TargetReject, hint(text, []string{TargetAccept, TargetDrop, TargetReject}))
+		r.detail("%s", text)
 		return TargetDefault
 	}
 	return target
@@ -236,6 +237,7 @@ func (r *reader) policyTarget(root *node) string {
 	if ok && !slices.Contains(PolicyTargets, target) {
 		r.failAt(root, "target", InvalidTarget, "cannot use target %s: a policy has %s%s", target,
 			strings.Join(PolicyTargets, ", "), hint(target, PolicyTargets))
+		r.detail("%s", target)
 	}
 	return r.share(target)
 }

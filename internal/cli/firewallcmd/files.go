@@ -19,8 +19,9 @@ const (
 
 // files is the permanent configuration as firewall-offline-cmd sees it.
 type files struct {
-	disk   zones.Store
-	config *zones.Config // what the files say
+	disk     zones.Store
+	config   *zones.Config  // what the files say
+	problems zones.Problems // what was wrong with them when they were read, and kept nothing but direct.xml from being used
 }
 
 // openFiles reads the files in two folders; "" means the usual ones.
@@ -32,7 +33,31 @@ func openFiles(system, shipped string) (*files, zones.Problems) {
 	if config == nil {
 		return nil, problems
 	}
-	return &files{disk, config}, nil
+	return &files{disk, config, problems}, problems
+}
+
+// notices are what is wrong with files that keeps nothing but direct.xml from being used: a line as firewalld prints it, and one
+// that says where, by file and line, and what to do.
+func notices(problems zones.Problems) []string {
+	var lines []string
+	for _, p := range problems {
+		switch {
+		case p.Severity == zones.Error && p.Object.Kind == zones.KindDirect:
+			code, detail := p.Wire()
+			lines = append(lines, fmt.Sprintf("ERROR: Failed to load direct rules file '%s': %s: %s", p.Path, code, detail), p.String())
+		case p.Severity == zones.Error:
+		case p.Notice != "":
+			lines = append(lines, p.Notice, p.String())
+		default:
+			lines = append(lines, "WARNING: "+p.String())
+		}
+	}
+	return lines
+}
+
+// errorsOf are the problems of severity Error.
+func errorsOf(problems zones.Problems) zones.Problems {
+	return slices.DeleteFunc(slices.Clone(problems), func(p *zones.Problem) bool { return p.Severity != zones.Error })
 }
 
 // brokenFiles is what is wrong with the files, so that nothing can be done with them.
@@ -44,16 +69,24 @@ type brokenFiles struct {
 func (b *brokenFiles) Error() string { return b.problems.Error() }
 func (b *brokenFiles) Unwrap() error { return b.problems }
 
-// line is a problem as a line of output.
-func (b *brokenFiles) line(p *zones.Problem) string {
-	if !b.asked {
-		return p.String()
+// lines are a problem as lines of output. firewalld's words come first where they are known, as scripts look for them.
+func (b *brokenFiles) lines(p *zones.Problem) []string {
+	what := "Error"
+	if b.asked {
+		what = "Configuration error"
+	}
+	switch {
+	case p.Wording != nil:
+		code, detail := p.Wire()
+		return []string{fmt.Sprintf("%s: %s: %s", what, code, detail), p.String()}
+	case !b.asked:
+		return []string{p.String()}
 	}
 	place := p.Path
 	if p.Line > 0 {
 		place = fmt.Sprintf("%s:%d", place, p.Line)
 	}
-	return fmt.Sprintf("Configuration error: %s: %s (%s)", p.Code, p.Msg, place)
+	return []string{fmt.Sprintf("Configuration error: %s: %s (%s)", p.Code, p.Msg, place)}
 }
 
 // apply makes edits, checks and compiles what they bring, and writes what differs.
@@ -189,8 +222,10 @@ func (f *files) reset() error {
 
 // check looks for what does not fit together. Files that cannot be read are not even opened.
 func (f *files) check() error {
-	if problems := zones.Check(f.config); problems.Err() != nil {
-		return &brokenFiles{problems, true}
+	for _, problems := range []zones.Problems{f.problems, zones.Check(f.config)} {
+		if errors := errorsOf(problems); len(errors) > 0 {
+			return &brokenFiles{errors, true}
+		}
 	}
 	return nil
 }

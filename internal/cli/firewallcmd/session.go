@@ -83,8 +83,11 @@ func (s *session) connect() error {
 	if s.program == offline {
 		files, problems := openFiles(s.value("system-config"), s.value("default-config"))
 		s.store = files
+		for _, line := range notices(problems) {
+			s.out.complain(line)
+		}
 		if files == nil {
-			return &brokenFiles{problems, s.option != nil && s.option.do == doCheckConfig}
+			return &brokenFiles{errorsOf(problems), s.option != nil && s.option.do == doCheckConfig}
 		}
 		return nil
 	}
@@ -114,7 +117,9 @@ func (s *session) finish(err error) int {
 		s.out.complain(fmt.Sprintf("usage: see '%s --help'\n%v", s.program, err))
 	case errors.As(err, &broken):
 		for _, p := range broken.problems {
-			s.out.complain(broken.line(p))
+			for _, line := range broken.lines(p) {
+				s.out.complain(line)
+			}
 		}
 	case s.program == offline && !errors.As(err, &value):
 		s.out.complain(oneLine(err))
