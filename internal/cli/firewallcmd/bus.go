@@ -147,7 +147,7 @@ func (s *session) awaitDaemon() error {
 			return nil
 		}
 		if attempt == 0 {
-			s.out.complain("No connection to the firewall yet: waiting for it")
+			s.out.complain("Waiting on dbus connection...")
 		}
 		sleep(pause)
 	}

@@ -1,6 +1,7 @@
 package firewallcmd
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -10,11 +11,12 @@ import (
 // understand finds out what a command line is about, and refuses options that cannot be combined.
 func (s *session) understand() error {
 	if s.out.quiet && s.out.verbose {
-		return misuse("--quiet and --verbose exclude each other")
+		s.out.quiet = false
+		return misuse("firewall-cmd: error: argument -v/--verbose: not allowed with argument -q/--quiet", "--quiet and --verbose exclude each other")
 	}
 	todo := s.toDo()
 	if len(todo) > 1 {
-		return misuse("only one thing at a time: %s and %s cannot be combined", todo[0].flag(), todo[1].flag())
+		return misuse(notTogether(s.program, todo[1], todo[0]), "only one thing at a time: %s and %s cannot be combined", todo[0].flag(), todo[1].flag())
 	}
 	s.permanent = s.program == offline || s.has("permanent")
 	if len(todo) == 0 {
@@ -41,7 +43,7 @@ func (s *session) checkAlone(o *option) error {
 	}
 	for _, other := range optionsOf(s.program) {
 		if _, ok := s.given[other]; ok && other != o && !slices.Contains(always, other.name) {
-			return misuse("%s stands alone: it cannot be combined with %s", o.flag(), other.flag())
+			return misuse("Can't use stand-alone options with other options.", "%s stands alone: it cannot be combined with %s", o.flag(), other.flag())
 		}
 	}
 	return nil
@@ -50,7 +52,7 @@ func (s *session) checkAlone(o *option) error {
 // checkJSON refuses --json with what prints nothing that it could be.
 func (s *session) checkJSON(o *option) error {
 	if s.has("json") && !listings[o.do] {
-		return misuse("--json is for listings: %s does not print one", o.flag())
+		return misuse("", "--json is for listings: %s does not print one", o.flag())
 	}
 	return nil
 }
@@ -68,9 +70,9 @@ func (s *session) checkPermanent(o *option) error {
 	switch {
 	case s.program == offline || o.use.has(alone):
 	case s.permanent && !o.use.has(permanent):
-		return misuse("%s cannot be used with --permanent", o.flag())
+		return misuse("Can't use this option with --permanent.", "%s cannot be used with --permanent", o.flag())
 	case !s.permanent && !o.use.has(runtime):
-		return misuse("%s can be used only with --permanent", o.flag())
+		return misuse(permanentOnly, "%s can be used only with --permanent", o.flag())
 	}
 	return nil
 }
@@ -96,9 +98,9 @@ func (s *session) checkObject(o *option) error {
 		case o.use.has(onObjects), belongs && o.use.has(forOthers) && !o.use.has(named.use):
 			// firewalld ignores a zone or policy that does not matter
 		case !o.use.has(named.use):
-			return misuse("%s cannot be used with --%s", o.flag(), named.name)
+			return misuse(fmt.Sprintf("Can't use --%s with this option.", named.name), "%s cannot be used with --%s", o.flag(), named.name)
 		case object != "" && belongs:
-			return misuse("--%s and --%s exclude each other", object, named.name)
+			return misuse(fmt.Sprintf("Can't use --%s with --%s.", object, named.name), "--%s and --%s exclude each other", object, named.name)
 		default:
 			object = named.name
 		}
@@ -112,17 +114,38 @@ func (s *session) checkObject(o *option) error {
 	case object != "":
 		s.kind, s.name = kindOf(object), s.value(object)
 		if s.name == "" && object != "zone" {
-			return misuse("--%s needs a name", object)
+			return misuse(fmt.Sprintf("No %s specified.", object), "--%s needs a name", object)
 		}
 		if !s.permanent && !slices.Contains([]string{"zone", "policy", "ipset"}, object) {
-			return misuse("--%s can be used only with --permanent", object)
+			return misuse(permanentOnly, "--%s can be used only with --permanent", object)
 		}
 	case o.use.has(forZone):
 		s.kind = kindOf("zone")
 	case o.use.has(anyObject):
-		return misuse("%s is about one object: say which with %s", o.flag(), s.objectsOf(o))
+		return misuse(fmt.Sprintf("No %s specified.", s.firstObjectOf(o)), "%s is about one object: say which with %s", o.flag(), s.objectsOf(o))
 	}
 	return nil
+}
+
+// What firewalld says of options that do not go together.
+const (
+	permanentOnly = "Option can be used only with --permanent."
+	wrongDirect   = "Wrong usage of 'direct' options."
+)
+
+// notTogether is what firewalld says of two options that do something.
+func notTogether(p program, one, other *option) string {
+	return fmt.Sprintf("%s: error: argument %s: not allowed with argument %s", p, one.flags(), other.flags())
+}
+
+// firstObjectOf is what the first of the options names that say what an option can be used on.
+func (s *session) firstObjectOf(o *option) string {
+	for _, named := range objectOptions {
+		if o.use.has(named.use) {
+			return named.name
+		}
+	}
+	return "object"
 }
 
 // objectsOf is a list of the options that name what an option can be used on.
@@ -139,9 +162,9 @@ func (s *session) objectsOf(o *option) string {
 func (s *session) checkDirect(o *option) error {
 	switch {
 	case o.use.has(direct) && !s.has("direct"):
-		return misuse("%s can be used only with --direct, before it", o.flag())
+		return misuse(wrongDirect, "%s can be used only with --direct, before it", o.flag())
 	case !o.use.has(direct) && s.has("direct"):
-		return misuse("%s cannot be used with --direct", o.flag())
+		return misuse(wrongDirect, "%s cannot be used with --direct", o.flag())
 	}
 	return nil
 }
@@ -159,16 +182,16 @@ func (s *session) checkTimeout(o *option) error {
 	parts := timeoutSyntax.FindStringSubmatch(value)
 	switch {
 	case o == nil || !o.use.has(timed):
-		return misuse("--timeout is for options that add something until then")
+		return misuse("Wrong --timeout usage", "--timeout is for options that add something until then")
 	case s.permanent:
-		return misuse("--timeout cannot be used with --permanent: files do not expire")
+		return misuse("Can't specify timeout for permanent action.", "--timeout cannot be used with --permanent: files do not expire")
 	case parts == nil:
-		return misuse("%q is no timeout: say a number of seconds, or one such as 2m or 1h", value)
+		return misuse(fmt.Sprintf("'%s' is wrong timeout value. Use for example '2m' or '1h'", value), "%q is no timeout: say a number of seconds, or one such as 2m or 1h", value)
 	}
 	n, err := strconv.ParseInt(parts[1], 10, 32)
 	n *= secondsOf[strings.ToLower(parts[2])]
 	if err != nil || n != int64(int32(n)) {
-		return misuse("--timeout=%s is too long: the longest is 2147483647 seconds", value)
+		return misuse("", "--timeout=%s is too long: the longest is 2147483647 seconds", value)
 	}
 	s.timeout = int32(n)
 	return nil
@@ -183,7 +206,7 @@ var modifiers = map[string][]string{
 func (s *session) checkModifiers(o *option) error {
 	for name, users := range modifiers {
 		if s.has(name) && !slices.Contains(users, o.name) {
-			return misuse("--%s can be used only with %s", name, "--"+strings.Join(users, ", --"))
+			return misuse("", "--%s can be used only with %s", name, "--"+strings.Join(users, ", --"))
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package firewallcmd
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -36,13 +37,28 @@ func (s *session) directPlace() (directStore, error) {
 	return &busDirect{s.daemon, mainPath, "direct"}, nil
 }
 
+// directUsage is that the values of a direct option are not those that it takes.
+func (s *session) directUsage(why string) error {
+	values := map[string]string{"IPV": "{ ipv4 | ipv6 | eb }", "TABLE": "<table>", "CHAIN": "<chain>", "PRIORITY": "<priority>", "ARGS…": "<args>"}
+	var said []string
+	for _, value := range strings.Fields(s.option.arg) {
+		said = append(said, values[value])
+	}
+	return usageError{
+		said:  fmt.Sprintf("usage: --direct %s %s", s.option.flag(), strings.Join(said, " ")),
+		alone: true,
+		hint:  fmt.Sprintf("%s: say --direct %s", why, s.option.usage()),
+	}
+}
+
 // directRow reads the values of a direct option: IPV TABLE CHAIN [PRIORITY ARGS…], or IPV ARGS….
 func (s *session) directRow() (directRow, error) {
 	words := s.values
-	wrong := misuse("say --direct %s", s.option.usage())
+	wrong := s.directUsage("there are too few or too many values")
 	switch {
 	case s.option.takes == rest && len(words) != len(strings.Fields(s.option.arg)):
-		return directRow{}, wrong
+		wanted := len(strings.Fields(s.option.arg))
+		return directRow{}, misuse(fmt.Sprintf("%s: error: argument %s: expected %d arguments", s.program, s.option.flag(), wanted), "say --direct %s", s.option.usage())
 	case s.option.takes == argument && len(words) < len(strings.Fields(s.option.arg)):
 		return directRow{}, wrong
 	}
@@ -61,7 +77,7 @@ func (s *session) directRow() (directRow, error) {
 	if len(words) > 3 {
 		n, err := strconv.ParseInt(words[3], 10, 32)
 		if err != nil {
-			return row, misuse("priority %q is no whole number: say --direct %s", words[3], s.option.usage())
+			return row, s.directUsage(fmt.Sprintf("priority %q is no whole number", words[3]))
 		}
 		row.Priority, row.Args = int32(n), words[4:]
 	}

@@ -42,13 +42,14 @@ func lokkitNames() []string {
 // lokkit follows the options of lokkit. Without any, the options are read from the file where system-config-firewall
 // keeps them.
 func (s *session) lokkit() error {
-	var found bool
-	for o := range s.given {
-		switch lokkit := slices.Contains(lokkitNames(), o.name); {
-		case lokkit:
-			found = true
-		case !slices.Contains(always, o.name):
-			return misuse("nothing is said to be done, only %s", o.flag())
+	found := slices.ContainsFunc(s.order, func(o *option) bool { return slices.Contains(lokkitNames(), o.name) })
+	for _, o := range s.order {
+		switch {
+		case slices.Contains(lokkitNames(), o.name) || slices.Contains(always, o.name):
+		case found:
+			return misuse("Can't use lokkit options with other options.", "nothing is said to be done, only %s", o.flag())
+		default:
+			return misuse("No option specified.", "nothing is said to be done, only %s", o.flag())
 		}
 	}
 	if !found {
@@ -134,7 +135,7 @@ func lokkitValue(name, value string) (string, error) {
 	case "port":
 		port, protocol, ok := strings.Cut(value, ":")
 		if !ok {
-			return "", misuse("cannot read port %q: it must be PORT[-PORT]:PROTOCOL, such as 80:tcp", value)
+			return "", misuse("", "cannot read port %q: it must be PORT[-PORT]:PROTOCOL, such as 80:tcp", value)
 		}
 		return readPort(port + "/" + protocol)
 	case "forward-port":
@@ -178,7 +179,7 @@ func (s *session) migrate() error {
 func (s *session) migrateFile(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return misuse("cannot read the options of system-config-firewall: %v", err)
+		return misuse("No option specified.", "cannot read the options of system-config-firewall: %v", err)
 	}
 	var args []string
 	for line := range strings.Lines(string(data)) {
@@ -187,13 +188,13 @@ func (s *session) migrateFile(path string) error {
 			args = append(args, line)
 		}
 	}
-	found, err := parse(optionsOf(offline), args)
+	found, _, err := parse(optionsOf(offline), args)
 	if err != nil {
 		return err
 	}
 	for o := range found {
 		if !slices.Contains(lokkitNames(), o.name) {
-			return misuse("%s has an option that lokkit does not: %s", path, o.flag())
+			return misuse("", "%s has an option that lokkit does not: %s", path, o.flag())
 		}
 	}
 	if s.store == nil {

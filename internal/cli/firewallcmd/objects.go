@@ -144,19 +144,19 @@ func (s *session) create() error {
 		all["forward"] = false // shipped zones forward; a new one does what it is told
 	case "ipset":
 		if s.value("type") == "" {
-			return misuse("--new-ipset needs --type, such as --type=hash:net")
+			return misuse("No type specified.", "--new-ipset needs --type, such as --type=hash:net")
 		}
 		options, err := s.ipsetOptions()
 		if err != nil {
 			return err
 		}
 		if s.value("type") == "hash:mac" && options["family"] != "" {
-			return misuse("--family is not for the type hash:mac: MAC addresses have no IP family")
+			return misuse("", "--family is not for the type hash:mac: MAC addresses have no IP family")
 		}
 		all["type"], all["options"] = s.value("type"), options
 	case "helper":
 		if s.value("module") == "" {
-			return misuse("--new-helper needs --module, such as --module=nf_conntrack_ftp")
+			return misuse("No module specified.", "--new-helper needs --module, such as --module=nf_conntrack_ftp")
 		}
 		if family := s.value("family"); family != "" {
 			if err := checkFamily(family); err != nil {

@@ -65,7 +65,7 @@ func TestOnline(t *testing.T) {
 		{args: "--add-protocol=nosuch", stderr: "Error: INVALID_PROTOCOL: nosuch\n", status: 103},
 		{
 			args: "--add-port=80 --add-port=81/tcp", calls: "zone.addPort[ 81 tcp 0]", stdout: "success\n",
-			stderr: "Warning: INVALID_PORT: cannot read port \"80\": it must be PORT[-PORT]/PROTOCOL, such as 80/tcp\n",
+			stderr: "Warning: INVALID_PORT: bad port (most likely missing protocol), correct syntax is portid[-portid]/protocol\n",
 		},
 		{args: "--query-service=ssh", stdout: "yes\n"},
 		{args: "--query-service=ssh --query-service=http", stdout: "'ssh': yes\n'http': yes\n"},
@@ -90,7 +90,7 @@ func TestOnline(t *testing.T) {
 		{args: "--reload", calls: "reload[]", stdout: "success\n"},
 		{args: "--direct --get-all-rules", stdout: "ipv4 filter INPUT 0 -m comment --comment 'a b'\n"},
 		{args: "--direct --add-rule ipv4 filter INPUT -5 -j ACCEPT --permanent", calls: "direct.addRule[ipv4 filter INPUT -5 [-j ACCEPT --permanent]]", stdout: "success\n"},
-		{args: "--lockdown-on", stderr: "lockdown has no effect: firewalld no longer has it\n"},
+		{args: "--lockdown-on", stderr: "Lockdown feature is deprecated and removed.\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.args, func(t *testing.T) {

@@ -1,5 +1,7 @@
 package firewallcmd
 
+import "fmt"
+
 // program is one of the two programs that this package makes.
 type program string
 
@@ -70,6 +72,14 @@ func (o *option) in(p program) bool {
 
 // flag is the option as it is written on a command line.
 func (o *option) flag() string { return "--" + o.name }
+
+// flags is how argparse calls the option: with its short form, such as "-v/--verbose".
+func (o *option) flags() string {
+	if o.short == 0 {
+		return o.flag()
+	}
+	return fmt.Sprintf("-%c/%s", o.short, o.flag())
+}
 
 // usage is the option with its value, as the help shows it.
 func (o *option) usage() string {

@@ -1,6 +1,7 @@
 package firewallcmd
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -8,11 +9,33 @@ import (
 )
 
 // usageError is a command line that cannot be understood; the exit status is 2.
-type usageError string
+type usageError struct {
+	said  string // what firewalld says of it, for scripts that look for that; "" if it says nothing in particular
+	alone bool   // firewalld says nothing before that, not even where the usage is told
+	hint  string // what is wrong, and what to say instead
+}
 
-func (e usageError) Error() string { return string(e) }
+func (e usageError) Error() string { return e.hint }
 
-func misuse(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
+// misuse makes a usageError of what firewalld says, and what there is to say.
+func misuse(said, format string, args ...any) error {
+	return usageError{said: said, hint: fmt.Sprintf(format, args...)}
+}
+
+// lines are the error as a program prints it.
+func (e usageError) lines(p program) []string {
+	lines := []string{usageLine[p], e.said, "hint: " + e.hint}
+	if e.alone {
+		lines = lines[1:]
+	}
+	return slices.DeleteFunc(lines, func(l string) bool { return l == "" })
+}
+
+// usageLine says where the usage is told, in firewalld's words.
+var usageLine = map[program]string{
+	online:  "usage: 'firewall-cmd --help' for usage information or see firewall-cmd(1) man page",
+	offline: "usage: see firewall-offline-cmd man page",
+}
 
 // given is what stands on a command line: the values of each option, in order. An option without value has one empty
 // value for each time that it stands there.
@@ -26,25 +49,29 @@ type scanner struct {
 	found   given
 }
 
-// parse reads the words of a command line.
-func parse(options []*option, words []string) (given, error) {
+// parse reads the words of a command line. order has each option where it first stands.
+func parse(options []*option, words []string) (found given, order []*option, err error) {
 	s := &scanner{options, words, given{}}
 	for len(s.words) > 0 {
 		word := s.next()
-		var err error
 		switch {
 		case strings.HasPrefix(word, "--") && word != "--":
 			err = s.long(word)
 		case strings.HasPrefix(word, "-") && len(word) > 1 && word != "--":
 			err = s.short(word[1:])
 		default:
-			err = misuse("unrecognized argument: %s", word)
+			err = misuse(unrecognized(word), "there is no argument %s: every argument is an option, which starts with --", word)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		for o := range s.found {
+			if !slices.Contains(order, o) {
+				order = append(order, o)
+			}
 		}
 	}
-	return s.found, nil
+	return s.found, order, nil
 }
 
 func (s *scanner) next() string {
@@ -57,11 +84,16 @@ func (s *scanner) next() string {
 func (s *scanner) long(word string) error {
 	name, value, hasValue := strings.Cut(word[2:], "=")
 	o, err := s.lookup(name)
+	var usage usageError
+	if errors.As(err, &usage) && usage.said == "" {
+		usage.said = unrecognized(word)
+		return usage
+	}
 	if err != nil {
 		return err
 	}
 	if o.takes == nothing && hasValue {
-		return misuse("option %s takes no value, but %q was given", o.flag(), value)
+		return misuse(fmt.Sprintf("error: argument %s: ignored explicit argument '%s'", o.flags(), value), "option %s takes no value, but %q was given", o.flag(), value)
 	}
 	return s.take(o, value, hasValue)
 }
@@ -79,12 +111,15 @@ func (s *scanner) lookup(name string) (*option, error) {
 	}
 	switch len(begin) {
 	case 0:
-		return nil, misuse("unrecognized argument: --%s%s", name, s.didYouMean(name))
+		return nil, misuse("", "there is no option --%s%s", name, s.didYouMean(name))
 	case 1:
 		return begin[0], nil
 	}
-	return nil, misuse("ambiguous option: --%s could be %s", name, strings.Join(flags(begin), ", "))
+	return nil, misuse(fmt.Sprintf("error: ambiguous option: --%s could match %s", name, strings.Join(flags(begin), ", ")), "write more of --%s: it could be %s", name, strings.Join(flags(begin), ", "))
 }
+
+// unrecognized is what firewalld says of a word that it does not know.
+func unrecognized(word string) string { return "error: unrecognized arguments: " + word }
 
 // didYouMean is a hint at the option that is spelled most alike.
 func (s *scanner) didYouMean(name string) string {
@@ -105,7 +140,7 @@ func (s *scanner) short(letters string) error {
 	for i := range len(letters) {
 		at := slices.IndexFunc(s.options, func(o *option) bool { return o.short == letters[i] })
 		if at < 0 {
-			return misuse("unrecognized argument: -%c", letters[i])
+			return misuse(unrecognized("-"+letters[i:]), "there is no option -%c", letters[i])
 		}
 		o, after := s.options[at], letters[i+1:]
 		if o.takes != nothing {
@@ -134,13 +169,13 @@ func (s *scanner) take(o *option, value string, hasValue bool) error {
 		return nil
 	case o.takes != nothing && !hasValue:
 		if s.valuesAhead() == 0 {
-			return misuse("option %s needs a value: %s", o.flag(), o.usage())
+			return misuse(fmt.Sprintf("error: argument %s: expected one argument", o.flags()), "option %s needs a value: %s", o.flag(), o.usage())
 		}
 		value = s.next()
 	}
 	if o.takes == number {
 		if _, err := strconv.Atoi(value); err != nil {
-			return misuse("option %s needs a whole number, not %q", o.flag(), value)
+			return misuse(fmt.Sprintf("error: argument %s: invalid int value: '%s'", o.flags(), value), "option %s needs a whole number, not %q", o.flag(), value)
 		}
 	}
 	if o.takes == one {

@@ -1,6 +1,7 @@
 package firewallcmd
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func TestParse(t *testing.T) {
 		{"--direct --add-rule ipv4 filter INPUT -1 -s 10.0.0.1 --permanent", "add-rule", []string{"ipv4", "filter", "INPUT", "-1", "-s", "10.0.0.1", "--permanent"}},
 	}
 	for _, test := range tests {
-		found, err := parse(optionsOf(online), split(test.args))
+		found, _, err := parse(optionsOf(online), split(test.args))
 		if err != nil {
 			t.Errorf("%s: %v", test.args, err)
 			continue
@@ -54,19 +55,44 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for args, want := range map[string]string{
-		"--bogus":                        "unrecognized argument: --bogus",
-		"--list-servces":                 "unrecognized argument: --list-servces; did you mean --list-services?",
-		"bogus":                          "unrecognized argument: bogus",
-		"--":                             "unrecognized argument: --",
-		"-x":                             "unrecognized argument: -x",
-		"--get-zone":                     "ambiguous option: --get-zone could be --get-zones, --get-zone-of-interface, --get-zone-of-source",
+		"--bogus":                        "there is no option --bogus",
+		"--list-servces":                 "there is no option --list-servces; did you mean --list-services?",
+		"bogus":                          "there is no argument bogus: every argument is an option, which starts with --",
+		"--":                             "there is no argument --: every argument is an option, which starts with --",
+		"-x":                             "there is no option -x",
+		"--get-zone":                     "write more of --get-zone: it could be --get-zones, --get-zone-of-interface, --get-zone-of-source",
 		"--get-zones=x":                  `option --get-zones takes no value, but "x" was given`,
 		"--zone":                         "option --zone needs a value: --zone=ZONE",
 		"--zone --list-all":              "option --zone needs a value: --zone=ZONE",
 		"--add-lockdown-whitelist-uid=x": `option --add-lockdown-whitelist-uid needs a whole number, not "x"`,
 	} {
-		if _, err := parse(optionsOf(online), split(args)); err == nil || err.Error() != want {
+		if _, _, err := parse(optionsOf(online), split(args)); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, not %s", args, err, want)
+		}
+	}
+}
+
+// What scripts look for stands before what people need, as firewalld prints it.
+func TestUsageInTheWordsOfFirewalld(t *testing.T) {
+	for args, want := range map[string]string{
+		"--bogus=1":                      "firewall-cmd: error: unrecognized arguments: --bogus=1",
+		"--zone":                         "firewall-cmd: error: argument --zone: expected one argument",
+		"--list-all --add-port=1/tcp":    "firewall-cmd: error: argument --add-port: not allowed with argument --list-all",
+		"--add-port=1/tcp --list-all":    "firewall-cmd: error: argument --list-all: not allowed with argument --add-port",
+		"-q -v --list-all":               "firewall-cmd: error: argument -v/--verbose: not allowed with argument -q/--quiet",
+		"--permanent --state":            "Can't use stand-alone options with other options.",
+		"--new-zone=x":                   "Option can be used only with --permanent.",
+		"--timeout=5 --list-all":         "Wrong --timeout usage",
+		"--timeout=x --add-port=1/tcp":   "'x' is wrong timeout value. Use for example '2m' or '1h'",
+		"--zone=a --policy=b --list-all": "Can't use --zone with --policy.",
+		"--add-entry=192.0.2.1":          "No ipset specified.",
+		"--add-chain ipv4 filter x":      "Wrong usage of 'direct' options.",
+	} {
+		var out, errs bytes.Buffer
+		status := Online(split(args), nil, &out, &errs)
+		lines := strings.Split(errs.String(), "\n")
+		if status != 2 || len(lines) != 4 || lines[0] != usageLine[online] || lines[1] != want || !strings.HasPrefix(lines[2], "hint: ") {
+			t.Errorf("%s: exit %d, and\n%s\nwithout %q between the usage and a hint", args, status, errs.String(), want)
 		}
 	}
 }
@@ -98,9 +124,9 @@ func TestCombine(t *testing.T) {
 		"--list-all --name=x":                        "--name can be used only with",
 		"--add-service=ssh --json":                   "--json is for listings",
 	} {
-		found, err := parse(optionsOf(online), split(args))
+		found, order, err := parse(optionsOf(online), split(args))
 		if err == nil {
-			s := &session{program: online, given: found, out: &output{}}
+			s := &session{program: online, given: found, order: order, out: &output{}}
 			s.out.quiet, s.out.verbose = s.has("quiet"), s.has("verbose")
 			err = s.understand()
 		}
@@ -113,11 +139,11 @@ func TestCombine(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	for value, want := range map[string]int32{"0": 0, "300": 300, "10S": 10, "5m": 300, "1H": 3600} {
-		found, err := parse(optionsOf(online), []string{"--add-service=ssh", "--timeout=" + value})
+		found, order, err := parse(optionsOf(online), []string{"--add-service=ssh", "--timeout=" + value})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &session{program: online, given: found, out: &output{}}
+		s := &session{program: online, given: found, order: order, out: &output{}}
 		if err := s.understand(); err != nil || s.timeout != want {
 			t.Errorf("--timeout=%s is %d seconds (%v), not %d", value, s.timeout, err, want)
 		}

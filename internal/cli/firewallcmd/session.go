@@ -11,14 +11,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // session is one call of a program.
 type session struct {
 	program program
 	given   given
-	option  *option  // what is to be done; nil if only options that say how or on what are given
-	values  []string // the values of that option
+	order   []*option // the options in the order of the command line
+	option  *option   // what is to be done; nil if only options that say how or on what are given
+	values  []string  // the values of that option
 	out     *output
 	stdin   io.Reader
 
@@ -44,12 +46,17 @@ func Offline(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	out := &output{stdout: stdout, stderr: stderr, colour: isTerminal(stderr)}
-	found, err := parse(optionsOf(p), args)
+	found, order, err := parse(optionsOf(p), args)
 	if err != nil {
-		fmt.Fprintf(stderr, "usage: see '%s --help'\n%s: error: %v\n", p, p, err)
+		var usage usageError
+		errors.As(err, &usage)
+		usage.said = string(p) + ": " + usage.said
+		for _, line := range usage.lines(p) {
+			fmt.Fprintln(stderr, line)
+		}
 		return 2
 	}
-	s := &session{program: p, given: found, out: out, stdin: stdin}
+	s := &session{program: p, given: found, order: order, out: out, stdin: stdin}
 	out.quiet, out.verbose = s.has("quiet"), s.has("verbose")
 	return s.finish(s.do())
 }
@@ -114,7 +121,9 @@ func (s *session) finish(err error) int {
 	switch {
 	case err == nil || errors.As(err, &status):
 	case errors.As(err, &usage):
-		s.out.complain(fmt.Sprintf("usage: see '%s --help'\n%v", s.program, err))
+		for _, line := range usage.lines(s.program) {
+			s.out.complain(line)
+		}
 	case errors.As(err, &broken):
 		for _, p := range broken.problems {
 			for _, line := range broken.lines(p) {
@@ -134,18 +143,21 @@ func (s *session) finish(err error) int {
 
 // nothingToDo is for a command line without anything to do.
 func (s *session) nothingToDo() error {
-	if s.program == offline {
+	switch {
+	case s.program == offline:
 		return s.lokkit()
+	case s.has("direct"):
+		return misuse(wrongDirect, "--direct says nothing by itself: say what, such as --direct --get-all-rules")
 	}
 	if err := s.connect(); err == nil {
 		state, err := s.daemon.state()
 		if err != nil {
 			return err
 		}
-		s.out.complain("State: " + state)
+		s.out.complain("State: " + state + "\n")
 		s.close()
 	}
-	s.out.complain(fmt.Sprintf("No options specified\nusage: see '%s --help'", s.program))
+	s.out.complain("No options specified\n" + usageLine[s.program])
 	return exitStatus(2)
 }
 
@@ -173,13 +185,7 @@ func (s *session) value(name string) string {
 // first is the value of an option that takes one.
 func (s *session) first() string { return s.values[0] }
 
-// toDo are the options on the command line that do something, in the order of the table.
+// toDo are the options on the command line that do something.
 func (s *session) toDo() []*option {
-	var found []*option
-	for _, o := range optionsOf(s.program) {
-		if _, ok := s.given[o]; ok && o.do != "" {
-			found = append(found, o)
-		}
-	}
-	return found
+	return slices.DeleteFunc(slices.Clone(s.order), func(o *option) bool { return o.do == "" })
 }

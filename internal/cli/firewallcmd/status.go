@@ -60,7 +60,7 @@ func (s *session) ipsetTypes() error {
 }
 
 func (s *session) lockdown() error {
-	s.out.complain("lockdown has no effect: firewalld no longer has it")
+	s.out.complain("Lockdown feature is deprecated and removed.")
 	return nil
 }
 

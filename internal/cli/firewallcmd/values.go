@@ -30,7 +30,7 @@ func checkValue(f *field, value string) (string, error) {
 func readPort(value string) (string, error) {
 	port, protocol, ok := strings.Cut(value, "/")
 	if !ok || protocol == "" || port == "" {
-		return "", fail("INVALID_PORT", "cannot read port %q: it must be PORT[-PORT]/PROTOCOL, such as 80/tcp", value)
+		return "", fail("INVALID_PORT", "bad port (most likely missing protocol), correct syntax is portid[-portid]/protocol")
 	}
 	p := zones.Port{Port: port, Protocol: protocol}
 	if err := zones.CheckPort(p); err != nil {
