@@ -64,4 +64,9 @@ func TestFilesOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(touched("ipsets/s.xml"), `changed="ipset s"`)
+	b.write(t, map[string]string{"zones/mine.xml": `<zone target="DROP"/>`})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check(touched("zones/mine.xml")) // a reload has followed the edit before the watcher came to tell
 }

@@ -121,7 +121,7 @@ func (p *program) run() (status int, err error) {
 		cfg, problems := store.Shipped()
 		return cfg, problems.Err()
 	})
-	if w, err := watch(p.system, p.log, p.daemon.FilesTouched); err != nil {
+	if w, err := watch(p.system, settle, p.log, p.daemon.FilesTouched); err != nil {
 		p.log.Warn("changes that others make to files will not be noticed", "reason", err)
 	} else {
 		defer w.close()

@@ -11,25 +11,27 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long changes of files are collected: an editor writes a file in several steps.
-const settle = time.Second
+// settle is how long changes of files are collected: an editor writes a file in several steps, and whoever edits one by hand
+// reloads soon afterwards, so that there is nothing to tell. firewalld waits as long.
+const settle = 5 * time.Second
 
 // watcher tells which files of a folder, and of the folders in it, somebody writes. It watches folders, because editors put
 // a new file in the place of the old one.
 type watcher struct {
 	files   *fsnotify.Watcher
+	settle  time.Duration
 	log     *slog.Logger
 	touched func(paths []string)
 }
 
-// watch calls touched with the files of a folder that came, changed or went, a moment after it happened, until the watcher
-// is closed. The error is that the kernel cannot watch.
-func watch(folder string, log *slog.Logger, touched func(paths []string)) (*watcher, error) {
+// watch calls touched with the files of a folder that came, changed or went, some time after the first of them did, until the
+// watcher is closed. The error is that the kernel cannot watch.
+func watch(folder string, settle time.Duration, log *slog.Logger, touched func(paths []string)) (*watcher, error) {
 	files, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{files: files, log: log, touched: touched}
+	w := &watcher{files: files, settle: settle, log: log, touched: touched}
 	w.add(folder)
 	go w.run()
 	return w, nil
@@ -66,7 +68,7 @@ func (w *watcher) run() {
 			for _, path := range w.concerned(event) {
 				paths[path] = true
 				if due == nil {
-					due = time.After(settle)
+					due = time.After(w.settle)
 				}
 			}
 		case err, ok := <-w.files.Errors:

@@ -13,7 +13,7 @@ import (
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	told := make(chan []string, 100)
-	w, err := watch(dir, slog.New(slog.DiscardHandler), func(paths []string) { told <- paths })
+	w, err := watch(dir, 50*time.Millisecond, slog.New(slog.DiscardHandler), func(paths []string) { told <- paths })
 	if err != nil {
 		t.Skip(err)
 	}
