@@ -13,7 +13,8 @@ import (
 )
 
 // findInUse finds the zones and policies that get chains. A zone is in use when something is bound to it or was since the
-// last reload, or when it is the default zone; a policy when it is not disabled and connects zones in use, any zone, or this machine.
+// last reload, or when it is the default zone; a policy when it is not disabled and connects zones that something is bound to, the
+// default zone, any zone, or this machine.
 func (s *state) findInUse() {
 	def := s.cfg.Zones[s.cfg.Conf.DefaultZone]
 	s.applied = []*zones.Zone{def}
@@ -37,11 +38,11 @@ func (s *state) findInUse() {
 	s.nameChains()
 }
 
-// reaches says whether one of a policy's zones is in use.
+// reaches says whether one of a policy's zones gets packets.
 func (s *state) reaches(list []string) bool {
 	return slices.ContainsFunc(list, func(name string) bool {
-		return name == zones.ZoneAny || name == zones.ZoneHost ||
-			slices.ContainsFunc(s.applied, func(z *zones.Zone) bool { return z.Name == name })
+		z := s.cfg.Zones[name]
+		return s.all && z != nil || !Unused(s.cfg, zones.Object{Kind: zones.KindZone, Name: name})
 	})
 }
 
