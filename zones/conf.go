@@ -1,5 +1,7 @@
 package zones
 
+import "strings"
+
 // Conf is firewalld.conf, read and checked; fields are named as its keys. A missing key has its default.
 type Conf struct {
 	DefaultZone          string
@@ -16,6 +18,26 @@ type Conf struct {
 	NftablesFlowtable    string // "off", or blank-separated interfaces
 	NftablesCounters     bool
 	NftablesTableOwner   bool
+
+	written string // "KEY=VALUE\n" for each key that was, in the order given; the last counts
+}
+
+// Written is the value of a key as it was written, such as True for a key that is on, or as Value has it.
+func (c *Conf) Written(key string) string {
+	value, ok := c.Value(key)
+	at := strings.LastIndex("\n"+c.written, "\n"+key+"=")
+	if !ok || at < 0 {
+		return value
+	}
+	written, _, _ := strings.Cut(c.written[at+len(key)+1:], "\n")
+	other := DefaultConf()
+	if setConf(other, key, written) != nil {
+		return value
+	}
+	if same, _ := other.Value(key); same != value {
+		return value // it was changed since
+	}
+	return written
 }
 
 // DefaultConf is firewalld.conf when there is none.

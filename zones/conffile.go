@@ -129,7 +129,7 @@ func (c *Conf) Value(key string) (value string, ok bool) {
 func (c *Conf) differing(other *Conf) []string {
 	var keys []string
 	for _, k := range confKeys {
-		if k.get != nil && k.get(c) != k.get(other) {
+		if k.get != nil && c.Written(k.name) != other.Written(k.name) {
 			keys = append(keys, k.name)
 		}
 	}
@@ -263,8 +263,9 @@ func setConf(c *Conf, key, value string) error {
 		return refuse(InvalidOption, "unknown key %s%s", key, hint(key, names))
 	}
 	if mustBe := confKeys[i].set(c, value); mustBe != "" {
-		return refuse(InvalidValue, "cannot set %s to %s: it must be %s", key, value, mustBe)
+		return refuse(InvalidValue, "cannot set %s to %s: it must be %s", key, value, mustBe).worded("'%s' for %s", value, key)
 	}
+	c.written += key + "=" + value + "\n"
 	return nil
 }
 

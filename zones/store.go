@@ -125,7 +125,7 @@ func fileName(kind Kind, name string) error {
 func (s Store) confFiles(old, next *Config) ([]file, error) {
 	values := map[string]map[string]string{"firewalld.conf": {}, "richwall.conf": {}}
 	for _, key := range old.Conf.differing(next.Conf) {
-		values["firewalld.conf"][key], _ = next.Conf.Value(key)
+		values["firewalld.conf"][key] = next.Conf.Written(key)
 	}
 	if old.Own.TCPMSSClamp != next.Own.TCPMSSClamp {
 		values["richwall.conf"]["TCPMSSClamp"] = next.Own.TCPMSSClamp

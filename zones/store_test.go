@@ -316,3 +316,34 @@ func overlaps(list []Port, i Item) bool {
 	ports := zoneKind.setting(KeyPort).(ranges[Zone])
 	return ports.add(env{}, &with, i.Args) == nil && len(with.Ports) <= len(list)
 }
+
+// A value of firewalld.conf is kept as it was written, as long as it is that value: True is on, and stays True in the file.
+func TestWrittenValues(t *testing.T) {
+	conf, problems := ReadConf([]byte("CleanupOnExit=True\nIPv6_rpfilter=yes\nFlushAllOnReload=maybe\n"), "")
+	if len(problems) != 1 || conf == nil {
+		t.Fatal(problems)
+	}
+	c := builtins(t).WithConf(conf)
+	for key, want := range map[string]string{"CleanupOnExit": "True", "IPv6_rpfilter": "yes", "FlushAllOnReload": "yes", "LogDenied": "off"} {
+		if got := c.Conf.Written(key); got != want {
+			t.Errorf("%s is written as %s, want %s", key, got, want)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "firewalld.conf"), []byte("CleanupOnExit=True\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := Store{Dirs{System: dir}}
+	c, problems = store.Load()
+	if c == nil {
+		t.Fatal(problems)
+	}
+	next := must(t, c, SetConf("CleanupOnExit", "NO"), SetConf("FlushAllOnReload", "false"))
+	if _, err := store.Save(c, next); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "firewalld.conf"))
+	if want := "CleanupOnExit=NO\nFlushAllOnReload=false\n"; err != nil || string(data) != want {
+		t.Errorf("the file has %q, want %q; %v", data, want, err)
+	}
+}

@@ -279,3 +279,31 @@ func TestOneDaemonHasTheName(t *testing.T) {
 		t.Errorf("a second daemon gets %v", err)
 	}
 }
+
+// As with firewalld, an include that is there may be added again; and the first IP version that an ICMP type for both is given
+// becomes its only one.
+func TestItemsOfPermanentObjectsGivenAgain(t *testing.T) {
+	b := newBed(t, nil)
+	ssh := b.object("config.getServiceByName", "ssh")
+	for range 2 {
+		b.must(ssh, "config.service.addInclude", "http")
+	}
+	if got := b.must(ssh, "config.service.getIncludes"); got != `["http"]` {
+		t.Errorf("the includes are %s", got)
+	}
+	b.must("config", "config.addIcmpType", "mine", []any{"", "", "", []string{}})
+	mine := b.object("config.getIcmpTypeByName", "mine")
+	b.must(mine, "config.icmptype.addDestination", "ipv4")
+	if got := b.must(mine, "config.icmptype.getDestinations"); got != `["ipv4"]` {
+		t.Errorf("the destinations are %s", got)
+	}
+	if got := b.refused(mine, "config.icmptype.addDestination", "ipv4"); got != "ALREADY_ENABLED" {
+		t.Errorf("another time it is refused with %s", got)
+	}
+}
+
+// object is the path of a permanent object below the main one.
+func (b *bed) object(method, name string) string {
+	path := strings.Trim(b.must("config", method, name), `@o "`)
+	return strings.TrimPrefix(path, "/org/fedoraproject/FirewallD1/")
+}

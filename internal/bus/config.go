@@ -70,22 +70,22 @@ func permanentZoneOf(key zones.Key) func(*call) (any, error) {
 var confProperties = []property{
 	{name: "DefaultZone", sig: "s", get: conf(func(c *zones.Conf) string { return c.DefaultZone })},
 	ignored("MinimalMark", "i", 100),
-	yesNo("CleanupOnExit", func(c *zones.Conf) bool { return c.CleanupOnExit }),
-	yesNo("CleanupModulesOnExit", func(c *zones.Conf) bool { return c.CleanupModulesOnExit }),
+	yesNo("CleanupOnExit"),
+	yesNo("CleanupModulesOnExit"),
 	{name: "IPv6_rpfilter", sig: "s", get: conf(func(c *zones.Conf) string { return yes(c.IPv6RPFilter != "no") }), set: setTruth("IPv6_rpfilter")},
-	{name: "IPv6_rpfilter2", sig: "s", get: conf(func(c *zones.Conf) string { return c.IPv6RPFilter }), set: setConf("IPv6_rpfilter")},
+	{name: "IPv6_rpfilter2", sig: "s", get: written("IPv6_rpfilter"), set: setConf("IPv6_rpfilter")},
 	ignored("Lockdown", "s", "no"),
-	yesNo("IndividualCalls", func(c *zones.Conf) bool { return c.IndividualCalls }),
-	word("LogDenied", func(c *zones.Conf) string { return c.LogDenied }),
+	yesNo("IndividualCalls"),
+	word("LogDenied"),
 	ignored("AutomaticHelpers", "s", "no"),
-	word("FirewallBackend", func(c *zones.Conf) string { return c.FirewallBackend }),
-	yesNo("FlushAllOnReload", func(c *zones.Conf) bool { return c.FlushAllOnReload }),
-	yesNo("RFC3964_IPv4", func(c *zones.Conf) bool { return c.RFC3964IPv4 }),
+	word("FirewallBackend"),
+	yesNo("FlushAllOnReload"),
+	yesNo("RFC3964_IPv4"),
 	ignored("AllowZoneDrifting", "s", "no"),
-	word("NftablesFlowtable", func(c *zones.Conf) string { return c.NftablesFlowtable }),
-	yesNo("NftablesCounters", func(c *zones.Conf) bool { return c.NftablesCounters }),
-	yesNo("NftablesTableOwner", func(c *zones.Conf) bool { return c.NftablesTableOwner }),
-	yesNo("StrictForwardPorts", func(c *zones.Conf) bool { return c.StrictForwardPorts }),
+	word("NftablesFlowtable"),
+	yesNo("NftablesCounters"),
+	yesNo("NftablesTableOwner"),
+	yesNo("StrictForwardPorts"),
 }
 
 func conf(value func(*zones.Conf) string) func(daemon.Snapshot, target) any {
@@ -106,23 +106,28 @@ func ignored(name, sig string, value any) property {
 	return p
 }
 
-func yesNo(key string, value func(*zones.Conf) bool) property {
-	return property{name: key, sig: "s", get: conf(func(c *zones.Conf) string { return yes(value(c)) }), set: setConf(key)}
+func yesNo(key string) property {
+	return property{name: key, sig: "s", get: written(key), set: setTruth(key)}
 }
 
-func word(key string, value func(*zones.Conf) string) property {
-	return property{name: key, sig: "s", get: conf(value), set: setConf(key)}
+func word(key string) property {
+	return property{name: key, sig: "s", get: written(key), set: setConf(key)}
+}
+
+// written is the value of a key as the file has it.
+func written(key string) func(daemon.Snapshot, target) any {
+	return conf(func(c *zones.Conf) string { return c.Written(key) })
 }
 
 func setConf(key string) func(*call, any) error {
 	return func(c *call, value any) error { return c.changePermanent(zones.SetConf(key, value.(string))) }
 }
 
-// setTruth is for a key that has more values than the property.
+// setTruth is for a property that is on or off, where the file takes more values.
 func setTruth(key string) func(*call, any) error {
 	return func(c *call, value any) error {
 		if err := zones.CheckConf("CleanupOnExit", value.(string)); err != nil {
-			return refuse(zones.InvalidValue, "cannot set %s to %s: it must be yes, no, true or false", key, value)
+			return refuse(zones.InvalidValue, "'%s' for %s", value, key)
 		}
 		return setConf(key)(c, value)
 	}

@@ -144,11 +144,33 @@ func (f field) itemMethods() []method {
 	}
 	item := func(c *call) zones.Item { return zones.Item{Key: f.key, Args: flatten(c.args)} }
 	return []method{
-		edit(adder+f.noun, f.item, func(c *call) (zones.Edit, error) { return zones.Add(zones.Permanent, c.object(), item(c)), nil }),
+		edit(adder+f.noun, f.item, func(c *call) (zones.Edit, error) { return f.addition(c.object(), item(c)), nil }),
 		edit("remove"+f.noun, removed, func(c *call) (zones.Edit, error) { return zones.Remove(zones.Permanent, c.object(), item(c)), nil }),
 		def("query"+f.noun, f.item, "b", actConfig, func(c *call) (any, error) {
 			return zones.Has(c.snapshot().Permanent, zones.Permanent, c.object(), item(c))
 		}),
+	}
+}
+
+// addition is the edit that adds an item to a setting.
+func (f field) addition(o zones.Object, item zones.Item) zones.Edit {
+	add := zones.Add(zones.Permanent, o, item)
+	return func(c *zones.Config) (*zones.Config, error) {
+		next, err := add(c)
+		if err == nil || !f.again && !f.only {
+			return next, err
+		}
+		if code, _ := zones.CodeOf(err); code != zones.AlreadyEnabled {
+			return nil, err
+		}
+		if f.again {
+			return c, nil
+		}
+		settings, found := zones.Get(c, zones.Permanent, o)
+		if list, _ := settings[f.key].([][]string); found != nil || len(list) > 0 {
+			return nil, err
+		}
+		return zones.Update(zones.Permanent, o, zones.Settings{f.key: [][]string{item.Args}})(c)
 	}
 }
 

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"encoding/xml"
+	"strings"
 
 	"github.com/godbus/dbus/v5/introspect"
 )
@@ -24,8 +25,12 @@ func introspection(path string, interfaces []*iface, children []string) string {
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	return introspect.IntrospectDeclarationString + string(text) + "\n"
+	return introspect.IntrospectDeclarationString + asFirewalld.Replace(string(text)) + "\n"
 }
+
+// asFirewalld writes elements that have nothing in them as firewalld does, for programs that read the text line by line.
+var asFirewalld = strings.NewReplacer("></arg>", " />", "></annotation>", " />", "></property>", " />", "></node>", "/>",
+	"></method>", ">\n    </method>", "></signal>", ">\n    </signal>")
 
 // describe is an interface as its table has it.
 func describe(i *iface) introspect.Interface {

@@ -66,6 +66,8 @@ type field struct {
 	item1        string // those of the method that removes an item, when not the same
 	adder        string // the verb of the method that adds an item, when not "add"
 	query        bool   // for a single value: there is queryFamily, too
+	again        bool   // an item that is there may be added again, as in firewalld
+	only         bool   // an empty list stands for all items, and to add one makes it the only one, as in firewalld
 }
 
 // unused is the place in a zone's structure that means nothing.
@@ -121,7 +123,7 @@ var serviceFields = append([]field{
 	{key: zones.KeyModule, dict: "modules", sig: "as", noun: "Module", plural: "Modules", value: "modules", item: "module:s"},
 	{key: zones.KeyDestination, dict: "destination", sig: "a{ss}", noun: "Destination", plural: "Destinations", value: "destinations",
 		item: "family:s address:s", item1: "family:s", adder: "set"},
-	{key: zones.KeyInclude, dict: "includes", sig: "as", noun: "Include", plural: "Includes", value: "includes", item: "include:s"},
+	{key: zones.KeyInclude, dict: "includes", sig: "as", noun: "Include", plural: "Includes", value: "includes", item: "include:s", again: true},
 	{key: zones.KeyHelper, dict: "helpers", sig: "as"},
 }, metaFields...)
 
@@ -132,7 +134,7 @@ var ipsetFields = append([]field{
 }, metaFields...)
 
 var icmpTypeFields = append([]field{
-	{key: zones.KeyDestination, sig: "as", noun: "Destination", plural: "Destinations", value: "destinations", item: "destination:s"},
+	{key: zones.KeyDestination, sig: "as", noun: "Destination", plural: "Destinations", value: "destinations", item: "destination:s", only: true},
 }, metaFields...)
 
 var helperFields = append([]field{

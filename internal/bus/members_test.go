@@ -171,9 +171,23 @@ func TestIntrospectionIsTheTable(t *testing.T) {
 	}
 }
 
+// Programs read the description line by line: what has nothing in it is written as firewalld writes it.
+func TestIntrospectionIsWrittenAsByFirewalld(t *testing.T) {
+	b := newBed(t, nil)
+	text := b.must("", introspectableName+".Introspect")
+	for _, want := range []string{
+		`    <method name="reload">\n    </method>\n`, `<arg name="zone" type="s" direction="in" />`,
+		`    <signal name="Reloaded">\n    </signal>\n`, `<property name="state" type="s" access="read" />`,
+	} {
+		if !strings.Contains(text, strings.ReplaceAll(want, `"`, `\"`)) {
+			t.Errorf("the description has no %s", want)
+		}
+	}
+}
+
 func TestIntrospectionShowsTheObjectsBelow(t *testing.T) {
 	b := newBed(t, nil)
-	for path, child := range map[string]string{"": `<node name="config">`, "config": `<node name="zone">`, "config/zone": `<node name="8">`} {
+	for path, child := range map[string]string{"": `<node name="config"/>`, "config": `<node name="zone"/>`, "config/zone": `<node name="8"/>`} {
 		if text := b.must(path, introspectableName+".Introspect"); !strings.Contains(text, strings.ReplaceAll(child, `"`, `\"`)) {
 			t.Errorf("%q does not show %s: %s", path, child, text)
 		}

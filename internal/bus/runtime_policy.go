@@ -43,10 +43,11 @@ func getActivePolicies(c *call) (any, error) {
 		return name == zones.ZoneAny || name == zones.ZoneHost || name == cfg.Conf.DefaultZone ||
 			cfg.Zones[name] != nil && bound(cfg.Zones[name])
 	}
-	active := map[string]map[string][]string{}
-	for name, p := range cfg.Policies {
+	active := []entry{}
+	for _, name := range zones.Names(cfg.Policies) {
+		p := cfg.Policies[name]
 		if !p.Disable && slices.ContainsFunc(p.IngressZones, inUse) && slices.ContainsFunc(p.EgressZones, inUse) {
-			active[name] = map[string][]string{"ingress_zones": p.IngressZones, "egress_zones": p.EgressZones}
+			active = append(active, entry{name, []entry{{"ingress_zones", p.IngressZones}, {"egress_zones", p.EgressZones}}})
 		}
 	}
 	return active, nil
