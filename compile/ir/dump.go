@@ -49,6 +49,9 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 		if c.Families != Both {
 			fmt.Fprintf(&b, " family=%s", c.Families)
 		}
+		if c.Shared {
+			b.WriteString(" shared")
+		}
 		b.WriteByte('\n')
 		for _, r := range c.Rules {
 			b.WriteByte('\t')

@@ -52,6 +52,7 @@ type Chain struct {
 	Hook     *Hook    `json:"hook,omitempty"`    // nil for a chain that is only jumped to
 	Families Families `json:"families"`          // iptables: the tools that have it; Both for nftables
 	Builtin  bool     `json:"builtin,omitempty"` // iptables: one of the kernel's own chains
+	Shared   bool     `json:"shared,omitempty"`  // iptables: others have rules in it too, and only those here are ours
 	Rules    []*Rule  `json:"rules"`
 }
 
@@ -68,10 +69,15 @@ type Rule struct {
 	Order    int      // rules of a chain stand in ascending Order, equal ones as they were added
 	Ranked   bool     // it was placed by a priority: never merged with one that was not
 	Direct   bool     // it is of the direct interface
-	Matches  []Match
-	Actions  []Action
-	Origin   *Origin
+	// Place is where in a Shared chain the rule goes: 0 before what others have there, a number n as the n-th, Behind behind all.
+	Place   int
+	Matches []Match
+	Actions []Action
+	Origin  *Origin
 }
+
+// Behind is the Place of a rule that goes to the end of a chain.
+const Behind = -1
 
 // Origin is what in the configuration a rule comes from.
 type Origin struct {

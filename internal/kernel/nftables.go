@@ -159,6 +159,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *D
 	if err != nil {
 		return nil, err
 	}
+	d.starting = k.installed == nil
 	previous = d.current()
 	return previous, d.Commit(ctx, &Desired{Rules: next.Direct})
 }
