@@ -82,10 +82,11 @@ func (p *Problem) Error() string { return p.String() }
 // Problems is everything that is wrong with a configuration, sorted by file, line and column.
 type Problems []*Problem
 
+// Error is those that are shown, each in a line.
 func (l Problems) Error() string {
-	lines := make([]string, len(l))
-	for i, p := range l {
-		lines[i] = p.String()
+	var lines []string
+	for _, p := range l.Shown() {
+		lines = append(lines, p.String())
 	}
 	return strings.Join(lines, "\n")
 }

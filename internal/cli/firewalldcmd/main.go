@@ -88,7 +88,7 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, err
 	}
 	defer p.bus.Close()
-	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
+	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = daemon.New(daemon.Options{
 		Dirs: store.Dirs, Log: p.log, Manager: p.bus,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
