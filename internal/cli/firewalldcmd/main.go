@@ -105,7 +105,7 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, err
 	}
 	defer p.bus.Close()
-	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
+	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	if stopped, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
