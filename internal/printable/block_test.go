@@ -1,8 +1,11 @@
 package printable
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 )
 
 func TestBlockKeepsWhatIsReadAndShowsWhatIsObeyed(t *testing.T) {
@@ -23,8 +26,16 @@ func TestBlockKeepsWhatIsReadAndShowsWhatIsObeyed(t *testing.T) {
 	}
 }
 
+func TestItemIsOneValue(t *testing.T) {
+	if got, want := Item("a\nb\tc ## d\x1b"), `a\nb\tc ## d\x1b`; got != want {
+		t.Errorf("Item has %q, want %q", got, want)
+	}
+}
+
 func FuzzBlock(f *testing.F) {
-	f.Add("a\x1b]0;b\x07\xff\u009b")
+	for _, s := range []string{"a\x1b]0;b\x07\xff\u009b", "\x7f\u202e\U000e0041\n\t"} {
+		f.Add(s)
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		got := Block(s)
 		for _, c := range got {
@@ -32,8 +43,28 @@ func FuzzBlock(f *testing.F) {
 				t.Errorf("Block(%q) has %U", s, c)
 			}
 		}
+		if item := Item(s); strings.ContainsAny(item, "\n\t") {
+			t.Errorf("Item(%q) = %q", s, item)
+		}
+		if utf8.ValidString(s) {
+			checkJSON(t, s)
+		}
 		if again := Block(got); again != got {
 			t.Errorf("Block is not stable: %q, then %q", got, again)
 		}
 	})
+}
+
+// checkJSON checks that a text reads back from JSON in which a terminal obeys nothing.
+func checkJSON(t *testing.T, s string) {
+	t.Helper()
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := JSON(string(data))
+	var back string
+	if err := json.Unmarshal([]byte(shown), &back); err != nil || back != s || strings.IndexFunc(shown, obeyed) >= 0 {
+		t.Errorf("%q is %s in JSON, which means %q: %v", s, shown, back, err)
+	}
 }
