@@ -25,7 +25,7 @@ import (
 const (
 	maxLine    = 4096
 	maxMessage = 2048
-	maxValue   = 1024 // of one attribute
+	maxValue   = 2048 // of one attribute
 )
 
 // handler writes records of slog to a sink.
