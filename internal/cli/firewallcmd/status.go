@@ -2,7 +2,6 @@ package firewallcmd
 
 import (
 	"slices"
-	"strings"
 )
 
 // defaultZone is the zone of everything that is not bound to another.
@@ -56,7 +55,7 @@ func (s *session) ipsetTypes() error {
 		return errNoAnswer
 	}
 	types = slices.Sorted(slices.Values(types))
-	return s.show(types, strings.Join(types, " "))
+	return s.show(types, joined(types, " "))
 }
 
 func (s *session) lockdown() error {
