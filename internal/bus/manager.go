@@ -9,8 +9,9 @@ import (
 // isManager says whether a client is NetworkManager. What that binds to zones it binds again by itself after a reload, and
 // so it stays out of the files.
 func (c *call) isManager() bool {
-	var owner string
-	err := c.line.conn.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, networkmanager.Name).Store(&owner)
+	ctx, cancel := context.WithTimeout(c.ctx, busTime)
+	defer cancel()
+	owner, err := networkmanager.Owner(ctx, c.line.conn, networkmanager.Name)
 	return err == nil && owner == c.sender
 }
 
