@@ -35,7 +35,7 @@ const toDisk = uint32(0x1)
 // Link is an interface that NetworkManager has brought up.
 type Link struct {
 	Zone       string // of its connection; "" is the default zone
-	manager    string // NetworkManager's unique name
+	manager    string // the name by which NetworkManager was asked
 	connection dbus.ObjectPath
 }
 
@@ -60,12 +60,17 @@ func Owner(ctx context.Context, conn *dbus.Conn, name string) (string, error) {
 // Links are the interfaces of active connections by their names, as packets come through them. There are none where
 // NetworkManager does not run. Interfaces under a VPN are in the zone of their own connection, not in that of the VPN.
 func Links(ctx context.Context, conn *dbus.Conn) (map[string]Link, error) {
-	manager, err := Owner(ctx, conn, Name)
-	if err != nil || manager == "" {
+	var runs bool
+	if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, Name).Store(&runs); err != nil || !runs {
 		return nil, err
 	}
+	return LinksOf(ctx, conn, Name)
+}
+
+// LinksOf is Links of the NetworkManager that has a name on the bus, such as its unique one.
+func LinksOf(ctx context.Context, conn *dbus.Conn, manager string) (map[string]Link, error) {
 	var all tree
-	err = conn.Object(manager, objects).CallWithContext(ctx, "org.freedesktop.DBus.ObjectManager.GetManagedObjects", 0).Store(&all)
+	err := conn.Object(manager, objects).CallWithContext(ctx, "org.freedesktop.DBus.ObjectManager.GetManagedObjects", 0).Store(&all)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask NetworkManager for its connections: %w", err)
 	}
