@@ -195,7 +195,7 @@ func (l *line) reply(in *inbound, answer []any, err error) {
 		}}
 	}
 	n, fault := l.send(in, msg)
-	l.server.budget.charge(in.uid, n)
+	l.server.budget.charge(in.uid, max(0, n-refusal))
 	switch {
 	case fault == nil || errors.Is(fault, io.ErrClosedPipe) || errors.Is(fault, errFull):
 	case err == nil: // such as a text of a file that is no text of D-Bus

@@ -52,11 +52,11 @@ type spending struct {
 }
 
 const (
-	allowance = 8 << 20  // bytes that a user can spend at once
-	income    = 1 << 20  // bytes that a user can spend in a second after that
-	asking    = 16 << 10 // bytes that a question to polkit is worth
-	spenders  = 1000     // users that are remembered
-	refusal   = 256      // bytes of an error, more or less
+	allowance = 8 << 20   // bytes that a user can spend at once
+	income    = 256 << 10 // bytes that a user can spend in a second after that
+	asking    = 4 << 10   // bytes that a question to polkit is worth
+	refusal   = 256       // bytes that a call costs at least: those of an error, more or less
+	spenders  = 1000      // users that are remembered
 )
 
 func (s spending) now() int {

@@ -23,12 +23,86 @@ import (
 // nobody is the user id of strangers.
 const nobody = 65534
 
-// stranger is a connection to the bus as another user that sends bytes as they are.
-type stranger struct {
-	*testing.T
+// wild is a connection to a bus on which bytes are sent as they are.
+type wild struct {
 	*net.UnixConn
 	in   *bufio.Reader
 	name string // its unique name
+	// descriptors is whether it may send some.
+	descriptors bool
+}
+
+// dialWild connects as a user: the one that the thread belongs to. With descriptors it negotiates that it may send some.
+func dialWild(address string, uid int, descriptors bool) (*wild, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: strings.TrimPrefix(address, "unix:path=")})
+	if err != nil {
+		return nil, err
+	}
+	w := &wild{UnixConn: conn, in: bufio.NewReaderSize(conn, 1<<16), descriptors: descriptors}
+	err = w.say("\x00AUTH EXTERNAL "+hex.EncodeToString([]byte(strconv.Itoa(uid))), "OK")
+	if err == nil && descriptors {
+		err = w.say("NEGOTIATE_UNIX_FD", "AGREE_UNIX_FD")
+	}
+	if err == nil {
+		err = w.say("BEGIN", "")
+	}
+	if err == nil {
+		w.name, err = w.askBus("Hello")
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// say sends a line of the authentication, and fails unless the answer starts with a word.
+func (w *wild) say(line, want string) error {
+	if _, err := w.Write([]byte(line + "\r\n")); err != nil || want == "" {
+		return err
+	}
+	answer, err := w.in.ReadString('\n')
+	if err == nil && !strings.HasPrefix(answer, want) {
+		err = fmt.Errorf("the bus answers %q to %s", answer, line)
+	}
+	return err
+}
+
+// askBus calls a method of the bus that answers with a text.
+func (w *wild) askBus(name string, args ...any) (string, error) {
+	if err := w.send(frameOf(message(busDriver, "/org/freedesktop/DBus", busDriver+"."+name, args...), 1)); err != nil {
+		return "", err
+	}
+	reply, err := w.receive()
+	if err != nil || len(reply.Body) == 0 {
+		return "", fmt.Errorf("the bus answers %v, %v", reply, err)
+	}
+	text, _ := reply.Body[0].(string)
+	return text, nil
+}
+
+// send sends bytes, with descriptors beside them.
+func (w *wild) send(data []byte, descriptors ...int) error {
+	if len(descriptors) == 0 {
+		_, err := w.Write(data)
+		return err
+	}
+	n, _, err := w.WriteMsgUnix(data, syscall.UnixRights(descriptors...), nil)
+	if err == nil {
+		_, err = w.Write(data[n:])
+	}
+	return err
+}
+
+// receive is the next message that is no signal.
+func (w *wild) receive() (*dbus.Message, error) {
+	for {
+		w.SetReadDeadline(time.Now().Add(20 * time.Second))
+		msg, err := dbus.DecodeMessage(w.in)
+		if err != nil || msg.Type != dbus.TypeSignal {
+			return msg, err
+		}
+	}
 }
 
 // asUser runs a function in a thread of another user, which ends with it. The kernel remembers who has opened a socket.
@@ -48,7 +122,13 @@ func asUser(t *testing.T, uid int, do func() error) {
 	}
 }
 
-// newStranger connects as nobody. With descriptors it negotiates that it may send some.
+// stranger is such a connection of nobody's.
+type stranger struct {
+	*testing.T
+	wild *wild
+}
+
+// newStranger connects as nobody.
 func newStranger(t *testing.T, address string, descriptors bool) *stranger {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -56,71 +136,34 @@ func newStranger(t *testing.T, address string, descriptors bool) *stranger {
 	}
 	s := &stranger{T: t}
 	asUser(t, nobody, func() (err error) {
-		s.UnixConn, err = net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: strings.TrimPrefix(address, "unix:path=")})
+		s.wild, err = dialWild(address, nobody, descriptors)
 		return err
 	})
-	t.Cleanup(func() { s.Close() })
-	s.in = bufio.NewReaderSize(s, 1<<16)
-	s.say("\x00AUTH EXTERNAL "+hex.EncodeToString([]byte(strconv.Itoa(nobody))), "OK")
-	if descriptors {
-		s.say("NEGOTIATE_UNIX_FD", "AGREE_UNIX_FD")
-	}
-	s.say("BEGIN", "")
-	s.send(frameOf(message("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Hello"), 1))
-	reply := s.receive()
-	s.name, _ = reply.Body[0].(string)
+	t.Cleanup(func() { s.wild.Close() })
 	return s
 }
 
-// say sends a line of the authentication, and fails unless the answer starts with a word.
-func (s *stranger) say(line, want string) {
-	s.Helper()
-	if _, err := s.Write([]byte(line + "\r\n")); err != nil {
-		s.Fatal(err)
-	}
-	if want == "" {
-		return
-	}
-	if answer, err := s.in.ReadString('\n'); err != nil || !strings.HasPrefix(answer, want) {
-		s.Fatalf("the bus answers %q, %v to %s", answer, err, line)
-	}
-}
-
-// send sends bytes, with descriptors beside them.
 func (s *stranger) send(data []byte, descriptors ...int) {
 	s.Helper()
-	if err := s.try(data, descriptors...); err != nil {
+	if err := s.wild.send(data, descriptors...); err != nil {
 		s.Fatal(err)
 	}
 }
 
-// try is send for what the bus may not take.
-func (s *stranger) try(data []byte, descriptors ...int) error {
-	if len(descriptors) == 0 {
-		_, err := s.Write(data)
-		return err
-	}
-	_, _, err := s.WriteMsgUnix(data, syscall.UnixRights(descriptors...), nil)
-	return err
-}
-
-// receive is the next message that is no signal.
 func (s *stranger) receive() *dbus.Message {
 	s.Helper()
-	for {
-		s.SetReadDeadline(time.Now().Add(20 * time.Second))
-		msg, err := dbus.DecodeMessage(s.in)
-		if err != nil {
-			s.Fatal(err)
-		}
-		if msg.Type != dbus.TypeSignal {
-			return msg
-		}
+	msg, err := s.wild.receive()
+	if err != nil {
+		s.Fatal(err)
 	}
+	return msg
 }
 
 // drain reads and forgets all that comes, until the connection is closed.
-func (s *stranger) drain() { go io.Copy(io.Discard, s.in) }
+func (w *wild) drain() {
+	w.SetReadDeadline(time.Time{})
+	go io.Copy(io.Discard, w.in)
+}
 
 // message is a call of a method, whose name has the interface before it.
 func message(destination, path, name string, args ...any) *dbus.Message {
