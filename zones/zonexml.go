@@ -352,7 +352,7 @@ func (r *reader) readForwardPort(n *node) (ForwardPort, bool) {
 		f.ToPort = r.share(rangeText(low, high))
 	}
 	if f.ToAddr != "" {
-		if err := checkHost(f.ToAddr); err != nil {
+		if err := CheckForwardAddr(f.ToAddr); err != nil {
 			r.failWith(n, "to-addr", grammar.InvalidAddr, err)
 			return f, false
 		}
@@ -364,8 +364,10 @@ func (r *reader) readForwardPort(n *node) (ForwardPort, bool) {
 	return f, ok
 }
 
-// checkHost tells what is wrong with the address of one host.
-func checkHost(text string) error {
+// CheckForwardAddr says why a forward port cannot go to an address: it must be one host, of IPv4 or of IPv6. An IPv6 address
+// may stand in brackets, as in firewalld, which keeps them: "[2001:db8::1]" and "2001:db8::1" are listed as two forward ports.
+// The error has the code INVALID_ADDR.
+func CheckForwardAddr(text string) error {
 	if strings.Contains(text, "/") {
 		return refuse(grammar.InvalidAddr, "cannot forward to %s: it must be one address, not a prefix", text).worded("%s", text)
 	}

@@ -233,8 +233,12 @@ func (i *installed) live() (*liveTable, error) {
 		t.add(m.Type, m.Body)
 	}
 	for _, c := range i.Rules.Chains {
+		m, err := enc.AddChain(c, false)
+		if err != nil {
+			return nil, err
+		}
 		handles, known := i.handles[c.Name]
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, false).Body), rules: handles, unknown: !known}
+		t.chains[c.Name] = &liveChain{base: base(m.Body), rules: handles, unknown: !known}
 	}
 	return t, nil
 }
@@ -246,7 +250,11 @@ func expires(s *ir.Set) bool { return s.Timeout != "" && s.Timeout != "0" }
 func livePanic() *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: panicTable}
 	for _, c := range panicChains {
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body)}
+		m, err := enc.AddChain(c, true)
+		if err != nil {
+			panic("internal error: a chain of panic mode: " + err.Error())
+		}
+		t.chains[c.Name] = &liveChain{base: base(m.Body)}
 	}
 	return t
 }

@@ -94,7 +94,8 @@ func (p *plan) panicTable() {
 	what := "cannot make table inet " + panicTable
 	p.put(what, nil, nil, e.AddTable(0))
 	for _, c := range panicChains {
-		p.put(what, nil, nil, e.AddChain(c, true))
+		m, err := e.AddChain(c, true)
+		p.put(what, nil, err, m)
 	}
 }
 
@@ -211,7 +212,8 @@ func (p *plan) addElements(s *ir.Set, list []ir.Element) {
 }
 
 func (p *plan) addChain(c *ir.Chain) {
-	p.put("cannot make chain "+c.Name, nil, nil, p.enc.AddChain(c, false))
+	m, err := p.enc.AddChain(c, false)
+	p.put("cannot make chain "+c.Name, nil, err, m)
 }
 
 // addRules puts all rules into a chain that is empty.
