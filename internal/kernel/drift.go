@@ -263,7 +263,11 @@ func livePanic() *liveTable {
 func liveGuard(everything bool) *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: guardTable}
 	for _, c := range guardChains(everything) {
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body), unknown: true}
+		m, err := enc.AddChain(c, true)
+		if err != nil {
+			panic("internal error: a chain of the guard: " + err.Error())
+		}
+		t.chains[c.Name] = &liveChain{base: base(m.Body), unknown: true}
 	}
 	return t
 }
