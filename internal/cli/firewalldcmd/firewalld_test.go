@@ -15,16 +15,17 @@ import (
 )
 
 func TestFlags(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "") // the service manager's, should it run the tests
 	for _, c := range []struct {
 		args string
 		want options
 	}{
-		{"", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld"}},
-		{"--nofork --nopid --system-config=/a --default-config /b --log-target file --log-file /c --debug-gc",
-			options{system: "/a", shipped: "/b", logTarget: "file", logFile: "/c", foreground: true, noPID: true}},
-		{"--debug", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 1}},
-		{"--debug=7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
-		{"--debug 7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
+		{"", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld"}},
+		{"--nofork --nopid --system-config=/a --default-config /b --log-target file --log-file /c --debug-gc --state-dir=/s",
+			options{system: "/a", shipped: "/b", state: "/s", logTarget: "file", logFile: "/c", foreground: true, noPID: true}},
+		{"--debug", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 1}},
+		{"--debug=7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
+		{"--debug 7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
 	} {
 		if got, err := parse(strings.Fields(c.args), &bytes.Buffer{}); err != nil || got != c.want {
 			t.Errorf("firewalld %s: %+v, %v, want %+v", c.args, got, err, c.want)
