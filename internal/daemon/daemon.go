@@ -218,7 +218,7 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 	if err != nil {
 		return nil, h, codeOf(err)
 	}
-	desired := &kernel.Desired{Rules: rules, Panic: panicked}
+	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn"}
 	if backend == ir.NFTables {
 		if desired.Direct, h, err = h.Direct(cfg); err != nil {
 			return nil, h, codeOf(err)
