@@ -80,7 +80,7 @@ func TestDirectChainsOfBridges(t *testing.T) {
 	rule := func(chain, word string) kernel.BridgeRule {
 		return kernel.BridgeRule{Table: "filter", Chain: chain, Args: []string{"-j", word}}
 	}
-	cfg := &zones.Config{Conf: zones.Conf{FirewallBackend: "nftables"}, Direct: &zones.Direct{
+	cfg := &zones.Config{Conf: &zones.Conf{FirewallBackend: "nftables"}, Direct: &zones.Direct{
 		Chains: []zones.DirectChain{{IPV: "eb", Table: "filter", Chain: "mine"}},
 		Rules: []zones.DirectRule{
 			{IPV: "eb", Table: "filter", Chain: "INPUT_direct", Priority: 1, Args: []string{"-j", "mine"}},
