@@ -10,7 +10,7 @@ import (
 
 // compileDirect adds the chains, rules and command lines of the direct interface that are for iptables and ip6tables. It
 // runs after all else is in its place, because they say where they go by position. A chain that nothing here makes is
-// another program's, which others share.
+// another program's.
 func (s *state) compileDirect() {
 	if s.layout.oneTable {
 		return // nftables has no place for them: they stay with iptables, beside the table
@@ -18,7 +18,7 @@ func (s *state) compileDirect() {
 	d := s.cfg.Direct
 	for _, c := range d.Chains {
 		if f := familyNamed(c.IPV); f != 0 {
-			s.declareFor(c.Table, c.Chain, f)
+			s.declareDirect(c.Table, c.Chain, f)
 		}
 	}
 	var passes []pass
@@ -26,11 +26,11 @@ func (s *state) compileDirect() {
 		c, err := p.Command()
 		f := familyNamed(p.IPV)
 		if err != nil || f == 0 {
-			continue // those of files were warned of; those for bridges are none of iptables'
+			continue // it cannot be used, which reading the file has warned of; or it is for bridges
 		}
 		passes = append(passes, pass{c, f, s.directOrigin(p.Args, p.Line)})
 		if c.Kind == zones.PassNew {
-			s.declareFor(c.Table, c.Chain, f)
+			s.declareDirect(c.Table, c.Chain, f)
 		}
 	}
 	for _, r := range d.Rules {
@@ -109,6 +109,14 @@ func (s *state) declareFor(table, name string, f ir.Families) *ir.Chain {
 	c := s.declare(table, name)
 	c.Families = f
 	return c
+}
+
+// declareDirect makes a chain of the direct interface, unless it is one of ours already. Others may put rules into it.
+func (s *state) declareDirect(table, name string, f ir.Families) {
+	known := s.chains[chainKey{table, name}] != nil
+	if c := s.declareFor(table, name, f); !known {
+		c.Shared, c.Declared = true, true
+	}
 }
 
 // chainFor is the chain that a direct rule goes to, which is another program's if it is not declared.

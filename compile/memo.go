@@ -95,7 +95,7 @@ func (s *state) sameFrame(was *ir.Ruleset) bool {
 
 // sameChain says whether two chains of one name are the same.
 func sameChain(a, b *ir.Chain) bool {
-	return a.Families == b.Families && a.Builtin == b.Builtin && a.Shared == b.Shared && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
+	return a.Families == b.Families && a.Builtin == b.Builtin && a.Shared == b.Shared && a.Declared == b.Declared && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
 		slices.Equal(a.Rules, b.Rules)
 }
 

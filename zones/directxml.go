@@ -99,7 +99,8 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			if err := p.Check(); err != nil {
 				code, why := codeOf(err, InvalidPass)
 				r.warn(n, code, "%s: it is ignored", why)
-			} else if r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(p.Args))) {
+			}
+			if r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(p.Args))) {
 				d.Passthroughs = append(d.Passthroughs, p)
 			}
 		}

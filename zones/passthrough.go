@@ -36,7 +36,11 @@ type toolOption struct {
 	drop bool     // it is about how the tool runs, not about the rule
 }
 
-const noAddition PassKind = "-"
+const (
+	noAddition PassKind = "-"
+	// noAdditionText is what firewalld says.
+	noAdditionText = "no '-A', '-I' or '-N' arg"
+)
 
 // toolOptions are those options by their short and long names (iptables(8)). Options of matches and targets are not among them.
 var toolOptions = map[string]toolOption{
@@ -68,7 +72,7 @@ var wordOptions = []string{"--comment", "--log-prefix", "--nflog-prefix", "--ulo
 // their argument in it, long ones with their argument behind "=". The error says why it cannot be used; its code is
 // INVALID_PASSTHROUGH where it adds neither a rule nor a chain, and COMMAND_FAILED for what the tool would refuse.
 func (p DirectPassthrough) Command() (PassCommand, error) {
-	r := passReader{ipv: p.IPV, words: p.Args, command: PassCommand{Table: "filter"}}
+	r := passReader{ipv: p.IPV, words: p.Args, whole: p.Args, command: PassCommand{Table: "filter"}}
 	for len(r.words) > 0 {
 		if err := r.word(); err != nil {
 			return PassCommand{}, err
@@ -100,7 +104,7 @@ func (p DirectPassthrough) Check() error {
 	}
 	if !adds {
 		return refuse(InvalidPass, "cannot use a passthrough without -A, -I or -N: it adds neither a rule nor a chain").
-			worded("no '-A', '-I' or '-N' arg")
+			worded(noAdditionText)
 	}
 	return nil
 }
@@ -118,6 +122,7 @@ var (
 type passReader struct {
 	ipv     string
 	words   []string // that are not read yet
+	whole   []string
 	command PassCommand
 }
 
@@ -186,7 +191,11 @@ func (r *passReader) short(word string) error {
 // option takes in an option whose arguments are the next words.
 func (r *passReader) option(written, name string, o toolOption) error {
 	if o.kind == noAddition {
-		return refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", written).worded("arg '%s' is not allowed", written)
+		p := refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", written)
+		if !slices.Contains(r.whole, written) { // firewalld looks at whole words
+			return p.worded(noAdditionText)
+		}
+		return p.worded("arg '%s' is not allowed", written)
 	}
 	if o.args < 0 && len(r.words) > 0 { // seconds, which may also be a word of their own
 		if _, err := strconv.ParseFloat(r.words[0], 64); err == nil {
@@ -197,11 +206,10 @@ func (r *passReader) option(written, name string, o toolOption) error {
 	for range max(o.args, 0) {
 		word, ok := r.next()
 		if !ok {
-			code := CommandFailed
 			if o.kind != "" {
-				code = InvalidPass
+				return refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", written)
 			}
-			return refuse(code, "cannot use %s at the end of a passthrough: what it needs is missing", written)
+			return refuse(CommandFailed, "cannot use %s at the end of a passthrough: what it needs is missing", written)
 		}
 		args = append(args, word)
 	}
@@ -243,7 +251,7 @@ func (r *passReader) check() error {
 	switch tables := directTables[r.ipv]; {
 	case c.Kind == "":
 		return refuse(InvalidPass, "cannot use a passthrough without -A, -I or -N: it adds neither a rule nor a chain").
-			worded("no '-A', '-I' or '-N' arg")
+			worded(noAdditionText)
 	case !slices.Contains(tables, c.Table):
 		return refuse(CommandFailed, "cannot use table %q: %s has %s%s", c.Table, r.ipv, strings.Join(tables, ", "), hint(c.Table, tables))
 	case c.Chain == "" || len(c.Chain) > MaxChainName || strings.ContainsAny(c.Chain[:1], "-!") || strings.ContainsAny(c.Chain, " \t\n\""):

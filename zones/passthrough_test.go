@@ -65,7 +65,7 @@ func TestPassthroughCommand(t *testing.T) {
 	}
 }
 
-// What cannot be used is left out of direct.xml, with a warning of its line; the rest of the file stays.
+// What cannot be used in direct.xml is warned of with its line. It stays in the file, and is not part of what a daemon applies.
 func TestUnusablePassthroughs(t *testing.T) {
 	d, problems := ReadDirect([]byte(`<direct>
   <passthrough ipv="ipv4">-P FORWARD DROP</passthrough>
@@ -75,7 +75,7 @@ func TestUnusablePassthroughs(t *testing.T) {
   <passthrough ipv="eb">-L</passthrough>
   <passthrough ipv="eb">-t nothing -A INPUT -j DROP</passthrough>
 </direct>`), "direct.xml")
-	if d == nil || len(d.Passthroughs) != 1 || d.Passthroughs[0].Line != 5 {
+	if d == nil || len(d.Passthroughs) != 5 {
 		t.Errorf("got %+v", d)
 	}
 	var lines []int
@@ -87,5 +87,9 @@ func TestUnusablePassthroughs(t *testing.T) {
 	}
 	if fmt.Sprint(lines) != "[2 3 4 6 7]" {
 		t.Errorf("the lines are %v", lines)
+	}
+	applied := Config{Direct: d}.ForRuntime().Direct.Passthroughs
+	if len(applied) != 1 || applied[0].Line != 5 {
+		t.Errorf("applied is %+v", applied)
 	}
 }

@@ -52,6 +52,9 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 		if c.Shared {
 			b.WriteString(" shared")
 		}
+		if c.Declared {
+			b.WriteString(" declared")
+		}
 		b.WriteByte('\n')
 		for _, r := range c.Rules {
 			b.WriteByte('\t')

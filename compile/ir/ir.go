@@ -47,12 +47,13 @@ type Ruleset struct {
 
 // Chain is a list of rules.
 type Chain struct {
-	Table    string   `json:"table,omitempty"`   // iptables: filter, nat, mangle, raw or security; empty for nftables
-	Name     string   `json:"name"`              // unique within Table
-	Hook     *Hook    `json:"hook,omitempty"`    // nil for a chain that is only jumped to
-	Families Families `json:"families"`          // iptables: the tools that have it; Both for nftables
-	Builtin  bool     `json:"builtin,omitempty"` // iptables: one of the kernel's own chains
-	Shared   bool     `json:"shared,omitempty"`  // iptables: others have rules in it too, and only those here are ours
+	Table    string   `json:"table,omitempty"`    // iptables: filter, nat, mangle, raw or security; empty for nftables
+	Name     string   `json:"name"`               // unique within Table
+	Hook     *Hook    `json:"hook,omitempty"`     // nil for a chain that is only jumped to
+	Families Families `json:"families"`           // iptables: the tools that have it; Both for nftables
+	Builtin  bool     `json:"builtin,omitempty"`  // iptables: one of the kernel's own chains
+	Shared   bool     `json:"shared,omitempty"`   // iptables: others may have rules in it too, and only those here are ours
+	Declared bool     `json:"declared,omitempty"` // iptables: of a Shared chain that it is made here, and not by another program
 	Rules    []*Rule  `json:"rules"`
 }
 

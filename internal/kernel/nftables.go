@@ -33,9 +33,10 @@ type nftables struct {
 // installed is what a Kernel put into the kernel.
 type installed struct {
 	Desired
-	owned   bool                // nobody else can change the table
-	table   uint64              // its handle; 0 if that is not known
-	handles map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
+	owned      bool                // nobody else can change the table
+	ownedPanic bool                // nor that of panic mode
+	table      uint64              // its handle; 0 if that is not known
+	handles    map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
 }
 
 func newNFTables(o Options) (*nftables, error) {

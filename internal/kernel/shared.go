@@ -137,7 +137,7 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 
 // is says whether a slot has a rule of ours.
 func (s *sharedEdit) is(has slot, spec string) bool {
-	text, known := s.k.texts[sharedRule{sharedChain{s.family, s.table, s.name}, spec}]
+	text, known := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]
 	return has.text == spec || has.spec == spec || known && has.text == text
 }
 
@@ -171,27 +171,40 @@ func (s *sharedEdit) insert(want *chainRules, i, end, first int) {
 	s.slots = slices.Insert(s.slots, index, slot{spec: spec})
 }
 
-// makeShared makes a chain of others that is not there: at a start, as the program whose it is may come later, and where
-// another program has taken it away. A rule that is new in a running firewall is refused.
+// makeShared makes a shared chain that is not there. One of another program's is made at a start, as that program may come
+// later, and where it was taken away; a rule for it that is new in a running firewall is refused, as is a chain of one's own
+// that another program has made. At a start such a chain is what an earlier process has left, and is emptied.
 func (e *tableEdit) makeShared(c *chainRules) error {
-	if c.builtin || len(c.specs) == 0 || slices.Contains(e.saved.order, c.name) {
+	was := e.before.chain(c.name)
+	mine := e.k.made[e.sharedChain(c.name)] || was != nil && was.declared
+	there := slices.Contains(e.saved.order, c.name)
+	switch {
+	case c.builtin || there && (mine || !c.declared) || !there && !c.declared && len(c.specs) == 0:
 		return nil
-	}
-	if !e.k.starting && e.before.chain(c.name) == nil {
+	case there && !e.k.starting:
+		return &RuleError{Chain: c.name, Err: fmt.Errorf("table %s of %s has such a chain already, which another program has made", e.table, tool(e.family))}
+	case !c.declared && was == nil && !e.k.starting:
 		return &RuleError{Origin: c.rules[0].Origin, Chain: c.name, Err: fmt.Errorf("there is no such chain in table %s of %s", e.table, tool(e.family))}
+	case !c.declared:
+		e.k.options.Log.Warn("the chain of a direct rule is not there, and was made: nothing comes to it until another rule leads there",
+			"chain", c.name, "table", e.table, "program", tool(e.family))
 	}
-	e.k.options.Log.Warn("the chain of a direct rule is not there, and was made: nothing comes to it until another rule leads there",
-		"chain", c.name, "table", e.table, "program", tool(e.family))
 	e.line(":%s - [0:0]", c.name)
 	e.made = append(e.made, c.name)
+	e.saved.rules[c.name] = nil
 	return nil
 }
 
-// removeShared removes chains of others that we made, when nothing is left in them.
+func (e *tableEdit) sharedChain(name string) sharedChain { return sharedChain{e.family, e.table, name} }
+
+// removeShared removes shared chains that we made, when nothing is left in them.
 func (e *tableEdit) removeShared(stale []string) {
 	for _, c := range e.had.chains {
-		made := e.k.made[sharedChain{e.family, e.table, c.name}]
-		if !c.shared || !made || e.want.chain(c.name) != nil || len(e.slots[c.name]) > 0 || e.usedByOthers(c.name, stale) != "" {
+		if !c.shared || c.builtin || e.want.chain(c.name) != nil || !e.k.made[e.sharedChain(c.name)] {
+			continue
+		}
+		if by := e.usedByOthers(c.name, stale); by != "" || len(e.slots[c.name]) > 0 {
+			e.k.options.Log.Warn("a chain stays, as another program has rules in it or jumps to it", "chain", c.name, "table", e.table)
 			continue
 		}
 		e.line("-X %s", c.name)
@@ -199,20 +212,10 @@ func (e *tableEdit) removeShared(stale []string) {
 	}
 }
 
-// checkForeign refuses to make a chain of one's own that is there and has rules, as nobody knows whose they are. At a start
-// they are what an earlier process has left.
-func (e *tableEdit) checkForeign(c *chainRules) error {
-	had := e.had.chain(c.name)
-	if e.k.starting || had != nil && !had.shared || len(e.saved.rules[c.name]) == 0 || ownChain.MatchString(c.name) {
-		return nil
-	}
-	return &RuleError{Chain: c.name, Err: fmt.Errorf("table %s of %s has such a chain, with rules of another program", e.table, tool(e.family))}
-}
-
 // alreadyThere adds to what is ours what an earlier process seems to have left in shared chains: the rules that shall be there.
 func (e *tableEdit) alreadyThere(ctx context.Context) error {
 	for _, c := range e.want.chains {
-		if !c.shared || e.had.chain(c.name) != nil {
+		if !c.shared || c.declared && e.k.starting || e.had.chain(c.name) != nil {
 			continue
 		}
 		found, err := e.sharedEdit(c.name).find(ctx, c)

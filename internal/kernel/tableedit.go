@@ -15,14 +15,15 @@ type tableRules struct{ chains []*chainRules }
 
 // chainRules is a chain of ours, or our part of one of the kernel's chains or of another program's.
 type chainRules struct {
-	name    string
-	builtin bool
-	shared  bool       // rules of others stand around each of ours; in a chain of the kernel's that is not, ours stand together
-	specs   []string   // rules as iptables-save prints them, or as the administrator wrote them
-	places  []int      // in a shared chain, where each of specs goes: see ir.Rule
-	rules   []*ir.Rule // for each of specs; nil for what an earlier process left
-	unknown bool       // specs are not known
-	again   bool       // specs must be put in anew, though they are there
+	name     string
+	builtin  bool
+	shared   bool       // rules of others stand around each of ours; in a chain of the kernel's that is not, ours stand together
+	declared bool       // of a shared chain: it is made here
+	specs    []string   // rules as iptables-save prints them, or as the administrator wrote them
+	places   []int      // in a shared chain, where each of specs goes: see ir.Rule
+	rules    []*ir.Rule // for each of specs; nil for what an earlier process left
+	unknown  bool       // specs are not known
+	again    bool       // specs must be put in anew, though they are there
 }
 
 // partial says whether others may have rules in the chain.
@@ -60,7 +61,7 @@ func rulesOf(rs *ir.Ruleset, family ir.Families, table string) *tableRules {
 		if c.Table != table || c.Families&family == 0 {
 			continue
 		}
-		chain := &chainRules{name: c.Name, builtin: c.Builtin || isBuiltin(table, c.Name), shared: c.Shared}
+		chain := &chainRules{name: c.Name, builtin: c.Builtin || isBuiltin(table, c.Name), shared: c.Shared, declared: c.Declared}
 		for _, r := range c.Rules {
 			if r.Families&family != 0 {
 				spec, err := iptables.Spec(nil, r, family)
@@ -102,7 +103,7 @@ func (t *tableRules) equal(u *tableRules) bool {
 }
 
 func (c *chainRules) equal(d *chainRules) bool {
-	return !c.unknown && !d.unknown && !c.again && !d.again && c.shared == d.shared && slices.Equal(c.specs, d.specs) && slices.Equal(c.places, d.places)
+	return !c.unknown && !d.unknown && !c.again && !d.again && c.shared == d.shared && c.declared == d.declared && slices.Equal(c.specs, d.specs) && slices.Equal(c.places, d.places)
 }
 
 // matters says whether packets would notice that the table is missing.
@@ -210,9 +211,6 @@ func (e *tableEdit) declareChanged() ([]*chainRules, error) {
 			continue
 		}
 		if had := e.had.chain(c.name); !c.builtin && (had == nil || !had.equal(c)) {
-			if err := e.checkForeign(c); err != nil {
-				return nil, err
-			}
 			e.line(":%s - [0:0]", c.name)
 			changed = append(changed, c)
 		}
