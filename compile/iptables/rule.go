@@ -17,6 +17,10 @@ type spec struct {
 	source, dest string
 	in, out      string
 	protocol     string
+	sport, dport string
+	flags        string // of TCP
+	transport    string // the protocol whose module compares the three
+	module       int    // where among matches that stands
 	matches      []string
 	target       string
 	number       int // of the protocol; 0, which iptables takes for any, where the rule asks for none
@@ -34,6 +38,7 @@ const (
 	maxNFLogPrefix = 63
 	maxComment     = 255
 	maxHelperType  = 15
+	maxArgument    = 1023 // of a line of the restore tools (xshared.h of iptables)
 )
 
 // Spec appends a rule's matches and target as one family's tool takes them, with a blank before each. An error says what of the
@@ -49,6 +54,9 @@ func Spec(b []byte, r *ir.Rule, family ir.Families) ([]byte, error) {
 	s.action(r.Actions[0], family)
 	if s.mss && s.number != protocolTCP {
 		s.fail("a segment size is TCP's, and the rule does not ask for TCP")
+	}
+	if s.transport != "" {
+		s.matches[s.module] = "-m " + s.transport + s.sport + s.dport + s.flags
 	}
 	if s.err != nil {
 		return b, s.err
@@ -111,7 +119,16 @@ func (s *spec) proto(n int, format string, args ...any) {
 	}
 }
 
-// one checks that a side is one of the two.
+// compare sets a part of what the module of a transport protocol compares. It is one module, whatever matches ask of it.
+func (s *spec) compare(transport string, part *string, text string) {
+	if s.transport == "" {
+		s.transport, s.module = transport, len(s.matches)
+		s.matches = append(s.matches, "")
+	}
+	s.once(part, text)
+}
+
+// side checks that a side is one of the two.
 func (s *spec) side(side ir.Side) {
 	if side > ir.Dest {
 		s.fail("there is no side %d of a packet", side)
@@ -146,13 +163,19 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 	case ir.Port:
 		s.side(m.Side)
 		s.check(ir.CheckSpan("port", m.Low, m.High))
-		s.proto(s.transport(m.Protocol), "%s --%s %s", m.Protocol, map[ir.Side]string{ir.Source: "sport", ir.Dest: "dport"}[m.Side], span(m.Low, m.High, ":"))
+		s.proto(s.transportNumber(m.Protocol), "")
+		if m.Side == ir.Source {
+			s.compare(m.Protocol, &s.sport, " --sport "+span(m.Low, m.High, ":"))
+		} else {
+			s.compare(m.Protocol, &s.dport, " --dport "+span(m.Low, m.High, ":"))
+		}
 	case ir.ICMP:
 		s.of(m.Family, family)
 		s.icmp(m)
 	case ir.SYN:
 		s.syn = true
-		s.proto(protocolTCP, "tcp --tcp-flags SYN,RST SYN")
+		s.proto(protocolTCP, "")
+		s.compare("tcp", &s.flags, " --tcp-flags SYN,RST SYN")
 	case ir.MSS:
 		s.check(ir.CheckSpan("segment size", m.Low, m.High))
 		s.mss = true
@@ -163,7 +186,7 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 		s.add("-m conntrack --ctdir %s", map[bool]string{false: "ORIGINAL", true: "REPLY"}[m.Reply])
 	case ir.CTOrigPort:
 		s.check(ir.CheckSpan("port", m.Low, m.High))
-		s.transport(m.Protocol)
+		s.transportNumber(m.Protocol)
 		s.add("-m conntrack --ctstate DNAT --ctorigdstport %s --ctdir ORIGINAL", span(m.Low, m.High, ":"))
 	case ir.Fib:
 		loose := ""
@@ -172,15 +195,24 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 		}
 		s.add("-m rpfilter%s --validmark --invert", loose)
 	case ir.PktType:
-		if !slices.Contains([]string{"host", "unicast", "broadcast", "multicast"}, m.Type) {
-			s.fail("iptables has no packet type %q", m.Type)
-		}
-		s.add("-m pkttype --pkt-type %s", m.Type)
+		s.packetType(m.Type)
 	case ir.Limit:
 		s.limit(m)
 	default:
 		s.fail("iptables has no match %T", m)
 	}
+}
+
+// packetType compares how a frame was addressed; iptables-save calls one to this machine unicast.
+func (s *spec) packetType(name string) {
+	switch name {
+	case "host":
+		name = "unicast"
+	case "unicast", "broadcast", "multicast":
+	default:
+		s.fail("iptables has no packet type %q", name)
+	}
+	s.add("-m pkttype --pkt-type %s", name)
 }
 
 // iface compares an interface. "+" alone is any interface and none, for which iptables has no words but to say nothing.
@@ -194,10 +226,14 @@ func (s *spec) iface(m ir.Iface) {
 		return
 	}
 	s.check(ir.CheckName("the interface name", prefix, maxIface))
+	name := m.Name
+	if len(prefix) == maxIface { // so many bytes and "+" are one name: none is longer
+		name = prefix
+	}
 	if m.Side == ir.Source {
-		s.once(&s.in, not(m.Invert)+"-i "+m.Name)
+		s.once(&s.in, not(m.Invert)+"-i "+name)
 	} else {
-		s.once(&s.out, not(m.Invert)+"-o "+m.Name)
+		s.once(&s.out, not(m.Invert)+"-o "+name)
 	}
 }
 
@@ -206,8 +242,11 @@ func (s *spec) addr(m ir.Addr, family ir.Families) {
 	if !m.Prefix.IsValid() || m.Prefix.Addr().Is4() != (family == ir.V4) {
 		s.fail("%s is no address of %s", m.Prefix, family)
 	}
-	if m.Invert && m.Prefix.Bits() == 0 {
-		s.fail("a rule for addresses outside of %s never matches, and iptables does not take it", m.Prefix)
+	if m.Prefix.Bits() == 0 { // iptables does not list what holds for every packet
+		if m.Invert {
+			s.fail("a rule for addresses outside of %s never matches, and iptables does not take it", m.Prefix)
+		}
+		return
 	}
 	if m.Side == ir.Source {
 		s.once(&s.source, not(m.Invert)+"-s "+m.Prefix.Masked().String())
@@ -242,8 +281,8 @@ func (s *spec) protocolOf(numbers []int, family ir.Families) int {
 	return 0
 }
 
-// transport is the number of a protocol that has ports.
-func (s *spec) transport(name string) int {
+// transportNumber is the number of a protocol that has ports.
+func (s *spec) transportNumber(name string) int {
 	n, err := grammar.ParseProtocol(name)
 	if err != nil || !slices.Contains(grammar.TransportProtocols, name) {
 		s.fail("%q is no protocol with ports: it must be one of %s", name, strings.Join(grammar.TransportProtocols, ", "))
@@ -378,6 +417,9 @@ func (s *spec) action(a ir.Action, family ir.Families) {
 		s.raw(a)
 	case ir.SetHelper:
 		s.check(ir.CheckName("the type of the helper", a.Type, maxHelperType))
+		if s.number == 0 {
+			s.fail("a connection tracking helper is for one protocol, and the rule asks for none")
+		}
 		s.target = "-j CT --helper " + a.Type
 	default:
 		s.fail("iptables has no action %T", a)
@@ -398,8 +440,11 @@ func (s *spec) jump(a ir.Jump) {
 	}
 }
 
-// checkChainName says why iptables cannot have the name of a chain.
+// checkChainName says why iptables cannot have the name of a chain: a jump to it would be read as something else.
 func checkChainName(name string) error {
+	if slices.Contains([]string{"ACCEPT", "DROP", "RETURN", "QUEUE"}, name) {
+		return fmt.Errorf("the name of the chain %q is a verdict of iptables", name)
+	}
 	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, "!") {
 		return fmt.Errorf("the name of the chain %q begins with %q, which iptables reads as an option", name, name[:1])
 	}
@@ -456,6 +501,7 @@ func (s *spec) raw(a ir.Raw) {
 	words := make([]string, len(a.Args))
 	for i, w := range a.Args {
 		s.check(ir.CheckText("the argument", w))
+		s.check(ir.CheckNumber("the length of an argument", len(w), 0, maxArgument))
 		if words[i] = w; w == "" || strings.ContainsAny(w, " \t\"\\'") {
 			words[i] = quote(w)
 		}

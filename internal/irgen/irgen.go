@@ -181,6 +181,9 @@ func prefixValues() []any {
 func rawValues() []any {
 	values := []any{[]string(nil), []string{}, []string{""}}
 	for _, text := range hostile {
+		if len(text) == 256 { // the tools keep 255 bytes of a comment
+			continue
+		}
 		values = append(values, []string{"-m", "comment", "--comment", text, "-j", "ACCEPT"})
 	}
 	return values
