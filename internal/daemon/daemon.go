@@ -208,6 +208,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.follow(k)
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
+	d.logNotes(desired)
 	d.applySettings(cfg)
 	return nil
 }
@@ -260,6 +261,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 		return err
 	}
 	d.runtime, d.history = next, history
+	d.logNotes(desired)
 	return nil
 }
 

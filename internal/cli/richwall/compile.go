@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -128,7 +129,7 @@ func (o *compileOptions) run(cmd *cobra.Command, args []string) error {
 		rs = rs.Only(fromRules(rules))
 	}
 	notes, err := f.print(cmd.OutOrStdout(), rs, len(rules) > 0, o.origins)
-	for _, n := range notes {
+	for _, n := range slices.Concat(rs.Notes, notes) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", n)
 	}
 	return err
