@@ -210,27 +210,34 @@ func rightSets(t *testing.T, seed uint64, backend ir.Backend, f *folded) {
 	}
 }
 
-// Eight rules for ranges of ports that overlap become a set for each port; a ninth makes of them one set, of which elements for
-// different ports overlap.
+// Of eight rules for ranges of ports that overlap a set is made for each range, in which nothing overlaps. A ninth rule, which has
+// nothing in common with them, makes of them one set, in which they do. So it is with any number of rules, and when they go again.
 func TestNinthPort(t *testing.T) {
-	rule := func(i int) *ir.Rule {
-		p := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", i%3))
+	rule := func(addr string, low, high int) *ir.Rule {
 		return &ir.Rule{Families: ir.V4, Actions: []ir.Action{ir.Accept}, Origin: &ir.Origin{Object: "zone a"},
-			Matches: []ir.Match{ir.Addr{Prefix: p}, ir.Port{Side: ir.Dest, Protocol: "tcp", Low: 100 * i, High: 100*i + 350}}}
+			Matches: []ir.Match{ir.Addr{Prefix: netip.MustParsePrefix(addr)}, ir.Port{Side: ir.Dest, Protocol: "tcp", Low: low, High: high}}}
 	}
-	var rules []*ir.Rule
-	var now *folded
-	for i := range 2 * maxConstants {
-		rules = append(slices.Clone(rules), rule(i))
+	fold := func(rules []*ir.Rule, before *folded) *folded {
 		f := &folding{chain: &ir.Chain{Name: "folded"}, least: 2, classes: classes{backend: ir.NFTables}}
-		now = f.fold(rules, now)
-		rightSets(t, uint64(i), ir.NFTables, now)
+		return f.fold(rules, before)
 	}
-	for len(rules) > 0 {
-		rules = slices.Clone(rules[1:])
-		f := &folding{chain: &ir.Chain{Name: "folded"}, least: 2, classes: classes{backend: ir.NFTables}}
-		now = f.fold(rules, now)
-		rightSets(t, uint64(len(rules)), ir.NFTables, now)
+	for n := 2; n < 2*maxConstants; n++ {
+		var rules []*ir.Rule
+		for i := range n {
+			rules = append(rules, rule("10.0.0.0/16", 100*i+1, 100*i+350))
+		}
+		now := fold(rules, nil)
+		rightSets(t, uint64(n), ir.NFTables, now)
+		for i := range 3 {
+			rules = append(slices.Clone(rules), rule("10.1.0.0/16", 10000+10*i, 10005+10*i))
+			now = fold(rules, now)
+			rightSets(t, uint64(n), ir.NFTables, now)
+		}
+		for range 3 {
+			rules = slices.Clone(rules[:len(rules)-1])
+			now = fold(rules, now)
+			rightSets(t, uint64(n), ir.NFTables, now)
+		}
 	}
 }
 
