@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"richwall/compile/iptables"
 	"richwall/compile/ir"
@@ -109,19 +107,6 @@ func ruleset(sets []*ir.Set, chains []*ir.Chain) *ir.Ruleset {
 	return rs
 }
 
-func setting(t *testing.T, name string, usual uint64) uint64 {
-	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		return usual
-	}
-	n, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
 // Whatever a ruleset has, the text for the restore tools is refused, with an error that says which object of the configuration it is
 // about, or loaded; then iptables-save lists each rule as it was written, byte for byte, and loads again as the same. Each match and
 // action is tried with zero, smallest, largest and hostile values in each field, and in random rules, which are others each time.
@@ -131,8 +116,7 @@ func TestWrittenIsListed(t *testing.T) {
 	if missing := lab.Missing("iptables", "ip6tables", "ipset"); missing != nil {
 		t.Skip(strings.Join(missing, "; "))
 	}
-	seed, rules := setting(t, "RICHWALL_SEED", uint64(time.Now().UnixNano())), setting(t, "RICHWALL_RULES", 1000)
-	t.Logf("RICHWALL_SEED=%d", seed)
+	seed, rules := irgen.Seed(t), irgen.Setting(t, "RICHWALL_RULES", 1000)
 	known := sets(t)
 	for _, tool := range tools {
 		t.Run(tool.restore, func(t *testing.T) {

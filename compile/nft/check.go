@@ -13,7 +13,6 @@ import (
 
 	"richwall/compile/ir"
 	"richwall/grammar"
-	"richwall/internal/boxes"
 )
 
 // Limits of nf_tables, in bytes (linux/netfilter/nf_tables.h, nf_log.h, nf_conntrack_helper.h and linux/if.h of the kernel), each
@@ -482,16 +481,8 @@ func checkElement(set *ir.Set, names []string, e *ir.Element) error {
 // overlapping says which two elements of a set of ranges have something in common without being the same. nft refuses some of
 // these, and of elements with several fields the kernel takes some that contradict each other.
 func overlapping(set *ir.Set) error {
-	if !intervals(set) || len(set.Elements) < 2 {
-		return nil
-	}
-	list := make([]boxes.Box, len(set.Elements))
-	for i := range set.Elements {
-		list[i] = set.Elements[i].Box()
-		list[i].Of = i
-	}
-	if a, b, found := boxes.Overlap(list); found {
-		return fmt.Errorf("cannot make set %s: its elements %s and %s overlap", set.Name, set.Elements[a.Of].Text, set.Elements[b.Of].Text)
+	if a, b, found := set.Overlap(nil); found {
+		return fmt.Errorf("cannot make set %s: its elements %s and %s overlap", set.Name, a.Text, b.Text)
 	}
 	return nil
 }

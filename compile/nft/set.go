@@ -70,7 +70,7 @@ func keyText(set *ir.Set, rule ir.Side) string {
 }
 
 // intervals says whether a set has ranges for elements, or may have them later.
-func intervals(set *ir.Set) bool { return !set.Exact && set.Type != "hash:mac" }
+func intervals(set *ir.Set) bool { return set.Wide() }
 
 func (p *printer) set(set *ir.Set) {
 	err := CheckSet(set)

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,8 +130,7 @@ func TestTwoWritersOneRuleset(t *testing.T) {
 	if missing := lab.Missing("nft"); missing != nil {
 		t.Skip(strings.Join(missing, "; "))
 	}
-	seed, rules := setting(t, "RICHWALL_SEED", uint64(time.Now().UnixNano())), setting(t, "RICHWALL_RULES", 1500)
-	t.Logf("RICHWALL_SEED=%d", seed)
+	seed, rules := irgen.Seed(t), irgen.Setting(t, "RICHWALL_RULES", 1500)
 	r := rand.New(rand.NewPCG(seed, 1))
 	hasHelpers = true
 	_, err := loadText(t, ruleset(false))
@@ -169,19 +166,6 @@ func TestTwoWritersOneRuleset(t *testing.T) {
 			}
 		})
 	}
-}
-
-func setting(t *testing.T, name string, usual uint64) uint64 {
-	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		return usual
-	}
-	n, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // acceptedAlike says whether both writers have words for a part. That one of them has is an error, but for names that the text alone

@@ -205,6 +205,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.follow(k)
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
+	d.logNotes(desired)
 	d.applySettings(cfg)
 	d.publish()
 	return nil
@@ -262,7 +263,11 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 		return err
 	}
 	d.runtime, d.history = next, history
+<<<<<<< HEAD
 	d.publish()
+=======
+	d.logNotes(desired)
+>>>>>>> writers
 	return nil
 }
 

@@ -270,7 +270,7 @@ func (v *verifier) set(s *ir.Set) {
 	case v.setError(s) != nil:
 		v.fail(s.Origin, "", "%w", v.setError(s))
 	case v.nft():
-		if a, b, ok := newOverlap(v.known.sets[s.Name], s); ok {
+		if a, b, ok := s.Overlap(v.known.sets[s.Name]); ok {
 			v.fail(s.Origin, "", "cannot make set %s: its elements %s and %s overlap", s.Name, a.Text, b.Text)
 		}
 	}

@@ -7,8 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+<<<<<<< HEAD
 	"unicode"
 	"unicode/utf16"
+=======
+	"slices"
+>>>>>>> writers
 
 	"github.com/spf13/cobra"
 
@@ -148,7 +152,7 @@ func (o *compileOptions) run(cmd *cobra.Command, args []string) error {
 		rs = rs.Only(fromRules(rules))
 	}
 	notes, err := f.print(cmd.OutOrStdout(), rs, len(rules) > 0, o.origins)
-	for _, n := range notes {
+	for _, n := range slices.Concat(rs.Notes, notes) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", n)
 	}
 	return err
