@@ -263,11 +263,8 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 		return err
 	}
 	d.runtime, d.history = next, history
-<<<<<<< HEAD
 	d.publish()
-=======
 	d.logNotes(desired)
->>>>>>> writers
 	return nil
 }
 

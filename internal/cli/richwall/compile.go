@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-<<<<<<< HEAD
+	"slices"
 	"unicode"
 	"unicode/utf16"
-=======
-	"slices"
->>>>>>> writers
 
 	"github.com/spf13/cobra"
 
