@@ -2,6 +2,7 @@ package richwall
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -108,7 +109,7 @@ func (o *checkOptions) run(out, notes io.Writer) error {
 	return nil
 }
 
-// compile is what the back ends refuse, each thing once.
+// compile is what the back ends refuse, each thing once, whichever zones are in use.
 func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 	backends := o.backends
 	if len(backends) == 0 {
@@ -117,8 +118,9 @@ func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 	var problems zones.Problems
 	seen := map[zones.Problem]bool{}
 	for _, b := range backends {
-		_, err := compile.Compile(cfg, ir.Backend(b))
-		refused, _ := err.(compile.Errors)
+		_, err := compile.History{}.Check(cfg.ForRuntime(), ir.Backend(b))
+		var refused compile.Errors
+		errors.As(err, &refused)
 		for _, e := range refused {
 			p := zones.Problem{Code: e.Code, Msg: e.Msg}
 			if e.Origin != nil {
