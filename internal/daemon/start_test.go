@@ -113,6 +113,21 @@ func TestBrokenZone(t *testing.T) {
 	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, []string{"8080"})
 }
 
+// A zone whose own file is whole refuses everything while an ipset that it drops by is broken, and is itself again when only the
+// ipset's file was mended.
+func TestBrokenReference(t *testing.T) {
+	b := startKept(t, map[string]string{
+		"ipsets/bad.xml": `<ipset type="hash:nothing"/>`,
+		"zones/work.xml": `<zone><interface name="eth1"/><port port="8080" protocol="tcp"/><rule><source ipset="bad"/><drop/></rule></zone>`,
+	})
+	b.expect(t, Failed, "bad.xml:1:", []string{"22"}, []string{"8080"})
+	b.write(t, map[string]string{"ipsets/bad.xml": `<ipset type="hash:ip"/>`})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"22", "8080"}, nil)
+}
+
 // What a reload has put into force is the last good configuration, too; a reload that was refused is not.
 func TestReloadIsKept(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
