@@ -168,8 +168,8 @@ type script struct {
 	rules  map[int]*ir.Rule // by line, from 1
 	chains map[int]string   // the chain of those
 
-	slots        map[string][]slot // of shared chains that it changes, as they are behind it
-	made, unmade []string          // shared chains that it makes and removes
+	listings     map[string]listing // of shared chains that it changes, behind it
+	made, unmade []string           // shared chains that it makes and removes
 }
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
@@ -222,7 +222,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		had = saved.remains()
 	}
 	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table,
-		rules: map[int]*ir.Rule{}, chains: map[int]string{}, slots: map[string][]slot{}}}
+		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if before == nil {
 		if err := e.alreadyThere(ctx); err != nil {
 			return nil, err
