@@ -35,7 +35,7 @@ type iptablesKernel struct {
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
-		_, err := k.run(context.Background(), "", tool(f), waitForLock, "-t", "filter", "-S", "OUTPUT")
+		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
 		case err == nil:
 			k.families = append(k.families, f)
@@ -247,7 +247,7 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
 	input := strings.Join(s.lines, "\n") + "\n"
-	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock}, args...)...)
+	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
 	return s.blame(err)
 }
 

@@ -128,7 +128,7 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 			}
 		}
 		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
-			found, err := s.k.ruleExists(ctx, s.family, s.table, s.name, words(spec))
+			found, err := s.k.ruleExists(s.family, s.table, s.name, words(spec))
 			if err != nil {
 				return nil, err
 			}
