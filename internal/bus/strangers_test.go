@@ -344,14 +344,7 @@ func TestNoAnswerToWhoWantsNone(t *testing.T) {
 // as many as he likes.
 func TestTypesOfStrangersAreForgotten(t *testing.T) {
 	b := newBed(t, nil)
-	a := authority{make(chan string, 100000)} // which allows everybody to ask
-	polkit := connect(t, b.address)
-	if err := polkit.Export(a, polkitPath, polkitIface); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := polkit.RequestName(polkitName, dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatal(err)
-	}
+	b.startPolkit(authority{make(chan string, 100000)}) // which allows everybody to ask
 	s := newStranger(t, b.address, false)
 	h := newHostile(rand.Uint64(), base)
 	send := func(n int) {
