@@ -29,13 +29,18 @@ const (
 // transport protocols, matches no packet, and is refused by nft.
 type checker struct {
 	families ir.Families // that the rule can still match
-	protocol int         // that is asked for; -1 for none
+	protocol int         // that is asked for; or one of the constants below
 	ended    bool        // an action has ended the rule
 }
 
+const (
+	noProtocol       = -1
+	severalProtocols = -2 // nft takes the rule for one about any one of them, and what only one has for a contradiction
+)
+
 // CheckRule says why nftables cannot have a rule; nil if it can. What Rule.Families says has no form in nftables.
 func CheckRule(r *ir.Rule) error {
-	c := &checker{families: ir.Both, protocol: -1}
+	c := &checker{families: ir.Both, protocol: noProtocol}
 	for _, m := range r.Matches {
 		if err := c.match(m); err != nil {
 			return err
@@ -69,7 +74,10 @@ func (c *checker) family(f ir.Families) error {
 
 // only narrows the transport protocols that the rule matches to one.
 func (c *checker) only(n int) error {
-	if c.protocol >= 0 && c.protocol != n {
+	if c.protocol == severalProtocols {
+		return fmt.Errorf("the rule asks for one of several protocols, and then for what only %s has", protocolText(n))
+	}
+	if c.protocol != noProtocol && c.protocol != n {
 		return fmt.Errorf("the rule asks for protocol %s and for protocol %s, and no packet is of both", protocolText(c.protocol), protocolText(n))
 	}
 	c.protocol = n
@@ -207,8 +215,11 @@ func (c *checker) protocols(numbers []int) error {
 			return err
 		}
 	}
-	if len(numbers) == 1 {
+	switch {
+	case len(numbers) == 1:
 		return c.only(numbers[0])
+	case c.protocol == noProtocol:
+		c.protocol = severalProtocols
 	}
 	return nil
 }
