@@ -49,6 +49,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	case !o.foreground:
 		return background(args, stderr)
 	}
+	if err := leaveFolder(); err != nil {
+		fmt.Fprintf(stderr, "firewalld: cannot start in the background: %v\n", err)
+		return statusFailed
+	}
 	limitMemory()
 	sink, err := openSink(o, stdout)
 	if err != nil {
