@@ -75,9 +75,9 @@ var commandForms = []form{
 	{1, "SAVE --icmptype=<icmptype> --get-destinations"}, {1, "SAVE --helper=<helper> --get-ports"}, {1, "SAVE --helper=<helper> --set-module=<module>"}, {1, "SAVE --helper=<helper> --get-module"}, {1, "SAVE --helper=<helper> --set-family=<family>"}, {1, "SAVE --helper=<helper> --get-family"},
 
 	{1, "KEEP --direct --get-all-chains"}, {1, "KEEP --direct --get-chains <ipv> <table>"}, {5, "KEEP --direct --add-chain <ipv> <table> <newchain>"}, {2, "KEEP --direct --remove-chain <ipv> <table> <newchain>"}, {1, "KEEP --direct --query-chain <ipv> <table> <newchain>"},
-	{1, "KEEP --direct --get-all-rules"}, {1, "KEEP --direct --get-rules <ipv> <table> <chain>"}, {7, "KEEP --direct --add-rule <ipv> <table> <chain> <dpriority> RULE"}, {4, "KEEP --direct --remove-rule <ipv> <table> <chain> <dpriority> RULE"},
-	{1, "KEEP --direct --remove-rules <ipv> <table> <chain>"}, {1, "KEEP --direct --query-rule <ipv> <table> <chain> <dpriority> RULE"},
-	{3, "KEEP --direct --add-passthrough <ipv> -t <table> -A <chain> RULE"}, {2, "KEEP --direct --remove-passthrough <ipv> -t <table> -A <chain> RULE"}, {1, "KEEP --direct --query-passthrough <ipv> -t <table> -A <chain> RULE"},
+	{1, "KEEP --direct --get-all-rules"}, {1, "KEEP --direct --get-rules <ipv> <place>"}, {7, "KEEP --direct --add-rule <ipv> <place> <dpriority> RULE"}, {4, "KEEP --direct --remove-rule <ipv> <place> <dpriority> RULE"},
+	{1, "KEEP --direct --remove-rules <ipv> <place>"}, {1, "KEEP --direct --query-rule <ipv> <place> <dpriority> RULE"},
+	{3, "KEEP --direct --add-passthrough <ipv> -t PLACE RULE"}, {2, "KEEP --direct --remove-passthrough <ipv> -t PLACE RULE"}, {1, "KEEP --direct --query-passthrough <ipv> -t PLACE RULE"},
 	{1, "KEEP --direct --get-passthroughs <ipv>"}, {1, "KEEP --direct --get-all-passthroughs"}, {1, "--direct --passthrough <ipv> -t <table> -nL <chain>"}, {1, "--direct --passthrough <ipv> -t <table> -N <newchain>"},
 
 	{1, "--lockdown-on"}, {1, "--lockdown-off"}, {1, "--query-lockdown"},
@@ -97,7 +97,7 @@ var offlineForms = []form{
 }
 
 // directRules are the words of rules, for RULE.
-var directRules = []string{"-j ACCEPT", "-p tcp --dport 80 -j ACCEPT", "-s 192.0.2.1 -j DROP", "-i eth0 -j LOG", "-p udp -j mychain", "-m comment --comment 'a b' -j RETURN", "-j MASQUERADE", "-j nosuch", "--nonsense", "-p tcp", "-j REJECT", "-p IPv4 -j DROP", "-m mark --mark 1 -j CONNMARK --save-mark"}
+var directRules = []string{"-j ACCEPT", "-j DROP", "-p tcp --dport 22 -j ACCEPT", "-j RETURN", "-p tcp -j ACCEPT", "-j ACCEPT", "-p tcp --dport 80 -j ACCEPT", "-s 192.0.2.1 -j DROP", "-i eth0 -j LOG", "-p udp -j mychain", "-m comment --comment 'a b' -j RETURN", "-j MASQUERADE", "-j nosuch", "--nonsense", "-p tcp", "-j REJECT", "-p IPv4 -j DROP", "-m mark --mark 1 -j CONNMARK --save-mark"}
 
 // commands are all forms of firewall-cmd, and offlines all of firewall-offline-cmd.
 var commands, offlines = func() (online, offline []form) {
@@ -162,6 +162,15 @@ func (s *source) command(forms []form, offline bool, files string) []string {
 			if strings.HasPrefix(word, "--timeout") && (permanent != "" || offline) && !s.chance(s.nearly) || offline && word == "--permanent" || word == "" {
 				continue
 			}
+		}
+		if word == "PLACE" {
+			table, chain, _ := strings.Cut(s.value("place"), " ")
+			out = append(out, table, "-A", chain)
+			continue
+		}
+		if word == "<place>" {
+			out = append(out, strings.Split(s.value("place"), " ")...)
+			continue
 		}
 		if word == "RULE" {
 			rule, _ := split(s.pick(directRules...)) // the table above has no open quotes

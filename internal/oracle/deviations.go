@@ -3,6 +3,7 @@ package main
 import (
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // deviation is a difference on purpose: what it is about, what firewalld and richwall say to it, each as a regular expression,
@@ -11,11 +12,14 @@ import (
 type deviation struct{ what, theirs, ours, reason string }
 
 var deviations = []deviation{
-	{"^(\\$|offline)", "^exit 2\nstderr: usage:", "^exit 2\nstderr: ", "a wrong use of the commands is told in other words"},
-	{"", "Traceback \\(most recent|BUG:|object has no attribute|KeyError|IndexError|ValueError|TypeError", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
+	{"", "Traceback \\(most recent|BUG:|has no attribute|KeyError|IndexError|ValueError|TypeError|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
 	{"^dbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
+	{"^sh gdbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^ebtables-save", "_direct", "not there", "chains of ebtables without rules, which firewalld makes at each start with iptables"},
 	{"Properties.Set .*NftablesFlowtable", "^exit 1", "^exit 0", "a property that is announced as one that can be set can be set"},
+	{"(config.direct.addChain|permanent --direct --add-chain|offline --direct --add-chain)", "^exit 0", "BUILTIN_CHAIN", "a permanent chain of the table itself is refused, as at runtime"},
+	{"config.direct.removeRules", "^exit 0", "INVALID_TABLE", "a table that does not exist is refused, as at runtime"},
+	{"--query-forward-port", "toport=None", "^exit 0", "an empty port is shown as None"},
 }
 
 type matcher struct {
@@ -32,6 +36,12 @@ var matchers = func() (out []matcher) {
 
 // explain is the reason for a difference, or nothing.
 func explain(d difference) string {
+	if reason := sameCode(d); reason != "" {
+		return reason
+	}
+	if d.shipped {
+		return "a copy of what is shipped, which firewalld writes although nothing was changed"
+	}
 	for _, m := range matchers {
 		if m.what.MatchString(d.what) && m.theirs.MatchString(d.theirs) && m.ours.MatchString(d.ours) {
 			return m.reason
@@ -48,4 +58,39 @@ func sortedByCount(m map[string]int) []string {
 		}
 		return map[bool]int{true: -1, false: 1}[a < b]
 	})
+}
+
+// failed is the reason for all differences of a state in which firewalld does not run, with the configuration that it took.
+func failed(d difference) string {
+	theirs, message, _ := strings.Cut(d.theirs, "\n")
+	if d.what != "bus state" || theirs != "FAILED" || !strings.HasPrefix(d.ours, "RUNNING") {
+		return ""
+	}
+	message = plain.ReplaceAllString(message, "#")
+	return "firewalld fails with a configuration that it has accepted before, and starts with the stock one: " + message[:min(len(message), 70)]
+}
+
+// code is an error's code at the start of a line, or in an error of the bus.
+var code = regexp.MustCompile(`(?m)^(?:stderr: )?(?:Error: |Warning: |org\.fedoraproject\.FirewallD1\.Exception: ")?([A-Z][A-Z0-9_]{5,})\b`)
+
+// sameCode is the reason for a difference in which both sides have refused something, or warned, with the same code.
+func sameCode(d difference) string {
+	if d.shape == "" {
+		return ""
+	}
+	theirExit, theirs, _ := strings.Cut(d.theirs, "\n")
+	ourExit, ours, _ := strings.Cut(d.ours, "\n")
+	a, b := code.FindAllStringSubmatch(theirs, -1), code.FindAllStringSubmatch(ours, -1)
+	refused := theirExit != "exit 0" && ourExit != "exit 0"
+	switch {
+	case theirExit == ourExit && theirExit == "exit 2" && d.shape[0] != 'd':
+		return "a wrong use of the commands is told in other words"
+	case theirExit == ourExit && len(a) > 0 && len(a) == len(b) && slices.EqualFunc(a, b, func(a, b []string) bool { return a[1] == b[1] }):
+		return "the same code, with other words behind it"
+	case theirExit == ourExit && theirExit != "exit 0" && len(a) > 0 && len(b) > 0 && a[0][1] == b[0][1]:
+		return "the same code, with other words behind it"
+	case refused && d.wrong > 1:
+		return "several things are wrong, and both refuse it for one of them"
+	}
+	return ""
 }

@@ -77,6 +77,12 @@ func (r *runner) states(ctx context.Context, s *session, i int, known bool) (boo
 	r.figures.states++
 	alike := true
 	for _, d := range found {
+		if reason := failed(d); reason != "" {
+			r.explained[reason]++
+			return false, nil
+		}
+	}
+	for _, d := range found {
 		if reason := explain(d); reason != "" {
 			r.explained[reason]++
 			continue
@@ -108,7 +114,7 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 	if !s.steps[i].settles() || s.conf["FlushAllOnReload"] == "no" {
 		states[0], states[1] = states[0].unordered(), states[1].unordered()
 	}
-	found := compare(states[0], states[1])
+	found := compare(states[0], states[1], r.definitions)
 	for j := range found {
 		found[j].step = i
 	}
@@ -120,7 +126,7 @@ func differ(i int, st step, got [2]outcome) (difference, bool) {
 	for j := range got {
 		got[j].Stderr = withoutHints(got[j].Stderr)
 	}
-	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape()}
+	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape(), wrong: st.wrong}
 	if got[0] == got[1] || d.theirs == d.ours {
 		return d, false
 	}
@@ -257,7 +263,7 @@ func (r *runner) small(ctx context.Context, s *session, d difference, ofState bo
 			break
 		}
 	}
-	if test(with(steps)) && len(steps) > 0 { // without the last one, which may only have been where it was noticed
+	if len(steps) > 0 && ofState && test(with(steps)) { // without the last one, which may only have been where it was noticed
 		return with(steps), last, tries, failure
 	}
 	return with(whole(steps)), last, tries, failure

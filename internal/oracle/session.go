@@ -20,6 +20,7 @@ type step struct {
 	method    string
 	args      []string // as GVariant's text
 	signature string
+	wrong     int // how many values are nearly valid or of no use
 }
 
 // bare is what a string must be for gdbus to take it as one without quotes.
@@ -97,7 +98,10 @@ func newSession(seed uint64, backend string, level, steps int, methods []method,
 	}
 	for len(out.steps) < steps {
 		s.mood = []mood{careful, careful, careful, careless, careless, hostile}[s.IntN(6)]
-		out.steps = append(out.steps, s.step(methods, files))
+		s.wrong = 0
+		st := s.step(methods, files)
+		st.wrong = s.wrong
+		out.steps = append(out.steps, st)
 	}
 	return out
 }
@@ -144,8 +148,9 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 
 // pair are both sides: reference and richwall.
 type pair struct {
-	sides   [2]*side
-	shipped string // firewalld.conf as it is shipped
+	sides       [2]*side
+	shipped     string // firewalld.conf as it is shipped
+	definitions string // the folder of the shipped definitions
 }
 
 // both does something on both sides at the same time.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,6 +55,9 @@ func (s *side) state() (state, error) {
 			ask(busPath, e.show, name)
 		}
 	}
+	if err := s.life(out); err != nil {
+		return nil, err
+	}
 	var all map[string]dbus.Variant
 	if err := s.conn.Object(busName, busPath+"/config").Call(properties+".GetAll", 0, busName+".config").Store(&all); err == nil {
 		out["bus properties of config"] = asLines([]any{all})
@@ -61,6 +66,25 @@ func (s *side) state() (state, error) {
 		return nil, err
 	}
 	return out, s.kernel(out)
+}
+
+// life is the daemon's own state, and if that is FAILED what its log says last.
+func (s *side) life(out state) error {
+	var life string
+	if err := s.conn.Object(busName, busPath).Call(stateName, 0, busName, "state").Store(&life); err != nil {
+		return fmt.Errorf("the daemon of %s does not answer: %w\n%s", s.name, err, s.tail("log"))
+	}
+	out["bus state"] = []string{life}
+	if life != "FAILED" {
+		return nil
+	}
+	log, _ := os.ReadFile(filepath.Join(s.outside, "log")) // without it there is nothing to tell
+	for line := range strings.Lines(string(log)) {
+		if _, message, ok := strings.Cut(line, "ERROR: "); ok && !strings.Contains(message, "Failed to") && !strings.Contains(message, "ALREADY_") {
+			out["bus state"] = []string{life, strings.TrimSpace(message)}
+		}
+	}
+	return nil
 }
 
 // asLines are values as lines: one for each setting.
@@ -192,10 +216,14 @@ type difference struct {
 	what         string // the step's text, or the name of a thing of the state
 	shape        string // of the step, or empty
 	theirs, ours string
+	wrong        int  // how many of the step's values are not valid
+	shipped      bool // a file of the reference alone that says what the shipped one does
 }
 
 // compare is how two states differ, thing by thing.
-func compare(theirs, ours state) (out []difference) {
+//
+// shipped is the folder of the shipped definitions.
+func compare(theirs, ours state, shipped string) (out []difference) {
 	keys := map[string]bool{}
 	for key := range theirs {
 		keys[key] = true
@@ -210,6 +238,9 @@ func compare(theirs, ours state) (out []difference) {
 			continue
 		}
 		d := difference{what: key, theirs: "(not there)", ours: "(not there)"}
+		if name, isFile := strings.CutPrefix(strings.Replace(key, "mode ", "file ", 1), "file "); isFile && !inB {
+			d.shipped = sameTags(theirs["file "+name], filepath.Join(shipped, name))
+		}
 		lost, more := onlyIn(a, b), onlyIn(b, a)
 		if inA {
 			d.theirs = strings.Join(lost, "\n")
@@ -238,4 +269,25 @@ func onlyIn(a, b []string) (out []string) {
 		}
 	}
 	return out
+}
+
+var tag = regexp.MustCompile(`<[a-z/][^>]*>`)
+
+// sameTags is true of lines of XML that have the same tags as a file, in any order.
+func sameTags(lines []string, file string) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	sorted := func(text string) []string {
+		tags := tag.FindAllString(regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(text, ""), -1)
+		for i := range tags {
+			words := strings.Fields(strings.ReplaceAll(strings.ReplaceAll(tags[i], "/>", " />"), "<", "< "))
+			slices.Sort(words)
+			tags[i] = strings.Join(words, " ")
+		}
+		slices.Sort(tags)
+		return tags
+	}
+	return slices.Equal(sorted(strings.Join(lines, "\n")), sorted(string(text)))
 }

@@ -87,6 +87,7 @@ var (
 type source struct {
 	*rand.Rand
 	mood
+	wrong int // how many values were drawn that are not valid
 }
 
 // newSource is the random numbers of a seed: the same for the same seed, on every machine.
@@ -96,6 +97,9 @@ func newSource(seed uint64) *source {
 
 // choices are the values of one column of a class.
 func choices(text string) []string {
+	if strings.Contains(text, "|") {
+		return strings.Split(text, "|")
+	}
 	if strings.HasPrefix(text, "\n") {
 		return strings.Split(text[1:], "\n")
 	}
@@ -121,8 +125,10 @@ func (s *source) value(name string) string {
 	switch {
 	case p < s.invalid:
 		column = c.invalid
+		s.wrong++
 	case p < s.invalid+s.nearly && c.nearly != "":
 		column = c.nearly
+		s.wrong++
 	}
 	return s.expand(s.pick(choices(column)...))
 }
@@ -206,6 +212,7 @@ func (s *source) disturb(words []string) []string {
 	if len(words) == 0 {
 		return words
 	}
+	s.wrong++
 	out := append([]string{}, words...)
 	i, j := s.IntN(len(out)), s.IntN(len(out))
 	switch s.IntN(4) {
