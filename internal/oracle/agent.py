@@ -11,7 +11,7 @@ One request is one connection to SOCKET with one line of JSON, and one line of J
 The SCRIPTs are programs in Python. They are compiled here once and run in a fork of this process, in which the modules of
 the package firewall are loaded already: starting Python and loading them takes half a second each time otherwise.
 """
-import importlib, json, os, pkgutil, signal, socket, sys, time, traceback
+import gc, importlib, json, os, pkgutil, signal, socket, sys, time, traceback
 
 scripts = {}
 
@@ -26,6 +26,8 @@ def prepare(paths):
     for path in paths:
         with open(path) as f:
             scripts[path] = compile(f.read(), path, "exec")
+    gc.collect()
+    gc.freeze()  # forks share what is loaded with this process
 
 
 def become(argv, directory, out, err):
@@ -41,6 +43,8 @@ def become(argv, directory, out, err):
         if argv[0] not in scripts:
             os.execvp(argv[0], argv)
         sys.argv = argv
+        if "--nofork" not in argv:
+            gc.disable()
         try:
             exec(scripts[argv[0]], {"__name__": "__main__", "__file__": argv[0], "__builtins__": __builtins__})
             code = 0

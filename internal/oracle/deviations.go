@@ -18,6 +18,7 @@ var deviations = []deviation{
 	{"^ebtables-save", "_direct", "not there", "chains of ebtables without rules, which firewalld makes at each start with iptables"},
 	{"Properties.Set .*NftablesFlowtable", "^exit 1", "^exit 0", "a property that is announced as one that can be set can be set"},
 	{"(config.direct.addChain|permanent --direct --add-chain|offline --direct --add-chain)", "^exit 0", "BUILTIN_CHAIN", "a permanent chain of the table itself is refused, as at runtime"},
+	{"--add-source=ipset: |--add-source=ipset:$|addSource.*'ipset:'", "^exit 0", "INVALID_SOURCE", "an ipset without a name is refused as a source"},
 	{"config.direct.removeRules", "^exit 0", "INVALID_TABLE", "a table that does not exist is refused, as at runtime"},
 	{"--query-forward-port", "toport=None", "^exit 0", "an empty port is shown as None"},
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -311,6 +312,13 @@ func (r *runner) again(s *session, d difference, ofState bool) (difference, bool
 // summary prints the figures.
 func (r *runner) summary(began time.Time) {
 	fmt.Fprintf(r.out, "\n%d steps in %d sessions, states compared %d times, in %v\n", r.steps, r.sessions, r.figures.states, time.Since(began).Round(time.Second))
+	for _, s := range r.sides {
+		fmt.Fprintf(r.out, "%s:", s.name)
+		for _, what := range slices.Sorted(keysOf(s.spent)) {
+			fmt.Fprintf(r.out, " %s %v", what, s.spent[what].Round(time.Second/10))
+		}
+		fmt.Fprintln(r.out)
+	}
 	for _, reason := range sortedByCount(r.explained) {
 		fmt.Fprintf(r.out, "%6d explained: %s\n", r.explained[reason], reason)
 	}

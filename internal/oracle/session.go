@@ -111,9 +111,9 @@ func (s *source) step(methods []method, files string) step {
 	switch p := s.Float64(); {
 	case p < 0.01:
 		return step{verb: "restart"}
-	case p < 0.10:
+	case p < 0.07:
 		return step{verb: "offline", words: s.command(offlines, true, files)}
-	case p < 0.65:
+	case p < 0.45:
 		return step{verb: "$", words: s.command(commands, false, files)}
 	}
 	return s.call(methods)
@@ -214,6 +214,7 @@ func (p *pair) do(st step) (out [2]outcome, err error) {
 
 // do does a step on one side.
 func (s *side) do(st step) (outcome, error) {
+	defer s.clock(st.verb)()
 	switch st.verb {
 	case "$":
 		return s.run(append(append([]string{}, s.client...), st.words...)...)

@@ -72,12 +72,19 @@ type side struct {
 	agent   *exec.Cmd
 	output  bytes.Buffer // of the agent
 	conn    *dbus.Conn
-	pid     int // of the daemon, 0 if none runs
+	pid     int                      // of the daemon, 0 if none runs
+	spent   map[string]time.Duration // on what
+}
+
+// clock begins to measure the time that something takes, until what it returns is called.
+func (s *side) clock(what string) func() {
+	began := time.Now()
+	return func() { s.spent[what] += time.Since(began) }
 }
 
 // newSide makes a side in a folder that it makes; inside is where its programs see it.
 func newSide(ctx context.Context, p programs, outside, inside string) (*side, error) {
-	s := &side{programs: p, outside: outside, inside: inside}
+	s := &side{programs: p, outside: outside, inside: inside, spent: map[string]time.Duration{}}
 	for name, text := range map[string]string{"agent.py": string(agent), "bus.conf": strings.ReplaceAll(busConfig, "DIR", inside)} {
 		if err := os.MkdirAll(outside, 0o755); err != nil {
 			return nil, err
@@ -173,6 +180,7 @@ func (s *side) run(words ...string) (outcome, error) {
 
 // start starts the daemon and waits until it says that it runs, or has failed.
 func (s *side) start() error {
+	defer s.clock("start")()
 	etc := s.inside + "/etc"
 	words := append(append([]string{}, s.daemon...), "--nofork", "--nopid", "--system-config", etc, "--log-file", s.inside+"/log", "--log-target", "file")
 	answer, err := s.ask(map[string]any{"argv": words, "dir": "/", "out": s.inside + "/output"})
@@ -234,6 +242,7 @@ var folders = []string{"zones", "policies", "services", "ipsets", "helpers", "ic
 
 // reset ends the daemon, and begins again with these files, and with these links.
 func (s *side) reset(files map[string]string, links []string) error {
+	defer s.clock("reset")()
 	if err := s.stop(); err != nil {
 		return err
 	}

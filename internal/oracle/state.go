@@ -28,6 +28,7 @@ var configCalls = []string{".config.getZoneNames", ".config.getPolicyNames", ".c
 
 // state asks the daemon, the files and the kernel.
 func (s *side) state() (state, error) {
+	defer s.clock("state")()
 	out := state{}
 	ask := func(object, method string, args ...any) *dbus.Call {
 		call := s.conn.Object(busName, dbus.ObjectPath(object)).Call(busName+method, 0, args...)

@@ -57,6 +57,7 @@ var classes = map[string]class{
 	"timeout":     {"1h 3600 10m 7200s 0", "1d -1 1H 1.5h", "\n\nx"},
 	"forward":     {"port=<port>:proto=<proto>:toport=<port> port=<port>:proto=<proto>:toaddr=<ip4> port=<port>:proto=<proto>:toport=<port>:toaddr=<ip4> port=80:proto=tcp:toport=8080", "port=<port>:proto=<proto> port=<port>:toport=80 proto=tcp:port=<port>:toport=<port> port=<port>:proto=<proto>:toaddr=<ip6> port=80:proto=tcp:toport=80:toaddr=10.0.0.1:x=1", "\n\n:\nport\nport=:proto=:toport=:toaddr=\nx=y"},
 	"ipv":         {"ipv4 ipv4 ipv6 eb", "inet ip4 IPV4", "\n\nx"},
+	"place":       {"filter INPUT|filter FORWARD|filter OUTPUT|nat POSTROUTING|mangle PREROUTING|raw PREROUTING|filter mychain|filter INPUT", "filter PREROUTING|raw INPUT|filter nosuch|nosuch INPUT|nat mychain", "| "},
 	"table":       {"filter filter nat mangle raw security", "FILTER broute nosuch", "\n\na b"},
 	"chain":       {"INPUT FORWARD OUTPUT mychain mychain PREROUTING POSTROUTING chain2", "input IN_public nosuch INPUT_direct", "\n\na b"},
 	"newchain":    {"mychain mychain chain2", "INPUT FORWARD", "\n\na b\na-chain-whose-name-is-too-long-for-iptables"},
