@@ -95,7 +95,7 @@ func (s *state) sameFrame(was *ir.Ruleset) bool {
 
 // sameChain says whether two chains of one name are the same.
 func sameChain(a, b *ir.Chain) bool {
-	return a.Families == b.Families && a.Builtin == b.Builtin && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
+	return a.Families == b.Families && a.Builtin == b.Builtin && a.Shared == b.Shared && a.Declared == b.Declared && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
 		slices.Equal(a.Rules, b.Rules)
 }
 
@@ -115,7 +115,7 @@ func (s *state) settle() {
 }
 
 func sameRule(a, b *ir.Rule) bool {
-	return a == b || a.Families == b.Families && a.Order == b.Order && a.Ranked == b.Ranked && a.Direct == b.Direct &&
+	return a == b || a.Families == b.Families && a.Order == b.Order && a.Ranked == b.Ranked && a.Direct == b.Direct && a.Place == b.Place &&
 		(a.Origin == b.Origin || a.Origin != nil && b.Origin != nil && *a.Origin == *b.Origin) && ir.SameRule(a, b, samePointer)
 }
 

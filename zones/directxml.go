@@ -68,9 +68,16 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 				d.Rules = append(d.Rules, DirectRule{ipv, table, chain, priority, args, n.line})
 			}
 		case "passthrough":
-			args := r.args(n)
-			if args != nil && r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(args))) {
-				d.Passthroughs = append(d.Passthroughs, DirectPassthrough{ipv, args, n.line})
+			p := DirectPassthrough{ipv, r.args(n), n.line}
+			if p.Args == nil {
+				return
+			}
+			if err := p.Check(); err != nil {
+				code, why := codeOf(err, InvalidPass)
+				r.warn(n, code, "%s: it is ignored", why)
+			}
+			if r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(p.Args))) {
+				d.Passthroughs = append(d.Passthroughs, p)
 			}
 		}
 	})

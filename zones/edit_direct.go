@@ -122,35 +122,17 @@ func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
 	return r, nil
 }
 
-// passthroughRefused are the options that a passthrough cannot have, because what they do cannot be undone or found again.
-var passthroughRefused = []string{
-	"-C", "--check", "-D", "--delete", "-R", "--replace", "-L", "--list", "-S", "--list-rules", "-F", "--flush",
-	"-Z", "--zero", "-X", "--delete-chain", "-P", "--policy", "-E", "--rename-chain",
-}
-
-var passthroughAdds = []string{"-A", "--append", "-I", "--insert", "-N", "--new-chain"}
-
-// parsePassthrough reads a command that adds a rule or a chain.
-func parsePassthrough(_ env, _ *Direct, args []string) (DirectPassthrough, error) {
+// parsePassthrough reads a command that adds a rule or a chain. What is permanent may be anything, as in firewalld: reading the
+// file leaves out what cannot be used, with a warning.
+func parsePassthrough(e env, _ *Direct, args []string) (DirectPassthrough, error) {
 	if len(args) < 1 {
 		return DirectPassthrough{}, arguments(args, 1, math.MaxInt)
 	}
 	p := DirectPassthrough{IPV: args[0], Args: args[1:]}
-	if err := CheckDirect(p.IPV, ""); err != nil {
+	if err := CheckDirect(p.IPV, ""); err != nil || e.scope == Permanent {
 		return p, err
 	}
-	for i, arg := range p.Args {
-		if slices.Contains(passthroughRefused, arg) {
-			return p, refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", arg).worded("arg '%s' is not allowed", arg)
-		}
-		if slices.Contains(passthroughAdds, arg) && i == len(p.Args)-1 {
-			return p, refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", arg)
-		}
-	}
-	if !slices.ContainsFunc(p.Args, func(arg string) bool { return slices.Contains(passthroughAdds, arg) }) {
-		return p, refuse(InvalidPass, "cannot use a passthrough without -A, -I or -N: it adds neither a rule nor a chain")
-	}
-	return p, nil
+	return p, p.Check()
 }
 
 // RemoveDirectRules removes all direct rules of a chain, of which there may be none. The error has code INVALID_IPV or

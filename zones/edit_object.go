@@ -370,8 +370,15 @@ func (k *objectKind[T]) defaults(name string, shipped *Config) Edit {
 	}
 }
 
-// ForRuntime is the configuration as a daemon applies and changes it: a zone that is made up of several files is one zone.
+// ForRuntime is the configuration as a daemon applies and changes it: a zone that is made up of several files is one zone, and
+// passthroughs that cannot be used are not there.
 func (c Config) ForRuntime() *Config {
 	c.ZoneParts = map[string]*Zone{}
+	unusable := func(p DirectPassthrough) bool { return p.Check() != nil }
+	if slices.ContainsFunc(c.Direct.Passthroughs, unusable) {
+		direct := *c.Direct
+		direct.Passthroughs = slices.DeleteFunc(slices.Clone(direct.Passthroughs), unusable)
+		c.Direct = &direct
+	}
 	return &c
 }

@@ -49,6 +49,12 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 		if c.Families != Both {
 			fmt.Fprintf(&b, " family=%s", c.Families)
 		}
+		if c.Shared {
+			b.WriteString(" shared")
+		}
+		if c.Declared {
+			b.WriteString(" declared")
+		}
 		b.WriteByte('\n')
 		for _, r := range c.Rules {
 			b.WriteByte('\t')

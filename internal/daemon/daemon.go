@@ -205,7 +205,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.follow(k)
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
-	d.applySettings(cfg)
+	d.inForce(nil, cfg)
 	d.publish()
 	return nil
 }
@@ -261,7 +261,9 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err := d.commitBridge(ctx, next, func() error { return d.commit(ctx, d.kernel, desired) }); err != nil {
 		return err
 	}
+	old := d.runtime
 	d.runtime, d.history = next, history
+	d.inForce(old, next)
 	d.publish()
 	return nil
 }

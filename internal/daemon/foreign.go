@@ -125,6 +125,7 @@ func (d *Daemon) attendFirst() {
 		d.attendIn(repairInterval)
 		return
 	}
+	d.inForce(nil, d.runtime)
 }
 
 // inKernel notes that rules are in the kernel, should they have been missing since the start. The lock is held.

@@ -1,6 +1,45 @@
 package daemon
 
-import "richwall/zones"
+import (
+	"richwall/compile"
+	"richwall/compile/ir"
+	"richwall/zones"
+)
+
+// forwardingSettings are what has the kernel forward packets of a family (the kernel's documentation, ip-sysctl).
+var forwardingSettings = []struct {
+	family ir.Families
+	name   string
+}{
+	{ir.V4, "net.ipv4.ip_forward"},
+	{ir.V6, "net.ipv6.conf.all.forwarding"},
+}
+
+// inForce makes the kernel's settings what a configuration needs that has just come into the kernel in place of old; nil is
+// none. One that cannot be set is reported in the log and no more: the packet filter is worth having without it.
+func (d *Daemon) inForce(old, next *zones.Config) {
+	if d.opt.Sysctl == nil {
+		return
+	}
+	d.applySettings(next)
+	d.forward(compile.Forwarding(old, next))
+}
+
+// forward has the kernel forward packets of some families. As with firewalld it goes on doing so for good: nobody can know
+// who else has come to rely on it.
+func (d *Daemon) forward(families ir.Families) {
+	for _, s := range forwardingSettings {
+		if families&s.family == 0 {
+			continue
+		}
+		switch was, err := d.opt.Sysctl(s.name, "1"); {
+		case err != nil:
+			d.opt.Log.Error("cannot switch forwarding on: masquerade and forward-port to other addresses do nothing", "setting", s.name, "reason", err)
+		case was != "1":
+			d.opt.Log.Info("the kernel forwards packets now, as masquerade and forward-port need it", "setting", s.name)
+		}
+	}
+}
 
 // noPMTUDisc stops path MTU discovery for what this machine itself sends over IPv4 (the kernel's documentation, ip-sysctl).
 const noPMTUDisc = "net.ipv4.ip_no_pmtu_disc"
@@ -11,12 +50,8 @@ type borrowed struct {
 	set string // what the daemon has made of it; "" for not touched
 }
 
-// applySettings makes the kernel's settings what a configuration that is in the kernel asks for. One that cannot be set is
-// reported in the log and no more: the packet filter is worth having without it.
+// applySettings makes the settings that richwall.conf asks for, until the daemon ends.
 func (d *Daemon) applySettings(cfg *zones.Config) {
-	if d.opt.Sysctl == nil {
-		return
-	}
 	switch cfg.Own.IPNoPMTUDisc {
 	case "yes":
 		d.borrow("1")

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"testing"
@@ -22,7 +21,7 @@ type setting struct {
 func (s *setting) sysctl(name, value string) (string, error) {
 	was := s.value
 	if name != "net.ipv4.ip_no_pmtu_disc" {
-		return "", errors.New("it is called " + name)
+		return "", errors.New("nothing asks for " + name)
 	}
 	if value != "" && s.refuse != nil {
 		return "", s.refuse
@@ -35,11 +34,16 @@ func (s *setting) sysctl(name, value string) (string, error) {
 
 // startWith starts a daemon that finds a value of the setting.
 func startWith(t *testing.T, s *setting, files map[string]string) *bed {
+	return startOn(t, s.sysctl, files)
+}
+
+// startOn starts a daemon over a kernel's settings.
+func startOn(t *testing.T, sysctl func(name, value string) (string, error), files map[string]string) *bed {
 	t.Helper()
 	b := &bed{kernel: &fakeKernel{}, dir: t.TempDir()}
 	b.write(t, files)
 	b.Daemon = New(Options{
-		Dirs: zones.Dirs{System: b.dir}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Sysctl: s.sysctl,
+		Dirs: zones.Dirs{System: b.dir}, Log: slog.New(slog.NewTextHandler(&b.log, nil)), Sysctl: sysctl,
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
 	})
 	if err := b.Start(context.Background()); err != nil {

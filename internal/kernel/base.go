@@ -149,13 +149,14 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) error {
 		return nil
 	}
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
-		if saved, err := t.save(ctx, family, "filter"); err != nil || saved == nil {
+		saved, err := t.save(ctx, family, "filter")
+		if err != nil || saved == nil {
 			if family == ir.V4 {
 				return fmt.Errorf("cannot drop what comes in until the rules are there: %w, and iptables has no table filter: %w", why, err)
 			}
 			continue
 		}
-		input := baseScript(family, panicked)
+		input := baseScript(saved, family, panicked)
 		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock); err != nil {
 			return fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
 		}
@@ -163,8 +164,8 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) error {
 	return nil
 }
 
-// baseScript is input for iptables-restore.
-func baseScript(family ir.Families, panicked bool) string {
+// baseScript is input for iptables-restore, which makes the chains anew if they are there.
+func baseScript(saved *savedTable, family ir.Families, panicked bool) string {
 	var b bytes.Buffer
 	b.WriteString("*filter\n")
 	chains := guardChains(panicked)
@@ -178,7 +179,9 @@ func baseScript(family ir.Families, panicked bool) string {
 				fmt.Fprintf(&b, "-A %s%s\n", name, iptables.Spec(nil, r, family))
 			}
 		}
-		fmt.Fprintf(&b, "-I %s 1 -j %s\n", strings.ToUpper(c.Hook.Hook), name)
+		if hook := strings.ToUpper(c.Hook.Hook); !slices.Contains(saved.rules[hook], "-j "+name) {
+			fmt.Fprintf(&b, "-I %s 1 -j %s\n", hook, name)
+		}
 	}
 	b.WriteString("COMMIT\n")
 	return b.String()

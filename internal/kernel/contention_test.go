@@ -112,7 +112,7 @@ func TestContention(t *testing.T) {
 	for _, c := range []struct {
 		owner          bool
 		entries, rules int
-	}{{true, 0, 100}, {false, 0, 100}, {false, 200_000 / raceFactor, 6_000 / raceFactor}} {
+	}{{true, 0, 100}, {false, 0, 100}, {false, 200_000 / RaceFactor, 6_000 / RaceFactor}} {
 		t.Run(fmt.Sprintf("owner %v, %d entries, %d rules", c.owner, c.entries, c.rules), func(t *testing.T) {
 			ns, err := lab.NewNamespace()
 			if err != nil {

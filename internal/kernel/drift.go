@@ -205,9 +205,7 @@ func absent(err error) bool {
 func (i *installed) live() (*liveTable, error) {
 	t, enc := newLiveTable(), &nft.Encoder{Table: ir.Table}
 	t.handle = i.table
-	if i.owned {
-		t.flags = nft.TableOwner | nft.TablePersist
-	}
+	t.flags = tableFlags(i.owned)
 	for _, s := range i.Rules.Sets {
 		if expires(s) {
 			t.sets[s.Name] = nil
@@ -243,8 +241,9 @@ func (i *installed) live() (*liveTable, error) {
 func expires(s *ir.Set) bool { return s.Timeout != "" && s.Timeout != "0" }
 
 // livePanic is the table of panic mode.
-func livePanic() *liveTable {
+func livePanic(owned bool) *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: panicTable}
+	t.flags = tableFlags(owned)
 	for _, c := range panicChains {
 		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body)}
 	}

@@ -17,8 +17,9 @@ import (
 type heldChains map[part]*heldChain
 
 type heldChain struct {
-	rules  []uint64 // handles, in order; of one of the kernel's chains ours alone
-	policy uint32   // of one of the kernel's chains: NF_DROP or NF_ACCEPT
+	rules   []uint64 // handles, in order; of a partial chain ours alone
+	partial bool     // others have rules in it too
+	policy  uint32   // of one of the kernel's chains: NF_DROP or NF_ACCEPT
 }
 
 // watchTables begins to listen for changes of iptables' tables. Where the kernel has no nf_tables there is nothing to hear.
@@ -191,7 +192,7 @@ func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
 				if chain == nil {
 					continue
 				}
-				if c.builtin {
+				if chain.partial = c.partial(); chain.partial {
 					chain.rules = slices.DeleteFunc(chain.rules, func(h uint64) bool { return !ours(p, h) })
 				}
 				held[p] = chain
@@ -283,9 +284,9 @@ func (k *iptablesKernel) difference(p part, c, now *heldChain) string {
 		return ""
 	}
 	rules := now.rules
-	if isBuiltin(p.table, p.name) {
+	if c.partial {
 		rules = slices.DeleteFunc(slices.Clone(rules), func(h uint64) bool { return !slices.Contains(c.rules, h) })
-		if k.installed.Panic && c.policy != now.policy {
+		if isBuiltin(p.table, p.name) && k.installed.Panic && c.policy != now.policy {
 			return "policy was changed"
 		}
 	}

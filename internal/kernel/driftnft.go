@@ -101,7 +101,7 @@ func (k *nftables) differences() ([]string, error) {
 		name  string
 		there bool
 		want  *liveTable
-	}{{panicTable, k.installed.Panic, livePanic()}, {guardTable, k.unprotected(), liveGuard(k.installed.Panic)}} {
+	}{{panicTable, k.installed.Panic, livePanic(k.installed.ownedPanic)}, {guardTable, k.unprotected(), liveGuard(k.installed.Panic)}} {
 		if !t.there {
 			continue
 		}

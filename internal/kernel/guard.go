@@ -91,11 +91,7 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	if !stand {
 		return list, nil
 	}
-	var flags uint32
-	if g.owner {
-		flags = nft.TableOwner | nft.TablePersist
-	}
-	list = append(list, e.AddTable(flags))
+	list = append(list, e.AddTable(tableFlags(g.owner)))
 	for _, c := range guardChains(everything) {
 		list = append(list, e.AddChain(c, true))
 		for _, r := range c.Rules {

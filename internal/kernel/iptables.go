@@ -26,11 +26,14 @@ type iptablesKernel struct {
 	installed *Desired // nil if it is not known what the kernel has
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
+	starting  bool       // nothing of the firewall was committed before
+	made      map[sharedChain]bool
+	texts     map[sharedRule]string // how the tool saves rules of ours
 }
 
 // newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct}
+	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
 		_, err := k.run(context.Background(), "", tool(f), waitForLock, "-t", "filter", "-S", "OUTPUT")
 		switch {
@@ -109,6 +112,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
 	}
+	if !k.direct {
+		k.starting = k.installed == nil
+	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
 	if g := k.watch.guard; err == nil && g != nil {
@@ -161,6 +167,9 @@ type script struct {
 	lines  []string
 	rules  map[int]*ir.Rule // by line, from 1
 	chains map[int]string   // the chain of those
+
+	slots        map[string][]slot // of shared chains that it changes, as they are behind it
+	made, unmade []string          // shared chains that it makes and removes
 }
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
@@ -182,9 +191,10 @@ func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
 	want := rulesOf(next.Rules, family, table)
-	var had *tableRules
+	was, had := &tableRules{}, (*tableRules)(nil)
 	if before != nil {
-		had = rulesOf(before.Rules, family, table)
+		was = rulesOf(before.Rules, family, table)
+		had = was
 		if len(k.watch.changed) == 0 && had.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
@@ -211,8 +221,13 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	default:
 		had = saved.remains()
 	}
-	e := &tableEdit{k: k, saved: saved, had: had, want: want, script: &script{family: family, table: table,
-		rules: map[int]*ir.Rule{}, chains: map[int]string{}}}
+	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table,
+		rules: map[int]*ir.Rule{}, chains: map[int]string{}, slots: map[string][]slot{}}}
+	if before == nil {
+		if err := e.alreadyThere(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if !k.direct {
 		e.setPolicies(before, next)
 	}
@@ -250,6 +265,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 	for i, s := range scripts {
 		err := k.restore(ctx, s)
 		if err == nil {
+			k.learn(ctx, s)
 			continue
 		}
 		if before == nil {
@@ -259,6 +275,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			back, scriptErr := k.script(ctx, done.family, done.table, next, before)
 			if scriptErr == nil && back != nil {
 				scriptErr = k.restore(ctx, back)
+				k.learn(ctx, back)
 			}
 			if scriptErr != nil {
 				k.options.Log.Error("a table could not be put back", "table", done.table, "error", scriptErr)

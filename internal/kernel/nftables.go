@@ -33,9 +33,10 @@ type nftables struct {
 // installed is what a Kernel put into the kernel.
 type installed struct {
 	Desired
-	owned   bool                // nobody else can change the table
-	table   uint64              // its handle; 0 if that is not known
-	handles map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
+	owned      bool                // nobody else can change the table
+	ownedPanic bool                // nor that of panic mode
+	table      uint64              // its handle; 0 if that is not known
+	handles    map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
 }
 
 func newNFTables(o Options) (*nftables, error) {
@@ -159,6 +160,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *D
 	if err != nil {
 		return nil, err
 	}
+	d.starting = k.installed == nil
 	previous = d.current()
 	return previous, d.Commit(ctx, &Desired{Rules: next.Direct})
 }

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	xtables "github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
 
 	"richwall/compile/ir"
@@ -110,26 +109,14 @@ func tool(family ir.Families) string {
 	return "iptables"
 }
 
-// ruleExists looks one rule up by its words, as the kernel has it.
-func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (bool, error) {
-	path, err := find(tool(family))
-	if err != nil {
-		return false, err
+// ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
+func (t tools) ruleExists(ctx context.Context, family ir.Families, table, chain string, words []string) (bool, error) {
+	_, err := t.run(ctx, "", tool(family), append([]string{waitForLock, "-t", table, "-C", chain}, words...)...)
+	var said *toolError
+	if errors.As(err, &said) {
+		return false, nil
 	}
-	proto := xtables.ProtocolIPv4
-	if family == ir.V6 {
-		proto = xtables.ProtocolIPv6
-	}
-	var found bool
-	err = t.enter(func() error {
-		x, err := xtables.New(xtables.IPFamily(proto), xtables.Path(path))
-		if err != nil {
-			return err
-		}
-		found, err = x.Exists(table, chain, words...)
-		return err
-	})
-	return found, err
+	return err == nil, err
 }
 
 // Passthrough runs a command line of the direct interface: iptables for ipv4, ip6tables for ipv6 and ebtables for eb, with

@@ -1,0 +1,116 @@
+package compile
+
+import (
+	"net/netip"
+
+	"richwall/compile/ir"
+	"richwall/grammar"
+	"richwall/zones"
+)
+
+// Forwarding tells which families the kernel must forward for a configuration to work, as far as the configuration asks for
+// something that old does not ask for. Masquerade asks for it, and a forward-port to another address, in zones and policies
+// that are in use. Masquerade outside of a rich rule is for IPv4 alone. A nil old asks for nothing.
+//
+// What stays in force is not counted again, so that an administrator who has switched forwarding off by hand keeps it off
+// until something new asks for it.
+func Forwarding(old, next *zones.Config) ir.Families {
+	var families ir.Families
+	for name, z := range next.Zones {
+		o := zones.Object{Kind: zones.KindZone, Name: name}
+		families |= forwardingOf(old, next, o, &z.Content)
+	}
+	for name, p := range next.Policies {
+		o := zones.Object{Kind: zones.KindPolicy, Name: name}
+		families |= forwardingOf(old, next, o, &p.Content)
+	}
+	return families
+}
+
+// forwardingOf is Forwarding for one zone or policy, whose content is next's.
+func forwardingOf(old, next *zones.Config, o zones.Object, content *zones.Content) ir.Families {
+	if !inUse(next, o) {
+		return 0
+	}
+	var before *zones.Content
+	if old != nil && inUse(old, o) {
+		before = contentOf(old, o)
+	}
+	if before == content {
+		return 0
+	}
+	asked := map[forwarder]bool{}
+	if before != nil {
+		for f := range forwarders(before) {
+			asked[f] = true
+		}
+	}
+	var families ir.Families
+	for f, of := range forwarders(content) {
+		if !asked[f] {
+			families |= of
+		}
+	}
+	return families
+}
+
+// inUse tells whether Compile makes rules of a zone or policy.
+func inUse(c *zones.Config, o zones.Object) bool {
+	if o.Kind == zones.KindPolicy && (c.Policies[o.Name] == nil || c.Policies[o.Name].Disable) {
+		return false
+	}
+	return !Unused(c, o)
+}
+
+// contentOf is the content of a zone or policy; nil if there is none.
+func contentOf(c *zones.Config, o zones.Object) *zones.Content {
+	if z := c.Zones[o.Name]; o.Kind == zones.KindZone && z != nil {
+		return &z.Content
+	}
+	if p := c.Policies[o.Name]; o.Kind == zones.KindPolicy && p != nil {
+		return &p.Content
+	}
+	return nil
+}
+
+// forwarder is an item for which the kernel must forward: masquerade if it is the zero value.
+type forwarder struct {
+	port zones.ForwardPort
+	rule string // the text of a rich rule
+}
+
+// forwarders are all of a zone or policy, each with the families it is for.
+func forwarders(c *zones.Content) map[forwarder]ir.Families {
+	found := map[forwarder]ir.Families{}
+	if c.Masquerade {
+		found[forwarder{}] = ir.V4
+	}
+	for _, p := range c.ForwardPorts {
+		if p.ToAddr != "" {
+			found[forwarder{port: p}] = familyOfAddress(p.ToAddr)
+		}
+	}
+	for _, r := range c.Rules {
+		families := ir.Both
+		if r.Family != grammar.AnyFamily {
+			families = familyNamed(string(r.Family))
+		}
+		switch e := r.Element.(type) {
+		case *grammar.Masquerade:
+			found[forwarder{rule: r.String()}] = families
+		case *grammar.ForwardPort:
+			if e.ToAddr != "" {
+				found[forwarder{rule: r.String()}] = familyOfAddress(e.ToAddr)
+			}
+		}
+	}
+	return found
+}
+
+// familyOfAddress is the family of an address that was checked, which may be in brackets.
+func familyOfAddress(address string) ir.Families {
+	if a, err := netip.ParseAddr(address); err == nil && a.Is4() {
+		return ir.V4
+	}
+	return ir.V6
+}
