@@ -242,7 +242,7 @@ func TestRuntimeToPermanentKeepsWhatIsNotInEffect(t *testing.T) {
 	ctx := context.Background()
 	objects := []zones.Object{{Kind: zones.KindZone, Name: "mine"}, {Kind: zones.KindPolicy, Name: "pol"}, {Kind: zones.KindService, Name: "app"},
 		{Kind: zones.KindIPSet, Name: "nets"}, {Kind: zones.KindICMPType, Name: "weird"}, {Kind: zones.KindHelper, Name: "h1"}}
-	settings := map[zones.Kind]zones.Settings{zones.KindIPSet: {zones.KeyType: "hash:net"}, zones.KindHelper: {zones.KeyModule: "nf_conntrack_irc"}}
+	settings := map[zones.Kind]zones.Settings{zones.KindIPSet: {zones.KeyType: "hash:net"}, zones.KindHelper: {zones.KeyModuleOf: "nf_conntrack_irc"}}
 	for _, o := range objects {
 		if err := b.ChangePermanent(Change{Edit: zones.New(o, settings[o.Kind])}); err != nil {
 			t.Fatal(err)
