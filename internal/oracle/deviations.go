@@ -12,7 +12,7 @@ import (
 type deviation struct{ what, theirs, ours, reason string }
 
 var deviations = []deviation{
-	{"", "Traceback \\(most recent|BUG:|has no attribute|KeyError|IndexError|ValueError|TypeError|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
+	{"", "Traceback \\(most recent|BUG:|has no attribute|KeyError|IndexError|ValueError|TypeError|x not in list|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
 	{"^dbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^sh gdbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^ebtables-save", "_direct", "not there", "chains of ebtables without rules, which firewalld makes at each start with iptables"},

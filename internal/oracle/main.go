@@ -22,6 +22,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -156,6 +159,9 @@ func playAll(ctx context.Context, root string, backends []string, o *options, st
 		return false, err
 	}
 	fmt.Fprintf(stdout, "seed %d, %d methods and properties, %d and %d forms of commands\n", o.seed, len(methods), len(commands), len(offlines))
+	if err := r.left(stdout); err != nil {
+		return false, err
+	}
 	began := time.Now()
 	for seed := o.seed; r.steps < o.steps && ctx.Err() == nil; seed++ {
 		s := newSession(seed, backends[seed%uint64(len(backends))], o.load, o.length, methods, inside+"/files")
@@ -166,4 +172,43 @@ func playAll(ctx context.Context, root string, backends []string, o *options, st
 	}
 	r.summary(began)
 	return len(r.found) > 0, nil
+}
+
+// untried are options of firewalld's commands that are left out on purpose: they act on the machine, or end at once.
+var untried = []string{"--enabled", "--disabled", "--policy-server", "--policy-desktop", "--migrate-system-config-firewall", "--system-config", "--default-config", "--quiet", "--verbose"}
+
+var longOption = regexp.MustCompile(`--[a-z][-a-z0-9]+`)
+
+// left names the options of firewalld's help of which no command line is made.
+func (r *runner) left(out io.Writer) error {
+	for _, c := range []struct {
+		words []string
+		forms []form
+	}{{r.sides[0].client, commands}, {r.sides[0].offline, offlines}} {
+		help, err := r.sides[0].run(append(append([]string{}, c.words...), "--help")...)
+		if err != nil {
+			return err
+		}
+		made := map[string]bool{}
+		for _, f := range c.forms {
+			for _, option := range longOption.FindAllString(f.words, -1) {
+				made[option] = true
+			}
+		}
+		for _, choice := range placeholders {
+			for _, option := range longOption.FindAllString(strings.Join(choice, " "), -1) {
+				made[option] = true
+			}
+		}
+		var missing []string
+		for _, option := range longOption.FindAllString(help.Stdout, -1) {
+			if !made[option] && !slices.Contains(untried, option) && !slices.Contains(missing, option) {
+				missing = append(missing, option)
+			}
+		}
+		if len(missing) > 0 {
+			fmt.Fprintf(out, "%s has options that are not tried: %s\n", filepath.Base(c.words[0]), strings.Join(missing, " "))
+		}
+	}
+	return nil
 }

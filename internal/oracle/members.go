@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -23,7 +24,7 @@ var objects = map[string]int{"zone": 12, "policy": 8, "service": 6, "ipset": 5, 
 // learn asks a daemon which methods it has. The configuration must have an ipset, for its object.
 func learn(s *side) ([]method, error) {
 	paths := []string{"", "config"}
-	for kind := range objects {
+	for _, kind := range slices.Sorted(keysOf(objects)) {
 		paths = append(paths, "config/"+kind+"/0")
 	}
 	var out []method
@@ -84,7 +85,7 @@ var argumentClasses = map[string]string{
 	"address": "net4", "include": "service", "value": "logdenied", "type": "ipsettype", "key": "ipsetkey", "option": "ipsetopt",
 	"command": "command", "context": "context", "user": "user", "uid": "uid", "services": "service", "protocols": "protocol", "icmptypes": "icmptype",
 	"interfaces": "interface", "sources": "source", "rules": "rich", "rules_str": "rich", "rich_rules": "rich", "icmp_blocks": "icmptype", "modules": "modname", "includes": "service",
-	"helpers": "helper", "ingress_zones": "zoneor", "egress_zones": "zoneor", "LogDenied": "logdenied", "ports": "portrow", "source_ports": "portrow", "forward_ports": "forwardrow",
+	"helpers": "helper", "ingress_zones": "zoneor", "egress_zones": "zoneor", "LogDenied": "logdenied", "ports": "port", "source_ports": "port", "forward_ports": "port",
 	"priority": "priority", "ingress_priority": "priority", "egress_priority": "priority", "FirewallBackend": "backend", "IPv6_rpfilter2": "rpfilter",
 }
 
@@ -158,7 +159,7 @@ func (s *source) argument(m method, kind string, arg introspect.Arg) string {
 	switch {
 	case is:
 		return text(fixed)
-	case arg.Name == "settings" && strings.HasPrefix(arg.Type, "("):
+	case arg.Name == "settings" && strings.HasPrefix(arg.Type, "(s"):
 		return s.tuple(fields[kind])
 	case arg.Name == "settings" && arg.Type == "a{sv}":
 		return s.dictionary(settings[kind])
