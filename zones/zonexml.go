@@ -118,15 +118,16 @@ func (r *reader) zoneTarget(root *node) string {
 	return target
 }
 
-// maxInterfaceName is firewalld's limit. A name in the kernel has at most 15 bytes, but "+" at the end is no part of it.
-const maxInterfaceName = 16
+// maxInterfaceName is the kernel's limit in bytes (IFNAMSIZ of linux/if.h, without the byte that ends a name). "+" at the end
+// is no part of a name.
+const maxInterfaceName = 15
 
 // CheckInterface tells what is wrong with an interface's name, with code INVALID_INTERFACE; nil if nothing is.
 func CheckInterface(name string) error {
 	switch {
 	case name == "":
 		return refuse(InvalidInterface, "cannot use an interface without a name")
-	case len(name) > maxInterfaceName:
+	case len(strings.TrimSuffix(name, "+")) > maxInterfaceName:
 		return refuse(InvalidInterface, "cannot use interface %s: a name has at most %d characters", name, maxInterfaceName)
 	case strings.ContainsAny(name, " /!*"):
 		return refuse(InvalidInterface, "cannot use interface %q: a name holds no blank and none of / ! *", name)
@@ -139,9 +140,6 @@ func (r *reader) zoneInterface(z *Zone, n *node) {
 	if err := CheckInterface(name); err != nil {
 		r.failWith(n, "name", InvalidInterface, err)
 		return
-	}
-	if len(name) == maxInterfaceName && !strings.HasSuffix(name, "+") {
-		r.warnAt(n, "name", InvalidInterface, "interface %s never exists: the longest name in the kernel is 15 characters", name)
 	}
 	if r.list(n, "interface", name) {
 		z.Interfaces = append(z.Interfaces, name)

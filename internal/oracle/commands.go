@@ -40,7 +40,7 @@ var parts = []struct{ object, option, class string }{
 // commandForms are those of the general forms that are not made from items and parts.
 var commandForms = []form{
 	{10, "--reload"}, {2, "--complete-reload"}, {6, "--runtime-to-permanent"}, {1, "--reset-to-defaults"}, {3, "--check-config"},
-	{1, "--state"}, {1, "--version"}, {1, "--help"}, {2, "--panic-on"}, {4, "--panic-off"}, {1, "--query-panic"},
+	{1, "--state"}, {1, "--version"}, {2, "--panic-on"}, {4, "--panic-off"}, {1, "--query-panic"},
 	{1, "--get-log-denied"}, {3, "--set-log-denied=<logdenied>"}, {1, "--get-automatic-helpers"}, {1, "--set-automatic-helpers=<yesno>"},
 	{1, "--get-default-zone"}, {5, "--set-default-zone=<zone>"}, {2, "--get-active-zones"}, {2, "--get-active-policies"},
 	{1, "KEEP --get-zones"}, {1, "KEEP --get-policies"}, {1, "KEEP --get-services"}, {1, "KEEP --get-icmptypes"}, {1, "KEEP --get-helpers"},

@@ -175,7 +175,7 @@ func playAll(ctx context.Context, root string, backends []string, o *options, st
 }
 
 // untried are options of firewalld's commands that are left out on purpose: they act on the machine, or end at once.
-var untried = []string{"--enabled", "--disabled", "--policy-server", "--policy-desktop", "--migrate-system-config-firewall", "--system-config", "--default-config", "--quiet", "--verbose"}
+var untried = []string{"--enabled", "--disabled", "--policy-server", "--policy-desktop", "--migrate-system-config-firewall", "--system-config", "--default-config", "--quiet", "--verbose", "--help"}
 
 var longOption = regexp.MustCompile(`--[a-z][-a-z0-9]+`)
 

@@ -36,6 +36,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		return err
 	}
 	r.sessions++
+	if r.sessions%20 == 0 {
+		fmt.Fprintf(r.out, "... %d steps in %d sessions\n", r.steps, r.sessions)
+	}
 	for i, st := range s.steps {
 		if ctx.Err() != nil {
 			return ctx.Err()

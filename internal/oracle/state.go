@@ -283,7 +283,7 @@ func sameTags(lines []string, file string) bool {
 	sorted := func(text string) []string {
 		tags := tag.FindAllString(regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(text, ""), -1)
 		for i := range tags {
-			words := strings.Fields(strings.ReplaceAll(strings.ReplaceAll(tags[i], "/>", " />"), "<", "< "))
+			words := strings.Fields(strings.NewReplacer("/>", " />", ">", " >", "<", "< ").Replace(tags[i]))
 			slices.Sort(words)
 			tags[i] = strings.Join(words, " ")
 		}
