@@ -16,13 +16,16 @@ SEED ?= 0
 STEPS ?= 2000
 LOAD ?= 0
 
+# How long "make race" lets a package take.
+RACETIME ?= 15m
+
 # What "make bench" is told.
 BENCH ?= --write
 
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test lint fuzz bench oracle-random gobench golden install deb clean
+.PHONY: help setup build lab run test race unit lint fuzz bench oracle-random gobench golden install deb clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -41,6 +44,16 @@ run: build ## try the daemon in a network namespace with a bus of its own, and l
 
 test: lint ## lint, then run all tests; those that load rules do so in network namespaces of their own
 	go test -count=1 ./...
+
+race: ## run all tests under the race detector; a package that takes longer than RACETIME (15m) fails
+	@internal/tools/setup race
+	CGO_ENABLED=1 go test -race -count=1 -timeout $(RACETIME) ./...
+
+unit: ## boot a machine of its own, and try every feature under the restrictions of packaging/firewalld.service; as root
+	@internal/tools/setup unit
+	rm -rf bin/stage
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
+	internal/tools/unit/machine
 
 lint: setup $(TOOLS)/installed ## gofmt, go vet, staticcheck (with unused code), depguard (who imports whom)
 	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}/*.go' ./...)); \

@@ -154,9 +154,13 @@ type state struct {
 
 type chainKey struct{ table, name string }
 
-// fail records an error of the object that origin names.
+// fail records an error of the object that origin names, once for all the rules that the object becomes.
 func (s *state) fail(code grammar.Code, origin *ir.Origin, format string, args ...any) {
-	s.errs = append(s.errs, &Error{Code: code, Origin: origin, Msg: fmt.Sprintf(format, args...)})
+	e := &Error{Code: code, Origin: origin, Msg: fmt.Sprintf(format, args...)}
+	if n := len(s.errs); n > 0 && *s.errs[n-1] == *e {
+		return
+	}
+	s.errs = append(s.errs, e)
 }
 
 // declare makes an empty chain, or returns the one that there is.

@@ -104,7 +104,7 @@ var confKeys = []confKey{
 	{"ReloadPolicy", confValue{func(c *Conf) string { return c.ReloadPolicy }, reloadPolicy}},
 	{"RFC3964_IPv4", boolean(func(c *Conf) *bool { return &c.RFC3964IPv4 })},
 	{"StrictForwardPorts", unlessNo(func(c *Conf) *bool { return &c.StrictForwardPorts })},
-	{"NftablesFlowtable", text(func(c *Conf) *string { return &c.NftablesFlowtable })},
+	{"NftablesFlowtable", confValue{func(c *Conf) string { return c.NftablesFlowtable }, flowtable}},
 	{"NftablesCounters", unlessNo(func(c *Conf) *bool { return &c.NftablesCounters })},
 	{"NftablesTableOwner", unlessNo(func(c *Conf) *bool { return &c.NftablesTableOwner })},
 	{"MinimalMark", confValue{set: deprecatedNumber}},
@@ -201,6 +201,17 @@ func rpFilter(c *Conf, value string) string {
 		return oneOf(value, words)
 	}
 	c.IPv6RPFilter = value
+	return ""
+}
+
+// flowtable reads "off" or the names of devices.
+func flowtable(c *Conf, value string) string {
+	for name := range strings.FieldsSeq(value) {
+		if CheckInterface(name) != nil {
+			return "off, or names of interfaces with blanks between them"
+		}
+	}
+	c.NftablesFlowtable = value
 	return ""
 }
 
@@ -326,7 +337,7 @@ func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
 
 // readSettings calls set for each key once, and collects what is wrong with the lines.
 func readSettings(data []byte, path string, severity Severity, set func(key, value string) error) Problems {
-	var problems Problems
+	var problems keeper
 	first := map[string]int{}
 	for i, line := range ParseConfFile(data).lines {
 		if isComment(strings.TrimSpace(line)) {
@@ -348,8 +359,8 @@ func readSettings(data []byte, path string, severity Severity, set func(key, val
 		if err != nil {
 			code, msg := codeOf(err, UnknownError)
 			column := len(line) - len(strings.TrimLeft(line, " \t")) + 1
-			problems = append(problems, &Problem{Path: path, Line: i + 1, Column: column, Code: code, Severity: severity, Msg: msg})
+			problems.keeps(&Problem{Path: path, Line: i + 1, Column: column, Code: code, Severity: severity, Msg: msg}, keptProblems)
 		}
 	}
-	return problems
+	return problems.all(keptProblems, "from here on")
 }

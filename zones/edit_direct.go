@@ -77,9 +77,10 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 	if err := CheckDirect(c.IPV, c.Table); err != nil {
 		return c, err
 	}
+	if err := CheckChain(c.Chain); err != nil {
+		return c, err
+	}
 	switch {
-	case c.Chain == "":
-		return c, refuse(InvalidChain, "cannot use a chain without a name")
 	case slices.Contains(builtinChains[c.Table], c.Chain):
 		return c, refuse(BuiltinChain, "chain '%s' is built-in chain", c.Chain)
 	case e.scope == Runtime && reserved(e.c, c.Chain):
@@ -109,6 +110,9 @@ func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
 	}
 	r := DirectRule{IPV: args[0], Table: args[1], Chain: args[2], Args: args[4:]}
 	if err := CheckDirect(r.IPV, r.Table); err != nil {
+		return r, err
+	}
+	if err := CheckChain(r.Chain); err != nil {
 		return r, err
 	}
 	priority, err := strconv.ParseInt(args[3], 10, 32)

@@ -28,7 +28,7 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 	r := newReader(ipsetSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	s := &IPSet{Meta: r.meta(name, root), Type: r.share(root.get("type"))}
 	if _, known := entryKinds[s.Type]; !known && s.Type != "" {
@@ -45,11 +45,10 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 			r.metaText(&s.Meta, n)
 		}
 	})
-	if !hasErrors(r.problems) {
+	if r.problems.found[Error] == 0 {
 		r.entries(s, entries)
 	}
-	r.problems.sort()
-	return s, r.problems
+	return s, r.report()
 }
 
 func (r *reader) option(s *IPSet, n *node) {
@@ -89,12 +88,11 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 		}
 		return nil
 	}
-	n, err := strconv.Atoi(value)
-	if err == nil && n >= 0 {
+	if _, err := strconv.ParseUint(value, 10, 32); err == nil {
 		return nil
 	}
-	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number, 0 or more", name, value)
-	if err != nil {
+	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number from 0 to 4294967295, in digits alone", name, value)
+	if _, err := strconv.Atoi(value); err != nil {
 		p.worded("Option '%s': Value '%s' is not an integer", name, value)
 	}
 	return p

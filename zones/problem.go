@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"richwall/grammar"
+	"richwall/internal/printable"
 )
 
 // Severity says whether a configuration can be used in spite of a Problem.
@@ -58,11 +59,11 @@ func (p *Problem) within(o Object) *Problem {
 	return p.worded("%s: %s", titled(o), p.Wording.Detail)
 }
 
-// String is "file:line:column: CODE: message", with "warning: " before the message of a Warning.
+// String is "file:line:column: CODE: message", with "warning: " before the message of a Warning, in one line that can be shown.
 func (p *Problem) String() string {
 	var b strings.Builder
 	if p.Path != "" {
-		b.WriteString(p.Path)
+		b.WriteString(printable.Line(p.Path, 0))
 		for _, n := range []int{p.Line, p.Column} {
 			if n > 0 {
 				fmt.Fprintf(&b, ":%d", n)
@@ -74,7 +75,7 @@ func (p *Problem) String() string {
 	if p.Severity == Warning {
 		b.WriteString("warning: ")
 	}
-	return b.String() + p.Msg
+	return b.String() + printable.Message(p.Msg)
 }
 
 func (p *Problem) Error() string { return p.String() }
@@ -82,10 +83,11 @@ func (p *Problem) Error() string { return p.String() }
 // Problems is everything that is wrong with a configuration, sorted by file, line and column.
 type Problems []*Problem
 
+// Error is those that are shown, each in a line.
 func (l Problems) Error() string {
-	lines := make([]string, len(l))
-	for i, p := range l {
-		lines[i] = p.String()
+	var lines []string
+	for _, p := range l.Shown() {
+		lines = append(lines, p.String())
 	}
 	return strings.Join(lines, "\n")
 }

@@ -62,7 +62,7 @@ func (r *Rest) Doubt() bool {
 func LoadRest(dirs Dirs, before *Config) *Rest {
 	l := &loader{dirs: dirs, before: before, mends: true}
 	c := l.read()
-	r := &Rest{Losses: l.losses, Problems: l.problems}
+	r := &Rest{Losses: l.losses, Problems: l.problems.report()}
 	r.Config = r.settle(c, dirs)
 	r.Problems.sort()
 	return r
@@ -91,7 +91,7 @@ func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 		l := &loader{dirs: dirs, mends: true}
 		l.defaultZone(c)
 		r.Losses = append(append(r.Losses, losses...), l.losses...)
-		r.Problems = append(r.Problems, l.problems...)
+		r.Problems = append(r.Problems, l.problems.report()...)
 	}
 }
 
@@ -173,19 +173,28 @@ func refusingPolicy(p *Policy) *Policy {
 // refuses tells whether a zone or policy refuses everything already.
 func (c *Content) refuses() bool { return len(c.Rules) > 0 && c.Rules[0].Rule == refusal.Rule }
 
+// blankRounds is how often a file is read anew for errors that were not kept before.
+const blankRounds = 10
+
 // mended makes an object of a file with errors. Items in which something is wrong are blanked, and what is left is read again. A
 // zone or policy stays, and refuses everything if what is lost may have refused something; another object is there if nothing but
 // its descriptions was wrong, and otherwise nil.
 func mended[T any](l *loader, m Meta, data []byte, problems Problems, k *objectKind[T]) *T {
 	problems = problems.errors()
 	left, ways := blankBroken(data, problems)
+	worst := slices.Max(ways)
 	object, again := k.read(m.Name, left, m.Origin.Path)
+	for round := 0; object != nil && again.Err() != nil && round < blankRounds; round++ { // there were more than are kept
+		var more []Way
+		left, more = blankBroken(left, again.errors())
+		worst = max(worst, slices.Max(more))
+		object, again = k.read(m.Name, left, m.Origin.Path)
+	}
 	if object == nil || again.Err() != nil {
-		object, ways = new(T), repeated(Doubtful, len(problems))
+		object, worst, ways = new(T), Doubtful, repeated(Doubtful, len(problems))
 		*k.meta(object) = Meta{Name: m.Name}
 	}
 	k.meta(object).Origin, k.meta(object).lossy = m.Origin, true
-	worst := slices.Max(ways)
 	for i, p := range problems {
 		if k.refusing == nil {
 			ways[i] = LeftOut // what it costs comes out where others refer to it

@@ -231,7 +231,7 @@ func TestPlaceOfAttribute(t *testing.T) {
 func TestHint(t *testing.T) {
 	known := []string{"service", "source", "tcp"}
 	for word, want := range map[string]string{"sevrice": ": did you mean service?", "tpc": ": did you mean tcp?", "x": "", "destination": ""} {
-		if got := hint(word, known); got != want {
+		if got := hint(word, known).String(); got != want {
 			t.Errorf("hint for %s is %q, want %q", word, got, want)
 		}
 	}

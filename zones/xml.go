@@ -52,21 +52,24 @@ type schema struct {
 	elements map[string]shape // by name, the root among them
 }
 
-// maxDepth is more levels than any file has; a file that has more is not read on, as it only costs memory.
-const maxDepth = 8
+// The limits of a file's elements, which are more than any file has; a file that has more is not read on, as it only costs memory.
+const (
+	maxDepth    = 8       // levels
+	maxElements = 600_000 // in one file
+)
 
 // reader reads one file and collects everything that is wrong with it.
 type reader struct {
 	schema
 	path     string
 	data     []byte
-	problems Problems
+	problems keeper
 	shared   map[string]string // strings that were seen, so that equal ones take memory once
 	seen     map[string]bool   // items that were seen, to find those given twice
 	places   places
 	top      *node // the root element, with what was read of it
 
-	ports, sourcePorts []portRange // of a zone or policy
+	ports, sourcePorts portSet // of a zone or policy
 }
 
 func newReader(s schema, data []byte, path string) *reader {
@@ -77,9 +80,10 @@ func newReader(s schema, data []byte, path string) *reader {
 }
 
 func (r *reader) add(at place, severity Severity, code grammar.Code, format string, args ...any) {
-	r.problems = append(r.problems, &Problem{
-		Path: r.path, Line: at.line, Column: at.column, Code: code, Severity: severity, Msg: fmt.Sprintf(format, args...),
-	})
+	p := &Problem{Path: r.path, Line: at.line, Column: at.column, Code: code, Severity: severity}
+	if r.problems.keeps(p, keptProblems) {
+		p.Msg = fmt.Sprintf(format, args...)
+	}
 }
 
 // fail reports an error at an element.
@@ -155,13 +159,17 @@ func (r *reader) tree() *node {
 	var root *node
 	var spare []node // room for elements, to make them many at a time
 	var open []*node
-	for {
+	var texts [maxDepth]strings.Builder // of the elements that are open
+	for elements := 0; ; {
 		t, err := s.next(len(open) > 0 && r.elements[open[len(open)-1].name].text)
 		if err != nil {
 			return r.unreadable(err)
 		}
 		switch t.kind {
 		case startTag, emptyTag:
+			if elements++; elements > maxElements {
+				return r.brokenAt(t.place, "there are more than %d elements", maxElements)
+			}
 			if len(spare) == 0 {
 				spare = make([]node, 256)
 			}
@@ -189,10 +197,13 @@ func (r *reader) tree() *node {
 			if len(open) == 0 || open[len(open)-1].name != t.name {
 				return r.brokenAt(t.place, "</%s> closes nothing: %s", t.name, expected(open))
 			}
-			open = open[:len(open)-1]
+			last := len(open) - 1
+			open[last].text = texts[last].String()
+			texts[last].Reset()
+			open = open[:last]
 		case charData:
 			if len(open) > 0 {
-				open[len(open)-1].text += t.text
+				texts[len(open)-1].WriteString(t.text)
 			} else if strings.TrimSpace(t.text) != "" {
 				return r.brokenAt(t.place, "text stands outside of any element")
 			}
@@ -243,7 +254,7 @@ func (r *reader) check(n *node) {
 	}
 	n.children = slices.DeleteFunc(n.children, func(c *node) bool {
 		if _, ok := r.elements[c.name]; !ok || c.name == r.root {
-			r.fail(c, ParseError, "unknown element <%s>%s", c.name, hint(c.name, Names(r.elements)))
+			r.fail(c, ParseError, "unknown element <%s>%s", c.name, hintKey(c.name, r.elements))
 			return true
 		}
 		if !s.parent {
@@ -262,7 +273,7 @@ func (r *reader) checkAttrs(n *node, s shape) {
 		case slices.Contains(s.ignored, a.name):
 			r.add(a.place, Warning, ParseError, "the attribute %s of <%s> is ignored", a.name, n.name)
 		default:
-			r.add(a.place, Error, ParseError, "unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, slices.Concat(s.required, s.optional)))
+			r.add(a.place, Error, ParseError, "unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, s.required, s.optional))
 		}
 	}
 	for _, name := range s.required {
@@ -314,7 +325,7 @@ func (r *reader) number(n *node, attr string, code grammar.Code, low, high int) 
 func (r *reader) failWith(n *node, attr string, otherwise grammar.Code, err error) {
 	p, at := problemOf(err, otherwise), n.placeOf(attr)
 	p.Path, p.Line, p.Column = r.path, at.line, at.column
-	r.problems = append(r.problems, p)
+	r.problems.keeps(p, keptProblems)
 }
 
 // newlines makes one line of a text, as firewalld does.

@@ -124,8 +124,7 @@ func (r *Rule) String() string {
 	return r.Effect()
 }
 
-// Effect is the rule's matches and actions; rules of equal effect do the same in nftables, where what a rule is for must
-// stand in its matches.
+// Effect is the rule's matches and actions.
 func (r *Rule) Effect() string { return string(r.AppendEffect(make([]byte, 0, 128))) }
 
 // AppendEffect appends Effect.

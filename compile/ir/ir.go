@@ -43,6 +43,7 @@ type Ruleset struct {
 	Flowtable []string `json:"flowtable,omitempty"` // devices whose established TCP and UDP flows bypass the rules; nil means none; nftables only
 	Owner     bool     `json:"owner,omitempty"`     // the table belongs to the process that made it; nftables only
 	Counters  bool     `json:"counters,omitempty"`  // a counter in every rule; nftables only
+	Notes     []string `json:"notes,omitempty"`     // what was done otherwise than asked, without an effect on packets; for the log
 }
 
 // Chain is a list of rules.

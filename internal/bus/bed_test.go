@@ -39,7 +39,13 @@ type bed struct {
 // newBed starts a bus and a daemon with files of the administrator's, by path.
 func newBed(t *testing.T, files map[string]string) *bed {
 	t.Helper()
-	b := &bed{T: t, address: startBus(t), dir: t.TempDir()}
+	return newBedOn(t, busConfig, files)
+}
+
+// newBedOn is newBed on a bus with a configuration.
+func newBedOn(t *testing.T, config string, files map[string]string) *bed {
+	t.Helper()
+	b := &bed{T: t, address: startBus(t, config), dir: t.TempDir()}
 	for name, text := range files {
 		path := filepath.Join(b.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -119,26 +125,40 @@ const busConfig = `<busconfig><type>session</type><listen>unix:path=DIR/bus</lis
 <allow send_type="method_return"/><allow send_type="error"/><allow receive_type="method_call"/><allow receive_type="signal"/>
 <allow receive_type="method_return"/><allow receive_type="error"/></policy></busconfig>`
 
+// installedBus is a bus as the system bus is: what Debian's system.conf of dbus-daemon allows to everybody, and what the policy
+// of the daemon's package does.
+const installedBus = `<busconfig><type>system</type><listen>unix:path=DIR/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/><allow send_type="signal"/>
+<allow send_requested_reply="true" send_type="method_return"/><allow send_requested_reply="true" send_type="error"/>
+<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="signal"/>
+<allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+</policy><include>PACKAGING/org.fedoraproject.FirewallD1.conf</include></busconfig>`
+
 // startBus starts a message bus and returns its address.
-func startBus(t *testing.T) string {
+func startBus(t *testing.T, config string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		os.Chmod(d, 0o755) // another user connects, too
 	}
-	startBusIn(t, dir)
+	startBusIn(t, dir, config)
 	return "unix:path=" + dir + "/bus"
 }
 
 // startBusIn starts a message bus whose socket is in a folder, and returns the function that ends it.
-func startBusIn(t *testing.T, dir string) (end func()) {
+func startBusIn(t *testing.T, dir, text string) (end func()) {
 	t.Helper()
 	program, err := exec.LookPath("dbus-daemon")
 	if err != nil {
 		t.Skip("no dbus-daemon here: the tests of the bus need the package dbus")
 	}
+	packaging, err := filepath.Abs("../../packaging")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = strings.ReplaceAll(text, "PACKAGING", packaging)
 	config := filepath.Join(dir, "bus.conf")
-	if err := os.WriteFile(config, []byte(strings.ReplaceAll(busConfig, "DIR", dir)), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "--config-file="+config, "--nofork", "--print-address")

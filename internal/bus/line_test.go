@@ -14,14 +14,14 @@ func TestBusStartedAnew(t *testing.T) {
 	b := &bed{T: t, dir: t.TempDir()}
 	dir := t.TempDir()
 	b.address = "unix:path=" + dir + "/bus"
-	end := startBusIn(t, dir)
+	end := startBusIn(t, dir, busConfig)
 	b.start(nil)
 	b.must("", "zone.addPort", "public", "8080", "tcp", 0)
 	rules := b.kernel.Listing()
 	for range 2 {
 		former := b.server.line.Load()
 		end()
-		end = startBusIn(t, dir)
+		end = startBusIn(t, dir, busConfig)
 		for ended := time.Now().Add(30 * time.Second); b.server.line.Load() == former; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(ended) {
 				t.Fatal("the daemon did not come back")
@@ -45,10 +45,10 @@ func TestNameTakenMeanwhile(t *testing.T) {
 	b := &bed{T: t, dir: t.TempDir()}
 	dir := t.TempDir()
 	b.address = "unix:path=" + dir + "/bus"
-	end := startBusIn(t, dir)
+	end := startBusIn(t, dir, busConfig)
 	b.start(nil)
 	end()
-	startBusIn(t, dir)
+	startBusIn(t, dir, busConfig)
 	// The daemon may have been faster: then the other takes the name from it, as one that starts would not.
 	other := connect(t, b.address)
 	if reply, err := other.RequestName(base, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {

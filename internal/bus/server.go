@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/godbus/dbus/v5"
 	"richwall/internal/daemon"
 	"richwall/zones"
 )
@@ -27,6 +26,8 @@ type Server struct {
 	address string
 	line    atomic.Pointer[line] // the connection that there is, or was last
 	paths   *paths
+	budget  budget
+	turn    chan struct{} // has something in it while a call of somebody else than the superuser is carried out
 	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
 	whole  map[zones.Object]bool
 	ready  chan struct{} // closed when calls can be answered
@@ -44,6 +45,7 @@ func Connect(address string, log *slog.Logger) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		log: log, address: address, paths: newPaths(), whole: map[zones.Object]bool{},
+		budget: budget{spent: map[uint32]spending{}}, turn: make(chan struct{}, 1),
 		ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 	}
 	l, err := s.dial()
@@ -72,7 +74,7 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Close stops serving.
 func (s *Server) Close() error {
 	s.cancel()
-	return s.line.Load().conn.Close()
+	return s.line.Load().close()
 }
 
 // call is a call of a method.
@@ -80,7 +82,7 @@ type call struct {
 	server *Server
 	line   *line // where it came from
 	ctx    context.Context
-	sender string
+	*inbound
 	target target
 	args   []any // plain values, as the method declares them
 }
@@ -100,43 +102,94 @@ func (c *call) strs(from, to int) []string {
 
 func (c *call) snapshot() daemon.Snapshot { return c.server.daemon.Snapshot() }
 
-// answer answers a message.
-func (s *Server) answer(l *line, msg *dbus.Message) ([]any, error) {
-	path, name, member := text(msg, dbus.FieldPath), text(msg, dbus.FieldInterface), text(msg, dbus.FieldMember)
-	c := &call{server: s, line: l, ctx: s.ctx, sender: sender(msg)}
-	cfg := s.daemon.Snapshot().Permanent
-	s.paths.sync(cfg)
-	interfaces, object, ok := s.lookup(cfg, path)
-	c.target = object
-	switch {
-	case name == introspectableName && member == "Introspect":
-		if err := c.line.access.check(c.sender, actInfo); err != nil {
-			return nil, err
-		}
-		return []any{encode("s", introspection(path, interfaces, s.children(cfg, path)))}, nil
-	case !ok:
-		return nil, plain(unknownMethod, "there is no object %s", path)
-	case name == propertiesName:
-		return s.properties(c, interfaces, member, msg.Body)
-	}
-	for _, i := range interfaces {
-		if m := i.methodOf(member); m != nil && (name == "" || name == i.fullName()) {
-			return s.run(c, i, m, msg.Body)
-		}
-	}
-	return nil, plain(unknownMethod, "Unknown method: %s is not a valid method of interface %s", member, name)
+// task is what a call asks for, and the right that is needed for it. What it does comes after the check of that right.
+type task struct {
+	needs action
+	do    func(*call) ([]any, error)
 }
 
-// run calls a method.
-func (s *Server) run(c *call, i *iface, m *method, body []any) ([]any, error) {
-	if err := c.line.access.check(c.sender, m.action); err != nil {
+// answer answers a call.
+func (s *Server) answer(l *line, in *inbound) ([]any, error) {
+	t, err := s.task(in)
+	if err != nil {
 		return nil, err
 	}
-	if len(body) != len(m.in) {
-		return nil, refuse(zones.InvalidType, "%s.%s takes %s, not %d", i.fullName(), m.name, count(len(m.in), "argument"), len(body))
+	if err := l.access.check(s.ctx, in, t.needs); err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.ready:
+	default:
+		if answer, ok := early(in); ok {
+			return answer, nil
+		}
+	}
+	select {
+	case <-s.ready:
+	case <-s.ctx.Done():
+		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
+	}
+	if in.uid != superuser { // others wait for each other, so that they take no more than their share of the machine
+		select {
+		case s.turn <- struct{}{}:
+			defer func() { <-s.turn }()
+		case <-s.ctx.Done():
+			return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall stops")
+		}
+	}
+	return t.do(&call{server: s, line: l, ctx: s.ctx, inbound: in})
+}
+
+// early answers before the firewall has started, if the call asks for its state.
+func early(in *inbound) (answer []any, ok bool) {
+	args, err := in.frame.args()
+	if err != nil || in.iface != propertiesName || in.member != "Get" || len(args) != 2 {
+		return nil, false
+	}
+	iface, err := decode("s", args[0])
+	name, other := decode("s", args[1])
+	if err != nil || other != nil || iface != base || name != "state" {
+		return nil, false
+	}
+	return []any{encode("v", typed{"s", string(daemon.Init)})}, true
+}
+
+// task finds what a call asks for. It looks at nothing but the head of the call and the tables: whoever sends it may have no
+// rights at all.
+func (s *Server) task(in *inbound) (task, error) {
+	interfaces := interfacesAt(in.path)
+	switch {
+	case in.iface == introspectableName && in.member == "Introspect":
+		return task{actInfo, s.introspect}, nil
+	case interfaces == nil:
+		return task{}, noObject(in.path)
+	case in.iface == propertiesName:
+		return task{actConfig, func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
+	}
+	for _, i := range interfaces {
+		if m := i.methodOf(in.member); m != nil && (in.iface == "" || in.iface == i.fullName()) {
+			return task{m.action, func(c *call) ([]any, error) { return s.run(c, i, m) }}, nil
+		}
+	}
+	return task{}, plain(unknownMethod, "Unknown method: %s is not a valid method of interface %s", in.member, in.iface)
+}
+
+func noObject(path string) error { return plain(unknownMethod, "there is no object %s", path) }
+
+// run calls a method.
+func (s *Server) run(c *call, i *iface, m *method) ([]any, error) {
+	if err := c.find(); err != nil {
+		return nil, err
+	}
+	args, err := c.frame.args()
+	if err != nil {
+		return nil, err
+	}
+	if len(args) != len(m.in) {
+		return nil, refuse(zones.InvalidType, "%s.%s takes %s, not %d", i.fullName(), m.name, count(len(m.in), "argument"), len(args))
 	}
 	for k, a := range m.in {
-		value, err := decode(a.sig, body[k])
+		value, err := decode(a.sig, args[k])
 		if err != nil {
 			_, reason := codeOf(err)
 			return nil, refuse(zones.InvalidType, "cannot use argument %s of %s: %s", a.name, m.name, reason)
@@ -150,6 +203,17 @@ func (s *Server) run(c *call, i *iface, m *method, body []any) ([]any, error) {
 	return []any{encode(m.out, result)}, nil
 }
 
+// introspect describes an object, which need not exist.
+func (s *Server) introspect(c *call) ([]any, error) {
+	cfg := c.snapshot().Permanent
+	s.paths.sync(cfg)
+	interfaces := interfacesAt(c.path)
+	if c.find() != nil {
+		interfaces = nil
+	}
+	return []any{encode("s", introspection(c.path, interfaces, s.children(cfg, c.path)))}, nil
+}
+
 // count is a number of things in words that fit it: "1 argument", "2 arguments".
 func count(n int, thing string) string {
 	if n == 1 {
@@ -158,15 +222,34 @@ func count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// lookup finds the interfaces of an object.
-func (s *Server) lookup(cfg *zones.Config, path string) ([]*iface, target, bool) {
+// interfacesAt is the interfaces that an object with a path has, if there is such an object.
+func interfacesAt(path string) []*iface {
 	if interfaces, ok := fixedObjects[path]; ok {
-		return interfaces, target{}, true
+		return interfaces
 	}
-	if t, ok := s.paths.find(cfg, path); ok {
-		return []*iface{t.kind.iface}, t, true
+	rest, _ := strings.CutPrefix(path, root+"/config/")
+	name, number, _ := strings.Cut(rest, "/")
+	for _, k := range kinds {
+		if k.name == name && number != "" && !strings.Contains(number, "/") {
+			return []*iface{k.iface}
+		}
 	}
-	return nil, target{}, false
+	return nil
+}
+
+// find finds the permanent object that a call is for, unless it is for one of the others.
+func (c *call) find() error {
+	if _, ok := fixedObjects[c.path]; ok {
+		return nil
+	}
+	cfg := c.snapshot().Permanent
+	c.server.paths.sync(cfg)
+	t, ok := c.server.paths.find(cfg, c.path)
+	if !ok {
+		return noObject(c.path)
+	}
+	c.target = t
+	return nil
 }
 
 // children are the names right below a path.

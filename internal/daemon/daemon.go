@@ -206,6 +206,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 	d.inForce(nil, cfg)
+	d.logNotes(desired)
 	d.publish()
 	return nil
 }
@@ -265,6 +266,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	d.runtime, d.history = next, history
 	d.inForce(old, next)
 	d.publish()
+	d.logNotes(desired)
 	return nil
 }
 

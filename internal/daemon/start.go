@@ -83,7 +83,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good s
 	if err != nil {
 		return nil, err
 	}
-	d.logProblems(rest.Problems)
+	d.logRest(rest)
 	if good == "" {
 		return d.startRest(ctx, rest.Config, nil, rest.Losses, links)
 	}
@@ -135,14 +135,12 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 		if len(lost) == 0 {
 			break
 		}
+		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)
 	}
 	failed = lossTexts(besideDirect(losses))
 	if err != nil {
 		return failed, err
-	}
-	for _, l := range losses {
-		d.opt.Log.Error(l.String())
 	}
 	d.mu.Lock()
 	d.permanent = cfg
@@ -215,6 +213,22 @@ func ruleErrors(err error) []*kernel.RuleError {
 		return ruleErrors(e.Unwrap())
 	}
 	return nil
+}
+
+// logRest writes what is lost of the files, and what else is to be said of them.
+func (d *Daemon) logRest(rest *zones.Rest) {
+	d.logLosses(rest.Losses)
+	for _, p := range rest.Problems {
+		if p.Severity == zones.Warning {
+			d.opt.Log.Warn(p.String())
+		}
+	}
+}
+
+func (d *Daemon) logLosses(losses []zones.Loss) {
+	for _, l := range losses {
+		d.opt.Log.Error(l.String())
+	}
 }
 
 func (d *Daemon) logProblems(list zones.Problems) {

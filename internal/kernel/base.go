@@ -176,7 +176,11 @@ func baseScript(saved *savedTable, family ir.Families, panicked bool) string {
 		name := baseChain + "_" + c.Hook.Hook
 		for _, r := range append(slices.Clone(c.Rules), &ir.Rule{Families: ir.Both, Actions: []ir.Action{ir.Drop}}) {
 			if r.Families&family != 0 {
-				fmt.Fprintf(&b, "-A %s%s\n", name, iptables.Spec(nil, r, family))
+				spec, err := iptables.Spec(nil, r, family)
+				if err != nil {
+					panic("internal error: a rule of the guard: " + err.Error())
+				}
+				fmt.Fprintf(&b, "-A %s%s\n", name, spec)
 			}
 		}
 		if hook := strings.ToUpper(c.Hook.Hook); !slices.Contains(saved.rules[hook], "-j "+name) {

@@ -54,7 +54,11 @@ func (b *busy) run(s *socket, table string) error {
 		}
 		changes := []nft.Message{e.FlushChain(c.Name)}
 		if i == 0 {
-			changes = []nft.Message{e.AddTable(0), e.AddChain(c, false)}
+			chain, err := e.AddChain(c, false)
+			if err != nil {
+				return err
+			}
+			changes = []nft.Message{e.AddTable(0), chain}
 		}
 		a, err := s.commit(changes)
 		if err == nil && len(a.refused) > 0 {

@@ -231,8 +231,12 @@ func (i *installed) live() (*liveTable, error) {
 		t.add(m.Type, m.Body)
 	}
 	for _, c := range i.Rules.Chains {
+		m, err := enc.AddChain(c, false)
+		if err != nil {
+			return nil, err
+		}
 		handles, known := i.handles[c.Name]
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, false).Body), rules: handles, unknown: !known}
+		t.chains[c.Name] = &liveChain{base: base(m.Body), rules: handles, unknown: !known}
 	}
 	return t, nil
 }
@@ -245,7 +249,11 @@ func livePanic(owned bool) *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: panicTable}
 	t.flags = tableFlags(owned)
 	for _, c := range panicChains {
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body)}
+		m, err := enc.AddChain(c, true)
+		if err != nil {
+			panic("internal error: a chain of panic mode: " + err.Error())
+		}
+		t.chains[c.Name] = &liveChain{base: base(m.Body)}
 	}
 	return t
 }
@@ -254,7 +262,11 @@ func livePanic(owned bool) *liveTable {
 func liveGuard(everything bool) *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: guardTable}
 	for _, c := range guardChains(everything) {
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body), unknown: true}
+		m, err := enc.AddChain(c, true)
+		if err != nil {
+			panic("internal error: a chain of the guard: " + err.Error())
+		}
+		t.chains[c.Name] = &liveChain{base: base(m.Body), unknown: true}
 	}
 	return t
 }

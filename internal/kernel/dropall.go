@@ -12,7 +12,7 @@ func DropAll(o Options, on bool) error {
 	}
 	defer s.conn.Close()
 	p := &plan{next: &Desired{Panic: on}}
-	p.panicTable(false) // an owner ends with its socket
+	p.panicTable(false)
 	a, err := s.commit(p.messages())
 	if err == nil && len(a.refused) > 0 {
 		err = p.errors(a.refused)

@@ -93,7 +93,11 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	}
 	list = append(list, e.AddTable(tableFlags(g.owner)))
 	for _, c := range guardChains(everything) {
-		list = append(list, e.AddChain(c, true))
+		chain, err := e.AddChain(c, true)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, chain)
 		for _, r := range c.Rules {
 			messages, err := e.AddRule(c.Name, r, 0)
 			if err != nil {

@@ -98,7 +98,8 @@ func (p *plan) panicTable(canOwn bool) {
 	what := "cannot make table inet " + panicTable
 	p.put(what, nil, nil, e.AddTable(tableFlags(p.ownedPanic)))
 	for _, c := range panicChains {
-		p.put(what, nil, nil, e.AddChain(c, true))
+		m, err := e.AddChain(c, true)
+		p.put(what, nil, err, m)
 	}
 }
 
@@ -219,7 +220,8 @@ func (p *plan) addElements(s *ir.Set, list []ir.Element) {
 }
 
 func (p *plan) addChain(c *ir.Chain) {
-	p.put("cannot make chain "+c.Name, nil, nil, p.enc.AddChain(c, false))
+	m, err := p.enc.AddChain(c, false)
+	p.put("cannot make chain "+c.Name, nil, err, m)
 }
 
 // addRules puts all rules into a chain that is empty.

@@ -64,7 +64,10 @@ func rulesOf(rs *ir.Ruleset, family ir.Families, table string) *tableRules {
 		chain := &chainRules{name: c.Name, builtin: c.Builtin || isBuiltin(table, c.Name), shared: c.Shared, declared: c.Declared}
 		for _, r := range c.Rules {
 			if r.Families&family != 0 {
-				spec := iptables.Spec(nil, r, family)
+				spec, err := iptables.Spec(nil, r, family)
+				if err != nil {
+					panic("internal error: a rule was not verified: " + err.Error())
+				}
 				chain.specs = append(chain.specs, strings.TrimPrefix(string(spec), " "))
 				chain.rules = append(chain.rules, r)
 				chain.places = append(chain.places, r.Place)

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"richwall/internal/printable"
 )
 
 // session is one call of a program.
@@ -46,7 +48,7 @@ func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) in
 	out := &output{stdout: stdout, stderr: stderr, colour: isTerminal(stderr)}
 	found, err := parse(optionsOf(p), args)
 	if err != nil {
-		fmt.Fprintf(stderr, "usage: see '%s --help'\n%s: error: %v\n", p, p, err)
+		fmt.Fprintf(stderr, "usage: see '%s --help'\n%s: error: %s\n", p, p, printable.Block(err.Error()))
 		return 2
 	}
 	s := &session{program: p, given: found, out: out, stdin: stdin}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -81,7 +80,7 @@ func forwardPort(part map[string]string) (string, error) {
 		}
 	}
 	if part["toaddr"] != "" {
-		if _, err := netip.ParseAddr(part["toaddr"]); err != nil {
+		if err := zones.CheckForwardAddr(part["toaddr"]); err != nil {
 			return "", fail("INVALID_ADDR", "%s", part["toaddr"])
 		}
 	}

@@ -105,12 +105,12 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, err
 	}
 	defer p.bus.Close()
-	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
+	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	if stopped, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	} else if stopped {
-		return p.stop()
+		return p.stopStarting(guard, panicked)
 	}
 	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
@@ -156,11 +156,33 @@ func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
 		case err := <-done:
 			return false, err
 		case s := <-signals:
-			if s != syscall.SIGHUP { // the files are being read just now
-				return true, nil
+			if s == syscall.SIGHUP { // the files are being read just now
+				continue
 			}
+			cancel()
+			select {
+			case <-done:
+			case <-time.After(stopTime):
+			}
+			return true, nil
 		}
 	}
+}
+
+// stopStarting ends a daemon whose start was broken off. Without rules in the kernel the guard has nothing to wait for.
+func (p *program) stopStarting(guard *kernel.Guard, panicked bool) (status int, err error) {
+	if p.daemon.Snapshot().Runtime != nil {
+		return p.stop()
+	}
+	p.tell("STOPPING=1")
+	k, err := kernel.New(kernel.Options{Backend: ir.NFTables, Log: p.log, Guard: guard})
+	if err != nil {
+		return 0, err
+	}
+	defer k.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return 0, k.Commit(ctx, &kernel.Desired{Panic: panicked})
 }
 
 // tell tells the service manager something.
