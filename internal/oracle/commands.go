@@ -134,7 +134,7 @@ var placeholders = map[string][]string{
 	"POLICY": {"--policy=<policy>"},
 	"KEEP":   {"", "--permanent"},
 	"SAVE":   {"--permanent"},
-	"TIMED":  {"", "", "", "", "", "--timeout=<timeout>"},
+	"TIMED":  {"", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "--timeout=<timeout>"},
 	"OBJECT": {"--zone=<zone>", "--policy=<policy>", "--service=<service>", "--ipset=<ipset>", "--icmptype=<icmptype>", "--helper=<helper>"},
 }
 

@@ -247,7 +247,10 @@ func (s *source) field(name, signature string) string {
 func (s *source) number(name string) string {
 	switch name {
 	case "timeout":
-		return s.pick("0", "0", "0", "3600", "-1")
+		if s.chance(s.nearly) {
+			return s.pick("3600", "-1")
+		}
+		return "0" // a reload of firewalld crashes while something has a timeout
 	case "uid":
 		return s.pick("0", "1000", "-1")
 	}
