@@ -102,6 +102,9 @@ func newSession(seed uint64, backend string, level, steps int, methods []method,
 		st := s.step(methods, files)
 		st.wrong = s.wrong
 		out.steps = append(out.steps, st)
+		if st.verb == "offline" { // or the daemon of firewalld writes what it has in memory over what was changed
+			out.steps = append(out.steps, step{verb: "$", words: []string{"--reload"}})
+		}
 	}
 	return out
 }
