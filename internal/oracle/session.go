@@ -114,9 +114,9 @@ func (s *source) step(methods []method, files string) step {
 	switch p := s.Float64(); {
 	case p < 0.01:
 		return step{verb: "restart"}
-	case p < 0.07:
+	case p < 0.04:
 		return step{verb: "offline", words: s.command(offlines, true, files)}
-	case p < 0.45:
+	case p < 0.33:
 		return step{verb: "$", words: s.command(commands, false, files)}
 	}
 	return s.call(methods)
