@@ -248,13 +248,18 @@ func (s *source) number(name string) string {
 	switch name {
 	case "timeout":
 		if s.chance(s.nearly) {
+			s.wrong++
 			return s.pick("3600", "-1")
 		}
 		return "0" // a reload of firewalld crashes while something has a timeout
 	case "uid":
 		return s.pick("0", "1000", "-1")
 	}
-	return s.pick("0", "1", "-1", "5", "100", "-100", "32767", "32768", "-32768", "-32769")
+	n := s.pick("0", "1", "-1", "5", "100", "-100", "32767", "32768", "-32768", "-32769")
+	if n == "32768" || n == "-32769" || n == "0" {
+		s.wrong++
+	}
+	return n
 }
 
 // some is none to three values, separated.
@@ -267,6 +272,7 @@ func (s *source) some(one func() string) string {
 }
 
 func (s *source) tuple(types string) string {
+	s.wrong += 2 // what is valid by itself may not be so together
 	var out []string
 	for _, field := range strings.Fields(types) {
 		name, signature, _ := strings.Cut(field, ":")
@@ -283,6 +289,7 @@ func (s *source) tuple(types string) string {
 }
 
 func (s *source) dictionary(types string) string {
+	s.wrong += 2 // what is valid by itself may not be so together
 	var out []string
 	for range 1 + s.IntN(3) {
 		name, signature, _ := strings.Cut(s.pick(strings.Fields(types)...), ":")
