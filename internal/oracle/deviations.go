@@ -12,14 +12,14 @@ import (
 type deviation struct{ what, theirs, ours, reason string }
 
 var deviations = []deviation{
-	{"", "Traceback \\(most recent|BUG:|has no attribute|KeyError|IndexError|ValueError|TypeError|x not in list|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
+	{"", "Traceback \\(most recent|BUG:|has no attribute|has no len\\(\\)|KeyError|IndexError|ValueError|TypeError|x not in list|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
 	{"^dbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^sh gdbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^ebtables-save", "_direct|^ACCEPT$|RETURN", "not there", "chains of ebtables without rules, which firewalld makes at each start with iptables"},
 	{"Properties.Set .*NftablesFlowtable", "^exit 1", "^exit 0", "a property that is announced as one that can be set can be set"},
 	{"(config.direct.addChain|permanent --direct --add-chain|offline --direct --add-chain)", "^exit 0", "BUILTIN_CHAIN", "a permanent chain of the table itself is refused, as at runtime"},
 	{"^file services/", "^ *<module name=\"nf_conntrack_", "", "modules of a service are written by the names of helpers"},
-	{"^file firewalld.conf", "=(true|false)$", "=(yes|no)$", "PENDING: values of firewalld.conf as they are written"},
+	{"^file firewalld.conf", "=(true|false)$", "=(yes|no|strict)$", "PENDING: values of firewalld.conf as they are written"},
 	{"policy", "^exit 0", "PANIC_MODE", "in panic mode no change is taken, not even one that changes nothing"},
 	{"type=tcp-reset", "^exit (0|13)|COMMAND_FAILED", "INVALID_RULE", "tcp-reset answers TCP alone, and iptables takes it for nothing else"},
 	{"prefix=.?\"?a=b", "INVALID_RULE.*_lexer", "", "a quoted text may have ="},
@@ -38,6 +38,8 @@ var deviations = []deviation{
 	{"assthrough|--direct", "NOT_ENABLED|^exit 0", "COMMAND_FAILED: cannot use table", "PENDING: what is to be removed is looked up before it is checked"},
 	{"--reload|--complete-reload|/ reload|/ completeReload|resetToDefaults|--reset-to-defaults", "COMMAND_FAILED: Direct:", "^exit 0", "a direct rule that cannot be loaded does not keep the rest from being loaded"},
 	{"", "^exit [1-9]", "PANIC_MODE", "in panic mode a change is refused for that, whatever else is wrong with it"},
+	{"^\\$", "^exit 0\nsuccess", "No options specified", "a command that says nothing to do is a wrong use"},
+	{"", "^exit 0", "INVALID_(PROTOCOL|RULE): .*protocol 0", "iptables takes protocol 0 for any"},
 	{"^nft chain raw_(output|prerouting)$", "not there", "policy drop", "panic mode with iptables is a table of nftables, which all packets pass first"},
 	{"ipset:('|\"|$| )", "^exit 0", "INVALID_SOURCE", "an ipset without a name is refused as a source"},
 	{"lockdown", "^exit 0\nstderr: Lockdown feature", "^exit 0", "PENDING: the text about lockdown"},

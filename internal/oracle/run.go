@@ -115,9 +115,8 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.steps[i].settles() || s.conf["FlushAllOnReload"] == "no" {
-		states[0], states[1] = states[0].unordered(), states[1].unordered()
-	}
+	settled := s.steps[i].settles() && s.conf["FlushAllOnReload"] != "no"
+	states[0], states[1] = states[0].unordered(settled), states[1].unordered(settled)
 	found := compare(states[0], states[1], r.definitions)
 	for j := range found {
 		found[j].step = i

@@ -186,11 +186,12 @@ func elements(lines []string) []string {
 	return words
 }
 
-// unordered is a state in which the order of what was added since the last reload does not count.
-func (s state) unordered() state {
+// unordered is a state in which the order does not count of what the bus says, where firewalld has none; and unless settled of
+// what is in the kernel, where firewalld puts what was added since the last reload behind the rest.
+func (s state) unordered(settled bool) state {
 	out := state{}
 	for key, lines := range s {
-		if !strings.HasPrefix(key, "file ") {
+		if !strings.HasPrefix(key, "file ") && (!settled || strings.HasPrefix(key, "bus ")) {
 			lines = slices.Clone(lines)
 			if strings.HasPrefix(key, "bus ") {
 				for i, line := range lines {
