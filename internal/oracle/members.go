@@ -240,6 +240,8 @@ func (s *source) field(name, signature string) string {
 		return s.tuple(fields[map[int]string{38: "zone", 24: "service", 12: "ipset", 7: "icmptype", 11: "helper"}[len(signature)]])
 	case "a{sv}":
 		return "@a{sv} {}"
+	case "(asasasai)":
+		return "(@as [], @as [], @as [], @ai [])"
 	}
 	panic("no values of type " + signature + " for " + name)
 }

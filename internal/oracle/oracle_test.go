@@ -37,8 +37,9 @@ func arguments() (out []method) {
 	for kind := range settings {
 		out = append(out, method{name: busName + ".config." + kind + ".update2", weight: 1, args: []introspect.Arg{{Name: "settings", Type: "a{sv}"}}})
 	}
+	whitelist := method{name: busName + ".config.policies.setLockdownWhitelist", weight: 1, args: []introspect.Arg{{Name: "settings", Type: "(asasasai)"}}}
 	direct := method{name: busName + ".config.direct.update", weight: 1, args: []introspect.Arg{{Name: "settings", Type: "(a(sss)a(sssias)a(sas))"}}}
-	return append(out, direct)
+	return append(out, direct, whitelist)
 }
 
 // What a session says on the bus is text that reads back as values of the types that the method takes.
