@@ -10,6 +10,12 @@ RULE ?= rule tcp-mss-clamp value=1360
 # How long "make fuzz" tries each fuzz target.
 FUZZTIME ?= 30s
 
+# The first seed of "make oracle-random", 0 for one from the clock; how many steps; and the load: 0 a few rules, 1 hundreds,
+# 2 thousands.
+SEED ?= 0
+STEPS ?= 2000
+LOAD ?= 0
+
 # How long "make race" lets a package take.
 RACETIME ?= 15m
 
@@ -19,10 +25,10 @@ BENCH ?= --write
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test race unit lint fuzz bench gobench golden install deb clean
+.PHONY: help setup build lab run test race unit lint fuzz bench oracle-random gobench golden install deb clean
 
 help: ## print this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 setup: ## install what is missing: nft, iptables, ipset, ip, Go
 	@internal/tools/setup
@@ -68,6 +74,9 @@ fuzz: setup ## try each fuzz target for FUZZTIME (30s)
 
 bench: build ## measure beside firewalld and nft, and write docs/performance.md; BENCH=--help says what else
 	go run ./bench/compare $(BENCH)
+
+oracle-random: build ## random sessions beside firewalld: make oracle-random FIREWALLD_REFERENCE=FOLDER SEED=1 STEPS=2000 LOAD=0
+	go run ./internal/oracle -seed $(SEED) -steps $(STEPS) -load $(LOAD)
 
 gobench: setup ## measure the parts, in Go benchmarks; docs/performance.md says which
 	go test -run '^$$' -bench . -benchmem ./bench

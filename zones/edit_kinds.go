@@ -73,6 +73,7 @@ type kindOps interface {
 	drop(name string) Edit
 	rename(name, next string) Edit
 	defaults(name string, shipped *Config) Edit
+	keep(c, others *Config) *Config
 	changes(old, next *Config) []Change
 	files(old, next *Config) (*Config, []file, error)
 	export(c *Config, files map[string][]byte)

@@ -107,7 +107,7 @@ func ignored(name, sig string, value any) property {
 }
 
 func yesNo(key string, value func(*zones.Conf) bool) property {
-	return property{name: key, sig: "s", get: conf(func(c *zones.Conf) string { return yes(value(c)) }), set: setConf(key)}
+	return property{name: key, sig: "s", get: conf(func(c *zones.Conf) string { return yes(value(c)) }), set: setTruth(key)}
 }
 
 func word(key string, value func(*zones.Conf) string) property {
@@ -118,11 +118,11 @@ func setConf(key string) func(*call, any) error {
 	return func(c *call, value any) error { return c.changePermanent(zones.SetConf(key, value.(string))) }
 }
 
-// setTruth is for a key that has more values than the property.
+// setTruth is for a key of which the file takes more values than the property.
 func setTruth(key string) func(*call, any) error {
 	return func(c *call, value any) error {
 		if err := zones.CheckConf("CleanupOnExit", value.(string)); err != nil {
-			return refuse(zones.InvalidValue, "cannot set %s to %s: it must be yes, no, true or false", key, value)
+			return refuse(zones.InvalidValue, "'%s' for %s", value, key)
 		}
 		return setConf(key)(c, value)
 	}

@@ -57,7 +57,7 @@ var mainIface = &iface{
 		}),
 		namesOf("listIcmpTypes", icmpTypeKind.objects.names),
 		settingsOf("getIcmpTypeSettings", icmpTypeKind),
-		def("getLogDenied", "", "s", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Permanent.Conf.LogDenied, nil }),
+		def("getLogDenied", "", "s", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Runtime.Conf.LogDenied, nil }),
 		def("setLogDenied", "value:s", "", actConfig, func(c *call) (any, error) { return nil, c.server.daemon.SetLogDenied(c.ctx, c.str(0)) }),
 		// Helpers are never assigned by themselves: the setting is there for older clients.
 		def("getAutomaticHelpers", "", "s", actConfigInfo, func(*call) (any, error) { return "no", nil }),

@@ -205,8 +205,8 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.follow(k)
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
-	d.logNotes(desired)
 	d.inForce(nil, cfg)
+	d.logNotes(desired)
 	d.publish()
 	return nil
 }

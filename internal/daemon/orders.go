@@ -61,6 +61,7 @@ func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]
 // RuntimeToPermanent writes the runtime configuration to the files, but for what has a timeout, and for what NetworkManager has
 // bound: it binds that again itself. What others have bound of its interfaces, it is told. As with firewalld, all zones and
 // policies get a file of their own, also those that are as shipped: what was in force does not change with the shipped ones.
+// What the files have and the runtime configuration has not, such as a zone made since the last reload, stays.
 func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	told := d.tellManager(ctx)
 	d.files.Lock()
@@ -73,6 +74,7 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)
 	}
+	next = next.Keeping(permanent)
 	inFolder := permanent // without what is shipped, so that Save writes it
 	for name, z := range next.Zones {
 		if was := inFolder.Zones[name]; was != nil && was.Origin.Builtin {
