@@ -30,6 +30,7 @@ const (
 type checker struct {
 	families ir.Families // that the rule can still match
 	protocol int         // that is asked for; or one of the constants below
+	typed    bool        // an ICMP type is asked for
 	ended    bool        // an action has ended the rule
 }
 
@@ -82,6 +83,14 @@ func (c *checker) only(n int) error {
 	}
 	c.protocol = n
 	return nil
+}
+
+// mayBe says why packets of a transport protocol cannot be among those that the rule matches, which stay as they are.
+func (c *checker) mayBe(n int) error {
+	protocol := c.protocol
+	err := c.only(n)
+	c.protocol = protocol
+	return err
 }
 
 // transport narrows them to one that has ports, by its name.
@@ -139,7 +148,7 @@ func (c *checker) match(m ir.Match) error {
 	case ir.SYN:
 		return c.only(unix.IPPROTO_TCP)
 	case ir.MSS:
-		return errors.Join(ir.CheckSpan("segment size", m.Low, m.High), c.only(unix.IPPROTO_TCP))
+		return errors.Join(ir.CheckSpan("segment size", m.Low, m.High), c.mayBe(unix.IPPROTO_TCP))
 	case ir.CTState:
 		return checkWords("connection tracking state", m.States, ctStates)
 	case ir.CTDirection, ir.CTStatus, ir.Fib:
@@ -225,9 +234,13 @@ func (c *checker) protocols(numbers []int) error {
 }
 
 func (c *checker) icmp(f ir.Families, types ...int) error {
-	if len(types) == 0 {
+	switch {
+	case len(types) == 0:
 		return errors.New("the rule asks for an ICMP type, and says none")
+	case c.typed:
+		return errors.New("the rule asks for an ICMP type twice")
 	}
+	c.typed = true
 	for _, t := range types {
 		if err := ir.CheckNumber("ICMP type", t, 0, 255); err != nil {
 			return err
@@ -326,7 +339,7 @@ func (c *checker) action(a ir.Action) error {
 		if a.Raise && a.Size == 0 {
 			return errors.New("raise=yes needs a size: what a path allows can only lower an MSS")
 		}
-		return errors.Join(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.only(unix.IPPROTO_TCP))
+		return errors.Join(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.mayBe(unix.IPPROTO_TCP))
 	case ir.Masquerade:
 		c.ended = true
 		return nil
@@ -355,10 +368,12 @@ func (c *checker) reject(a ir.Reject) error {
 		}
 	}
 	if answer.nf != 0 {
-		return c.family(map[byte]ir.Families{unix.NFPROTO_IPV4: ir.V4, unix.NFPROTO_IPV6: ir.V6}[answer.nf])
+		return c.family(familiesOf[answer.nf])
 	}
 	return nil
 }
+
+var familiesOf = map[byte]ir.Families{unix.NFPROTO_IPV4: ir.V4, unix.NFPROTO_IPV6: ir.V6}
 
 // checkLogPrefix checks a log prefix. nft's strings have no escapes: what follows a quote would be read as more of the rule.
 func checkLogPrefix(prefix string) error {
