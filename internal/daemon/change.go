@@ -80,7 +80,7 @@ func (d *Daemon) changePermanent(c Change) error {
 // errFailed is why the permanent configuration cannot be changed while a part of the files could not be read: they hold more
 // than is known of them.
 func errFailed() error {
-	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend it and reload first")
+	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend what firewall-cmd --state names, then run firewall-cmd --reload")
 }
 
 // accepts is nil when what an edit has made of the permanent configuration can be installed, as far as the edit is concerned.
@@ -128,6 +128,11 @@ func (d *Daemon) Reload(ctx context.Context) error {
 
 // reload is Reload by one who holds files.
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
+	if good := d.lastGood(); !good.none() {
+		if err := d.gone(); err != nil {
+			return refuse(CommandFailed, "%v", err)
+		}
+	}
 	loaded, problems := d.store.LoadAgain(d.Snapshot().Permanent)
 	d.logProblems(problems)
 	if loaded == nil {

@@ -88,6 +88,11 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	}
 	d.panic = on
 	d.publish()
+	if on {
+		d.opt.Log.Warn("panic mode is on: every packet is dropped")
+	} else {
+		d.opt.Log.Warn("panic mode is off")
+	}
 	d.emit(PanicChanged{On: on})
 	return nil
 }
@@ -95,11 +100,11 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 // recallPanic switches panic mode on if it was on when the last process ended.
 func (d *Daemon) recallPanic() {
 	on, err := d.opt.State.Panic()
-	if err != nil {
-		d.opt.Log.Error("cannot tell whether panic mode was on: it is switched on", "reason", err)
-	}
-	if on {
-		d.opt.Log.Warn("panic mode is on since before this start: no packet passes until firewall-cmd --panic-off")
+	switch {
+	case err != nil:
+		d.opt.Log.Error("cannot read whether panic mode was on before this start: it is on now, and no packet passes until firewall-cmd --panic-off", "reason", err)
+	case on:
+		d.opt.Log.Warn("panic mode was on before this start and still is: no packet passes until firewall-cmd --panic-off")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -179,6 +179,59 @@ func TestDamagedLastGood(t *testing.T) {
 	}
 }
 
+// Files that leave doubt beside a last good configuration that was damaged are not used either.
+func TestDoubtAndDamage(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	if err == nil {
+		err = os.Remove(filepath.Join(folder, "MANIFEST"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": "<zone><"})
+	b.Stop(t.Context())
+	b.Daemon, b.kernel.installed = New(b.opt), nil
+	if err := b.Start(t.Context()); !errors.Is(err, errDoubt) || b.kernel.installed != nil {
+		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+	}
+}
+
+// An administrator's folder that is not there, as when its disk is not mounted, is not taken for an empty one.
+func TestFolderGone(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	if err := os.Rename(b.dir, b.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err == nil {
+		t.Error("a reload without a folder succeeds")
+	}
+	for range 2 {
+		b.again(t)
+		b.expect(t, Failed, "is not there", []string{"8080"}, nil)
+	}
+	if err := os.Mkdir(b.dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+}
+
+// A default zone that does not exist is replaced by a reload, with a warning, as in firewalld. A start does so only if a reload
+// has done it: the zone in its place may be more open.
+func TestDefaultZoneThatIsNotThere(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
+	b.again(t)
+	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+}
+
 // A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them.
 func TestBrokenDirect(t *testing.T) {
 	rule := `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p tcp --dport 81 -j DROP</rule></direct>`

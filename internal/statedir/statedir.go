@@ -118,6 +118,19 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	return nil
 }
 
+// Has tells whether files, by their paths, are the last good configuration.
+func (d *Dir) Has(files map[string][]byte) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept == nil {
+		d.kept = d.stored()
+	}
+	return maps.Equal(d.kept, sums(files))
+}
+
 // sums are the SHA-256 of files, in hexadecimal digits.
 func sums(files map[string][]byte) map[string]string {
 	all := make(map[string]string, len(files))
