@@ -358,9 +358,7 @@ func leaveOut(c *Config, p *Problem) (*Config, Way) {
 	case KindDirect:
 		return c.directWithout(p)
 	case KindConf:
-		conf := DefaultConf()
-		conf.DefaultZone, conf.FirewallBackend = c.Conf.DefaultZone, c.Conf.FirewallBackend
-		return c.WithConf(conf), LeftOut
+		return c.confWithout()
 	}
 	for _, z := range builtin().Zones {
 		if c.Zones[z.Name] == nil {
@@ -368,6 +366,20 @@ func leaveOut(c *Config, p *Problem) (*Config, Way) {
 		}
 	}
 	return c, LeftOut
+}
+
+// confWithout is the configuration without the setting of firewalld.conf that a back end or the kernel is most likely to refuse: the
+// flow table, whose devices may be missing. Where that is off already, all settings but the default zone and the back end are
+// the defaults, which may let in more.
+func (c *Config) confWithout() (*Config, Way) {
+	defaults := DefaultConf()
+	if c.Conf.NftablesFlowtable != defaults.NftablesFlowtable {
+		conf := *c.Conf
+		conf.NftablesFlowtable = defaults.NftablesFlowtable
+		return c.WithConf(&conf), LeftOut
+	}
+	defaults.DefaultZone, defaults.FirewallBackend = c.Conf.DefaultZone, c.Conf.FirewallBackend
+	return c.WithConf(defaults), Doubtful
 }
 
 // zoneWithout is the configuration with a zone that does without what a problem is about.

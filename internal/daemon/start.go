@@ -15,8 +15,8 @@ import (
 	"richwall/zones"
 )
 
-// readTime is the longest that a start waits for the files: they may be on a network that does not answer. It and loadRest are
-// variables for tests.
+// readTime is the longest that a start or a reload waits for the files: they may be on a network that does not answer. It and
+// loadRest are variables for tests.
 var (
 	readTime = 20 * time.Second
 	loadRest = zones.LoadRest
@@ -111,7 +111,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 	if good.none() {
 		d.logLosses(rest.Losses)
 		d.logWarnings(rest.Problems)
-		return d.startRest(ctx, rest.Config, nil, rest.Losses, links)
+		return d.startRest(ctx, rest.Config, nil, rest.Losses, links, false)
 	}
 	if err := d.gone(); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		losses = nil
 	}
 	others := besideDirect(losses)
-	if slices.ContainsFunc(others, func(l zones.Loss) bool { return l.Way == zones.Doubtful }) {
+	if doubtful(others) {
 		d.logProblems(rest.Problems)
 		for _, l := range others {
 			failed = append(failed, l.Problem.String())
@@ -137,7 +137,11 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good.folder)
 		}
 	}
-	return d.startRest(ctx, rest.Config, before, losses, links)
+	return d.startRest(ctx, rest.Config, before, losses, links, true)
+}
+
+func doubtful(losses []zones.Loss) bool {
+	return slices.ContainsFunc(losses, func(l zones.Loss) bool { return l.Way == zones.Doubtful })
 }
 
 // accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
@@ -164,21 +168,28 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
-	read, load := make(chan *zones.Rest, 1), loadRest
-	go func() { read <- load(d.opt.Dirs, &zones.Config{}) }()
+	load := loadRest
+	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
+}
+
+// inTime calls a function that reads the files in a folder. The error is that it did not return within readTime.
+func inTime[T any](ctx context.Context, folder string, read func() T) (result T, err error) {
+	done := make(chan T, 1)
+	go func() { done <- read() }()
 	select {
-	case rest := <-read:
-		return rest, nil
+	case result = <-done:
+		return result, nil
 	case <-time.After(readTime):
-		return nil, fmt.Errorf("%s could not be read within %v", d.opt.Dirs.System, readTime)
+		return result, fmt.Errorf("%s could not be read within %v", folder, readTime)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return result, ctx.Err()
 	}
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
-// and with other direct rules where they are given. It returns all that is left out.
-func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string) (failed []string, err error) {
+// and with other direct rules where they are given. It returns all that is left out. A careful start ends with errDoubt where
+// leaving out might let in more.
+func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string, careful bool) (failed []string, err error) {
 	for range mostRounds {
 		runtime := cfg.ForRuntime()
 		if direct != nil {
@@ -193,6 +204,9 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 		}
 		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)
+		if careful && doubtful(besideDirect(lost)) {
+			return lossTexts(besideDirect(losses)), errDoubt
+		}
 	}
 	failed = lossTexts(besideDirect(losses))
 	if err != nil {
@@ -308,6 +322,15 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	defer d.mu.Unlock()
 	d.permanent = cfg
 	return nil
+}
+
+// keepCurrent keeps the configuration that is in force as the last good one, if all of it is.
+func (d *Daemon) keepCurrent() {
+	d.files.Lock()
+	defer d.files.Unlock()
+	if now := d.Snapshot(); now.State == Running {
+		d.keepGood(now.Permanent)
+	}
 }
 
 // keepGood keeps a configuration that was installed without an error. files is held, and mu is not.

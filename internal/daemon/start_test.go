@@ -337,6 +337,27 @@ func TestPanicSurvives(t *testing.T) {
 	}
 }
 
+// Panic mode comes on while the daemon is still starting, and the rules come with it.
+func TestPanicBeforeTheRules(t *testing.T) {
+	b := startKept(t, nil)
+	b.Stop(t.Context())
+	b.Daemon = New(b.opt)
+	dropped := false
+	b.Daemon.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	if err := b.SetPanic(t.Context(), true); err != nil || !dropped || !b.Snapshot().Panic {
+		t.Fatalf("panic mode does not come on: %v", err)
+	}
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !b.Snapshot().Panic || !b.kernel.installed.Panic {
+		t.Error("the rules came without panic mode")
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped || b.Snapshot().Panic || b.kernel.installed.Panic {
+		t.Errorf("panic mode does not end: %v", err)
+	}
+}
+
 // What has a timeout does not become permanent.
 func TestTimedIsNotSaved(t *testing.T) {
 	b := start(t, nil)
@@ -392,7 +413,7 @@ func (k *heldKernel) Commit(ctx context.Context, next *kernel.Desired) error {
 	return k.fakeKernel.Commit(ctx, next)
 }
 
-// While the kernel takes its time for a change, the state can be asked for, permanent changes are made, and a stop ends.
+// While the kernel takes its time for a change, the state can be asked for, panic mode comes on, and a stop ends.
 func TestNobodyWaitsForTheKernel(t *testing.T) {
 	b := start(t, nil)
 	k := &heldKernel{held: make(chan struct{}), free: make(chan struct{})}
@@ -425,13 +446,11 @@ func TestNobodyWaitsForTheKernel(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Error(err)
 	}
-	b.mu.Lock()
-	for !b.Daemon.panic {
-		b.mu.Unlock()
-		time.Sleep(time.Millisecond)
-		b.mu.Lock()
+	for deadline := time.Now().Add(time.Minute); !b.current.Load().Panic; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("panic mode is not committed")
+		}
 	}
-	b.mu.Unlock()
 	go func() {
 		<-k.held
 		k.free <- struct{}{}

@@ -308,13 +308,11 @@ func nothingElse(folder string, listed map[string]string) error {
 // bootID is where the kernel has the id of this boot (random(4)).
 var bootID = "/proc/sys/kernel/random/boot_id"
 
-// SetPanic notes that panic mode is on or off.
+// SetPanic notes that panic mode is on or off. Only one call may be made at a time.
 func (d *Dir) SetPanic(on bool) error {
 	if d == nil {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	path := filepath.Join(d.path, panicked)
 	if !on {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -338,12 +336,31 @@ func (d *Dir) SetPanic(on bool) error {
 	return syncFolder(d.path)
 }
 
-// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read it counts as on:
-// the error says why.
-func (d *Dir) Panic() (bool, error) {
+// panicTime is the longest that the note about panic mode is waited for.
+const panicTime = 2 * time.Second
+
+// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time,
+// it counts as on: the error says why.
+func (d *Dir) Panic() (on bool, err error) {
 	if d == nil {
 		return false, nil
 	}
+	done := make(chan struct{})
+	var was bool
+	var reading error
+	go func() {
+		defer close(done)
+		was, reading = d.readPanic()
+	}()
+	select {
+	case <-done:
+		return was, reading
+	case <-time.After(panicTime):
+		return true, fmt.Errorf("%s could not be read within %v", d.path, panicTime)
+	}
+}
+
+func (d *Dir) readPanic() (bool, error) {
 	data, err := os.ReadFile(filepath.Join(d.path, panicked))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

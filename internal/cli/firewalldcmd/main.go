@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,7 +60,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		complain(stderr, err)
 		return statusFailed
 	}
-	p := program{options: o, log: newLogger(sink, o.debug > 0)}
+	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
 		p.log.Error(err.Error())
@@ -81,6 +82,8 @@ type program struct {
 	log    *slog.Logger
 	daemon *daemon.Daemon
 	bus    *bus.Server
+	// reloads is a reload that was asked for and has not begun.
+	reloads chan struct{}
 }
 
 // run starts the daemon and serves it until a signal.
@@ -100,7 +103,7 @@ func (p *program) run() (status int, err error) {
 	}
 	free := bus.Free("")
 	if errors.Is(free, bus.ErrTaken) {
-		return statusFailed, free
+		return statusLost, free
 	}
 	state, err := statedir.For(p.state, p.system)
 	if err != nil {
@@ -136,7 +139,7 @@ func (p *program) run() (status int, err error) {
 	} else {
 		defer w.close()
 	}
-	p.tell("READY=1")
+	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
 }
@@ -208,25 +211,48 @@ func (p *program) tell(state string) {
 
 // serve waits for signals.
 func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
+	go p.reload()
 	for {
 		select {
 		case s := <-signals:
 			if s != syscall.SIGHUP {
 				return p.stop()
 			}
-			go p.reload()
+			select {
+			case p.reloads <- struct{}{}:
+			default: // one that has not begun will do
+			}
 		case <-p.bus.Done():
-			return statusLost, errors.Join(errors.New("another firewall has taken over"), p.daemon.Leave())
+			return p.leave()
 		}
 	}
 }
 
+// reload reloads whenever that was asked for.
 func (p *program) reload() {
-	p.tell(reloading())
-	if err := p.daemon.Reload(context.Background()); err != nil {
-		p.log.Error("cannot reload: everything stays as it was", "reason", err)
+	for range p.reloads {
+		p.tell(reloading())
+		if err := p.daemon.Reload(context.Background()); err != nil {
+			p.log.Error("cannot reload: everything stays as it was", "reason", err)
+		}
+		p.tell("READY=1\n" + p.status())
 	}
-	p.tell("READY=1")
+}
+
+// status is what the service manager shows of the daemon (STATUS, sd_notify(3)).
+func (p *program) status() string {
+	now := p.daemon.Snapshot()
+	if now.State == daemon.Failed {
+		return "STATUS=failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
+	}
+	return "STATUS=running"
+}
+
+// leave ends the daemon without its rules, for another one that has taken its place.
+func (p *program) leave() (status int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return statusLost, errors.Join(errors.New("another firewall has taken over"), p.daemon.Leave(ctx))
 }
 
 // stop ends the daemon, with its rules if the configuration says so.
