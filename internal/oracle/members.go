@@ -49,7 +49,7 @@ func learn(s *side) ([]method, error) {
 			for _, p := range i.Properties {
 				out = append(out, method{object: strings.Replace(path, "/0", "/N", 1), name: properties + ".Get", weight: 1,
 					args: []introspect.Arg{{Name: "=" + i.Name, Type: "s"}, {Name: "=" + p.Name, Type: "s"}}})
-				if p.Access == "readwrite" {
+				if p.Access == "readwrite" && p.Name != unset {
 					out = append(out, method{object: path, name: properties + ".Set", weight: 2,
 						args: []introspect.Arg{{Name: "=" + i.Name, Type: "s"}, {Name: "=" + p.Name, Type: "s"}, {Name: p.Name, Type: "v"}}})
 				}
@@ -58,6 +58,10 @@ func learn(s *side) ([]method, error) {
 	}
 	return out, nil
 }
+
+// unset is the property that is not set: firewalld's next reload still acts by the old value, richwall's by the new one. Sessions
+// begin with both of its values.
+const unset = "FlushAllOnReload"
 
 const properties = "org.freedesktop.DBus.Properties"
 

@@ -117,7 +117,7 @@ echo '== sysctl'; sysctl -e net.ipv4.ip_forward net.ipv4.conf.all.forwarding net
 
 var (
 	tableHead = regexp.MustCompile(`^table (\w+ \S+) \{`)
-	counters  = regexp.MustCompile(`counter packets \d+ bytes \d+| # handle \d+| initval 0x\w+|\[\d+:\d+\]`)
+	counters  = regexp.MustCompile(`counter packets \d+ bytes \d+| # handle \d+| initval 0x\w+| hashsize \d+| bucketsize \d+|\[\d+:\d+\]`)
 	timeLeft  = regexp.MustCompile(` expires \w+| timeout \d+$`)
 )
 
