@@ -273,6 +273,9 @@ func onlyIn(a, b []string) (out []string) {
 	return out
 }
 
+// oldProtocol is how older files of services say a protocol, which firewalld writes as such.
+var oldProtocol = regexp.MustCompile(`<port protocol="(\w+)" port=""/>`)
+
 var tag = regexp.MustCompile(`<[a-z/][^>]*>`)
 
 // sameTags is true of lines of XML that have the same tags as a file, in any order.
@@ -282,6 +285,7 @@ func sameTags(lines []string, file string) bool {
 		return false
 	}
 	sorted := func(text string) []string {
+		text = oldProtocol.ReplaceAllString(text, `<protocol value="$1"/>`)
 		tags := tag.FindAllString(regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(text, ""), -1)
 		for i := range tags {
 			words := strings.Fields(strings.NewReplacer("/>", " />", ">", " >", "<", "< ").Replace(tags[i]))
