@@ -62,7 +62,8 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !differs && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
 			continue
 		}
-		again, err := r.states(ctx, s, i, reason != "" || differs)
+		// What one side has refused and the other has taken is told already; anything else leaves both in the same state.
+		again, err := r.states(ctx, s, i, differs && (got[0].Exit == 0) != (got[1].Exit == 0))
 		if err != nil {
 			return err
 		}
