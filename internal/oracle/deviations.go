@@ -54,6 +54,8 @@ var deviations = []deviation{
 	{"removeChain|--remove-chain", "BUILTIN_CHAIN", "NOT_ENABLED", "a chain that is not there cannot be removed, whatever it is called"},
 	{"forward-port|orwardPort", "COMMAND_FAILED: 'python-nftables' failed", "^exit 0", "StrictForwardPorts works with older versions of nft"},
 	{"^(bus zone.getZoneSettings2|file zones/|bus zone).* ?zone(.xml)?$", "orward", "orward", "a zone from a file keeps everything that the file says"},
+	{"^file direct.xml$", "^<[?]xml[^\n]*\n<direct>\n</direct>$", "not there", "a file of direct rules without any, which firewalld writes although nothing was changed"},
+	{"^mode direct.xml$", "", "not there", "a file of direct rules without any, which firewalld writes although nothing was changed"},
 	{"^nft chain raw_(output|prerouting)$", "not there", "policy drop", "panic mode with iptables is a table of nftables, which all packets pass first"},
 	{"ipset:('|\"|$| )", "^exit 0", "INVALID_SOURCE", "an ipset without a name is refused as a source"},
 	{"lockdown", "^exit 0\nstderr: Lockdown feature", "^exit 0", "PENDING: the text about lockdown"},
