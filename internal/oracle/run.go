@@ -59,11 +59,15 @@ func (r *runner) play(ctx context.Context, s *session) error {
 				return err
 			}
 		}
-		if !differs && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
+		if !differs && !(got[0].Exit != 0 && st.reloads()) && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
 			continue
 		}
 		// What one side has refused and the other has taken is told already; anything else leaves both in the same state.
-		again, err := r.states(ctx, s, i, differs && (got[0].Exit == 0) != (got[1].Exit == 0))
+		known := differs && (got[0].Exit == 0) != (got[1].Exit == 0)
+		if !known && got[0].Exit != 0 && st.reloads() {
+			reason, known = "a reload that fails changes nothing", true
+		}
+		again, err := r.states(ctx, s, i, known)
 		if err != nil {
 			return err
 		}

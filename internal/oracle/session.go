@@ -94,6 +94,15 @@ type session struct {
 	steps   []step
 }
 
+// reloading are the words of steps that firewalld reloads for.
+var reloading = []string{"reload", "setDefaultZone", "set-default-zone", "setLogDenied", "set-log-denied", "resetToDefaults", "reset-to-defaults", "completeReload"}
+
+// reloads is true of a step that firewalld reloads for.
+func (s step) reloads() bool {
+	text := s.String()
+	return s.verb == "restart" || slices.ContainsFunc(reloading, func(word string) bool { return s.verb != "offline" && strings.Contains(text, word) })
+}
+
 // links are the interfaces that the namespaces have.
 var links = []string{"eth0", "eth1", "eth2"}
 
