@@ -114,3 +114,10 @@ deb: ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package
 
 clean: ## remove what was built
 	rm -rf bin
+
+# How long "make fuzzbus" sends, on each of its buses: an hour by hand, while "make test" takes some seconds.
+BUSTIME ?= 1h
+
+.PHONY: fuzzbus
+fuzzbus: setup ## send hostile messages to the daemon on private buses for BUSTIME (1h) each
+	go test -count=1 -timeout 0 -run '^TestHostileMessages$$' -v ./internal/bus -hostile $(BUSTIME)

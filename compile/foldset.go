@@ -218,7 +218,7 @@ func (f *folding) makeSets(into *fold, c change) {
 	}
 	port := s.slots[len(s.slots)-1]
 	iptables := f.classes.backend == ir.IPTables
-	if into.ordered || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
+	if into.ordered && !iptables || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
 		f.makeWhole(into, c)
 		return
 	}
@@ -227,7 +227,7 @@ func (f *folding) makeSets(into *fold, c change) {
 	case few:
 		into.parts = parts
 		f.makeParts(into, c, f.classes.shape(s.without(port)))
-	case iptables: // ipset keeps a range as all its ports
+	case iptables: // ipset keeps a range as all its ports, of which there may be more than it has room for
 	default:
 		f.makeWhole(into, c)
 	}
@@ -284,7 +284,7 @@ func (k shapeKey) without(s slot) shapeKey {
 // anything in common.
 func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.Part, c change) (m madeOne, apart, ok bool) {
 	elements, rules := members, len(members)
-	if into.ordered {
+	if into.ordered && port == nil {
 		rules = into.rules
 	}
 	if apart = c.apart(into, s); !apart {

@@ -364,7 +364,7 @@ func (k *objectKind[T]) defaults(name string, shipped *Config) Edit {
 		case origin.Builtin:
 			return nil, refuse(NoDefaults, "%s", name)
 		case !origin.Shadows || before == nil:
-			return nil, refuse(NoDefaults, "'%s' not a built-in %s", name, k.title)
+			return nil, refuse(NoDefaults, "'%s' not a built-in %s", name, k.kind)
 		}
 		return k.with(*c, before), nil
 	}

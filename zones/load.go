@@ -179,7 +179,7 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		problems = Problems{unreadable(m.Origin.Path, err)}
 	} else {
 		sum := sha256.Sum256(data)
-		if before != nil && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
+		if before != nil && !k.meta(before).lossy && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
 			return before
 		}
 		if object, problems = k.read(m.Name, data, m.Origin.Path); len(problems) == 0 {

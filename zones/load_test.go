@@ -322,3 +322,41 @@ func TestLoadAgain(t *testing.T) {
 		t.Error("what was edited, but is not in the file, was taken for what the file says")
 	}
 }
+
+// The definitions that are shipped are the same in whichever folder the program runs: also in the administrator's, where
+// "zones" is a folder that overrides them, and in one that is gone.
+func TestShippedInAnyFolder(t *testing.T) {
+	own := t.TempDir()
+	for name, text := range map[string]string{
+		"zones/public.xml": `<zone target="ACCEPT"/>`, "zones/own/a.xml": `<zone/>`, "services/ssh.xml": `<service/>`,
+		"ipsets/own.xml": `<ipset type="hash:ip"/>`, "firewalld.conf": "DefaultZone=own\n", "richwall.conf": "RuleFolding=no\n",
+		"direct.xml": `<direct><passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough></direct>`,
+	} {
+		path := filepath.Join(own, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := Store{Dirs{System: own}}
+	t.Chdir("/")
+	want, problems := store.Shipped()
+	if want == nil {
+		t.Fatal(problems)
+	}
+	gone := t.TempDir()
+	t.Chdir(gone)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	inNone, _ := store.Shipped()
+	t.Chdir(own)
+	inOwn, _ := store.Shipped()
+	for where, got := range map[string]*Config{"a folder that is gone": inNone, "the administrator's folder": inOwn} {
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("in %s other definitions are shipped", where)
+		}
+	}
+}

@@ -116,7 +116,7 @@ func HelperName(module string) string {
 func shortModule(module string) (string, error) {
 	short := HelperName(module)
 	if len(short) < 2 {
-		return short, refuse(InvalidModule, "cannot use module %q: a name has at least 2 characters", module)
+		return short, refuse(InvalidModule, "cannot use module %q: a name has at least 2 characters", module).worded("%s", module)
 	}
 	return short, checkModuleName(module)
 }
@@ -233,8 +233,8 @@ func CheckModule(module string) error {
 	case !ok:
 		return refuse(InvalidModule, "cannot use module %q: the names of connection tracking modules start with %s", module, modulePrefix).
 			worded("'%s' does not start with '%s'", module, modulePrefix)
-	case len(short) < 2:
-		return refuse(InvalidModule, "cannot use module %s: there are at least 2 characters behind %s", module, modulePrefix).
+	case short == "":
+		return refuse(InvalidModule, "cannot use module %s: there is nothing behind %s", module, modulePrefix).
 			worded("Module name '%s' too short", module)
 	}
 	return checkModuleName(module)

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"richwall/grammar"
 )
 
 // PassCommand is what a passthrough for iptables or ip6tables does: it adds one rule, or makes a chain.
@@ -69,8 +71,8 @@ var optionFamilies = map[string]string{"4": "ipv4", "ipv4": "ipv4", "6": "ipv6",
 var wordOptions = []string{"--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string", "--hex-string"}
 
 // Command takes the passthrough apart as iptables does: options may be in any order, short ones together in one word or with
-// their argument in it, long ones with their argument behind "=". The error says why it cannot be used; its code is
-// INVALID_PASSTHROUGH where it adds neither a rule nor a chain, and COMMAND_FAILED for what the tool would refuse.
+// their argument in it, long ones with their argument behind "=". The error has code INVALID_PASSTHROUGH
+// and says why it cannot be used.
 func (p DirectPassthrough) Command() (PassCommand, error) {
 	r := passReader{ipv: p.IPV, words: p.Args, whole: p.Args, command: PassCommand{Table: "filter"}}
 	for len(r.words) > 0 {
@@ -98,7 +100,7 @@ func (p DirectPassthrough) Check() error {
 		case slices.Contains(bridgeAdds, word) && i == len(p.Args)-1:
 			return refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", word)
 		case word == "-t" && i+1 < len(p.Args) && !slices.Contains(directTables["eb"], p.Args[i+1]):
-			return refuse(CommandFailed, "cannot use table %q: eb has %s", p.Args[i+1], strings.Join(directTables["eb"], ", "))
+			return refusedByTool("cannot use table %q: eb has %s", p.Args[i+1], strings.Join(directTables["eb"], ", "))
 		}
 		adds = adds || slices.Contains(bridgeAdds, word)
 	}
@@ -117,6 +119,13 @@ var (
 	}
 	bridgeAdds = []string{"-A", "--append", "-I", "--insert", "-N", "--new-chain"}
 )
+
+// refusedByTool is what only the tool refuses in firewalld, whose code is COMMAND_FAILED then.
+func refusedByTool(format string, args ...any) *Problem {
+	p := refuse(InvalidPass, format, args...)
+	p.Wording = &grammar.Wording{Code: CommandFailed, Detail: p.Msg}
+	return p
+}
 
 // passReader reads the words of a passthrough.
 type passReader struct {
@@ -209,7 +218,7 @@ func (r *passReader) option(written, name string, o toolOption) error {
 			if o.kind != "" {
 				return refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", written)
 			}
-			return refuse(CommandFailed, "cannot use %s at the end of a passthrough: what it needs is missing", written)
+			return refusedByTool("cannot use %s at the end of a passthrough: what it needs is missing", written)
 		}
 		args = append(args, word)
 	}
@@ -217,7 +226,7 @@ func (r *passReader) option(written, name string, o toolOption) error {
 	case name == "t" || name == "table":
 		r.command.Table = args[0]
 	case optionFamilies[name] != "" && optionFamilies[name] != r.ipv:
-		return refuse(CommandFailed, "cannot use %s in a passthrough for %s: the rule would not be there", written, r.ipv)
+		return refusedByTool("cannot use %s in a passthrough for %s: the rule would not be there", written, r.ipv)
 	case o.kind != "":
 		return r.add(written, o.kind, args[0])
 	case !o.drop:
@@ -229,7 +238,7 @@ func (r *passReader) option(written, name string, o toolOption) error {
 // add takes in the command.
 func (r *passReader) add(written string, kind PassKind, chain string) error {
 	if r.command.Kind != "" {
-		return refuse(CommandFailed, "cannot use %s beside --%s: a passthrough adds one rule or one chain", written, r.command.Kind)
+		return refusedByTool("cannot use %s beside --%s: a passthrough adds one rule or one chain", written, r.command.Kind)
 	}
 	r.command.Kind, r.command.Chain = kind, chain
 	if kind == PassInsert && len(r.words) > 0 {
@@ -237,7 +246,7 @@ func (r *passReader) add(written string, kind PassKind, chain string) error {
 		switch {
 		case err != nil:
 		case n < 1:
-			return refuse(CommandFailed, "cannot insert a rule as number %d: rules are counted from 1", n)
+			return refusedByTool("cannot insert a rule as number %d: rules are counted from 1", n)
 		default:
 			r.command.Number, r.words = n, r.words[1:]
 		}
@@ -253,13 +262,13 @@ func (r *passReader) check() error {
 		return refuse(InvalidPass, "cannot use a passthrough without -A, -I or -N: it adds neither a rule nor a chain").
 			worded(noAdditionText)
 	case !slices.Contains(tables, c.Table):
-		return refuse(CommandFailed, "cannot use table %q: %s has %s%s", c.Table, r.ipv, strings.Join(tables, ", "), hint(c.Table, tables))
+		return refusedByTool("cannot use table %q: %s has %s%s", c.Table, r.ipv, strings.Join(tables, ", "), hint(c.Table, tables))
 	case c.Chain == "" || len(c.Chain) > MaxChainName || strings.ContainsAny(c.Chain[:1], "-!") || strings.ContainsAny(c.Chain, " \t\n\""):
-		return refuse(CommandFailed, "cannot use chain %q: a name has 1 to %d characters, no blanks, and does not begin with - or !", c.Chain, MaxChainName)
+		return refusedByTool("cannot use chain %q: a name has 1 to %d characters, no blanks, and does not begin with - or !", c.Chain, MaxChainName)
 	case c.Kind == PassNew && len(c.Rule) > 0:
-		return refuse(CommandFailed, "cannot use %s beside -N: a new chain has no rule yet", JoinArgs(c.Rule))
+		return refusedByTool("cannot use %s beside -N: a new chain has no rule yet", JoinArgs(c.Rule))
 	case c.Kind == PassNew && slices.Contains(builtinChains[c.Table], c.Chain):
-		return refuse(CommandFailed, "cannot make chain %s: table %s has it", c.Chain, c.Table)
+		return refusedByTool("cannot make chain %s: table %s has it", c.Chain, c.Table)
 	}
 	return nil
 }

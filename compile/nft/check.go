@@ -29,13 +29,19 @@ const (
 // transport protocols, matches no packet, and is refused by nft.
 type checker struct {
 	families ir.Families // that the rule can still match
-	protocol int         // that is asked for; -1 for none
+	protocol int         // that is asked for; or one of the constants below
+	typed    bool        // an ICMP type is asked for
 	ended    bool        // an action has ended the rule
 }
 
+const (
+	noProtocol       = -1
+	severalProtocols = -2 // nft takes the rule for one about any one of them, and what only one has for a contradiction
+)
+
 // CheckRule says why nftables cannot have a rule; nil if it can. What Rule.Families says has no form in nftables.
 func CheckRule(r *ir.Rule) error {
-	c := &checker{families: ir.Both, protocol: -1}
+	c := &checker{families: ir.Both, protocol: noProtocol}
 	for _, m := range r.Matches {
 		if err := c.match(m); err != nil {
 			return err
@@ -69,11 +75,22 @@ func (c *checker) family(f ir.Families) error {
 
 // only narrows the transport protocols that the rule matches to one.
 func (c *checker) only(n int) error {
-	if c.protocol >= 0 && c.protocol != n {
+	if c.protocol == severalProtocols {
+		return fmt.Errorf("the rule asks for one of several protocols, and then for what only %s has", protocolText(n))
+	}
+	if c.protocol != noProtocol && c.protocol != n {
 		return fmt.Errorf("the rule asks for protocol %s and for protocol %s, and no packet is of both", protocolText(c.protocol), protocolText(n))
 	}
 	c.protocol = n
 	return nil
+}
+
+// mayBe says why packets of a transport protocol cannot be among those that the rule matches, which stay as they are.
+func (c *checker) mayBe(n int) error {
+	protocol := c.protocol
+	err := c.only(n)
+	c.protocol = protocol
+	return err
 }
 
 // transport narrows them to one that has ports, by its name.
@@ -131,7 +148,7 @@ func (c *checker) match(m ir.Match) error {
 	case ir.SYN:
 		return c.only(unix.IPPROTO_TCP)
 	case ir.MSS:
-		return errors.Join(ir.CheckSpan("segment size", m.Low, m.High), c.only(unix.IPPROTO_TCP))
+		return errors.Join(ir.CheckSpan("segment size", m.Low, m.High), c.mayBe(unix.IPPROTO_TCP))
 	case ir.CTState:
 		return checkWords("connection tracking state", m.States, ctStates)
 	case ir.CTDirection, ir.CTStatus, ir.Fib:
@@ -207,16 +224,23 @@ func (c *checker) protocols(numbers []int) error {
 			return err
 		}
 	}
-	if len(numbers) == 1 {
+	switch {
+	case len(numbers) == 1:
 		return c.only(numbers[0])
+	case c.protocol == noProtocol:
+		c.protocol = severalProtocols
 	}
 	return nil
 }
 
 func (c *checker) icmp(f ir.Families, types ...int) error {
-	if len(types) == 0 {
+	switch {
+	case len(types) == 0:
 		return errors.New("the rule asks for an ICMP type, and says none")
+	case c.typed:
+		return errors.New("the rule asks for an ICMP type twice")
 	}
+	c.typed = true
 	for _, t := range types {
 		if err := ir.CheckNumber("ICMP type", t, 0, 255); err != nil {
 			return err
@@ -315,7 +339,7 @@ func (c *checker) action(a ir.Action) error {
 		if a.Raise && a.Size == 0 {
 			return errors.New("raise=yes needs a size: what a path allows can only lower an MSS")
 		}
-		return errors.Join(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.only(unix.IPPROTO_TCP))
+		return errors.Join(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.mayBe(unix.IPPROTO_TCP))
 	case ir.Masquerade:
 		c.ended = true
 		return nil
@@ -344,10 +368,12 @@ func (c *checker) reject(a ir.Reject) error {
 		}
 	}
 	if answer.nf != 0 {
-		return c.family(map[byte]ir.Families{unix.NFPROTO_IPV4: ir.V4, unix.NFPROTO_IPV6: ir.V6}[answer.nf])
+		return c.family(familiesOf[answer.nf])
 	}
 	return nil
 }
+
+var familiesOf = map[byte]ir.Families{unix.NFPROTO_IPV4: ir.V4, unix.NFPROTO_IPV6: ir.V6}
 
 // checkLogPrefix checks a log prefix. nft's strings have no escapes: what follows a quote would be read as more of the rule.
 func checkLogPrefix(prefix string) error {

@@ -227,8 +227,7 @@ func (r *ruleEncoder) match(m ir.Match) {
 		r.needProtocol(unix.IPPROTO_TCP)
 		r.add(payload(transport, 13, 1))
 		r.anyBit([]byte{0x02})
-	case ir.MSS:
-		r.needProtocol(unix.IPPROTO_TCP)
+	case ir.MSS: // the kernel finds the option in TCP segments alone
 		r.add(&expr.Exthdr{DestRegister: reg1, Op: expr.ExthdrOpTcpopt, Type: optionMSS, Offset: 2, Len: 2})
 		r.add(within(m.Low, m.High)...)
 	case ir.CTState:

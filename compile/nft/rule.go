@@ -27,6 +27,7 @@ func (p *printer) rule(c *ir.Chain, r *ir.Rule) {
 	}
 	p.buf = append(p.buf[:0], "\t\t"...)
 	known := families{of: ir.Both}
+	p.buf = known.beforeAnswer(p.buf, r)
 	for _, m := range r.Matches {
 		if everything(m) {
 			continue
@@ -92,6 +93,27 @@ func (f *families) before(b []byte, m ir.Match) []byte {
 		b = append(appendMatch(b, ir.NFProto{Family: next}), ' ')
 	}
 	return b
+}
+
+// beforeAnswer appends what a rule that asks for a MAC address must ask first if its answer is one IP version's.
+func (f *families) beforeAnswer(b []byte, r *ir.Rule) []byte {
+	reject, ok := r.Actions[len(r.Actions)-1].(ir.Reject)
+	if !ok {
+		return b
+	}
+	answer := rejections[rejects[reject.Word()]]
+	if answer.nf == 0 {
+		return b
+	}
+	asked := families{of: ir.Both}
+	for _, m := range r.Matches {
+		asked.before(nil, m)
+	}
+	if asked.of != ir.Both || !asked.ether {
+		return b
+	}
+	f.of = familiesOf[answer.nf]
+	return append(appendMatch(b, ir.NFProto{Family: f.of}), ' ')
 }
 
 // unsayable says why a rule cannot be written as text; empty if it can.

@@ -17,7 +17,7 @@ import (
 
 // How long TestHostileMessages sends, on each of its buses, and with which seed: 0 is a new one.
 var (
-	hostileTime  = flag.Duration("hostile", 3*time.Second, "how long hostile messages are sent")
+	hostileTime  = flag.Duration("hostile", 2*time.Second, "how long hostile messages are sent")
 	hostileCount = flag.Int("messages", 1<<40, "how many hostile messages are sent at most")
 	hostileSeed  = flag.Uint64("seed", 0, "the seed of the hostile messages; 0 for a new one")
 )
@@ -28,9 +28,19 @@ func TestHostileMessages(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be another user")
 	}
-	for name, config := range map[string]string{"as installed": installedBus, "on a bus that lets everything through": busConfig} {
-		t.Run(name, func(t *testing.T) {
-			b := newBedOn(t, config, nil)
+	for _, c := range []struct {
+		name, config string
+		polkit       bool
+	}{
+		{"as installed", installedBus, false},
+		{"on a bus that lets everything through", busConfig, false},
+		{"where polkit lets everybody ask", busConfig, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBedOn(t, c.config, nil)
+			if c.polkit {
+				b.startPolkit(authority{make(chan string, 1<<20)})
+			}
 			seed := *hostileSeed
 			if seed == 0 {
 				seed = rand.Uint64()
@@ -49,27 +59,37 @@ func (b *bed) underFlood(seed uint64) {
 	b.Cleanup(func() { bystander.Close() })
 	bystander.drain()
 	line := b.server.line.Load()
-	b.privileged(50)
-	usual := median(b.privileged(200))
 	before := b.footprint()
-
-	o := floodOrder{Address: b.address, Target: bystander.name, Seed: seed, Count: *hostileCount, Time: min(*hostileTime, 3*time.Second)}
-	beside := b.during(o)
-	o.Target, o.Time = base, *hostileTime
-	during := b.during(o)
-
+	for attempt := 1; !b.asFast(floodOrder{Address: b.address, Seed: seed, Count: *hostileCount}, bystander.name); attempt++ {
+		if attempt == 3 { // what is slow by chance is not so three times
+			b.Error("privileged calls take too long during a flood")
+			break
+		}
+	}
 	if b.server.line.Load() != line {
 		b.Error("the daemon lost its connection")
 	}
 	for name, now := range b.settled(before) {
 		b.Errorf("%s: %d, and %d before", name, now, before[name])
 	}
-	// A flood takes the time of the bus, too, whoever it is for, and of processors that the tests may have to share. So what
-	// counts is twice the usual time, or, where that of a flood for somebody else is longer, no more than half as much again.
-	b.Logf("adding and removing a port takes %v; while others are flooded %v; while the daemon is %v", usual, beside, during)
-	if limit := max(2*usual, beside*3/2); during > limit {
-		b.Errorf("adding and removing a port takes %v during the flood, and may take %v", during, limit)
-	}
+}
+
+// clocked is whether it is looked at how long calls take.
+var clocked = true
+
+// asFast floods the daemon and reports whether privileged calls take no more than twice the usual time beside that. A flood
+// takes the time of the bus, whoever it is for, and of processors that the tests may have to share. So, where that is longer,
+// the usual time is what calls take while somebody else is flooded.
+func (b *bed) asFast(o floodOrder, bystander string) bool {
+	b.Helper()
+	b.privileged(50)
+	usual := median(b.privileged(200))
+	o.Target, o.Time = bystander, min(*hostileTime, 2*time.Second)
+	beside := b.during(o)
+	o.Target, o.Time = base, *hostileTime
+	during := b.during(o)
+	b.Logf("adding and removing a port takes %v; while somebody else is flooded %v; while the daemon is %v", usual, beside, during)
+	return !clocked || during <= 2*max(usual, beside)
 }
 
 // privileged is how long it takes to add and remove a port, some times.

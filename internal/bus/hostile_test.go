@@ -77,60 +77,86 @@ func (h *hostile) message(descriptors bool) (data []byte, files int) {
 	return data, files
 }
 
-// head is a whole message with a body.
+// head is a whole message with a body, of a random sort.
 func (h *hostile) head(body *builder, m aMember, files int) []byte {
-	b := &builder{hostile: h, order: body.order}
 	kind := one(h, dbus.TypeMethodCall, dbus.TypeMethodCall, dbus.TypeMethodCall, dbus.TypeMethodCall, dbus.TypeMethodCall,
 		dbus.TypeMethodCall, dbus.TypeMethodReply, dbus.TypeError, dbus.TypeSignal, dbus.Type(5+h.IntN(250)))
+	if kind == dbus.TypeSignal {
+		m.iface = or(m.iface, busDriver)
+	}
+	b := h.start(body, kind, one(h, 0, byte(dbus.FlagNoReplyExpected), byte(h.Uint32())), one(h, 1, 7, 7, 1+h.Uint32N(1<<32-1)))
+	b.fields(m, files)
+	if kind == dbus.TypeMethodReply || kind == dbus.TypeError || h.IntN(20) == 0 {
+		b.numberField(dbus.FieldReplySerial, 1+h.Uint32N(200))
+	}
+	if kind == dbus.TypeError || h.IntN(20) == 0 {
+		b.field(dbus.FieldErrorName, "s", "org.freedesktop.DBus.Error.Failed")
+	}
+	if h.IntN(20) == 0 {
+		b.field(dbus.FieldSender, "s", one(h, busDriver, ":1.0", base))
+	}
+	if h.IntN(20) == 0 {
+		b.field(dbus.HeaderField(10+h.IntN(240)), "s", "unknown")
+	}
+	return b.end(body)
+}
+
+// callWith is a call with a body, and with serial 7.
+func (h *hostile) callWith(body *builder, m aMember, files int) []byte {
+	b := h.start(body, dbus.TypeMethodCall, 0, 7)
+	b.fields(m, files)
+	return b.end(body)
+}
+
+// start is the fixed part of the head of a message.
+func (h *hostile) start(body *builder, kind dbus.Type, flags byte, serial uint32) *builder {
+	b := &builder{hostile: h, order: body.order}
 	order := byte('B')
 	if b.order == binary.LittleEndian {
 		order = 'l'
 	}
-	flags := one(h, 0, byte(dbus.FlagNoReplyExpected), byte(h.Uint32()))
 	b.data = append(b.data, order, byte(kind), flags, 1)
 	b.number(4, uint64(len(body.data)))
-	b.number(4, uint64(one(h, 1, 7, 7, 1+h.Uint32N(1<<32-1))))
-	length := len(b.data)
-	b.number(4, 0)
-	field := func(code dbus.HeaderField, sig, text string) {
-		b.align(8)
-		b.data = append(b.data, byte(code))
-		b.signature(sig)
-		if sig == "g" {
-			b.signature(text)
-		} else {
-			b.text(text)
-		}
+	b.number(4, uint64(serial))
+	b.number(4, 0) // the length of the fields
+	return b
+}
+
+// fields appends the fields that a call has.
+func (b *builder) fields(m aMember, files int) {
+	b.field(dbus.FieldPath, "o", m.path)
+	b.field(dbus.FieldMember, "s", m.member)
+	if m.iface != "" {
+		b.field(dbus.FieldInterface, "s", m.iface)
 	}
-	number := func(code dbus.HeaderField, n uint32) {
-		b.align(8)
-		b.data = append(b.data, byte(code))
-		b.signature("u")
-		b.number(4, uint64(n))
-	}
-	field(dbus.FieldPath, "o", m.path)
-	field(dbus.FieldMember, "s", m.member)
-	if m.iface != "" || kind == dbus.TypeSignal {
-		field(dbus.FieldInterface, "s", or(m.iface, busDriver))
-	}
-	field(dbus.FieldDestination, "s", one(h, h.names...))
-	if kind == dbus.TypeMethodReply || kind == dbus.TypeError || h.IntN(20) == 0 {
-		number(dbus.FieldReplySerial, 1+h.Uint32N(200))
-	}
-	if kind == dbus.TypeError || h.IntN(20) == 0 {
-		field(dbus.FieldErrorName, "s", "org.freedesktop.DBus.Error.Failed")
-	}
+	b.field(dbus.FieldDestination, "s", one(b.hostile, b.names...))
 	if files > 0 {
-		number(dbus.FieldUnixFDs, uint32(files))
+		b.numberField(dbus.FieldUnixFDs, uint32(files))
 	}
-	if h.IntN(20) == 0 {
-		field(dbus.FieldSender, "s", one(h, busDriver, ":1.0", base))
+}
+
+func (b *builder) field(code dbus.HeaderField, sig, text string) {
+	b.align(8)
+	b.data = append(b.data, byte(code))
+	b.signature(sig)
+	if sig == "g" {
+		b.signature(text)
+	} else {
+		b.text(text)
 	}
-	if h.IntN(20) == 0 {
-		field(dbus.HeaderField(10+h.IntN(240)), "s", "unknown")
-	}
-	field(dbus.FieldSignature, "g", body.sig)
-	b.order.PutUint32(b.data[length:], uint32(len(b.data)-length-4))
+}
+
+func (b *builder) numberField(code dbus.HeaderField, n uint32) {
+	b.align(8)
+	b.data = append(b.data, byte(code))
+	b.signature("u")
+	b.number(4, uint64(n))
+}
+
+// end is the whole message: the fields end with the signature of the body, which follows them.
+func (b *builder) end(body *builder) []byte {
+	b.field(dbus.FieldSignature, "g", body.sig)
+	b.order.PutUint32(b.data[fixedHead-4:], uint32(len(b.data)-fixedHead))
 	b.align(8)
 	return append(b.data, body.data...)
 }

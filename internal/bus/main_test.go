@@ -12,5 +12,6 @@ func TestMain(m *testing.M) {
 	if order := os.Getenv(hostileVariable); order != "" {
 		os.Exit(flood(order))
 	}
+	superuser = uint32(os.Getuid()) // whoever runs the tests
 	os.Exit(m.Run())
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"richwall/compile"
@@ -166,7 +167,7 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 }
 
 // keepRuntime is a new configuration with what FlushAllOnReload=no keeps of the runtime one: which zone an interface is in,
-// the entries of sets, and the direct interface.
+// sets and their entries, and the direct interface.
 func keepRuntime(old, next *zones.Config) *zones.Config {
 	for _, name := range zones.Names(old.Zones) {
 		for _, iface := range old.Zones[name].Interfaces {
@@ -180,11 +181,34 @@ func keepRuntime(old, next *zones.Config) *zones.Config {
 		}
 	}
 	for name, set := range old.IPSets {
-		if now := next.IPSets[name]; now != nil && now.Type == set.Type {
-			kept := *now
-			kept.Entries, kept.Timed = set.Entries, set.Timed
-			next = next.WithIPSet(&kept)
+		switch now := next.IPSets[name]; {
+		case now == nil:
+			next = next.WithIPSet(set)
+		case now.Type == set.Type && now.Family() == set.Family():
+			next = next.WithIPSet(joined(now, set))
 		}
 	}
 	return next.WithDirect(old.Direct)
+}
+
+// joined is a set with the entries that it has in the files and those that it had.
+func joined(now, old *zones.IPSet) *zones.IPSet {
+	kept := *now
+	if now.Expires() == old.Expires() {
+		kept.Timed = old.Timed
+	}
+	if now.Expires() {
+		return &kept
+	}
+	known := make(map[string]bool, len(now.Entries))
+	for _, entry := range now.Entries {
+		known[entry] = true
+	}
+	kept.Entries = slices.Clone(now.Entries)
+	for _, entry := range old.Entries {
+		if !known[entry] {
+			kept.Entries = append(kept.Entries, entry)
+		}
+	}
+	return &kept
 }

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,6 +34,44 @@ func TestTimedEntriesOverReloads(t *testing.T) {
 		}
 		if there := strings.Contains(b.kernel.rules(), "10.0.0.1"); there != kept {
 			t.Errorf("FlushAllOnReload=%s: after a reload the entry is there: %v", flush, there)
+		}
+	}
+}
+
+// With FlushAllOnReload=no a reload adds the entries of the files to those that a set had, and keeps a set whose file is gone;
+// one that became a set of something else starts anew.
+func TestSetsOverReloadsWithoutFlush(t *testing.T) {
+	set := func(kind string, entries ...string) string {
+		return `<ipset type="` + kind + `"><entry>` + strings.Join(entries, "</entry><entry>") + `</entry></ipset>`
+	}
+	b := start(t, map[string]string{
+		"firewalld.conf":    "FlushAllOnReload=no\n",
+		"ipsets/both.xml":   set("hash:ip", "10.0.0.1"),
+		"ipsets/gone.xml":   set("hash:ip", "10.0.0.2"),
+		"ipsets/other.xml":  set("hash:ip", "10.0.0.3"),
+		"ipsets/family.xml": set("hash:ip", "10.0.0.4"),
+	})
+	edit := zones.Add(zones.Runtime, zones.Object{Kind: zones.KindIPSet, Name: "both"}, zones.Item{Key: zones.KeyEntry, Args: []string{"10.0.0.9"}})
+	if err := b.ChangeRuntime(t.Context(), Change{Edit: edit}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(b.dir, "ipsets/gone.xml")); err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{
+		"ipsets/both.xml":   set("hash:ip", "10.0.0.5", "10.0.0.1"),
+		"ipsets/other.xml":  set("hash:net", "10.1.0.0/16"),
+		"ipsets/family.xml": `<ipset type="hash:ip"><option name="family" value="inet6"/><entry>fd00::1</entry></ipset>`,
+	})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"both": "10.0.0.5 10.0.0.1 10.0.0.9", "gone": "10.0.0.2", "other": "10.1.0.0/16", "family": "fd00::1",
+	} {
+		got := b.Snapshot().Runtime.IPSets[name]
+		if got == nil || strings.Join(got.Entries, " ") != want {
+			t.Errorf("ipset %s is %+v, want entries %s", name, got, want)
 		}
 	}
 }

@@ -13,9 +13,12 @@ import (
 	"richwall/zones"
 )
 
-// readTime is the longest that a start waits for the files: they may be on a network that does not answer. It is a variable
-// for tests.
-var readTime = 20 * time.Second
+// readTime is the longest that a start waits for the files: they may be on a network that does not answer. It and loadRest are
+// variables for tests.
+var (
+	readTime = 20 * time.Second
+	loadRest = zones.LoadRest
+)
 
 // mostRounds is how often a start leaves out what the back end or the kernel refuses. Each round leaves out all that one
 // attempt has named.
@@ -108,8 +111,8 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
-	read := make(chan *zones.Rest, 1)
-	go func() { read <- zones.LoadRest(d.opt.Dirs, &zones.Config{}) }()
+	read, load := make(chan *zones.Rest, 1), loadRest
+	go func() { read <- load(d.opt.Dirs, &zones.Config{}) }()
 	select {
 	case rest := <-read:
 		return rest, nil

@@ -113,6 +113,21 @@ func TestBrokenZone(t *testing.T) {
 	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, []string{"8080"})
 }
 
+// A zone whose own file is whole refuses everything while an ipset that it drops by is broken, and is itself again when only the
+// ipset's file was mended.
+func TestBrokenReference(t *testing.T) {
+	b := startKept(t, map[string]string{
+		"ipsets/bad.xml": `<ipset type="hash:nothing"/>`,
+		"zones/work.xml": `<zone><interface name="eth1"/><port port="8080" protocol="tcp"/><rule><source ipset="bad"/><drop/></rule></zone>`,
+	})
+	b.expect(t, Failed, "bad.xml:1:", []string{"22"}, []string{"8080"})
+	b.write(t, map[string]string{"ipsets/bad.xml": `<ipset type="hash:ip"/>`})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"22", "8080"}, nil)
+}
+
 // What a reload has put into force is the last good configuration, too; a reload that was refused is not.
 func TestReloadIsKept(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
@@ -131,11 +146,17 @@ func TestReloadIsKept(t *testing.T) {
 
 // Files on a disk that does not answer do not keep the firewall from starting.
 func TestSlowFiles(t *testing.T) {
-	defer func(was time.Duration) { readTime = was }(readTime)
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
-	readTime = 0
+	defer unreadable(t)()
 	b.again(t)
 	b.expect(t, Failed, "could not be read within", []string{"8080"}, nil)
+}
+
+// unreadable keeps the files from being read, until the function that it returns is called.
+func unreadable(t *testing.T) func() {
+	wasTime, wasLoad := readTime, loadRest
+	readTime, loadRest = time.Millisecond, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
+	return func() { readTime, loadRest = wasTime, wasLoad }
 }
 
 // A last good configuration that somebody has changed is not used, and neither is the shipped one: nothing is installed.
@@ -151,8 +172,7 @@ func TestDamagedLastGood(t *testing.T) {
 		}
 	}
 	b.Stop(t.Context())
-	readTime = 0
-	defer func() { readTime = 20 * time.Second }()
+	defer unreadable(t)()
 	b.Daemon, b.kernel.installed = New(b.opt), nil
 	if err := b.Start(t.Context()); err == nil || b.kernel.installed != nil {
 		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)

@@ -157,7 +157,7 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) error {
 			continue
 		}
 		input := baseScript(saved, family, panicked)
-		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock); err != nil {
+		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock()); err != nil {
 			return fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
 		}
 	}

@@ -31,7 +31,8 @@ type liveChain struct {
 	unknown bool     // rules are not known
 }
 
-// elements is how often each element of a set is there, by what it has of key, last key, data and being the end of an interval. nil is a set whose elements may come and go.
+// elements is how often each element of a set is there, by what it has of key, last key, data and being the end of an interval.
+// nil is a set whose elements may come and go.
 type elements map[string]int
 
 func newLiveTable() *liveTable {

@@ -35,7 +35,7 @@ type iptablesKernel struct {
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
-		_, err := k.run(context.Background(), "", tool(f), waitForLock, "-t", "filter", "-S", "OUTPUT")
+		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
 		case err == nil:
 			k.families = append(k.families, f)
@@ -168,8 +168,8 @@ type script struct {
 	rules  map[int]*ir.Rule // by line, from 1
 	chains map[int]string   // the chain of those
 
-	slots        map[string][]slot // of shared chains that it changes, as they are behind it
-	made, unmade []string          // shared chains that it makes and removes
+	listings     map[string]listing // of shared chains that it changes, behind it
+	made, unmade []string           // shared chains that it makes and removes
 }
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
@@ -222,7 +222,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		had = saved.remains()
 	}
 	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table,
-		rules: map[int]*ir.Rule{}, chains: map[int]string{}, slots: map[string][]slot{}}}
+		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if before == nil {
 		if err := e.alreadyThere(ctx); err != nil {
 			return nil, err
@@ -247,7 +247,7 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
 	input := strings.Join(s.lines, "\n") + "\n"
-	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock}, args...)...)
+	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
 	return s.blame(err)
 }
 

@@ -20,7 +20,7 @@ type savedTable struct {
 
 // save reads a table; nil if the kernel has no such table.
 func (t tools) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
-	switch _, err := t.run(ctx, "", tool(family), waitForLock, "-t", table, "-S", "OUTPUT"); {
+	switch _, err := t.run(ctx, "", tool(family), waitForLock(), "-t", table, "-S", "OUTPUT"); {
 	case errors.Is(err, ErrBusy):
 		return nil, err
 	case err != nil:

@@ -26,8 +26,15 @@ type sharedChain struct {
 // that stay are not touched, nor is anything that is not ours.
 type sharedEdit struct {
 	*tableEdit
-	name  string
-	slots []slot // as they are behind the lines so far
+	name string
+	listing
+}
+
+// listing is the rules of a shared chain as they are behind some lines. Of rules that were taken out it may not be known which of
+// the slots they were, as the tool saves them otherwise than the administrator wrote them: they are still among these.
+type listing struct {
+	slots []slot
+	lost  int // how many those are
 }
 
 func (e *tableEdit) sharedEdit(name string) *sharedEdit {
@@ -54,7 +61,7 @@ func (e *tableEdit) editShared(ctx context.Context) error {
 				return err
 			}
 		}
-		e.slots[name] = s.slots
+		e.listings[name] = s.listing
 	}
 	return nil
 }
@@ -87,6 +94,8 @@ func (s *sharedEdit) edit(ctx context.Context, had, want *chainRules) error {
 		s.line("-D %s %s", s.name, p.spec)
 		if i := s.at(p.spec); i >= 0 {
 			s.slots = slices.Delete(s.slots, i, i+1)
+		} else {
+			s.lost++
 		}
 	}
 	for i := begin; i < len(want.specs)-end; i++ {
@@ -119,7 +128,7 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 			}
 		}
 		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
-			found, err := s.k.ruleExists(ctx, s.family, s.table, s.name, words(spec))
+			found, err := s.k.ruleExists(s.family, s.table, s.name, words(spec))
 			if err != nil {
 				return nil, err
 			}
@@ -153,7 +162,7 @@ func (s *sharedEdit) insert(want *chainRules, i, end, first int) {
 	index := 0
 	switch {
 	case place > 0:
-		index = place - 1
+		index = min(place-1, len(s.slots)-s.lost)
 	case i > 0:
 		index = s.at(want.specs[i-1]) + 1
 	case end > 0:
@@ -163,10 +172,14 @@ func (s *sharedEdit) insert(want *chainRules, i, end, first int) {
 	case place == ir.Behind:
 		index = len(s.slots)
 	}
+	number := index + 1
+	if place == ir.Behind { // what is lost stood before it
+		number = max(number-s.lost, 1)
+	}
 	if index = min(index, len(s.slots)); index == len(s.slots) {
 		s.rule(s.name, want.rules[i], "-A %s %s", s.name, spec)
 	} else {
-		s.rule(s.name, want.rules[i], "-I %s %d %s", s.name, index+1, spec)
+		s.rule(s.name, want.rules[i], "-I %s %d %s", s.name, number, spec)
 	}
 	s.slots = slices.Insert(s.slots, index, slot{spec: spec})
 }
@@ -203,7 +216,7 @@ func (e *tableEdit) removeShared(stale []string) {
 		if !c.shared || c.builtin || e.want.chain(c.name) != nil || !e.k.made[e.sharedChain(c.name)] {
 			continue
 		}
-		if by := e.usedByOthers(c.name, stale); by != "" || len(e.slots[c.name]) > 0 {
+		if by := e.usedByOthers(c.name, stale); by != "" || e.listings[c.name].length() > 0 {
 			e.k.options.Log.Warn("a chain stays, as another program has rules in it or jumps to it", "chain", c.name, "table", e.table)
 			continue
 		}
@@ -243,8 +256,8 @@ func (k *iptablesKernel) learn(ctx context.Context, s *script) {
 		delete(k.made, sharedChain{s.family, s.table, name})
 	}
 	var saved *savedTable
-	for name, slots := range s.slots {
-		if !slices.ContainsFunc(slots, func(has slot) bool { return has.text == "" }) {
+	for name, list := range s.listings {
+		if !slices.ContainsFunc(list.slots, func(has slot) bool { return has.text == "" }) {
 			continue
 		}
 		if saved == nil {
@@ -253,11 +266,34 @@ func (k *iptablesKernel) learn(ctx context.Context, s *script) {
 				return // the tool will be asked for each rule
 			}
 		}
-		texts := saved.rules[name]
-		for i, has := range slots {
-			if has.text == "" && len(texts) == len(slots) { // else somebody was there meanwhile
-				k.texts[sharedRule{sharedChain{s.family, s.table, name}, has.spec}] = texts[i]
-			}
+		for spec, text := range list.texts(saved.rules[name]) {
+			k.texts[sharedRule{sharedChain{s.family, s.table, name}, spec}] = text
 		}
 	}
+}
+
+func (l listing) length() int { return len(l.slots) - l.lost }
+
+// texts are how the tool saves rules of ours, by their specs, as far as what it saves is the listing. What another program has
+// put there meanwhile makes it another one.
+func (l listing) texts(saved []string) map[string]string {
+	known := map[string]string{}
+	at, lost := 0, l.lost
+	for _, has := range l.slots {
+		switch {
+		case at < len(saved) && has.text == "":
+			known[has.spec] = saved[at]
+			at++
+		case at < len(saved) && has.text == saved[at]:
+			at++
+		case has.text != "" && lost > 0:
+			lost--
+		default:
+			return nil
+		}
+	}
+	if at < len(saved) {
+		return nil
+	}
+	return known
 }

@@ -258,7 +258,7 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 		at := slices.Index(saved, spec)
 		if at < 0 {
 			// Rules of the direct interface are written as the administrator wrote them: the tool itself must say.
-			found, err := e.k.ruleExists(ctx, e.family, e.table, had.name, words(spec))
+			found, err := e.k.ruleExists(e.family, e.table, had.name, words(spec))
 			if err != nil {
 				return 0, err
 			}

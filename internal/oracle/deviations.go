@@ -12,7 +12,7 @@ import (
 type deviation struct{ what, theirs, ours, reason string }
 
 var deviations = []deviation{
-	{"", "Traceback \\(most recent|BUG:|has no attribute|has no len\\(\\)|KeyError|IndexError|ValueError|TypeError|x not in list|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
+	{"", "Traceback \\(most recent|BUG:|has no attribute|is not a valid netmask|has no len\\(\\)|KeyError|IndexError|ValueError|TypeError|x not in list|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
 	{"^dbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^sh gdbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
 	{"^ebtables-save", "_direct|^ACCEPT$|RETURN", "not there|^$", "chains of ebtables without rules, which firewalld makes at each start with iptables"},
@@ -59,6 +59,8 @@ var deviations = []deviation{
 	{"^file (zones|policies)/", "^[(]order[)]", "^[(]order[)]", "a zone or policy that is as it was is not written again when what runs is saved"},
 	{"^file ", "port=\"http\"", "port=\"80\"", "a port given by the name of a service is written as a number"},
 	{"^ipset ", "^(create|add) ", "not there", "ipsets are made for direct rules that can look them up, which those for ebtables cannot"},
+	{"olicy.*/", "^exit 0", "INVALID_NAME", "only zones can be in folders"},
+	{"--get-zone-of-source=.*--get-zone-of-source=", "^exit", "^exit", "the zones of all sources are told, not only of the first"},
 	{"^nft chain raw_(output|prerouting)$", "not there", "policy drop", "panic mode with iptables is a table of nftables, which all packets pass first"},
 	{"ipset:('|\"|$| )", "^exit 0", "INVALID_SOURCE", "an ipset without a name is refused as a source"},
 	{"lockdown", "^exit 0\nstderr: Lockdown feature", "^exit 0", "PENDING: the text about lockdown"},

@@ -34,7 +34,7 @@ func fw(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	call := append([]string{"--system-config", ts.MkAbs("etc"), "--default-config", ts.MkAbs("none")}, args[1:]...)
+	call := append([]string{"--system-config", ts.Getenv("WORK") + "/etc", "--default-config", ts.Getenv("WORK") + "/none"}, args[1:]...)
 	err = ts.Exec("firewall-offline-cmd", call...)
 	got := 0
 	var exit *exec.ExitError

@@ -40,7 +40,6 @@ func startBackground(args []string) (int, error) {
 	defer read.Close()
 	cmd := exec.Command(self, append([]string{"--nofork"}, args...)...)
 	cmd.Env = append(os.Environ(), readyVariable+"=1")
-	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{write}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -57,6 +56,15 @@ func startBackground(args []string) (int, error) {
 		return exit.ExitCode(), nil
 	}
 	return statusFailed, err
+}
+
+// leaveFolder makes a process in the background leave the folder that it was started in: it could not be unmounted. Paths on the
+// command line are independent of it by then.
+func leaveFolder() error {
+	if os.Getenv(readyVariable) == "" {
+		return nil
+	}
+	return os.Chdir("/")
 }
 
 // tellReady tells the process that started this one in the background, if there is one.

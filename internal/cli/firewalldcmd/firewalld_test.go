@@ -14,18 +14,25 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// What no option says is as firewalld has it; an option with an empty value says nothing.
 func TestFlags(t *testing.T) {
-	t.Setenv("STATE_DIRECTORY", "") // the service manager's, should it run the tests
+	plain := options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: stateDir(), logTarget: "mixed", logFile: "/var/log/firewalld"}
+	debug := func(level int) options { o := plain; o.debug = level; return o }
+	here := t.TempDir()
+	t.Chdir(here)
 	for _, c := range []struct {
 		args string
 		want options
 	}{
-		{"", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld"}},
-		{"--nofork --nopid --system-config=/a --default-config /b --log-target file --log-file /c --debug-gc --state-dir=/s",
-			options{system: "/a", shipped: "/b", state: "/s", logTarget: "file", logFile: "/c", foreground: true, noPID: true}},
-		{"--debug", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 1}},
-		{"--debug=7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
-		{"--debug 7", options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: "/var/lib/firewalld", logTarget: "mixed", logFile: "/var/log/firewalld", debug: 7}},
+		{"", plain},
+		{"--system-config= --default-config= --state-dir= --log-file=", plain},
+		{"--nofork --nopid --system-config=/a --default-config /b --state-dir /d --log-target file --log-file /c --debug-gc",
+			options{system: "/a", shipped: "/b", state: "/d", logTarget: "file", logFile: "/c", foreground: true, noPID: true}},
+		{"--system-config=. --default-config lib --state-dir ./state --log-file ../log",
+			options{system: here, shipped: here + "/lib", state: here + "/state", logTarget: "mixed", logFile: filepath.Dir(here) + "/log"}},
+		{"--debug", debug(1)},
+		{"--debug=7", debug(7)},
+		{"--debug 7", debug(7)},
 	} {
 		if got, err := parse(strings.Fields(c.args), &bytes.Buffer{}); err != nil || got != c.want {
 			t.Errorf("firewalld %s: %+v, %v, want %+v", c.args, got, err, c.want)
@@ -35,6 +42,24 @@ func TestFlags(t *testing.T) {
 		if _, err := parse(strings.Fields(args), &bytes.Buffer{}); err == nil || errors.Is(err, pflag.ErrHelp) {
 			t.Errorf("firewalld %s: %v", args, err)
 		}
+	}
+}
+
+// Where the current folder is gone, a path that is relative to it is refused, and all others work.
+func TestNoFolder(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(gone, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(gone)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parse([]string{"--system-config=etc"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--system-config") {
+		t.Errorf("a relative folder: %v", err)
+	}
+	if o, err := parse([]string{"--system-config=/etc/firewalld"}, &bytes.Buffer{}); err != nil || o.system != "/etc/firewalld" {
+		t.Errorf("a full path: %+v, %v", o, err)
 	}
 }
 

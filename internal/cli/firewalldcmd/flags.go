@@ -1,9 +1,11 @@
 package firewalldcmd
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,5 +75,18 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	if !slices.Contains(logTargets, o.logTarget) {
 		return o, fmt.Errorf("cannot log to %s: it must be one of %s", o.logTarget, strings.Join(logTargets, ", "))
 	}
-	return o, nil
+	return o, o.absolute(flags)
+}
+
+// absolute makes all paths independent of the current folder, which the daemon leaves in the background. An option with an
+// empty value counts as not given, as in firewalld.
+func (o *options) absolute(flags *pflag.FlagSet) error {
+	for name, path := range map[string]*string{"system-config": &o.system, "default-config": &o.shipped, "state-dir": &o.state, "log-file": &o.logFile} {
+		full, err := filepath.Abs(cmp.Or(*path, flags.Lookup(name).DefValue))
+		if err != nil {
+			return fmt.Errorf("cannot use the path %s of --%s: it is relative to a folder that is not there: %w", *path, name, err)
+		}
+		*path = full
+	}
+	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"richwall/internal/bus"
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
+	"richwall/internal/printable"
 	"richwall/internal/statedir"
 	"richwall/zones"
 )
@@ -40,7 +41,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
 	case err != nil:
-		fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		complain(stderr, err)
 		return statusUsage
 	case os.Geteuid() != 0:
 		fmt.Fprintln(stderr, "firewalld: cannot start: only root may change the firewall")
@@ -48,10 +49,14 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	case !o.foreground:
 		return background(args, stderr)
 	}
+	if err := leaveFolder(); err != nil {
+		fmt.Fprintf(stderr, "firewalld: cannot start in the background: %v\n", err)
+		return statusFailed
+	}
 	limitMemory()
 	sink, err := openSink(o, stdout)
 	if err != nil {
-		fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		complain(stderr, err)
 		return statusFailed
 	}
 	p := program{options: o, log: newLogger(sink, o.debug > 0)}
@@ -59,10 +64,15 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		p.log.Error(err.Error())
 		if sink.console == nil {
-			fmt.Fprintf(stderr, "firewalld: %v\n", err)
+			complain(stderr, err)
 		}
 	}
 	return status
+}
+
+// complain prints why the program ends.
+func complain(stderr io.Writer, err error) {
+	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(err.Error(), maxLine))
 }
 
 // program is the running daemon.
@@ -88,8 +98,9 @@ func (p *program) run() (status int, err error) {
 		}
 		defer file.remove()
 	}
-	if err := bus.Free(""); err != nil {
-		return statusFailed, err
+	free := bus.Free("")
+	if errors.Is(free, bus.ErrTaken) {
+		return statusFailed, free
 	}
 	state, err := statedir.For(p.state, p.system)
 	if err != nil {
@@ -101,6 +112,9 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	}
 	defer guard.Close()
+	if free != nil { // the guard stays until a daemon finds the bus
+		return statusFailed, free
+	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
 		return statusFailed, err
 	}
