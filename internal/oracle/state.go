@@ -276,6 +276,9 @@ func onlyIn(a, b []string) (out []string) {
 // oldProtocol is how older files of services say a protocol, which firewalld writes as such.
 var oldProtocol = regexp.MustCompile(`<port protocol="(\w+)" port=""/>`)
 
+// notFor is a family that an ICMP type is not for, which firewalld does not write.
+var notFor = regexp.MustCompile(` ipv[46]="no"`)
+
 var tag = regexp.MustCompile(`<[a-z/][^>]*>`)
 
 // sameTags is true of lines of XML that have the same tags as a file, in any order.
@@ -285,7 +288,7 @@ func sameTags(lines []string, file string) bool {
 		return false
 	}
 	sorted := func(text string) []string {
-		text = oldProtocol.ReplaceAllString(text, `<protocol value="$1"/>`)
+		text = notFor.ReplaceAllString(oldProtocol.ReplaceAllString(text, `<protocol value="$1"/>`), "")
 		tags := tag.FindAllString(regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(text, ""), -1)
 		for i := range tags {
 			words := strings.Fields(strings.NewReplacer("/>", " />", ">", " >", "<", "< ").Replace(tags[i]))
