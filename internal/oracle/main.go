@@ -140,7 +140,7 @@ func playAll(ctx context.Context, root string, backends []string, o *options, st
 		return false, err
 	}
 	r := &runner{pair: &pair{shipped: string(conf), definitions: filepath.Join(root, "usr/lib/firewalld")}, out: stdout, shrink: o.shrink, folder: o.scenarios, every: o.every}
-	r.explained, r.found, r.texts = map[string]int{}, map[string]int{}, map[string]string{}
+	r.ended, r.explained, r.found, r.texts = map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}
 	for i, p := range both {
 		outside := filepath.Join(folder, p.name)
 		if r.sides[i], err = newSide(ctx, p, outside, inside); err != nil {

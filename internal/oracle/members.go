@@ -11,15 +11,14 @@ import (
 
 // method is a method of the bus: where it is, what goes in.
 type method struct {
-	object string // below busPath, with N for the number of an object: config/zone/N
+	object string // below busPath, with N for the name of an object: config/zone/N
 	name   string // the interface and the name
 	args   []introspect.Arg
 	weight int
 }
 
-// objects are the kinds of objects of the permanent configuration with how many are called upon: the shipped ones come first in
-// the alphabet, and most are as good as any.
-var objects = map[string]int{"zone": 12, "policy": 8, "service": 6, "ipset": 5, "icmptype": 4, "helper": 5}
+// objects are the kinds of objects of the permanent configuration, with their names in the names of methods.
+var objects = map[string]string{"zone": "Zone", "policy": "Policy", "service": "Service", "ipset": "IPSet", "icmptype": "IcmpType", "helper": "Helper"}
 
 // learn asks a daemon which methods it has. The configuration must have an ipset, for its object.
 func learn(s *side) ([]method, error) {
@@ -49,7 +48,7 @@ func learn(s *side) ([]method, error) {
 			for _, p := range i.Properties {
 				out = append(out, method{object: strings.Replace(path, "/0", "/N", 1), name: properties + ".Get", weight: 1,
 					args: []introspect.Arg{{Name: "=" + i.Name, Type: "s"}, {Name: "=" + p.Name, Type: "s"}}})
-				if p.Access == "readwrite" {
+				if p.Access == "readwrite" && p.Name != unset {
 					out = append(out, method{object: path, name: properties + ".Set", weight: 2,
 						args: []introspect.Arg{{Name: "=" + i.Name, Type: "s"}, {Name: "=" + p.Name, Type: "s"}, {Name: p.Name, Type: "v"}}})
 				}
@@ -58,6 +57,10 @@ func learn(s *side) ([]method, error) {
 	}
 	return out, nil
 }
+
+// unset is the property that is not set: firewalld's next reload still acts by the old value, richwall's by the new one. Sessions
+// begin with both of its values.
+const unset = "FlushAllOnReload"
 
 const properties = "org.freedesktop.DBus.Properties"
 
@@ -115,7 +118,7 @@ var settings = map[string]string{
 // kindOf is the kind of object that a method is about.
 func kindOf(m method) string {
 	words := strings.Split(m.name, ".")
-	if kind := words[len(words)-2]; objects[kind] > 0 {
+	if kind := words[len(words)-2]; objects[kind] != "" {
 		return kind
 	}
 	lower := strings.ToLower(words[len(words)-1])
@@ -140,7 +143,7 @@ func (s *source) call(methods []method) step {
 		}
 		object, kind := m.object, kindOf(m)
 		if base, ok := strings.CutSuffix(object, "/N"); ok {
-			object = fmt.Sprintf("%s/%d", base, s.IntN(objects[strings.TrimPrefix(base, "config/")]))
+			object = base + "/" + s.value(strings.TrimPrefix(base, "config/"))
 		}
 		var args []string
 		signature := ""
@@ -171,7 +174,7 @@ func (s *source) argument(m method, kind string, arg introspect.Arg) string {
 			words = append(strings.Fields("-t "+s.value("table")+" -A "+s.value("chain")), words...)
 		}
 		return list(words)
-	case strings.HasSuffix(m.name, ".config.add"+upper(kind)) || strings.HasSuffix(m.name, ".config.add"+upper(kind)+"2") || strings.HasSuffix(m.name, ".rename"):
+	case strings.HasSuffix(m.name, ".config.add"+objects[kind]) || strings.HasSuffix(m.name, ".config.add"+objects[kind]+"2") || strings.HasSuffix(m.name, ".rename"):
 		return text(s.value("new" + map[bool]string{true: "icmp", false: kind}[kind == "icmptype"]))
 	case strings.Contains(m.name, ".config.helper.") && arg.Name == "module":
 		return text(s.value("module"))
@@ -179,11 +182,6 @@ func (s *source) argument(m method, kind string, arg introspect.Arg) string {
 		return s.field("dpriority", arg.Type)
 	}
 	return s.field(arg.Name, arg.Type)
-}
-
-// upper is a kind as it stands in the names of methods.
-func upper(kind string) string {
-	return map[string]string{"zone": "Zone", "policy": "Policy", "service": "Service", "ipset": "IPSet", "icmptype": "IcmpType", "helper": "Helper"}[kind]
 }
 
 // propertyClass is the class of values for a property.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 // figures are what was done and found.
 type figures struct {
 	sessions, steps, states int
+	ended                   map[string]int // how many sessions ended before their end, by the reason for the last difference
 	explained               map[string]int // how often each reason was one
 	found                   map[string]int // how often each difference without a reason came, by its signature
 	texts                   map[string]string
@@ -57,12 +59,21 @@ func (r *runner) play(ctx context.Context, s *session) error {
 				return err
 			}
 		}
-		if !differs && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
+		if !differs && !(got[0].Exit != 0 && st.reloads()) && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
 			continue
 		}
-		again, err := r.states(ctx, s, i, reason != "" || differs)
-		if err != nil || !again {
+		// What one side has refused and the other has taken is told already; anything else leaves both in the same state.
+		known := differs && (got[0].Exit == 0) != (got[1].Exit == 0)
+		if !known && got[0].Exit != 0 && st.reloads() {
+			reason, known = "a reload that fails changes nothing", true
+		}
+		again, err := r.states(ctx, s, i, known)
+		if err != nil {
 			return err
+		}
+		if !again {
+			r.ended[cmp.Or(reason, "a state")]++
+			return nil
 		}
 	}
 	return nil
@@ -323,6 +334,9 @@ func (r *runner) summary(began time.Time) {
 	}
 	for _, reason := range sortedByCount(r.explained) {
 		fmt.Fprintf(r.out, "%6d explained: %s\n", r.explained[reason], reason)
+	}
+	for _, reason := range sortedByCount(r.ended) {
+		fmt.Fprintf(r.out, "%6d sessions ended: %s\n", r.ended[reason], reason)
 	}
 	for _, signature := range sortedByCount(r.found) {
 		fmt.Fprintf(r.out, "%6d NOT EXPLAINED: %s\n", r.found[signature], signature)

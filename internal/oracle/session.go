@@ -37,6 +37,10 @@ func (s step) String() string {
 				args[i] = word
 			}
 		}
+		if kind, name, ok := s.named(); ok {
+			path := `$(gdbus call --system --dest ` + busName + ` --object-path ` + busPath + `/config --method ` + busName + ".config.get" + objects[kind] + "ByName " + quoted(name) + ` | cut -d\' -f2)`
+			return strings.TrimRight("sh gdbus call --system --dest "+busName+" --object-path "+path+" --method "+s.method+" "+joined(args), " ")
+		}
 		if s.method == properties+".Get" || s.method == properties+".Set" {
 			return strings.TrimRight("sh gdbus call --system --dest "+busName+" --object-path "+strings.TrimSuffix(busPath+"/"+s.object, "/")+" --method "+s.method+" "+joined(args), " ")
 		}
@@ -49,6 +53,16 @@ func (s step) String() string {
 		return "restart"
 	}
 	return s.verb + " " + joined(s.words)
+}
+
+// named are the kind and the name of the permanent object that a step is about, if it is about one. It is found by its name,
+// since firewalld gives the objects other numbers at each reload.
+func (s step) named() (kind, name string, ok bool) {
+	rest, ok := strings.CutPrefix(s.object, "config/")
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, "/")
 }
 
 // shape is the step without its values: what differs in the same way in steps of one shape is taken for the same difference.
@@ -78,6 +92,15 @@ type session struct {
 	level   int               // of load
 	conf    map[string]string // lines of firewalld.conf that are not the shipped ones
 	steps   []step
+}
+
+// reloading are the words of steps that firewalld reloads for.
+var reloading = []string{"reload", "setDefaultZone", "set-default-zone", "setLogDenied", "set-log-denied", "resetToDefaults", "reset-to-defaults", "completeReload"}
+
+// reloads is true of a step that firewalld reloads for.
+func (s step) reloads() bool {
+	text := s.String()
+	return s.verb == "restart" || slices.ContainsFunc(reloading, func(word string) bool { return s.verb != "offline" && strings.Contains(text, word) })
 }
 
 // links are the interfaces that the namespaces have.
@@ -236,6 +259,14 @@ func (s *side) do(st step) (outcome, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	path := dbus.ObjectPath(strings.TrimSuffix(busPath+"/"+st.object, "/"))
+	if kind, name, ok := st.named(); ok {
+		call := s.conn.Object(busName, busPath+"/config").CallWithContext(ctx, busName+".config.get"+objects[kind]+"ByName", 0, name)
+		if e, ok := call.Err.(dbus.Error); ok {
+			return outcome{Exit: 1, Stderr: e.Name + ": " + shown(e.Body)}, nil
+		} else if err := call.Store(&path); err != nil {
+			return outcome{}, err
+		}
+	}
 	call := s.conn.Object(busName, path).CallWithContext(ctx, st.method, 0, args...)
 	if ctx.Err() != nil {
 		return outcome{}, fmt.Errorf("%s does not answer within %v: %s", s.name, longest, st)

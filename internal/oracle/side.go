@@ -265,7 +265,11 @@ func (s *side) reset(files map[string]string, links []string) error {
 		}
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(s.outside, "etc", name), []byte(text), 0o644); err != nil {
+		mode := fs.FileMode(0o644)
+		if name == "firewalld.conf" {
+			mode = 0o600
+		}
+		if err := os.WriteFile(filepath.Join(s.outside, "etc", name), []byte(text), mode); err != nil {
 			return err
 		}
 	}

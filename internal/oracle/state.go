@@ -117,7 +117,7 @@ echo '== sysctl'; sysctl -e net.ipv4.ip_forward net.ipv4.conf.all.forwarding net
 
 var (
 	tableHead = regexp.MustCompile(`^table (\w+ \S+) \{`)
-	counters  = regexp.MustCompile(`counter packets \d+ bytes \d+| # handle \d+| initval 0x\w+|\[\d+:\d+\]`)
+	counters  = regexp.MustCompile(`counter packets \d+ bytes \d+| # handle \d+| initval 0x\w+| hashsize \d+| bucketsize \d+|\[\d+:\d+\]`)
 	timeLeft  = regexp.MustCompile(` expires \w+| timeout \d+$`)
 )
 
@@ -273,6 +273,12 @@ func onlyIn(a, b []string) (out []string) {
 	return out
 }
 
+// oldProtocol is how older files of services say a protocol, which firewalld writes as such.
+var oldProtocol = regexp.MustCompile(`<port protocol="(\w+)" port=""/>`)
+
+// notFor is a family that an ICMP type is not for, which firewalld does not write.
+var notFor = regexp.MustCompile(` ipv[46]="no"`)
+
 var tag = regexp.MustCompile(`<[a-z/][^>]*>`)
 
 // sameTags is true of lines of XML that have the same tags as a file, in any order.
@@ -282,6 +288,7 @@ func sameTags(lines []string, file string) bool {
 		return false
 	}
 	sorted := func(text string) []string {
+		text = notFor.ReplaceAllString(oldProtocol.ReplaceAllString(text, `<protocol value="$1"/>`), "")
 		tags := tag.FindAllString(regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(text, ""), -1)
 		for i := range tags {
 			words := strings.Fields(strings.NewReplacer("/>", " />", ">", " >", "<", "< ").Replace(tags[i]))

@@ -28,7 +28,7 @@ func checkValue(f *field, value string) (string, error) {
 // readPort reads a port such as 80/tcp or 5000-5010/udp.
 func readPort(value string) (string, error) {
 	port, protocol, ok := strings.Cut(value, "/")
-	if !ok || protocol == "" || port == "" || strings.Contains(protocol, "/") {
+	if !ok || port == "" || strings.Contains(protocol, "/") {
 		return "", fail("INVALID_PORT", "cannot read port %q: it must be PORT[-PORT]/PROTOCOL, such as 80/tcp", value)
 	}
 	p := zones.Port{Port: port, Protocol: protocol}

@@ -5,8 +5,8 @@ import "testing"
 func TestReadPort(t *testing.T) {
 	for value, want := range map[string]string{
 		"80/tcp": "80/tcp", "5000-5010/udp": "5000-5010/udp", "http/tcp": "http/tcp",
-		"80": "INVALID_PORT", "": "INVALID_PORT", "/tcp": "INVALID_PORT", "80/": "INVALID_PORT", "99999/tcp": "INVALID_PORT",
-		"80/foo": "INVALID_PROTOCOL",
+		"80": "INVALID_PORT", "": "INVALID_PORT", "/tcp": "INVALID_PORT", "80/tcp/udp": "INVALID_PORT", "99999/tcp": "INVALID_PORT",
+		"80/foo": "INVALID_PROTOCOL", "80/": "INVALID_PROTOCOL",
 	} {
 		have, err := readPort(value)
 		if err != nil {
