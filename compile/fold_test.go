@@ -77,6 +77,9 @@ func randomFoldable(r *rand.Rand, theme int) *ir.Rule {
 		match(ir.PktType{Type: "host"})
 	}
 	rule.Actions = []ir.Action{foldActions[(theme+r.IntN(1+theme%4))%len(foldActions)]}
+	if reject, ok := rule.Actions[0].(ir.Reject); ok && reject.With != "" && rule.Families != ir.V4 { // which has no such answer
+		rule.Actions = []ir.Action{ir.Reject{}}
+	}
 	switch r.IntN(60) {
 	case 0:
 		rule.Actions = []ir.Action{ir.Log{Prefix: fmt.Sprint(r.IntN(100))}}
