@@ -67,8 +67,9 @@ func New(o Object, settings Settings) Edit {
 	return named(o, func(k kindOps) Edit { return k.create(o.Name, settings) })
 }
 
-// Delete removes an object that is not shipped. What refers to it does not change. The error has code BUILTIN_ZONE or the
-// like.
+// Delete removes an object that is not shipped. Zones and policies no longer list a service or ICMP type that has gone; all else
+// that refers to the object does not change, such as rich rules: some of them refuse something. The error has code BUILTIN_ZONE or
+// the like.
 func Delete(o Object) Edit { return named(o, func(k kindOps) Edit { return k.drop(o.Name) }) }
 
 // Rename gives another name to an object that is not shipped. What refers to it does not change, save the default zone.
@@ -327,8 +328,36 @@ func (k *objectKind[T]) drop(name string) Edit {
 		if _, err := k.own(c, name); err != nil {
 			return nil, err
 		}
-		return k.without(*c, name), nil
+		next := k.without(*c, name)
+		if key := listedBy[k.kind]; key != "" {
+			return unlisted(next, Item{Key: key, Args: []string{name}})
+		}
+		return next, nil
 	}
+}
+
+// listedBy are the items by which zones and policies name objects of a kind.
+var listedBy = map[Kind]Key{KindService: KeyService, KindICMPType: KeyICMPBlock}
+
+// unlisted is a permanent configuration without an item in any of its zones and policies.
+func unlisted(c *Config, item Item) (*Config, error) {
+	var all []Object
+	for name := range zoneFiles(c) {
+		all = append(all, Object{KindZone, name})
+	}
+	for name := range c.Policies {
+		all = append(all, Object{KindPolicy, name})
+	}
+	for _, o := range all {
+		has, err := Has(c, Permanent, o, item)
+		if err == nil && has {
+			c, err = Remove(Permanent, o, item)(c)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 func (k *objectKind[T]) rename(name, other string) Edit {

@@ -472,30 +472,28 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// A service that is deleted stays in the zones that name it. What else is changed then is refused only for what it brings
+// A service that is renamed stays in the zones that name it. What else is changed then is refused only for what it brings
 // itself, until the zone is mended.
 func TestMending(t *testing.T) {
-	app := Object{KindService, "app"}
-	c := must(t, builtins(t), New(app, nil), New(Object{KindZone, "mine"}, nil), Add(Permanent, Object{KindZone, "mine"}, item("service app")))
-	for _, without := range []Edit{Delete(app), Rename(app, "app2")} {
-		broken := must(t, c, without)
-		if err := Check(broken).Err(); !strings.HasPrefix(errorText(err), "INVALID_SERVICE: mine: cannot use service app: there is no such service") {
-			t.Errorf("without a service that a zone names, the check says %v", err)
+	app, mine := Object{KindService, "app"}, Object{KindZone, "mine"}
+	c := must(t, builtins(t), New(app, nil), New(mine, nil), Add(Permanent, mine, item("service app")))
+	broken := must(t, c, Rename(app, "app2"))
+	if err := Check(broken).Err(); !strings.HasPrefix(errorText(err), "INVALID_SERVICE: mine: cannot use service app: there is no such service") {
+		t.Errorf("without a service that a zone names, the check says %v", err)
+	}
+	must(t, broken, Add(Permanent, publicZone, item("port 1:tcp")))
+	must(t, broken, Add(Permanent, mine, item("port 1:tcp")))
+	for _, edit := range []Edit{
+		Add(Permanent, publicZone, item("service app")),
+		Add(Permanent, mine, item("service nosuch")),
+		Add(Permanent, mine, item("rule rule service name=app accept")),
+	} {
+		if _, err := Apply(broken, edit); !strings.HasPrefix(errorText(err), "INVALID_SERVICE: ") {
+			t.Errorf("beside a zone with a service that is gone, another such is refused with %v", err)
 		}
-		must(t, broken, Add(Permanent, publicZone, item("port 1:tcp")))
-		must(t, broken, Add(Permanent, Object{KindZone, "mine"}, item("port 1:tcp")))
-		for _, edit := range []Edit{
-			Add(Permanent, publicZone, item("service app")),
-			Add(Permanent, Object{KindZone, "mine"}, item("service nosuch")),
-			Add(Permanent, Object{KindZone, "mine"}, item("rule rule service name=app accept")),
-		} {
-			if _, err := Apply(broken, edit); !strings.HasPrefix(errorText(err), "INVALID_SERVICE: ") {
-				t.Errorf("beside a zone with a service that is gone, another such is refused with %v", err)
-			}
-		}
-		if err := Check(must(t, broken, Remove(Permanent, Object{KindZone, "mine"}, item("service app")))).Err(); err != nil {
-			t.Errorf("mended, there is still %v", err)
-		}
+	}
+	if err := Check(must(t, broken, Remove(Permanent, mine, item("service app")))).Err(); err != nil {
+		t.Errorf("mended, there is still %v", err)
 	}
 }
 
@@ -533,5 +531,30 @@ func TestDifference(t *testing.T) {
 	}
 	if got := Difference(next, next); got != nil {
 		t.Errorf("a configuration differs from itself: %v", got)
+	}
+}
+
+// A deleted service or ICMP type goes from the lists of zones, of the parts of zones and of policies. Rich rules and services keep
+// the name, as they may refuse something: the check says so.
+func TestDeleteUnlists(t *testing.T) {
+	policy := Object{KindPolicy, "p"}
+	c := must(t, prepared(t), New(Object{KindZone, "two/part"}, nil))
+	for _, o := range []Object{publicZone, workZone, {KindZone, "two/part"}, policy} {
+		c = must(t, c, Add(Permanent, o, item("service app")), Add(Permanent, o, item("icmp-block it")))
+	}
+	c = must(t, c, Delete(Object{KindService, "app"}), Delete(Object{KindICMPType, "it"}))
+	for name, content := range map[string]*Content{
+		"public": &c.Zones["public"].Content, "work": &c.Zones["work"].Content, "two": &c.Zones["two"].Content, "p": &c.Policies["p"].Content,
+	} {
+		if slices.Contains(content.Services, "app") || slices.Contains(content.ICMPBlocks, "it") {
+			t.Errorf("%s lists what was deleted: %v %v", name, content.Services, content.ICMPBlocks)
+		}
+	}
+	if err := Check(c).Err(); err != nil {
+		t.Error(err)
+	}
+	c = must(t, prepared(t), Add(Permanent, publicZone, item("rule rule service name=app drop")))
+	if c = must(t, c, Delete(Object{KindService, "app"})); Check(c).Err() == nil {
+		t.Error("a rule about a service that was deleted is gone, or passes the check")
 	}
 }
