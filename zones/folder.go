@@ -36,13 +36,19 @@ func openFolder(path string, follow bool) (*folder, error) {
 		return f, nil
 	}
 	f.bytes = maxStrangeBytes
-	root, err := os.OpenRoot(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return &folder{}, nil
+	case err == nil && !info.IsDir(): // which OpenRoot might wait for
+		err = errNoFolder
+	case err == nil:
+		f.root, err = os.OpenRoot(path)
 	}
-	f.root = root
 	return f, err
 }
+
+var errNoFolder = errors.New("it is not a folder")
 
 func (f *folder) close() {
 	if f.root != nil {
@@ -168,7 +174,7 @@ func (f *folder) list(name string) (entries []fs.DirEntry, exists bool, err erro
 	case err != nil:
 		return nil, true, f.explain(name, err)
 	case !info.IsDir():
-		return nil, true, errors.New("it is not a folder")
+		return nil, true, errNoFolder
 	}
 	dir, err := f.open(name)
 	if err != nil {
@@ -186,4 +192,16 @@ func (f *folder) list(name string) (entries []fs.DirEntry, exists bool, err erro
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, true, nil
+}
+
+// ReadFile is the content of a file that a user names, of any kind, such as a pipe; the error is of package fs, or says that it has
+// more than is read of one file.
+func ReadFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	f := folder{bytes: maxFileBytes}
+	return f.all(file, 0, maxFileBytes)
 }

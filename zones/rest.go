@@ -68,13 +68,16 @@ func LoadRest(dirs Dirs, before *Config) *Rest {
 	return r
 }
 
-// itemRounds is how many rounds look at items; from then on whole objects are left out. One would do, but for what a rule that is
-// left out brings up.
-const itemRounds = 4
+// The rounds that look at items, and those that are made at all: from then on whole objects are left out, and at last everything. One
+// would do, but for what a rule or an object that is left out brings up.
+const (
+	itemRounds = 4
+	allRounds  = 1000
+)
 
-// settle leaves out what Check refuses, until there is no such thing. Each round takes away something, so that it ends.
+// settle leaves out what Check refuses, until there is no such thing.
 func (r *Rest) settle(c *Config, dirs Dirs) *Config {
-	for round := 0; ; round++ {
+	for round := range allRounds {
 		problems := Check(c)
 		r.Problems = append(r.Problems, problems...)
 		errors := problems.errors()
@@ -93,6 +96,9 @@ func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 		r.Losses = append(append(r.Losses, losses...), l.losses...)
 		r.Problems = append(r.Problems, l.problems.report()...)
 	}
+	r.Losses = append(r.Losses, Loss{&Problem{Path: dirs.System, Code: InvalidObject, Msg: "nothing of the configuration can be used"}, Doubtful})
+	shipped, _ := Load(Dirs{})
+	return shipped
 }
 
 // costs is what it costs to leave out an item of a zone, a policy or direct.xml, or a part of a rule, by the name of its element.
@@ -234,7 +240,9 @@ func blankBroken(data []byte, errors Problems) ([]byte, []Way) {
 			at--
 		}
 		ways[i] = rootCost(p)
-		if at >= 0 {
+		if at < 0 {
+			blankAttr(left, root, p)
+		} else {
 			ways[i] = itemCost(root, root.children[at])
 			end := bytes.LastIndex(left, []byte("</"))
 			if at+1 < len(root.children) {
@@ -244,6 +252,22 @@ func blankBroken(data []byte, errors Problems) ([]byte, []Way) {
 		}
 	}
 	return left, ways
+}
+
+// blankAttr overwrites the attribute of the root element at which a problem stands, if it stands at one.
+func blankAttr(data []byte, root *node, p *Problem) {
+	for _, a := range root.attrs {
+		if a.place != (place{p.Line, p.Column}) {
+			continue
+		}
+		start := offsetOf(data, a.place)
+		if first := bytes.IndexAny(data[start:], `"'`); first >= 0 {
+			first += start
+			if last := bytes.IndexByte(data[first+1:], data[first]); last >= 0 {
+				blank(data[start : first+1+last+1])
+			}
+		}
+	}
 }
 
 func repeated(w Way, n int) []Way { return slices.Repeat([]Way{w}, n) }

@@ -58,6 +58,9 @@ const (
 	maxElements = 600_000 // in one file
 )
 
+// manyErrors is how many errors of a file are looked for at least.
+const manyErrors = 1000
+
 // reader reads one file and collects everything that is wrong with it.
 type reader struct {
 	schema
@@ -297,6 +300,9 @@ func (r *reader) complete(n *node) bool {
 // none of its own comes right after it.
 func (r *reader) each(n *node, f func(*node)) {
 	for _, c := range n.children {
+		if r.problems.found[Error] > manyErrors {
+			return // there is more than enough to mend
+		}
 		if r.complete(c) {
 			f(c)
 		}

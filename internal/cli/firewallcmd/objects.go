@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -211,7 +210,7 @@ func readObject(k *kind, name, path string) (settings, error) {
 	if !strings.HasSuffix(path, ".xml") {
 		return nil, fail("INVALID_NAME", "its name must end in .xml")
 	}
-	data, err := os.ReadFile(path)
+	data, err := zones.ReadFile(path)
 	if err != nil {
 		var inner *fs.PathError
 		if errors.As(err, &inner) {

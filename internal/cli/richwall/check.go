@@ -85,6 +85,9 @@ func (o *checkOptions) run(out, notes io.Writer) error {
 	}
 	cfg, problems := zones.Load(o.dirs())
 	if cfg != nil {
+		if err := o.bounded(cfg); err != nil {
+			return err
+		}
 		problems = append(problems, zones.Lint(cfg)...)
 		problems = append(problems, o.compile(cfg)...)
 		if o.firewalld {

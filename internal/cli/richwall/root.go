@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 // Main runs the command and returns its exit status: 0, 1 for what a command says is not as it should be, 2 for a wrong
 // command line or configuration, or the number of firewalld's error code where there is one.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	debug.SetMemoryLimit(memoryGoal)
 	out, notes := printer(stdout), printer(stderr)
 	defer out.Flush()
 	defer notes.Flush()
@@ -50,6 +52,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	fmt.Fprintf(notes, "richwall: %v\n", err)
 	return 2
 }
+
+// memoryGoal is how many bytes of memory the command tries to keep to, at the cost of time.
+const memoryGoal = 160 << 20
 
 // interruptible is a context that ends with SIGINT and SIGTERM, for what has something to clean up. Until it is asked for, these
 // signals end the command at once, whatever it reads or works on.
@@ -126,6 +131,7 @@ firewalld and spoken to with firewall-cmd.`,
 type directories struct {
 	config        string
 	defaultConfig string
+	trusted       bool
 }
 
 func (d *directories) flags(cmd *cobra.Command) {
@@ -138,15 +144,16 @@ func (d *directories) flags(cmd *cobra.Command) {
 func (d *directories) flagDefault(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&d.defaultConfig, "default-config", "", "the `DIR` of shipped definitions, such as /usr/lib/firewalld; without it, those that richwall comes with")
 	cmd.MarkFlagDirname("default-config")
+	cmd.Flags().BoolVar(&d.trusted, "trusted", false, "follow links out of the folder, and read and work out as much as there is, as with /etc/firewalld")
 }
 
 // systemConfig is the folder of this machine's firewall. Only root can write it, so that links in it are followed; and it may be
 // empty.
 const systemConfig = "/etc/firewalld"
 
-// dirs are the folders. Nothing outside of them is read, unless the configuration is this machine's.
+// dirs are the folders. Nothing outside of them is read, unless they are trusted, as this machine's configuration is.
 func (d *directories) dirs() zones.Dirs {
-	return zones.Dirs{System: d.config, Default: d.defaultConfig, Follow: filepath.Clean(d.config) == systemConfig}
+	return zones.Dirs{System: d.config, Default: d.defaultConfig, Follow: d.trusted || filepath.Clean(d.config) == systemConfig}
 }
 
 // exist is an error if a folder that was named is none, or no configuration.
@@ -209,7 +216,7 @@ func (d *directories) load(stderr io.Writer) (*zones.Config, error) {
 	for _, p := range problems.Shown() {
 		fmt.Fprintln(stderr, p)
 	}
-	return cfg, nil
+	return cfg, d.bounded(cfg)
 }
 
 // backendNames are the back ends as firewalld.conf spells them.
