@@ -136,6 +136,15 @@ func (d *Daemon) panicIs(on bool) {
 	d.emit(PanicChanged{On: on})
 }
 
+// reservePanic prepares the note about panic mode, which a disk that has become full could not take.
+func (d *Daemon) reservePanic() {
+	d.noting.Lock()
+	defer d.noting.Unlock()
+	if err := d.opt.State.ReservePanic(); err != nil {
+		d.opt.Log.Error("panic mode may not be noted on disk when it is switched on: a restart would not know of it", "reason", err)
+	}
+}
+
 // recallPanic switches panic mode on if it was on when the last process ended.
 func (d *Daemon) recallPanic() {
 	on, err := d.opt.State.Panic()

@@ -54,6 +54,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.state, d.failures = Failed, failed
 	}
 	d.publish()
+	d.reservePanic()
 	return nil
 }
 
