@@ -41,7 +41,7 @@ func (k *iptablesKernel) watchTables() error {
 		k.options.Log.Debug("changes by other programs are not noticed", "reason", err)
 		return nil
 	}
-	k.watch.socket = s
+	k.watch.socket, k.watch.log = s, k.options.Log
 	k.watch.monitor, err = newMonitor(k.options.Enter, 0, func(family uint8, table string) bool {
 		return (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6) && builtins[table] != nil
 	})

@@ -49,7 +49,7 @@ func newNFTables(o Options) (*nftables, error) {
 		k.watch.guard, err = newGuard(s, k.owner, o.Log)
 	}
 	if err == nil {
-		k.watch.socket, k.watch.alarm = s, k.alarm
+		k.watch.socket, k.watch.alarm, k.watch.log = s, k.alarm, o.Log
 		k.watch.monitor, err = newMonitor(o.Enter, s.conn.PID(), func(family uint8, table string) bool {
 			return family == unix.NFPROTO_INET && (table == ir.Table || table == panicTable || table == guardTable)
 		})
@@ -189,7 +189,7 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 	case p == nil:
 		return err
 	case err != nil:
-		k.installed = nil
+		k.forget()
 		return err
 	case len(a.refused) > 0:
 		return k.refusal(p, a.refused)
@@ -197,6 +197,14 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 	k.committed(p, a.handles)
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
+}
+
+// forget notes that nobody knows what the kernel has. Where other programs had changed the rules, they do not guard the machine.
+func (k *nftables) forget() {
+	if len(k.watch.changed) > 0 {
+		k.alarm()
+	}
+	k.installed, k.watch.changed = nil, nil
 }
 
 // send plans the way from what is known of the kernel, and sends it. There is no plan if it cannot be said in messages; no
