@@ -55,8 +55,7 @@ func newNFTables(o Options) (*nftables, error) {
 		})
 	}
 	if err != nil {
-		s.conn.Close()
-		return nil, err
+		return nil, errors.Join(err, o.Guard.closeSocket(s))
 	}
 	return k, nil
 }
@@ -76,12 +75,13 @@ func (s *socket) canOwn() (bool, error) {
 	return len(a.refused) == 0, nil
 }
 
-// Close closes the socket; the table loses its owner with it, and stays.
+// Close closes the socket; the table loses its owner with it, and stays. A socket that nothing was committed with goes back to
+// the Guard it came from.
 func (k *nftables) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.watch.guard.stop()
-	err := errors.Join(k.watch.monitor.close(), k.socket.conn.Close())
+	err := errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.socket))
 	if k.direct != nil {
 		err = errors.Join(err, k.direct.Close())
 	}
@@ -131,6 +131,9 @@ func (k *nftables) directKernel() (*iptablesKernel, error) {
 func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.options.Guard.check(); err != nil {
+		return err
+	}
 	verified, err := verify(next, ir.NFTables, k.verified)
 	if err != nil {
 		return err
@@ -256,8 +259,9 @@ func ownerHint(port uint32) string {
 // committed notes what the kernel has.
 func (k *nftables) committed(p *plan, handles map[int]uint64) {
 	k.installed = p.result(handles)
+	k.options.Guard.settled(k.socket)
 	k.watch.committed()
-	k.watch.guard.up = p.guarded
+	k.watch.guard.note(p.guarded, p.next.Panic)
 	k.watch.guard.later(k.unguard)
 }
 

@@ -111,7 +111,7 @@ func (p *plan) dropTable(name string, stand bool, flags uint32) {
 // setGuard makes the guard stand behind the changes, or takes it away, as is needed.
 func (p *plan) setGuard(g *guard, next *Desired) error {
 	p.guarded = g.needed(next)
-	if p.guarded == g.up && (!p.guarded || g.protected()) {
+	if g.isSo(p.guarded, next.Panic) {
 		return nil
 	}
 	list, err := g.messages(p.guarded, next.Panic)
