@@ -67,6 +67,14 @@ func TestBaseOfChains(t *testing.T) {
 			t.Errorf("with panic mode %v loopback passes: %v", panicked, got)
 		}
 	}
+	for range 2 { // a start that is broken off takes them away, if they are there
+		if err := (&Guard{chains: &tools}).Lower(); err != nil || strings.Contains(show(), "guard") {
+			t.Errorf("with %v there is\n%s", err, show())
+		}
+	}
+	if err := tools.baseChains(t.Context(), false, errors.New("no nf_tables")); err != nil {
+		t.Fatal(err)
+	}
 	k, err := newIPTables(Options{Enter: ns.Do}.withDefaults(), false)
 	if err != nil {
 		t.Fatal(err)

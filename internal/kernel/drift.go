@@ -145,8 +145,10 @@ func leaves(data []byte) (values []byte) {
 	return values
 }
 
-// dump asks for all there is of a kind, of a family, and calls f with each answer's body.
+// dump asks for all there is of a kind, of a family, and calls f with each answer's body. f must not use the socket.
 func (s *socket) dump(kind, family uint8, filter []byte, f func(body []byte)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	body := append([]byte{family, unix.NFNETLINK_V0, 0, 0}, filter...)
 	if err := s.send([]netlink.Message{s.request(tablesMessage(kind), netlink.Dump, body)}); err != nil {
 		return err

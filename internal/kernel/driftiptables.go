@@ -36,19 +36,19 @@ func (k *iptablesKernel) watchTables() error {
 	}
 	if err != nil {
 		if s != nil {
-			s.conn.Close()
+			err = errors.Join(err, k.options.Guard.closeSocket(s))
 		}
 		k.options.Log.Debug("changes by other programs are not noticed", "reason", err)
 		return nil
 	}
-	k.watch.socket = s
+	k.watch.socket, k.watch.log = s, k.options.Log
 	k.watch.monitor, err = newMonitor(k.options.Enter, 0, func(family uint8, table string) bool {
 		return (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6) && builtins[table] != nil
 	})
 	if err != nil {
-		s.conn.Close()
+		return errors.Join(err, k.options.Guard.closeSocket(s))
 	}
-	return err
+	return nil
 }
 
 // useGuard finds out whether the kernel has nf_tables, and a guard with that.
@@ -63,7 +63,8 @@ func (k *iptablesKernel) useGuard(s *socket) error {
 	return err
 }
 
-// Close ends listening: the tools leave nothing behind.
+// Close ends listening: the tools leave nothing behind. A socket that nothing was committed with goes back to the Guard it came
+// from.
 func (k *iptablesKernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -71,7 +72,7 @@ func (k *iptablesKernel) Close() error {
 	if k.watch.monitor == nil {
 		return nil
 	}
-	return errors.Join(k.watch.monitor.close(), k.watch.socket.conn.Close())
+	return errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.watch.socket))
 }
 
 // Watch implements Watcher.

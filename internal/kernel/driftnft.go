@@ -45,9 +45,9 @@ func (k *nftables) look() []Foreign {
 	return reports
 }
 
-// alarm raises the guard, unless what other programs do may stay.
+// alarm raises the guard, unless what other programs do may stay, or it is not known what there shall be.
 func (k *nftables) alarm() {
-	if k.installed.Rules != nil && !k.installed.Unguarded {
+	if k.installed != nil && k.installed.Rules != nil && !k.installed.Unguarded {
 		k.watch.guard.raise(k.installed.Panic)
 	}
 }

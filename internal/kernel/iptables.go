@@ -109,6 +109,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := k.options.Guard.check(); err != nil && !k.direct { // the nftables back end has asked, and puts back what was
+		return err
+	}
 	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
 	}
@@ -122,6 +125,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
 		}
 		g.later(k.unguard)
+		k.options.Guard.settled(k.watch.socket)
 	}
 	return err
 }

@@ -82,21 +82,26 @@ func (p *plan) removeTable(e *nft.Encoder) {
 	p.put(what, nil, nil, e.AddTable(0), e.DeleteTable())
 }
 
-// panicTable makes or removes the table that drops everything, before all other tables see a packet. It has an owner unless
-// the configuration wants other programs to be able to change what is ours.
+// panicTable makes or removes the table of panic mode. It has an owner unless the configuration wants other programs to be
+// able to change what is ours.
 func (p *plan) panicTable(canOwn bool) {
 	if p.before != nil && p.before.Panic == p.next.Panic {
 		p.ownedPanic = p.before.ownedPanic
 		return
 	}
-	e := &nft.Encoder{Table: panicTable}
+	p.ownedPanic = canOwn && p.next.Panic && (p.next.Rules == nil || p.next.Rules.Owner)
+	p.dropTable(panicTable, p.next.Panic, tableFlags(p.ownedPanic))
+}
+
+// dropTable makes anew or removes a table that drops everything, before all other tables see a packet.
+func (p *plan) dropTable(name string, stand bool, flags uint32) {
+	e := &nft.Encoder{Table: name}
 	p.removeTable(e)
-	if !p.next.Panic {
+	if !stand {
 		return
 	}
-	p.ownedPanic = canOwn && (p.next.Rules == nil || p.next.Rules.Owner)
-	what := "cannot make table inet " + panicTable
-	p.put(what, nil, nil, e.AddTable(tableFlags(p.ownedPanic)))
+	what := "cannot make table inet " + name
+	p.put(what, nil, nil, e.AddTable(flags))
 	for _, c := range panicChains {
 		m, err := e.AddChain(c, true)
 		p.put(what, nil, err, m)
@@ -106,7 +111,7 @@ func (p *plan) panicTable(canOwn bool) {
 // setGuard makes the guard stand behind the changes, or takes it away, as is needed.
 func (p *plan) setGuard(g *guard, next *Desired) error {
 	p.guarded = g.needed(next)
-	if p.guarded == g.up && (!p.guarded || g.protected()) {
+	if g.isSo(p.guarded, next.Panic) {
 		return nil
 	}
 	list, err := g.messages(p.guarded, next.Panic)
