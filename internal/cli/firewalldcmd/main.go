@@ -109,8 +109,7 @@ func (p *program) run() (status int, err error) {
 	if err != nil {
 		return statusFailed, err
 	}
-	panicked, _ := state.Panic() // the daemon logs the reason when that is not known
-	guard, err := kernel.Base(context.Background(), kernel.Options{Log: p.log}, panicked)
+	guard, err := p.base(state)
 	if err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	}
@@ -127,7 +126,7 @@ func (p *program) run() (status int, err error) {
 	if stopped, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	} else if stopped {
-		return p.stopStarting(guard, panicked)
+		return p.stopStarting(guard)
 	}
 	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
@@ -142,6 +141,20 @@ func (p *program) run() (status int, err error) {
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
+}
+
+// base puts the guard into the kernel, before any file is read. In panic mode the guard then drops everything.
+func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
+	ctx, options := context.Background(), kernel.Options{Log: p.log}
+	guard, err := kernel.Base(ctx, options, false)
+	if err != nil {
+		return guard, err
+	}
+	if on, _ := state.Panic(); on { // the daemon logs the reason when that is not known
+		guard.Close()
+		return kernel.Base(ctx, options, true)
+	}
+	return guard, nil
 }
 
 // newDaemon makes the daemon over a configuration's folders, whose first rules take the place of the guard.
@@ -176,30 +189,28 @@ func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
 			if s == syscall.SIGHUP { // the files are being read just now
 				continue
 			}
-			cancel()
-			select {
-			case <-done:
-			case <-time.After(stopTime):
-			}
-			return true, nil
+		case <-p.bus.Done(): // another firewall has taken over
 		}
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(stopTime):
+		}
+		return true, nil
 	}
 }
 
-// stopStarting ends a daemon whose start was broken off. Without rules in the kernel the guard has nothing to wait for.
-func (p *program) stopStarting(guard *kernel.Guard, panicked bool) (status int, err error) {
+// stopStarting ends a daemon whose start was broken off. Without rules in the kernel the guard has nothing to wait for; panic mode
+// stays.
+func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	if p.daemon.Snapshot().Runtime != nil {
 		return p.stop()
 	}
 	p.tell("STOPPING=1")
-	k, err := kernel.New(kernel.Options{Backend: ir.NFTables, Log: p.log, Guard: guard})
-	if err != nil {
-		return 0, err
+	if p.daemon.Snapshot().Panic {
+		return 0, nil
 	}
-	defer k.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
-	return 0, k.Commit(ctx, &kernel.Desired{Panic: panicked})
+	return 0, guard.Lower()
 }
 
 // tell tells the service manager something.
