@@ -28,11 +28,11 @@ import (
 
 // caller takes the calls that arrive on a socket. It is called for one after the other, in their order.
 type caller interface {
-	// admit decides by the head of a call whether the body is read and the call taken.
-	admit(*frame) bool
-	// take is for a call that was admitted, with its body; refuse for another one.
-	take(*frame)
-	refuse(*frame)
+	// admit decides by the head of a call whether the body is read and the call taken, and says which user sent it.
+	admit(*frame) (uid uint32, ok bool)
+	// take is for a call that was admitted, with its body; refuse for another one. The user is the one that admit has said.
+	take(f *frame, uid uint32)
+	refuse(f *frame, uid uint32)
 }
 
 // socket is a connection to the bus as the library sees it: a stream of bytes, in which the messages are those that it may see.
@@ -215,14 +215,15 @@ func (s *socket) receiveOne(in io.Reader) (err error) {
 		}
 		return s.in.put(f.head, f.body)
 	case f.kind == dbus.TypeMethodCall && s.caller != nil && f.sender != "":
-		if !s.caller.admit(f) {
-			s.caller.refuse(f)
+		uid, ok := s.caller.admit(f)
+		if !ok {
+			s.caller.refuse(f, uid)
 			return f.discardBody(in)
 		}
 		if err := f.readBody(in); err != nil {
 			return err
 		}
-		s.caller.take(f)
+		s.caller.take(f, uid)
 		return nil
 	}
 	return f.discardBody(in)
