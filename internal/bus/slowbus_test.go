@@ -2,11 +2,13 @@ package bus
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -96,7 +98,7 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 		}
 		return replyTo(msg, uint32(0))
 	})
-	aside, err := open(address, discard(), nil)
+	aside, err := open(t.Context(), address, discard(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,5 +114,46 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 		if got := a.user(step.client); got != step.want || questions.Load() != step.questions {
 			t.Errorf("%s is of user %d after %d questions; want user %d after %d", step.client, got, questions.Load(), step.want, step.questions)
 		}
+	}
+}
+
+// A bus that hangs, whether it takes the connection or even lets the daemon in, does not keep a start waiting: the rules that
+// close the machine come after that question. That there is no answer does not mean that another firewall has the name.
+func TestBusThatHangsDoesNotHoldUpTheStart(t *testing.T) {
+	silent := func(*dbus.Message) *dbus.Message { return nil }
+	for name, address := range map[string]string{
+		"it says nothing":              listenAs(t, func(net.Conn) {}),
+		"it does not say who has what": playBus(t, silent),
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := make(chan error, 1)
+			go func() { asked <- Free(address) }()
+			select {
+			case err := <-asked:
+				if err == nil || errors.Is(err, ErrTaken) {
+					t.Errorf("the answer is %v", err)
+				}
+			case <-time.After(10 * freeTime):
+				t.Error("the daemon waits for the bus")
+			}
+		})
+	}
+}
+
+// A bus that lets the daemon in and then hangs does not keep it waiting for its name for ever.
+func TestBusThatGivesNoName(t *testing.T) {
+	address := playBus(t, func(*dbus.Message) *dbus.Message { return nil })
+	connected := make(chan error, 1)
+	go func() {
+		_, err := Connect(address, discard())
+		connected <- err
+	}()
+	select {
+	case err := <-connected:
+		if err == nil || errors.Is(err, ErrTaken) {
+			t.Errorf("the answer is %v", err)
+		}
+	case <-time.After(3 * authTime):
+		t.Error("the daemon waits for its name")
 	}
 }
