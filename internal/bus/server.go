@@ -27,7 +27,7 @@ type Server struct {
 	line    atomic.Pointer[line] // the connection that there is, or was last
 	paths   *paths
 	budget  budget
-	turn    chan struct{} // has something in it while a call of somebody else than the superuser is carried out
+	turns   turns
 	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
 	whole  map[zones.Object]bool
 	ready  chan struct{} // closed when calls can be answered
@@ -45,7 +45,7 @@ func Connect(address string, log *slog.Logger) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		log: log, address: address, paths: newPaths(), whole: map[zones.Object]bool{},
-		budget: budget{spent: map[uint32]spending{}}, turn: make(chan struct{}, 1),
+		budget: budget{spent: map[uint32]spending{}}, turns: newTurns(),
 		ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 	}
 	l, err := s.dial()
@@ -105,6 +105,7 @@ func (c *call) snapshot() daemon.Snapshot { return c.server.daemon.Snapshot() }
 // task is what a call asks for, and the right that is needed for it. What it does comes after the check of that right.
 type task struct {
 	needs action
+	pace  pace
 	do    func(*call) ([]any, error)
 }
 
@@ -129,14 +130,11 @@ func (s *Server) answer(l *line, in *inbound) ([]any, error) {
 	case <-s.ctx.Done():
 		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
 	}
-	if in.uid != superuser { // others wait for each other, so that they take no more than their share of the machine
-		select {
-		case s.turn <- struct{}{}:
-			defer func() { <-s.turn }()
-		case <-s.ctx.Done():
-			return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall stops")
-		}
+	end, err := s.turns.begin(s.ctx, in.uid, t.pace)
+	if err != nil {
+		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall stops")
 	}
+	defer end()
 	return t.do(&call{server: s, line: l, ctx: s.ctx, inbound: in})
 }
 
@@ -160,15 +158,19 @@ func (s *Server) task(in *inbound) (task, error) {
 	interfaces := interfacesAt(in.path)
 	switch {
 	case in.iface == introspectableName && in.member == "Introspect":
-		return task{actInfo, s.introspect}, nil
+		return task{actInfo, looks, s.introspect}, nil
 	case interfaces == nil:
 		return task{}, noObject(in.path)
 	case in.iface == propertiesName:
-		return task{actConfig, func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
+		return task{actConfig, paceOf(in.member), func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
 	}
 	for _, i := range interfaces {
 		if m := i.methodOf(in.member); m != nil && (in.iface == "" || in.iface == i.fullName()) {
-			return task{m.action, func(c *call) ([]any, error) { return s.run(c, i, m) }}, nil
+			t := task{m.action, paceOf(in.member), func(c *call) ([]any, error) { return s.run(c, i, m) }}
+			if m.urgent {
+				t.pace = urgent
+			}
+			return t, nil
 		}
 	}
 	return task{}, plain(unknownMethod, "Unknown method: %s is not a valid method of interface %s", in.member, in.iface)
