@@ -89,6 +89,7 @@ func (b *bed) start(real kernel.Kernel) {
 		b.tune(&options)
 	}
 	b.daemon = daemon.New(options)
+	server.Attach(b.daemon)
 	if err := b.daemon.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}

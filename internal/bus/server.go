@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"richwall/internal/daemon"
@@ -20,7 +21,7 @@ import (
 
 // Server answers calls on the bus.
 type Server struct {
-	daemon  *daemon.Daemon
+	daemon  *daemon.Daemon // known once attached is closed
 	log     *slog.Logger
 	shipped func() (*zones.Config, error)
 	address string
@@ -29,24 +30,26 @@ type Server struct {
 	budget  budget
 	turns   turns
 	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
-	whole  map[zones.Object]bool
-	ready  chan struct{} // closed when calls can be answered
-	done   chan struct{} // closed when there will be no more calls
-	ctx    context.Context
-	cancel context.CancelFunc
+	whole    map[zones.Object]bool
+	attach   sync.Once
+	attached chan struct{} // closed when the daemon is known, which may not have started
+	ready    chan struct{} // closed when all calls can be answered
+	done     chan struct{} // closed when there will be no more calls
+	ctx      context.Context
+	cancel   context.CancelFunc
 }
 
 // ErrTaken is that another process has the name: a second firewall.
 var ErrTaken = errors.New("cannot serve " + base + ": another process has that name already")
 
 // Connect takes the daemon's name on a bus whose address is such as "unix:path=/run/dbus/system_bus_socket"; "" is the system
-// bus. Calls wait until Serve. The error is ErrTaken when another process has the name.
+// bus. Calls wait until Serve, but those that Attach is for. The error is ErrTaken when another process has the name.
 func Connect(address string, log *slog.Logger) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		log: log, address: address, paths: newPaths(), whole: map[zones.Object]bool{},
 		budget: budget{spent: map[uint32]spending{}}, turns: newTurns(),
-		ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		attached: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 	}
 	l, err := s.dial()
 	if err != nil {
@@ -58,12 +61,22 @@ func Connect(address string, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls from now on. The daemon must have started. shipped is the configuration without anything of the
-// administrator's: what loadDefaults goes back to.
+// Attach has a daemon answer what nobody must wait for its start with: whether panic mode is on, and to switch it on. The daemon
+// may be starting, or not yet.
+func (s *Server) Attach(d *daemon.Daemon) {
+	s.attach.Do(func() {
+		s.daemon = d
+		d.Subscribe(s.event)
+		close(s.attached)
+	})
+}
+
+// Serve answers all calls from now on. The daemon must have started. It is the one of Attach, if that was called. shipped is the
+// configuration without anything of the administrator's: what loadDefaults goes back to.
 func (s *Server) Serve(d *daemon.Daemon, shipped func() (*zones.Config, error)) {
-	s.daemon, s.shipped = d, shipped
+	s.Attach(d)
+	s.shipped = shipped
 	s.paths.sync(d.Snapshot().Permanent)
-	d.Subscribe(s.event)
 	close(s.ready)
 }
 
@@ -106,6 +119,7 @@ func (c *call) snapshot() daemon.Snapshot { return c.server.daemon.Snapshot() }
 type task struct {
 	needs action
 	pace  pace
+	early bool // it is answered as soon as the daemon is known
 	do    func(*call) ([]any, error)
 }
 
@@ -118,6 +132,10 @@ func (s *Server) answer(l *line, in *inbound) ([]any, error) {
 	if err := l.access.check(s.ctx, in, t.needs); err != nil {
 		return nil, err
 	}
+	open := s.ready
+	if t.early {
+		open = s.attached
+	}
 	select {
 	case <-s.ready:
 	default:
@@ -126,7 +144,7 @@ func (s *Server) answer(l *line, in *inbound) ([]any, error) {
 		}
 	}
 	select {
-	case <-s.ready:
+	case <-open:
 	case <-s.ctx.Done():
 		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
 	}
@@ -158,17 +176,17 @@ func (s *Server) task(in *inbound) (task, error) {
 	interfaces := interfacesAt(in.path)
 	switch {
 	case in.iface == introspectableName && in.member == "Introspect":
-		return task{actInfo, looks, s.introspect}, nil
+		return task{needs: actInfo, pace: looks, do: s.introspect}, nil
 	case interfaces == nil:
 		return task{}, noObject(in.path)
 	case in.iface == propertiesName:
-		return task{actConfig, paceOf(in.member), func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
+		return task{needs: actConfig, pace: paceOf(in.member), do: func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
 	}
 	for _, i := range interfaces {
 		if m := i.methodOf(in.member); m != nil && (in.iface == "" || in.iface == i.fullName()) {
-			t := task{m.action, paceOf(in.member), func(c *call) ([]any, error) { return s.run(c, i, m) }}
+			t := task{needs: m.action, pace: paceOf(in.member), do: func(c *call) ([]any, error) { return s.run(c, i, m) }}
 			if m.urgent {
-				t.pace = urgent
+				t.pace, t.early = urgent, true
 			}
 			return t, nil
 		}

@@ -14,8 +14,10 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"richwall/compile/ir"
 	"richwall/internal/bus/networkmanager"
 	"richwall/internal/daemon"
+	"richwall/internal/kernel"
 )
 
 // silence sets the flag of a message that says that its sender wants no answer.
@@ -309,6 +311,59 @@ func TestStateBeforeTheStart(t *testing.T) {
 	b.client = connect(t, b.address)
 	if got := b.must("", propertiesName+".Get", base, "state"); got != `<"INIT">` {
 		t.Errorf("the state is %s", got)
+	}
+}
+
+// While the firewall starts, and whatever holds that up, panic mode can be switched on, by whoever may do that, and it is told
+// that it is on. All other calls wait for the start, switching it off among them.
+func TestPanicModeDuringTheStart(t *testing.T) {
+	b := &bed{T: t, dir: t.TempDir(), address: startBus(t, busConfig)}
+	starting, release, started := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	dropped := make(chan bool, 10)
+	b.tune = func(o *daemon.Options) {
+		open := o.Kernel
+		o.Kernel = func(backend ir.Backend) (kernel.Kernel, error) {
+			close(starting)
+			<-release
+			return open(backend)
+		}
+		o.DropAll = func(on bool) error {
+			dropped <- on
+			return nil
+		}
+	}
+	go func() {
+		defer close(started)
+		b.start(nil)
+	}()
+	<-starting
+	client := connect(t, b.address)
+	call := func(name string) *dbus.Call {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		return client.Object(base, root).CallWithContext(ctx, base+"."+name, 0)
+	}
+	other := connect(t, b.address).Object(base, root).Go(base+".zone.getZones", 0, make(chan *dbus.Call, 1))
+	if off := call("queryPanicMode"); off.Err != nil || off.Body[0] != false {
+		t.Errorf("before, panic mode is %v, %v", off.Body, off.Err)
+	}
+	if err := call("enablePanicMode").Err; err != nil {
+		t.Errorf("panic mode during the start: %v", err)
+	} else if on := <-dropped; !on {
+		t.Error("panic mode lets packets pass")
+	}
+	if on := call("queryPanicMode"); on.Err != nil || on.Body[0] != true {
+		t.Errorf("after that panic mode is %v, %v", on.Body, on.Err)
+	}
+	select {
+	case <-other.Done:
+		t.Errorf("before the start has ended getZones is answered with %v, %v", other.Body, other.Err)
+	default:
+	}
+	close(release)
+	<-started
+	if (<-other.Done).Err != nil {
+		t.Error(other.Err)
 	}
 }
 

@@ -40,7 +40,7 @@ type method struct {
 	out    string // signature of what it returns; "" for nothing
 	action action
 	call   func(*call) (any, error)
-	urgent bool // whoever calls it waits for no other call
+	urgent bool // whoever calls it waits neither for other calls nor for the start
 }
 
 // signal is a signal of an interface.
@@ -96,7 +96,7 @@ func def(name, in, out string, needs action, call func(*call) (any, error)) meth
 	return method{name: name, in: args(in), out: out, action: needs, call: call}
 }
 
-// atOnce is a method that whoever calls it waits for no other call.
+// atOnce is a method that is urgent.
 func atOnce(m method) method {
 	m.urgent = true
 	return m
