@@ -34,6 +34,9 @@ var superuser uint32
 // unknownUser is the user of a client that the bus does not know. It is no user: see setresuid(2).
 const unknownUser = ^uint32(0)
 
+// noOwner is the error of the bus about a name that nobody has: the client has gone, and its unique name with it.
+const noOwner = "org.freedesktop.DBus.Error.NameHasNoOwner"
+
 const (
 	// remembered is the number of clients whose user is remembered.
 	remembered = 1000
@@ -47,8 +50,9 @@ const (
 	questionsOfUser, questionsOfAll = 8, 64
 )
 
-// user is the user id of a client. Only the goroutine that reads what arrives calls it: it is known whose a message is before
-// anything of it is kept.
+// user is the user id of a client, unknownUser if the bus does not say. Only the goroutine that reads what arrives calls it: it
+// is known whose a message is before anything of it is kept. An answer is remembered; that none came, or that the bus could not
+// say, is not: the next message of the client asks anew.
 func (a *access) user(sender string) uint32 {
 	uid, ok := a.known[sender]
 	if ok {
@@ -56,8 +60,12 @@ func (a *access) user(sender string) uint32 {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), busTime)
 	defer cancel()
-	if a.aside.BusObject().CallWithContext(ctx, busDriver+".GetConnectionUnixUser", 0, sender).Store(&uid) != nil {
-		uid = unknownUser // it has gone, and gets no answer
+	err := a.aside.BusObject().CallWithContext(ctx, busDriver+".GetConnectionUnixUser", 0, sender).Store(&uid)
+	if err != nil {
+		uid = unknownUser
+		if named, ok := err.(dbus.Error); !ok || named.Name != noOwner {
+			return uid
+		}
 	}
 	if len(a.known) >= remembered {
 		clear(a.known)

@@ -32,6 +32,7 @@ type bed struct {
 	server  *Server
 	client  *dbus.Conn
 	signals chan *dbus.Signal
+	tune    func(*daemon.Options) // what is otherwise than usual of the daemon; nil for nothing
 	// answered is the signature of the last answer that the client got.
 	answered atomic.Value
 }
@@ -74,7 +75,7 @@ func (b *bed) start(real kernel.Kernel) {
 	}
 	b.server = server
 	b.Cleanup(func() { server.Close() })
-	b.daemon = daemon.New(daemon.Options{
+	options := daemon.Options{
 		Dirs: store.Dirs, Log: log, Manager: server,
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
 		Passthrough: func(_ context.Context, ipv string, args []string) (string, error) {
@@ -83,7 +84,12 @@ func (b *bed) start(real kernel.Kernel) {
 			}
 			return "", errors.New("unknown option " + strings.Join(args, " "))
 		},
-	})
+	}
+	if b.tune != nil {
+		b.tune(&options)
+	}
+	b.daemon = daemon.New(options)
+	server.Attach(b.daemon)
 	if err := b.daemon.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}

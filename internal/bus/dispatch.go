@@ -97,16 +97,20 @@ func (q *queue) leave(in *inbound) (next *inbound) {
 }
 
 // admit implements caller.
-func (l *line) admit(f *frame) bool {
-	return l.up.Load() && f.iface != peerName && l.queue.reserve(f.sender, l.access.user(f.sender), f.counted())
+func (l *line) admit(f *frame) (uid uint32, ok bool) {
+	if !l.up.Load() {
+		return unknownUser, false
+	}
+	uid = l.access.user(f.sender)
+	return uid, f.iface != peerName && l.queue.reserve(f.sender, uid, f.counted())
 }
 
 // counted is the bytes that a call is counted as.
 func (f *frame) counted() int { return len(f.head) + f.size + overhead }
 
 // take implements caller.
-func (l *line) take(f *frame) {
-	in := &inbound{f, l.access.user(f.sender), f.counted()}
+func (l *line) take(f *frame, uid uint32) {
+	in := &inbound{f, uid, f.counted()}
 	if l.queue.enter(in) {
 		go l.work(in)
 	}
@@ -120,11 +124,11 @@ func (l *line) work(in *inbound) {
 }
 
 // refuse implements caller: it answers what needs no room, and says of other calls that there is none.
-func (l *line) refuse(f *frame) {
+func (l *line) refuse(f *frame, uid uint32) {
 	if !l.up.Load() {
 		return
 	}
-	in := &inbound{frame: f, uid: l.access.user(f.sender)}
+	in := &inbound{frame: f, uid: uid}
 	if !f.answered() || !l.server.budget.spend(in.uid, refusal) {
 		return
 	}

@@ -28,19 +28,21 @@ var errOurs = errors.New("the name " + base + " is not free yet")
 
 // dial connects to the bus and takes the daemon's name. The error is ErrTaken when another process has it.
 func (s *Server) dial() (*line, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, authTime)
+	defer cancel()
 	l := &line{server: s, queue: newQueue()}
 	var err error
-	if l.aside, err = open(s.address, s.log, nil); err != nil {
+	if l.aside, err = open(ctx, s.address, s.log, nil); err != nil {
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
 	l.access = access{budget: &s.budget, aside: l.aside.bus, known: map[string]uint32{}, asked: map[uint32]int{}}
-	if l.bus, err = open(s.address, s.log, l); err != nil {
+	if l.bus, err = open(ctx, s.address, s.log, l); err != nil {
 		l.aside.Close()
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
 	l.conn, l.access.bus = l.bus.bus, l.bus.bus
 	l.up.Store(true)
-	if err := l.takeName(s.line.Load()); err != nil {
+	if err := l.takeName(ctx, s.line.Load()); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -48,13 +50,12 @@ func (s *Server) dial() (*line, error) {
 }
 
 // takeName takes the daemon's name. A connection that was given up may have it for a moment still.
-func (l *line) takeName(former *line) error {
-	reply, err := l.conn.RequestName(base, dbus.NameFlagDoNotQueue)
+func (l *line) takeName(ctx context.Context, former *line) error {
+	var reply dbus.RequestNameReply
+	err := l.conn.BusObject().CallWithContext(ctx, busDriver+".RequestName", 0, base, dbus.NameFlagDoNotQueue).Store(&reply)
 	if err != nil || reply == dbus.RequestNameReplyPrimaryOwner {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), busTime)
-	defer cancel()
 	owner, err := networkmanager.Owner(ctx, l.conn, base)
 	switch {
 	case err != nil:

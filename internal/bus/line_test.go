@@ -81,9 +81,9 @@ func TestConnectionGivenUp(t *testing.T) {
 // faulty is a caller with a fault.
 type faulty struct{}
 
-func (faulty) admit(*frame) bool { panic("fault") }
-func (faulty) take(*frame)       {}
-func (faulty) refuse(*frame)     {}
+func (faulty) admit(*frame) (uint32, bool) { panic("fault") }
+func (faulty) take(*frame, uint32)         {}
+func (faulty) refuse(*frame, uint32)       {}
 
 // A fault in the goroutine that reads what others send costs the connection, and not the daemon.
 func TestFaultWhileReading(t *testing.T) {

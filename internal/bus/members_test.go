@@ -246,7 +246,7 @@ func (a authority) CheckAuthorization(s polkitSubject, action string, _ map[stri
 }
 
 // startPolkit makes polkit run on the bus.
-func (b *bed) startPolkit(a authority) {
+func (b *bed) startPolkit(a any) {
 	b.Helper()
 	polkit := connect(b.T, b.address)
 	if err := polkit.Export(a, polkitPath, polkitIface); err != nil {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"richwall/internal/daemon"
@@ -20,33 +21,35 @@ import (
 
 // Server answers calls on the bus.
 type Server struct {
-	daemon  *daemon.Daemon
+	daemon  *daemon.Daemon // known once attached is closed
 	log     *slog.Logger
 	shipped func() (*zones.Config, error)
 	address string
 	line    atomic.Pointer[line] // the connection that there is, or was last
 	paths   *paths
 	budget  budget
-	turn    chan struct{} // has something in it while a call of somebody else than the superuser is carried out
+	turns   turns
 	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
-	whole  map[zones.Object]bool
-	ready  chan struct{} // closed when calls can be answered
-	done   chan struct{} // closed when there will be no more calls
-	ctx    context.Context
-	cancel context.CancelFunc
+	whole    map[zones.Object]bool
+	attach   sync.Once
+	attached chan struct{} // closed when the daemon is known, which may not have started
+	ready    chan struct{} // closed when all calls can be answered
+	done     chan struct{} // closed when there will be no more calls
+	ctx      context.Context
+	cancel   context.CancelFunc
 }
 
 // ErrTaken is that another process has the name: a second firewall.
 var ErrTaken = errors.New("cannot serve " + base + ": another process has that name already")
 
 // Connect takes the daemon's name on a bus whose address is such as "unix:path=/run/dbus/system_bus_socket"; "" is the system
-// bus. Calls wait until Serve. The error is ErrTaken when another process has the name.
+// bus. Calls wait until Serve, but those that Attach is for. The error is ErrTaken when another process has the name.
 func Connect(address string, log *slog.Logger) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		log: log, address: address, paths: newPaths(), whole: map[zones.Object]bool{},
-		budget: budget{spent: map[uint32]spending{}}, turn: make(chan struct{}, 1),
-		ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		budget: budget{spent: map[uint32]spending{}}, turns: newTurns(),
+		attached: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 	}
 	l, err := s.dial()
 	if err != nil {
@@ -58,12 +61,22 @@ func Connect(address string, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls from now on. The daemon must have started. shipped is the configuration without anything of the
-// administrator's: what loadDefaults goes back to.
+// Attach has a daemon answer what nobody must wait for its start with: whether panic mode is on, and to switch it on. The daemon
+// may be starting, or not yet.
+func (s *Server) Attach(d *daemon.Daemon) {
+	s.attach.Do(func() {
+		s.daemon = d
+		d.Subscribe(s.event)
+		close(s.attached)
+	})
+}
+
+// Serve answers all calls from now on. The daemon must have started. It is the one of Attach, if that was called. shipped is the
+// configuration without anything of the administrator's: what loadDefaults goes back to.
 func (s *Server) Serve(d *daemon.Daemon, shipped func() (*zones.Config, error)) {
-	s.daemon, s.shipped = d, shipped
+	s.Attach(d)
+	s.shipped = shipped
 	s.paths.sync(d.Snapshot().Permanent)
-	d.Subscribe(s.event)
 	close(s.ready)
 }
 
@@ -105,6 +118,8 @@ func (c *call) snapshot() daemon.Snapshot { return c.server.daemon.Snapshot() }
 // task is what a call asks for, and the right that is needed for it. What it does comes after the check of that right.
 type task struct {
 	needs action
+	pace  pace
+	early bool // it is answered as soon as the daemon is known
 	do    func(*call) ([]any, error)
 }
 
@@ -117,6 +132,10 @@ func (s *Server) answer(l *line, in *inbound) ([]any, error) {
 	if err := l.access.check(s.ctx, in, t.needs); err != nil {
 		return nil, err
 	}
+	open := s.ready
+	if t.early {
+		open = s.attached
+	}
 	select {
 	case <-s.ready:
 	default:
@@ -125,18 +144,15 @@ func (s *Server) answer(l *line, in *inbound) ([]any, error) {
 		}
 	}
 	select {
-	case <-s.ready:
+	case <-open:
 	case <-s.ctx.Done():
 		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
 	}
-	if in.uid != superuser { // others wait for each other, so that they take no more than their share of the machine
-		select {
-		case s.turn <- struct{}{}:
-			defer func() { <-s.turn }()
-		case <-s.ctx.Done():
-			return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall stops")
-		}
+	end, err := s.turns.begin(s.ctx, in.uid, t.pace)
+	if err != nil {
+		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall stops")
 	}
+	defer end()
 	return t.do(&call{server: s, line: l, ctx: s.ctx, inbound: in})
 }
 
@@ -160,15 +176,19 @@ func (s *Server) task(in *inbound) (task, error) {
 	interfaces := interfacesAt(in.path)
 	switch {
 	case in.iface == introspectableName && in.member == "Introspect":
-		return task{actInfo, s.introspect}, nil
+		return task{needs: actInfo, pace: looks, do: s.introspect}, nil
 	case interfaces == nil:
 		return task{}, noObject(in.path)
 	case in.iface == propertiesName:
-		return task{actConfig, func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
+		return task{needs: actConfig, pace: paceOf(in.member), do: func(c *call) ([]any, error) { return s.properties(c, interfaces) }}, nil
 	}
 	for _, i := range interfaces {
 		if m := i.methodOf(in.member); m != nil && (in.iface == "" || in.iface == i.fullName()) {
-			return task{m.action, func(c *call) ([]any, error) { return s.run(c, i, m) }}, nil
+			t := task{needs: m.action, pace: paceOf(in.member), do: func(c *call) ([]any, error) { return s.run(c, i, m) }}
+			if m.urgent {
+				t.pace, t.early = urgent, true
+			}
+			return t, nil
 		}
 	}
 	return task{}, plain(unknownMethod, "Unknown method: %s is not a valid method of interface %s", in.member, in.iface)

@@ -3,6 +3,7 @@ package bus
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,11 +29,11 @@ import (
 
 // caller takes the calls that arrive on a socket. It is called for one after the other, in their order.
 type caller interface {
-	// admit decides by the head of a call whether the body is read and the call taken.
-	admit(*frame) bool
-	// take is for a call that was admitted, with its body; refuse for another one.
-	take(*frame)
-	refuse(*frame)
+	// admit decides by the head of a call whether the body is read and the call taken, and says which user sent it.
+	admit(*frame) (uid uint32, ok bool)
+	// take is for a call that was admitted, with its body; refuse for another one. The user is the one that admit has said.
+	take(f *frame, uid uint32)
+	refuse(f *frame, uid uint32)
 }
 
 // socket is a connection to the bus as the library sees it: a stream of bytes, in which the messages are those that it may see.
@@ -57,7 +58,7 @@ type question struct {
 }
 
 const (
-	// authTime is the longest that the bus may take to let the daemon in.
+	// authTime is the longest that the bus may take to let the daemon in and to give it its name.
 	authTime = 10 * time.Second
 	// Questions that have no answer after this time are forgotten, once there are so many.
 	questionTime = 5 * time.Minute
@@ -73,27 +74,30 @@ const busDriver = "org.freedesktop.DBus"
 // Bus Instances").
 const systemBus = "unix:path=/var/run/dbus/system_bus_socket"
 
-// open connects to a bus; "" is the system bus. c takes the calls, and may be nil.
-func open(address string, log *slog.Logger, c caller) (*socket, error) {
+// open connects to a bus; "" is the system bus. c takes the calls, and may be nil. When the context ends before the bus has let
+// the daemon in, that is an error; later it means nothing.
+func open(ctx context.Context, address string, log *slog.Logger, c caller) (*socket, error) {
 	if address == "" {
 		if address = os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"); address == "" {
 			address = systemBus
 		}
 	}
-	conn, err := dialAny(address)
+	conn, err := dialAny(ctx, address)
 	if err != nil {
 		return nil, err
 	}
 	s := &socket{Conn: conn, log: log, caller: c, awaited: map[uint32]question{}}
 	s.out.limit = unsent
-	impatient := time.AfterFunc(authTime, func() { s.Close() })
-	defer impatient.Stop()
+	inTime := context.AfterFunc(ctx, func() { s.Close() })
 	s.bus, err = dbus.NewConn(s, dbus.WithOutgoingInterceptor(s.sending), dbus.WithSerialGenerator(&s.serials))
 	if err == nil {
 		err = s.bus.Auth(nil)
 	}
 	if err == nil {
 		err = s.bus.Hello()
+	}
+	if !inTime() {
+		err = fmt.Errorf("the bus does not answer: %w", ctx.Err())
 	}
 	if err != nil {
 		s.Close()
@@ -103,18 +107,18 @@ func open(address string, log *slog.Logger, c caller) (*socket, error) {
 }
 
 // dialAny connects to the first of some addresses that can be reached, such as "unix:path=/run/a;unix:abstract=b".
-func dialAny(addresses string) (net.Conn, error) {
+func dialAny(ctx context.Context, addresses string) (net.Conn, error) {
 	err := errors.New("there is no address")
 	for address := range strings.SplitSeq(addresses, ";") {
 		var conn net.Conn
-		if conn, err = dialUnix(address); err == nil {
+		if conn, err = dialUnix(ctx, address); err == nil {
 			return conn, nil
 		}
 	}
 	return nil, err
 }
 
-func dialUnix(address string) (net.Conn, error) {
+func dialUnix(ctx context.Context, address string) (net.Conn, error) {
 	transport, keys, _ := strings.Cut(address, ":")
 	for pair := range strings.SplitSeq(keys, ",") {
 		key, value, _ := strings.Cut(pair, "=")
@@ -127,7 +131,7 @@ func dialUnix(address string) (net.Conn, error) {
 		case key == "abstract":
 			name = "@" + name
 		}
-		return net.DialTimeout("unix", name, authTime)
+		return new(net.Dialer).DialContext(ctx, "unix", name)
 	}
 	return nil, fmt.Errorf("cannot use the address %s: it must be unix:path=FILE or unix:abstract=NAME", address)
 }
@@ -215,14 +219,15 @@ func (s *socket) receiveOne(in io.Reader) (err error) {
 		}
 		return s.in.put(f.head, f.body)
 	case f.kind == dbus.TypeMethodCall && s.caller != nil && f.sender != "":
-		if !s.caller.admit(f) {
-			s.caller.refuse(f)
+		uid, ok := s.caller.admit(f)
+		if !ok {
+			s.caller.refuse(f, uid)
 			return f.discardBody(in)
 		}
 		if err := f.readBody(in); err != nil {
 			return err
 		}
-		s.caller.take(f)
+		s.caller.take(f, uid)
 		return nil
 	}
 	return f.discardBody(in)

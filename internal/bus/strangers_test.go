@@ -8,12 +8,16 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 
+	"richwall/compile/ir"
 	"richwall/internal/bus/networkmanager"
+	"richwall/internal/daemon"
+	"richwall/internal/kernel"
 )
 
 // silence sets the flag of a message that says that its sender wants no answer.
@@ -225,6 +229,77 @@ func TestRootWaitsForNobody(t *testing.T) {
 	}
 }
 
+// trusting is a polkit that lets everybody do everything.
+type trusting struct{}
+
+func (trusting) CheckAuthorization(polkitSubject, string, map[string]string, uint32, string) (polkitResult, *dbus.Error) {
+	return polkitResult{Authorized: true}, nil
+}
+
+// hungManager is a NetworkManager that does not answer from a time on, however long it is waited for.
+type hungManager struct {
+	asked   chan struct{} // has something in it for each question
+	hang    atomic.Bool
+	release chan struct{} // closed when it answers again
+}
+
+// Zones implements daemon.Manager.
+func (m *hungManager) Zones(context.Context) (map[string]string, error) {
+	if m.hang.Load() {
+		m.asked <- struct{}{}
+		<-m.release
+	}
+	return nil, nil
+}
+
+// SetZone implements daemon.Manager.
+func (m *hungManager) SetZone(context.Context, string, string) error { return nil }
+
+// One user who is allowed to do so, but is not root, calls for reloads that hang, as many as he can. Another one's calls are
+// answered all the same, changes too; and so are the first one's own about panic mode.
+func TestUsersDoNotWaitForAReloadThatHangs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be another user")
+	}
+	m := &hungManager{asked: make(chan struct{}, 100), release: make(chan struct{})}
+	b := &bed{T: t, dir: t.TempDir(), address: startBus(t, busConfig)}
+	b.tune = func(o *daemon.Options) { o.Manager = m }
+	b.start(nil)
+	b.startPolkit(trusting{})
+	m.hang.Store(true)
+	t.Cleanup(func() { close(m.release) })
+	for range changesOfUser + 2 {
+		connectAs(t, b.address, nobody).Object(base, root).Go(base+".reload", 0, make(chan *dbus.Call, 1))
+	}
+	<-m.asked
+	const other = 1 // daemon, by its name: the bus lets in only users whom the machine knows
+	for _, call := range []struct {
+		uid  int
+		name string
+		args []any
+	}{
+		{other, "zone.getZones", nil}, {other, propertiesName + ".Get", []any{base, "state"}},
+		{other, "zone.addPort", []any{"public", "8080", "tcp", 0}},
+		{nobody, "zone.getZones", nil}, {nobody, "enablePanicMode", nil}, {nobody, "queryPanicMode", nil},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		name := call.name
+		if !strings.HasPrefix(name, "org.") {
+			name = base + "." + name
+		}
+		if err := connectAs(t, b.address, call.uid).Object(base, root).CallWithContext(ctx, name, 0, call.args...).Err; err != nil {
+			t.Errorf("user %d calls %s beside a reload that hangs: %v", call.uid, call.name, err)
+		}
+		cancel()
+	}
+	for len(m.asked) < changesOfUser-1 { // all that he may have going begin at some time
+		time.Sleep(10 * time.Millisecond)
+	}
+	if len(m.asked) > changesOfUser-1 {
+		t.Errorf("%d reloads of one user go on at a time", len(m.asked)+1)
+	}
+}
+
 // Before the firewall has started, root can ask for its state, and is not kept waiting.
 func TestStateBeforeTheStart(t *testing.T) {
 	b := &bed{T: t, address: startBus(t, busConfig)}
@@ -236,6 +311,59 @@ func TestStateBeforeTheStart(t *testing.T) {
 	b.client = connect(t, b.address)
 	if got := b.must("", propertiesName+".Get", base, "state"); got != `<"INIT">` {
 		t.Errorf("the state is %s", got)
+	}
+}
+
+// While the firewall starts, and whatever holds that up, panic mode can be switched on, by whoever may do that, and it is told
+// that it is on. All other calls wait for the start, switching it off among them.
+func TestPanicModeDuringTheStart(t *testing.T) {
+	b := &bed{T: t, dir: t.TempDir(), address: startBus(t, busConfig)}
+	starting, release, started := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	dropped := make(chan bool, 10)
+	b.tune = func(o *daemon.Options) {
+		open := o.Kernel
+		o.Kernel = func(backend ir.Backend) (kernel.Kernel, error) {
+			close(starting)
+			<-release
+			return open(backend)
+		}
+		o.DropAll = func(on bool) error {
+			dropped <- on
+			return nil
+		}
+	}
+	go func() {
+		defer close(started)
+		b.start(nil)
+	}()
+	<-starting
+	client := connect(t, b.address)
+	call := func(name string) *dbus.Call {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		return client.Object(base, root).CallWithContext(ctx, base+"."+name, 0)
+	}
+	other := connect(t, b.address).Object(base, root).Go(base+".zone.getZones", 0, make(chan *dbus.Call, 1))
+	if off := call("queryPanicMode"); off.Err != nil || off.Body[0] != false {
+		t.Errorf("before, panic mode is %v, %v", off.Body, off.Err)
+	}
+	if err := call("enablePanicMode").Err; err != nil {
+		t.Errorf("panic mode during the start: %v", err)
+	} else if on := <-dropped; !on {
+		t.Error("panic mode lets packets pass")
+	}
+	if on := call("queryPanicMode"); on.Err != nil || on.Body[0] != true {
+		t.Errorf("after that panic mode is %v, %v", on.Body, on.Err)
+	}
+	select {
+	case <-other.Done:
+		t.Errorf("before the start has ended getZones is answered with %v, %v", other.Body, other.Err)
+	default:
+	}
+	close(release)
+	<-started
+	if (<-other.Done).Err != nil {
+		t.Error(other.Err)
 	}
 }
 
@@ -251,11 +379,11 @@ func TestAnswersOfStrangersAreNotTaken(t *testing.T) {
 		Authorized, Challenge bool
 		Details               map[string]string
 	}
-	daemon := b.server.line.Load().name()
+	ours := b.server.line.Load().name()
 	for serial := range uint32(300) {
 		for _, body := range []any{result{Authorized: true}, superuser, true} {
 			reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: []any{body}, Headers: map[dbus.HeaderField]dbus.Variant{
-				dbus.FieldDestination: dbus.MakeVariant(daemon), dbus.FieldReplySerial: dbus.MakeVariant(serial + 1),
+				dbus.FieldDestination: dbus.MakeVariant(ours), dbus.FieldReplySerial: dbus.MakeVariant(serial + 1),
 				dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(body)),
 			}}
 			s.send(frameOf(reply, serial+1))
@@ -263,7 +391,7 @@ func TestAnswersOfStrangersAreNotTaken(t *testing.T) {
 	}
 	answers := s.await()
 	polkit.Send(&dbus.Message{Type: dbus.TypeMethodReply, Body: []any{result{}}, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldDestination: dbus.MakeVariant(daemon), dbus.FieldReplySerial: dbus.MakeVariant(question.Serial()),
+		dbus.FieldDestination: dbus.MakeVariant(ours), dbus.FieldReplySerial: dbus.MakeVariant(question.Serial()),
 		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(result{})),
 	}}, make(chan *dbus.Call, 1))
 	if len(answers) == 0 {

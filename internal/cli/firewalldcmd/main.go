@@ -123,6 +123,7 @@ func (p *program) run() (status int, err error) {
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
+	p.bus.Attach(p.daemon)
 	if stopped, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	} else if stopped {
