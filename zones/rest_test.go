@@ -38,8 +38,8 @@ func TestRest(t *testing.T) {
 		{"one that accepts by such a service is left out", map[string]string{
 			"services/bad.xml": `<service`, "zones/public.xml": `<zone><service name="bad"/><rule><service name="bad"/><accept/></rule></zone>`},
 			[]string{"0 services/bad.xml", "0 zones/public.xml:1: ", "0 zones/public.xml:1:7: "}, `<zone> </zone>`, false},
-		{"a broken file does not uncover the shipped service of that name", map[string]string{"services/http.xml": `<service>`, "zones/public.xml": `<zone><service name="http"/></zone>`},
-			[]string{"0 services/http.xml", "0 zones/public.xml:1:7"}, `<zone> </zone>`, false},
+		{"a broken file does not uncover the shipped service of that name", map[string]string{"services/imap.xml": `<service>`, "zones/public.xml": `<zone><service name="imap"/></zone>`},
+			[]string{"0 services/imap.xml", "0 zones/public.xml:1:7"}, `<zone> </zone>`, false},
 		{"a target that is none refuses", map[string]string{"zones/public.xml": `<zone target="DRP"><service name="ssh"/></zone>`},
 			[]string{"1 zones/public.xml:1:7: INVALID_TARGET"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
 		{"a zone of which only the beginning is XML keeps what was bound there, and refuses; what was bound behind it goes elsewhere", map[string]string{
