@@ -38,8 +38,8 @@ func TestRest(t *testing.T) {
 		{"one that accepts by such a service is left out", map[string]string{
 			"services/bad.xml": `<service`, "zones/public.xml": `<zone><service name="bad"/><rule><service name="bad"/><accept/></rule></zone>`},
 			[]string{"0 services/bad.xml", "0 zones/public.xml:1: ", "0 zones/public.xml:1:7: "}, `<zone> </zone>`, false},
-		{"a broken file does not uncover the shipped service of that name", map[string]string{"services/http.xml": `<service>`, "zones/public.xml": `<zone><service name="http"/></zone>`},
-			[]string{"0 services/http.xml", "0 zones/public.xml:1:7"}, `<zone> </zone>`, false},
+		{"a broken file does not uncover the shipped service of that name", map[string]string{"services/finger.xml": `<service>`, "zones/public.xml": `<zone><service name="finger"/></zone>`},
+			[]string{"0 services/finger.xml", "0 zones/public.xml:1:7"}, `<zone> </zone>`, false},
 		{"a target that is none refuses", map[string]string{"zones/public.xml": `<zone target="DRP"><service name="ssh"/></zone>`},
 			[]string{"1 zones/public.xml:1:7: INVALID_TARGET"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
 		{"a zone of which only the beginning is XML keeps what was bound there, and refuses; what was bound behind it goes elsewhere", map[string]string{
@@ -171,6 +171,71 @@ func TestRestOfWhatCannotBeRead(t *testing.T) {
 	}
 	if r := LoadRest(Dirs{System: dir + "/etc"}, &Config{}); !r.Doubt() || r.Config == nil {
 		t.Errorf("got %v", r.Losses)
+	}
+}
+
+// A folder in the place of a file is a file that cannot be read, as is a link that leads nowhere in the place of a folder of parts. A folder of
+// parts without any is as good as not there, which a load warns about.
+func TestFoldersInThePlaceOfFiles(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(t *testing.T, path string)
+		want string // a part of the only problem
+		load bool   // can be used by a load
+	}{
+		{"zones/public.xml", makeFolder, "it is a folder, not a file", false},
+		{"zones/public/a.xml", makeFolder, "it is a folder, not a file", false},
+		{"policies/p.xml", makeFolder, "it is a folder, not a file", false},
+		{"services/ssh.xml", makeFolder, "it is a folder, not a file", false},
+		{"ipsets/x.xml", makeFolder, "it is a folder, not a file", false},
+		{"zones/public", makeFolder, "the folder has no file of a part of zone public", true},
+		{"zones/public", func(t *testing.T, path string) { link(t, t.TempDir(), path) }, "the folder has no file of a part of zone public", true},
+		{"zones/public", func(t *testing.T, path string) { link(t, "/nowhere", path) }, "it is a link that leads nowhere", false},
+	} {
+		dir := t.TempDir()
+		c.make(t, dir+"/"+c.name)
+		config, problems := Load(Dirs{System: dir, Follow: true})
+		if (config != nil) != c.load || !strings.Contains(problems.Error(), dir+"/"+c.name) || !strings.Contains(problems.Error(), c.want) {
+			t.Errorf("%s: a load says %v", c.name, problems)
+		}
+		r := LoadRest(Dirs{System: dir, Follow: true}, &Config{})
+		if doubt := !strings.HasPrefix(c.name, "services") && !strings.HasPrefix(c.name, "ipsets"); r.Doubt() != doubt || len(r.Losses) == 0 {
+			t.Errorf("%s: in doubt is %v: %v", c.name, r.Doubt(), r.Losses)
+		}
+	}
+}
+
+// A folder of parts may be a link: it leads wherever links are followed, and otherwise to what is in the folder. A folder whose name
+// no zone can have, and a hidden one, are nobody's.
+func TestLinkedFolderOfParts(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	writeFile(t, outside+"/a.xml", `<zone><service name="http"/></zone>`)
+	writeFile(t, dir+"/zones/..data/home/a.xml", `<zone><service name="http"/></zone>`)
+	makeFolder(t, dir+"/zones/lost+found")
+	link(t, "..data/home", dir+"/zones/home")
+	services := func(c *Config, zone string) string { return strings.Join(c.Zones[zone].Services, " ") }
+	for _, follow := range []bool{false, true} {
+		c, problems := Load(Dirs{System: dir, Follow: follow})
+		if len(problems) > 1 || c == nil || services(c, "home") != "http" { // one is about the shipped zone that the folder hides
+			t.Fatalf("follow is %v: %v", follow, problems)
+		}
+	}
+	link(t, outside, dir+"/zones/public")
+	if c, problems := Load(Dirs{System: dir, Follow: true}); c == nil || services(c, "public") != "http" {
+		t.Errorf("got %v", problems)
+	}
+	if c, problems := Load(Dirs{System: dir}); c != nil || !strings.Contains(problems.Error(), "zones/public: INVALID_FILENAME: cannot read it: it is a link") {
+		t.Errorf("got %v", problems)
+	}
+	if r := LoadRest(Dirs{System: dir}, &Config{}); !r.Doubt() {
+		t.Errorf("got %v", r.Losses)
+	}
+}
+
+func makeFolder(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 
