@@ -56,6 +56,8 @@ type loader struct {
 
 	mends  bool // what is broken is left out, as LoadRest says; if not, it stays without content
 	losses []Loss
+	passed Problems // warnings about what is passed over, each of which is a loss when it is known what refers to its object
+	noConf bool     // as of Rest
 }
 
 // read reads what there is.
@@ -189,14 +191,27 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		l.problems.add(p)
 	}
 	switch {
-	case l.mends && problems.Err() != nil:
+	case !l.mends:
+	case problems.Err() == nil:
+		l.pass(problems)
+	default:
 		return mended(l, m, data, problems, k)
-	case object == nil:
+	}
+	if object == nil {
 		object = new(T)
 		k.meta(object).Name = m.Name
 	}
 	k.meta(object).Origin = m.Origin
 	return object
+}
+
+// pass keeps the warnings about what is passed over.
+func (l *loader) pass(problems Problems) {
+	for _, p := range problems {
+		if p.lost {
+			l.passed = append(l.passed, p)
+		}
+	}
 }
 
 // loadFile reads one of the files that there is one of, if it is there.
@@ -208,6 +223,7 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 	data, err := l.system.read(name, limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		l.noConf = l.noConf || name == "firewalld.conf"
 		return
 	case err != nil:
 		l.unknown(unreadable(path, err))
@@ -217,8 +233,8 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 	for _, p := range problems {
 		l.problems.add(p)
 	}
-	if l.mends && problems.Err() != nil {
-		result = mend(l, data, result, problems.errors())
+	if l.mends {
+		result = mend(l, data, result, problems)
 	}
 	if result != nil {
 		*object = result

@@ -59,6 +59,38 @@ func TestRest(t *testing.T) {
 		{"a policy that is not asked costs nothing", map[string]string{"policies/p.xml": `<policy target="DROP"><disable/><ingress-zone nam="x"/><egress-zone name="HOST"/></policy>`},
 			[]string{"0 policies/p.xml", "0 policies/p.xml"}, "", false},
 		{"the default zone does not exist", map[string]string{"firewalld.conf": "DefaultZone=drpo\n"}, []string{"2 firewalld.conf: INVALID_ZONE: warning"}, "", true},
+		{"a set that loses entries is in doubt where something is dropped by it", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone target="ACCEPT"><rule><source ipset="x"/><drop/></rule></zone>`},
+			[]string{"2 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, "", true},
+		{"as where a policy rejects by it", map[string]string{
+			"ipsets/x.xml":   `<ipset type="hash:net"><entry>192.0.2.0-192.0.2.900</entry></ipset>`,
+			"policies/p.xml": `<policy target="ACCEPT"><ingress-zone name="ANY"/><egress-zone name="HOST"/><rule family="ipv4"><destination ipset="x"/><reject/></rule></policy>`},
+			[]string{"2 ipsets/x.xml:1:24: INVALID_ENTRY: warning: "}, "", true},
+		{"where it is a source, as where its entries are ignored for a timeout", map[string]string{
+			"ipsets/x.xml":   `<ipset type="hash:net"><option name="timeout" value="60"/><entry>192.0.2.0/24</entry></ipset>`,
+			"zones/drop.xml": `<zone target="DROP"><source ipset="x"/></zone>`},
+			[]string{"2 ipsets/x.xml:1:59: IPSET_WITH_TIMEOUT: warning: "}, "", true},
+		{"where everything but it is let in", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone><rule family="ipv4"><source invert="True" ipset="x"/><accept/></rule></zone>`},
+			[]string{"2 ipsets/x.xml"}, "", true},
+		{"where a direct rule drops by it", map[string]string{
+			"ipsets/x.xml": `<ipset type="hash:net"><entry>192.0.2.0/33</entry></ipset>`,
+			"direct.xml":   `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-m set --match-set x src -j DROP</rule></direct>`},
+			[]string{"2 ipsets/x.xml"}, "", true},
+		{"and where its description cannot be read either", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><short a="b"/><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone><rule><source ipset="x"/><drop/></rule></zone>`},
+			[]string{"0 ipsets/x.xml:1:31", "2 ipsets/x.xml:1:38: INVALID_ENTRY"}, "", true},
+		{"where it only lets in, less is let in", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone><rule><source ipset="x"/><accept/></rule></zone>`},
+			[]string{"0 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, `<zone> <rule> <source ipset="x"/> <accept/> </rule> </zone>`, false},
+		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
+			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: warning: "}, "", true},
+		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
+			[]string{"2 direct.xml:1:9: PARSE_ERROR: warning: "}, "", true},
 		{"a direct rule that accepts is left out", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j ACCEPT</rule></direct>`},
 			[]string{"0 direct.xml"}, "", false},
 		{"one that may drop is missed", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j DROP</rule></direct>`},
@@ -236,6 +268,45 @@ func makeFolder(t *testing.T, path string) {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A firewalld.conf of which a load passes over a line is a doubt: the line may have named the default zone. The configuration is the one
+// that a load gives. What deprecated keys have wrong costs nothing. A file that sets nothing may be meant so, and is said to be there or not.
+func TestRestOfADamagedConf(t *testing.T) {
+	for _, c := range []struct {
+		conf          string
+		doubt, noConf bool
+	}{
+		{"DefaultZone=drop\nCleanupOnExit=no\n", false, false},
+		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=\n", true, false},
+		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=x\n", false, false},
+		{"Default", true, false},
+		{"DefaultZone=", true, false},
+		{"DefaultZone", true, false},
+		{"DefaultZon=drop\n", true, false},
+		{"DefaultZone==drop\n", true, false},
+		{"DefaultZone=drop\nDefaultZone=trusted\n", true, false},
+		{"DefaultZone=drop\nCleanupOnExit=noo\n", true, false},
+		{"DefaultZone=drop\nLogDenied=al\n", true, false},
+		{strings.Repeat("\x00", 100), true, false},
+		{"\xff\xfeD\x00e\x00f\x00a\x00u\x00l\x00t\x00Z\x00o\x00n\x00e\x00=\x00d\x00r\x00o\x00p\x00", true, false},
+		{"", false, true},
+		{"\n# DefaultZone=drop\n ; or another\n", false, true},
+	} {
+		dir := t.TempDir()
+		writeFile(t, dir+"/firewalld.conf", c.conf)
+		r := LoadRest(Dirs{System: dir}, &Config{})
+		if r.Doubt() != c.doubt || len(r.Losses) > 0 != c.doubt || r.NoConf != c.noConf {
+			t.Errorf("%q: in doubt is %v, without a conf is %v, lost: %v", c.conf, r.Doubt(), r.NoConf, r.Losses)
+		}
+		loaded, problems := Load(Dirs{System: dir})
+		if loaded == nil || *loaded.Conf != *r.Config.Conf {
+			t.Errorf("%q: a load gives %+v, not %+v: %v", c.conf, loaded, r.Config.Conf, problems)
+		}
+	}
+	if r := LoadRest(Dirs{System: t.TempDir()}, &Config{}); !r.NoConf || len(r.Losses) > 0 {
+		t.Errorf("no file: without a conf is %v, lost: %v", r.NoConf, r.Losses)
 	}
 }
 
