@@ -143,11 +143,12 @@ func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 var costs = map[string]Way{
 	"short": LeftOut, "description": LeftOut,
 	"service": LeftOut, "port": LeftOut, "protocol": LeftOut, "source-port": LeftOut, "icmp-type": LeftOut,
-	"forward-port": LeftOut, "masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
+	"masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
 	"log": LeftOut, "nflog": LeftOut, "audit": LeftOut, "accept": LeftOut,
 	"interface": Doubtful, "source": Doubtful, "ingress-zone": Doubtful, "egress-zone": Doubtful,
 	"chain": Doubtful, "passthrough": Doubtful,
-	"drop": Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
+	"forward-port": Refuses, // without it, the port is the machine's own
+	"drop":         Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
 }
 
 // cost is what it costs to leave out an item. A word that is not known may be a misspelled interface.

@@ -87,6 +87,12 @@ func TestRest(t *testing.T) {
 			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
 			"zones/public.xml": `<zone><rule><source ipset="x"/><accept/></rule></zone>`},
 			[]string{"0 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, `<zone> <rule> <source ipset="x"/> <accept/> </rule> </zone>`, false},
+		{"without a forward-port, its port would be the machine's own", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></zone>`},
+			[]string{"1 zones/public.xml:1:77: INVALID_ADDR"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"as without a rule that has one", map[string]string{
+			"zones/public.xml": `<zone><service name="ssh"/><rule family="ipv4"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></rule></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
 		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
 			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: warning: "}, "", true},
 		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
