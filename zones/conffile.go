@@ -40,6 +40,18 @@ func splitSetting(line string) (key, value string, ok bool) {
 
 func isComment(line string) bool { return line == "" || line[0] == '#' || line[0] == ';' }
 
+// empty tells whether a file holds nothing but comments.
+func (f *ConfFile) empty() bool {
+	return !slices.ContainsFunc(f.lines, func(line string) bool { return !isComment(strings.TrimSpace(line)) })
+}
+
+// deprecated tells whether a line, from 1, sets a key of firewalld.conf whose value changes nothing.
+func (f *ConfFile) deprecated(line int) bool {
+	key, value, ok := splitSetting(f.lines[line-1])
+	i := slices.IndexFunc(confKeys, func(k confKey) bool { return k.name == key })
+	return ok && value != "" && i >= 0 && confKeys[i].get == nil
+}
+
 // Get is the value of a key, which is that of its first line with a value; ok is false when there is none.
 func (f *ConfFile) Get(key string) (value string, ok bool) {
 	if i := f.find(key); i >= 0 {

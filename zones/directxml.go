@@ -115,7 +115,7 @@ func (r *reader) args(n *node) []string {
 	case err != nil:
 		r.fail(n, grammar.InvalidRule, "cannot read %q: %s", n.text, err)
 	case len(args) == 0:
-		r.warn(n, ParseError, "<%s> has no arguments: it is ignored", n.name)
+		r.lose(n.place, ParseError, "<%s> has no arguments: it is ignored", n.name)
 	default:
 		for i := range args {
 			args[i] = r.share(args[i])

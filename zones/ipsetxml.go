@@ -101,7 +101,7 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 // entries reads the entries, when the options are known.
 func (r *reader) entries(s *IPSet, entries []*node) {
 	if s.Expires() && len(entries) > 0 {
-		r.warn(entries[0], IPSetWithTimeout, "all entries are ignored: the set has a timeout, so they would expire")
+		r.lose(entries[0].place, IPSetWithTimeout, "all entries are ignored: the set has a timeout, so they would expire")
 		return
 	}
 	s.Entries = make([]string, 0, len(entries))
@@ -113,7 +113,7 @@ func (r *reader) entries(s *IPSet, entries []*node) {
 		switch entry, err := ParseEntry(s, n.text); {
 		case err != nil:
 			_, msg := codeOf(err, InvalidEntry)
-			r.warn(n, InvalidEntry, "%s: this entry is ignored", msg)
+			r.lose(n.place, InvalidEntry, "%s: this entry is ignored", msg)
 		case seen[n.text]:
 			if twice++; twice <= shownOverlaps {
 				r.warn(n, AlreadyEnabled, "%s is given twice: this one is ignored", n.text)

@@ -56,6 +56,8 @@ type loader struct {
 
 	mends  bool // what is broken is left out, as LoadRest says; if not, it stays without content
 	losses []Loss
+	passed Problems // warnings about what is passed over, each of which is a loss when it is known what refers to its object
+	noConf bool     // as of Rest
 }
 
 // read reads what there is.
@@ -116,11 +118,9 @@ func unreadable(path string, err error) *Problem {
 	return &Problem{Path: path, Code: InvalidFilename, Msg: fmt.Sprintf("cannot read it: %v", err)}
 }
 
-// objectName is the name of the object that a file is for.
-func objectName(e fs.DirEntry) (name string, ok bool) {
-	name, ok = strings.CutSuffix(e.Name(), ".xml")
-	return name, ok && !e.IsDir()
-}
+// objectName is the name of the object that a file is for. A folder of such a name stands where the file should be, so that it is the
+// object's as well, and cannot be read.
+func objectName(e fs.DirEntry) (name string, ok bool) { return strings.CutSuffix(e.Name(), ".xml") }
 
 // loadKind reads all objects of a kind. A file of the administrator hides a shipped object, whose file is not even read.
 func loadKind[T any](l *loader, name string, k *objectKind[T], embedded, before map[string]*T) map[string]*T {
@@ -191,14 +191,27 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		l.problems.add(p)
 	}
 	switch {
-	case l.mends && problems.Err() != nil:
+	case !l.mends:
+	case problems.Err() == nil:
+		l.pass(problems)
+	default:
 		return mended(l, m, data, problems, k)
-	case object == nil:
+	}
+	if object == nil {
 		object = new(T)
 		k.meta(object).Name = m.Name
 	}
 	k.meta(object).Origin = m.Origin
 	return object
+}
+
+// pass keeps the warnings about what is passed over.
+func (l *loader) pass(problems Problems) {
+	for _, p := range problems {
+		if p.lost {
+			l.passed = append(l.passed, p)
+		}
+	}
 }
 
 // loadFile reads one of the files that there is one of, if it is there.
@@ -210,6 +223,7 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 	data, err := l.system.read(name, limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		l.noConf = l.noConf || name == "firewalld.conf"
 		return
 	case err != nil:
 		l.unknown(unreadable(path, err))
@@ -219,23 +233,29 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 	for _, p := range problems {
 		l.problems.add(p)
 	}
-	if l.mends && problems.Err() != nil {
-		result = mend(l, data, result, problems.errors())
+	if l.mends {
+		result = mend(l, data, result, problems)
 	}
 	if result != nil {
 		*object = result
 	}
 }
 
-// zoneFolders reads the zones that a folder of files makes up together. Hidden folders are what programs that swap whole folders
-// keep beside them, such as ..data, and are passed over.
+// zoneFolders reads the zones that a folder of files makes up together.
 func (l *loader) zoneFolders(c *Config) *Config {
 	entries, _, _ := l.system.list("zones") // what is wrong with it is known
 	for _, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+		if !l.isZoneFolder(e) {
 			continue
 		}
-		files, _ := l.objectFiles(l.system, "zones/"+e.Name())
+		folder := "zones/" + e.Name()
+		files, _ := l.objectFiles(l.system, folder)
+		if len(files) == 0 && CheckName("zone", e.Name()) == nil {
+			l.unknown(&Problem{
+				Path: l.system.join(folder), Code: InvalidZone, Severity: Warning, Object: Object{KindZone, e.Name()},
+				Msg: fmt.Sprintf("the folder has no file of a part of zone %s: it is ignored", e.Name()),
+			})
+		}
 		for _, name := range Names(files) {
 			m := Meta{Name: e.Name() + "/" + name, Origin: Origin{Path: l.system.join(files[name])}}
 			if part := loadObject(l, l.system, files[name], m, l.before.ZoneParts[m.Name], zoneKind); part != nil {
@@ -252,6 +272,27 @@ func (l *loader) zoneFolders(c *Config) *Config {
 		c = c.combine(folder)
 	}
 	return c
+}
+
+// isZoneFolder tells whether something in the folder of zones is a folder of parts, or a link to one. Hidden folders are what programs
+// that swap whole folders keep beside them, such as ..data, and are passed over. A link that cannot be followed may stand for a
+// folder of parts, which is a problem.
+func (l *loader) isZoneFolder(e fs.DirEntry) bool {
+	if _, object := objectName(e); object || strings.HasPrefix(e.Name(), ".") {
+		return false
+	}
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	name := "zones/" + e.Name()
+	info, err := l.system.stat(name)
+	if err != nil {
+		p := unreadable(l.system.join(name), l.system.explain(name, err))
+		p.Object = Object{KindZone, e.Name()}
+		l.unknown(p)
+		return false
+	}
+	return info.IsDir()
 }
 
 // lostByMerging warns about what does not count in a part of a zone, and about a zone that the parts hide.

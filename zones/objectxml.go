@@ -194,7 +194,7 @@ func (r *reader) yes(n *node, attr string) bool {
 	case "no", "false":
 	default:
 		if ok {
-			r.warnAt(n, attr, InvalidValue, "%s=%q means no: it is yes or no", attr, value)
+			r.lose(n.placeOf(attr), InvalidValue, "%s=%q means no: it is yes or no", attr, value)
 		}
 	}
 	return false

@@ -34,6 +34,7 @@ type Problem struct {
 
 	item  string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
 	rule  *grammar.Rule // of the object, if a Check found it
+	lost  bool          // of a Warning: what is passed over may have been meant to refuse something
 	later bool          // an edit may bring it: what the object refers to may be made after it
 }
 

@@ -20,7 +20,7 @@ const (
 	Doubtful            // as Refuses; besides, some packets may meet another zone or policy than the one that is meant for them
 )
 
-// Loss is what one Problem of severity Error costs.
+// Loss is what one Problem costs: one of severity Error, or a Warning about what a load passes over although it may be damaged.
 type Loss struct {
 	Problem *Problem // what is wrong and where; its Object is the one that it costs something
 	Way     Way
@@ -35,8 +35,8 @@ func (l Loss) String() string {
 		return l.Problem.String() + "; it is left out"
 	case l.Way == Refuses:
 		return fmt.Sprintf("%s; until it is mended, %s refuses everything", l.Problem, what)
-	case o.Name == "":
-		return fmt.Sprintf("%s; without it, packets may be let in that should not", l.Problem)
+	case o.Name == "" || l.Problem.Severity == Warning:
+		return fmt.Sprintf("%s; because of it, packets may be let in that should not", l.Problem)
 	}
 	return fmt.Sprintf("%s; until it is mended, %s refuses everything, and what should come to it may be let in elsewhere", l.Problem, what)
 }
@@ -45,10 +45,13 @@ func (l Loss) String() string {
 type Rest struct {
 	// Config passes Check. Whatever it lets in, the files let in as well, as far as they can be read, unless it is in Doubt.
 	Config *Config
-	// Losses is what the rest does without, one for each Problem of severity Error; none means that nothing is wrong.
+	// Losses is what the rest does without, one for each Problem of severity Error and for the Warnings that cost something; none means
+	// that nothing is wrong.
 	Losses []Loss
 	// Problems is everything that is wrong, in order, as Load reports it.
 	Problems Problems
+	// NoConf is that firewalld.conf is not there, or sets nothing: it may be meant so, or be lost.
+	NoConf bool
 }
 
 // Doubt tells whether the rest may let in what the files do not: because it is not known which zone or policy some packets
@@ -62,10 +65,45 @@ func (r *Rest) Doubt() bool {
 func LoadRest(dirs Dirs, before *Config) *Rest {
 	l := &loader{dirs: dirs, before: before, mends: true}
 	c := l.read()
-	r := &Rest{Losses: l.losses, Problems: l.problems.report()}
+	for _, p := range l.passed {
+		l.losses = append(l.losses, Loss{p, c.passedOver(p.Object)})
+	}
+	r := &Rest{Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf}
 	r.Config = r.settle(c, dirs)
 	r.Problems.sort()
 	return r
+}
+
+// passedOver is what it costs that a part of an object was passed over. An ipset with fewer entries than are meant is a doubt where
+// something refuses by it, or is bound to it; where it only lets in, less is let in.
+func (c *Config) passedOver(o Object) Way {
+	if o.Kind != KindIPSet || c.refusesBy(o.Name) {
+		return Doubtful
+	}
+	return LeftOut
+}
+
+// refusesBy tells whether less may be refused when entries of an ipset are missing.
+func (c *Config) refusesBy(set string) bool {
+	rules := func(content *Content) bool {
+		return slices.ContainsFunc(content.Rules, func(r RichRule) bool {
+			from, to := r.Source != nil && r.Source.IPSet == set, r.Destination != nil && r.Destination.IPSet == set
+			inverted := from && r.Source.Invert || to && r.Destination.Invert
+			return (from || to) && (inverted || ruleCost(words(r.Rule)) > LeftOut)
+		})
+	}
+	for _, z := range c.Zones {
+		if slices.Contains(z.Sources, "ipset:"+set) || rules(&z.Content) {
+			return true
+		}
+	}
+	for _, p := range c.Policies {
+		if rules(&p.Content) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.Direct.Rules, func(r DirectRule) bool { return slices.Contains(r.Args, set) }) ||
+		slices.ContainsFunc(c.Direct.Passthroughs, func(r DirectPassthrough) bool { return slices.Contains(r.Args, set) })
 }
 
 // The rounds that look at items, and those that are made at all: from then on whole objects are left out, and at last everything. One
@@ -105,11 +143,12 @@ func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 var costs = map[string]Way{
 	"short": LeftOut, "description": LeftOut,
 	"service": LeftOut, "port": LeftOut, "protocol": LeftOut, "source-port": LeftOut, "icmp-type": LeftOut,
-	"forward-port": LeftOut, "masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
+	"masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
 	"log": LeftOut, "nflog": LeftOut, "audit": LeftOut, "accept": LeftOut,
 	"interface": Doubtful, "source": Doubtful, "ingress-zone": Doubtful, "egress-zone": Doubtful,
 	"chain": Doubtful, "passthrough": Doubtful,
-	"drop": Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
+	"forward-port": Refuses, // without it, the port is the machine's own
+	"drop":         Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
 }
 
 // cost is what it costs to leave out an item. A word that is not known may be a misspelled interface.
@@ -196,6 +235,9 @@ func mended[T any](l *loader, m Meta, data []byte, problems Problems, k *objectK
 		worst = max(worst, slices.Max(more))
 		object, again = k.read(m.Name, left, m.Origin.Path)
 	}
+	for _, p := range again {
+		p.Object = Object{k.kind, m.Name}
+	}
 	if object == nil || again.Err() != nil {
 		object, worst, ways = new(T), Doubtful, repeated(Doubtful, len(problems))
 		*k.meta(object) = Meta{Name: m.Name}
@@ -209,6 +251,7 @@ func mended[T any](l *loader, m Meta, data []byte, problems Problems, k *objectK
 	}
 	switch {
 	case worst == LeftOut:
+		l.pass(again)
 		return object
 	case k.refusing == nil:
 		return nil
@@ -537,35 +580,59 @@ func (c *Config) directWithout(p *Problem) (*Config, Way) {
 	return c.WithDirect(&d), way
 }
 
-// mendConf is firewalld.conf with the strictest value in place of the one that cannot be used beside others.
-func mendConf(l *loader, _ []byte, c *Conf, errors Problems) *Conf {
-	c.IPv6RPFilter = DefaultConf().IPv6RPFilter
-	return mendKeys(l, c, errors)
+// mendConf is firewalld.conf as a load reads it, with the strictest value in place of the one that cannot be used beside others. What a
+// load passes over is a doubt: the line may have named the default zone, or turned on StrictForwardPorts. A line that sets a
+// deprecated key costs nothing.
+func mendConf(l *loader, data []byte, c *Conf, problems Problems) *Conf {
+	if problems.Err() != nil {
+		c.IPv6RPFilter = DefaultConf().IPv6RPFilter
+	}
+	file := ParseConfFile(data)
+	l.noConf = file.empty()
+	for _, p := range problems {
+		way := LeftOut
+		if p.Severity == Warning {
+			if file.deprecated(p.Line) {
+				continue
+			}
+			way = Doubtful
+		}
+		p.Object = Object{Kind: KindConf}
+		l.losses = append(l.losses, Loss{p, way})
+	}
+	return c
 }
 
-// mendKeys is firewalld.conf or richwall.conf with the defaults in place of what cannot be read. None of them lets more in.
-func mendKeys[T any](l *loader, c *T, errors Problems) *T {
-	for _, p := range errors {
+// mendOwnConf is richwall.conf with the defaults in place of what cannot be read. None of them lets more in.
+func mendOwnConf(l *loader, _ []byte, c *OwnConf, problems Problems) *OwnConf {
+	for _, p := range problems.errors() {
 		p.Object = Object{Kind: KindConf}
 		l.losses = append(l.losses, Loss{p, LeftOut})
 	}
 	return c
 }
 
-func mendOwnConf(l *loader, _ []byte, c *OwnConf, errors Problems) *OwnConf {
-	return mendKeys(l, c, errors)
-}
-
 // mendDirect is direct.xml without the elements in which something is wrong.
-func mendDirect(l *loader, data []byte, _ *Direct, errors Problems) *Direct {
+func mendDirect(l *loader, data []byte, d *Direct, problems Problems) *Direct {
+	for _, p := range problems {
+		p.Object = Object{Kind: KindDirect}
+	}
+	errors := problems.errors()
+	if len(errors) == 0 {
+		l.pass(problems)
+		return d
+	}
 	left, ways := blankBroken(data, errors)
 	d, again := ReadDirect(left, errors[0].Path)
 	if d == nil || again.Err() != nil {
 		d, ways = &Direct{Origin: Origin{Path: errors[0].Path}}, repeated(Doubtful, len(errors))
 	}
 	d.lossy = true
-	for i, p := range errors {
+	for _, p := range again {
 		p.Object = Object{Kind: KindDirect}
+	}
+	l.pass(again)
+	for i, p := range errors {
 		l.losses = append(l.losses, Loss{p, ways[i]})
 	}
 	return d

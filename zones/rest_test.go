@@ -59,6 +59,44 @@ func TestRest(t *testing.T) {
 		{"a policy that is not asked costs nothing", map[string]string{"policies/p.xml": `<policy target="DROP"><disable/><ingress-zone nam="x"/><egress-zone name="HOST"/></policy>`},
 			[]string{"0 policies/p.xml", "0 policies/p.xml"}, "", false},
 		{"the default zone does not exist", map[string]string{"firewalld.conf": "DefaultZone=drpo\n"}, []string{"2 firewalld.conf: INVALID_ZONE: warning"}, "", true},
+		{"a set that loses entries is in doubt where something is dropped by it", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone target="ACCEPT"><rule><source ipset="x"/><drop/></rule></zone>`},
+			[]string{"2 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, "", true},
+		{"as where a policy rejects by it", map[string]string{
+			"ipsets/x.xml":   `<ipset type="hash:net"><entry>192.0.2.0-192.0.2.900</entry></ipset>`,
+			"policies/p.xml": `<policy target="ACCEPT"><ingress-zone name="ANY"/><egress-zone name="HOST"/><rule family="ipv4"><destination ipset="x"/><reject/></rule></policy>`},
+			[]string{"2 ipsets/x.xml:1:24: INVALID_ENTRY: warning: "}, "", true},
+		{"where it is a source, as where its entries are ignored for a timeout", map[string]string{
+			"ipsets/x.xml":   `<ipset type="hash:net"><option name="timeout" value="60"/><entry>192.0.2.0/24</entry></ipset>`,
+			"zones/drop.xml": `<zone target="DROP"><source ipset="x"/></zone>`},
+			[]string{"2 ipsets/x.xml:1:59: IPSET_WITH_TIMEOUT: warning: "}, "", true},
+		{"where everything but it is let in", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone><rule family="ipv4"><source invert="True" ipset="x"/><accept/></rule></zone>`},
+			[]string{"2 ipsets/x.xml"}, "", true},
+		{"where a direct rule drops by it", map[string]string{
+			"ipsets/x.xml": `<ipset type="hash:net"><entry>192.0.2.0/33</entry></ipset>`,
+			"direct.xml":   `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-m set --match-set x src -j DROP</rule></direct>`},
+			[]string{"2 ipsets/x.xml"}, "", true},
+		{"and where its description cannot be read either", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><short a="b"/><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone><rule><source ipset="x"/><drop/></rule></zone>`},
+			[]string{"0 ipsets/x.xml:1:31", "2 ipsets/x.xml:1:38: INVALID_ENTRY"}, "", true},
+		{"where it only lets in, less is let in", map[string]string{
+			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
+			"zones/public.xml": `<zone><rule><source ipset="x"/><accept/></rule></zone>`},
+			[]string{"0 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, `<zone> <rule> <source ipset="x"/> <accept/> </rule> </zone>`, false},
+		{"without a forward-port, its port would be the machine's own", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></zone>`},
+			[]string{"1 zones/public.xml:1:77: INVALID_ADDR"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"as without a rule that has one", map[string]string{
+			"zones/public.xml": `<zone><service name="ssh"/><rule family="ipv4"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></rule></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
+			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: warning: "}, "", true},
+		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
+			[]string{"2 direct.xml:1:9: PARSE_ERROR: warning: "}, "", true},
 		{"a direct rule that accepts is left out", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j ACCEPT</rule></direct>`},
 			[]string{"0 direct.xml"}, "", false},
 		{"one that may drop is missed", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j DROP</rule></direct>`},
@@ -171,6 +209,110 @@ func TestRestOfWhatCannotBeRead(t *testing.T) {
 	}
 	if r := LoadRest(Dirs{System: dir + "/etc"}, &Config{}); !r.Doubt() || r.Config == nil {
 		t.Errorf("got %v", r.Losses)
+	}
+}
+
+// A folder in the place of a file is a file that cannot be read, as is a link that leads nowhere in the place of a folder of parts. A folder of
+// parts without any is as good as not there, which a load warns about.
+func TestFoldersInThePlaceOfFiles(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(t *testing.T, path string)
+		want string // a part of the only problem
+		load bool   // can be used by a load
+	}{
+		{"zones/public.xml", makeFolder, "it is a folder, not a file", false},
+		{"zones/public/a.xml", makeFolder, "it is a folder, not a file", false},
+		{"policies/p.xml", makeFolder, "it is a folder, not a file", false},
+		{"services/ssh.xml", makeFolder, "it is a folder, not a file", false},
+		{"ipsets/x.xml", makeFolder, "it is a folder, not a file", false},
+		{"zones/public", makeFolder, "the folder has no file of a part of zone public", true},
+		{"zones/public", func(t *testing.T, path string) { link(t, t.TempDir(), path) }, "the folder has no file of a part of zone public", true},
+		{"zones/public", func(t *testing.T, path string) { link(t, "/nowhere", path) }, "it is a link that leads nowhere", false},
+	} {
+		dir := t.TempDir()
+		c.make(t, dir+"/"+c.name)
+		config, problems := Load(Dirs{System: dir, Follow: true})
+		if (config != nil) != c.load || !strings.Contains(problems.Error(), dir+"/"+c.name) || !strings.Contains(problems.Error(), c.want) {
+			t.Errorf("%s: a load says %v", c.name, problems)
+		}
+		r := LoadRest(Dirs{System: dir, Follow: true}, &Config{})
+		if doubt := !strings.HasPrefix(c.name, "services") && !strings.HasPrefix(c.name, "ipsets"); r.Doubt() != doubt || len(r.Losses) == 0 {
+			t.Errorf("%s: in doubt is %v: %v", c.name, r.Doubt(), r.Losses)
+		}
+	}
+}
+
+// A folder of parts may be a link: it leads wherever links are followed, and otherwise to what is in the folder. A folder whose name
+// no zone can have, and a hidden one, are nobody's.
+func TestLinkedFolderOfParts(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	writeFile(t, outside+"/a.xml", `<zone><service name="http"/></zone>`)
+	writeFile(t, dir+"/zones/..data/home/a.xml", `<zone><service name="http"/></zone>`)
+	makeFolder(t, dir+"/zones/lost+found")
+	link(t, "..data/home", dir+"/zones/home")
+	services := func(c *Config, zone string) string { return strings.Join(c.Zones[zone].Services, " ") }
+	for _, follow := range []bool{false, true} {
+		c, problems := Load(Dirs{System: dir, Follow: follow})
+		if len(problems) > 1 || c == nil || services(c, "home") != "http" { // one is about the shipped zone that the folder hides
+			t.Fatalf("follow is %v: %v", follow, problems)
+		}
+	}
+	link(t, outside, dir+"/zones/public")
+	if c, problems := Load(Dirs{System: dir, Follow: true}); c == nil || services(c, "public") != "http" {
+		t.Errorf("got %v", problems)
+	}
+	if c, problems := Load(Dirs{System: dir}); c != nil || !strings.Contains(problems.Error(), "zones/public: INVALID_FILENAME: cannot read it: it is a link") {
+		t.Errorf("got %v", problems)
+	}
+	if r := LoadRest(Dirs{System: dir}, &Config{}); !r.Doubt() {
+		t.Errorf("got %v", r.Losses)
+	}
+}
+
+func makeFolder(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A firewalld.conf of which a load passes over a line is a doubt: the line may have named the default zone. The configuration is the one
+// that a load gives. What deprecated keys have wrong costs nothing. A file that sets nothing may be meant so, and is said to be there or not.
+func TestRestOfADamagedConf(t *testing.T) {
+	for _, c := range []struct {
+		conf          string
+		doubt, noConf bool
+	}{
+		{"DefaultZone=drop\nCleanupOnExit=no\n", false, false},
+		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=\n", true, false},
+		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=x\n", false, false},
+		{"Default", true, false},
+		{"DefaultZone=", true, false},
+		{"DefaultZone", true, false},
+		{"DefaultZon=drop\n", true, false},
+		{"DefaultZone==drop\n", true, false},
+		{"DefaultZone=drop\nDefaultZone=trusted\n", true, false},
+		{"DefaultZone=drop\nCleanupOnExit=noo\n", true, false},
+		{"DefaultZone=drop\nLogDenied=al\n", true, false},
+		{strings.Repeat("\x00", 100), true, false},
+		{"\xff\xfeD\x00e\x00f\x00a\x00u\x00l\x00t\x00Z\x00o\x00n\x00e\x00=\x00d\x00r\x00o\x00p\x00", true, false},
+		{"", false, true},
+		{"\n# DefaultZone=drop\n ; or another\n", false, true},
+	} {
+		dir := t.TempDir()
+		writeFile(t, dir+"/firewalld.conf", c.conf)
+		r := LoadRest(Dirs{System: dir}, &Config{})
+		if r.Doubt() != c.doubt || len(r.Losses) > 0 != c.doubt || r.NoConf != c.noConf {
+			t.Errorf("%q: in doubt is %v, without a conf is %v, lost: %v", c.conf, r.Doubt(), r.NoConf, r.Losses)
+		}
+		loaded, problems := Load(Dirs{System: dir})
+		if loaded == nil || *loaded.Conf != *r.Config.Conf {
+			t.Errorf("%q: a load gives %+v, not %+v: %v", c.conf, loaded, r.Config.Conf, problems)
+		}
+	}
+	if r := LoadRest(Dirs{System: t.TempDir()}, &Config{}); !r.NoConf || len(r.Losses) > 0 {
+		t.Errorf("no file: without a conf is %v, lost: %v", r.NoConf, r.Losses)
 	}
 }
 

@@ -83,7 +83,11 @@ func newReader(s schema, data []byte, path string) *reader {
 }
 
 func (r *reader) add(at place, severity Severity, code grammar.Code, format string, args ...any) {
-	p := &Problem{Path: r.path, Line: at.line, Column: at.column, Code: code, Severity: severity}
+	r.keep(at, &Problem{Code: code, Severity: severity}, format, args...)
+}
+
+func (r *reader) keep(at place, p *Problem, format string, args ...any) {
+	p.Path, p.Line, p.Column = r.path, at.line, at.column
 	if r.problems.keeps(p, keptProblems) {
 		p.Msg = fmt.Sprintf(format, args...)
 	}
@@ -97,6 +101,11 @@ func (r *reader) fail(n *node, code grammar.Code, format string, args ...any) {
 // warn reports a warning at an element.
 func (r *reader) warn(n *node, code grammar.Code, format string, args ...any) {
 	r.add(n.place, Warning, code, format, args...)
+}
+
+// lose reports a warning about something that is passed over, and that may have been meant to refuse something.
+func (r *reader) lose(at place, code grammar.Code, format string, args ...any) {
+	r.keep(at, &Problem{Code: code, Severity: Warning, lost: true}, format, args...)
 }
 
 // failAt reports an error at an attribute, or at its element when the attribute is missing.

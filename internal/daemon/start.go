@@ -121,6 +121,9 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 	if d.accepted(rest) {
 		losses = nil
 	}
+	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
+		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
+	}
 	others := besideDirect(losses)
 	if doubtful(others) {
 		d.logProblems(rest.Problems)

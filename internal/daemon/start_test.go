@@ -232,6 +232,26 @@ func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
+// A firewalld.conf that is empty, gone or damaged at a start does not bring back the shipped default zone.
+func TestDamagedConf(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	for _, text := range []string{"", "# nothing\n", "Default", "DefaultZone=", "DefaultZon=drop\n", "\x00\x00\x00\x00"} {
+		b.write(t, map[string]string{"firewalld.conf": text})
+		b.again(t)
+		b.expect(t, Failed, "firewalld.conf", []string{"8080"}, []string{"22"})
+	}
+	if err := os.Remove(filepath.Join(b.dir, "firewalld.conf")); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "firewalld.conf", []string{"8080"}, []string{"22"})
+	if err := b.Reload(t.Context()); err != nil { // the administrator means it
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+}
+
 // A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them.
 func TestBrokenDirect(t *testing.T) {
 	rule := `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p tcp --dport 81 -j DROP</rule></direct>`

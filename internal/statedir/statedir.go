@@ -118,6 +118,19 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	return nil
 }
 
+// Differs tells whether the last good configuration has a file with another content.
+func (d *Dir) Differs(path string, data []byte) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept == nil {
+		d.kept = d.stored()
+	}
+	return d.kept[path] != "" && d.kept[path] != sum(data)
+}
+
 // put writes files to a new folder, and makes that the last good one.
 func (d *Dir) put(files map[string][]byte, next map[string]string, at time.Time) (folder string, err error) {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {

@@ -60,7 +60,8 @@ func TestKeep(t *testing.T) {
 	if err != nil || !installed.Equal(at) || !same(content(t, folder), files("3")) {
 		t.Errorf("the last good configuration is %v of %v, %v", folder, installed, err)
 	}
-	if d := (&Dir{path: d.path}); !d.Has(files("3")) || d.Has(files("2")) {
+	if d := (&Dir{path: d.path}); !d.Has(files("3")) || d.Has(files("2")) || !d.Differs("zones/work.xml", nil) || d.Differs("zones/home.xml", nil) ||
+		d.Differs("firewalld.conf", files("3")["firewalld.conf"]) {
 		t.Error("another configuration counts as the last good one")
 	}
 	if left, _ := filepath.Glob(filepath.Join(d.path, prefix+"*")); len(left) != 1 {

@@ -54,6 +54,9 @@ with --strict, and 2 for errors.`,
 		ValidArgsFunction: folders,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
+				if args[0] == "" { // an unset variable in a script must not pass for a folder without errors
+					return errors.New("the name of the folder is empty: name the one to check, such as /etc/firewalld")
+				}
 				o.config = args[0]
 			}
 			return o.run(cmd.OutOrStdout(), cmd.ErrOrStderr())
