@@ -21,6 +21,7 @@ type iptablesKernel struct {
 	options  Options
 	mu       sync.Mutex
 	families []ir.Families // whose programs work here
+	silent   []ir.Families // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
 	direct   bool          // it has only rules of the direct interface, beside nftables
 
 	installed *Desired // nil if it is not known what the kernel has
@@ -28,17 +29,21 @@ type iptablesKernel struct {
 	held      heldChains // of what is installed; nil if that is not known
 	starting  bool       // nothing of the firewall was committed before
 	made      map[sharedChain]bool
+	lacking   map[sharedChain]bool  // tables, without a chain's name, that the kernel does not have
 	texts     map[sharedRule]string // how the tool saves rules of ours
 }
 
 // newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
+	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
 		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
 		case err == nil:
 			k.families = append(k.families, f)
+			if version, err := k.run(context.Background(), "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
+				k.silent = append(k.silent, f)
+			}
 		case f == ir.V4:
 			return nil, fmt.Errorf("cannot use iptables: %w", err)
 		default:
@@ -121,7 +126,8 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
 	if g := k.watch.guard; err == nil && g != nil {
-		if err := g.set(g.needed(next), next.Panic); err != nil {
+		stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
+		if err := g.set(stand, next.Panic); err != nil {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
 		}
 		g.later(k.unguard)
@@ -207,6 +213,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	if err != nil {
 		return nil, err
 	}
+	k.lacking[sharedChain{family: family, table: table}] = saved == nil
 	if saved == nil {
 		if want.matters() {
 			return nil, fmt.Errorf("cannot use table %s of %s: the kernel does not have it", table, tool(family))

@@ -101,7 +101,7 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 		if !c.builtin && !slices.Contains(s.order, c.name) {
 			continue
 		}
-		some := &chainRules{name: c.name, builtin: c.builtin, shared: c.shared, declared: c.declared, unknown: true}
+		some := &chainRules{name: c.name, builtin: c.builtin, shared: c.shared, declared: c.declared, unknown: true, again: true}
 		for i, spec := range c.specs {
 			gone := slices.ContainsFunc(targets([]string{spec}), func(to string) bool { // a jump to a chain that has gone
 				return committed.chain(to) != nil && !slices.Contains(s.order, to)
