@@ -39,6 +39,16 @@ const (
 	severalProtocols = -2 // nft takes the rule for one about any one of them, and what only one has for a contradiction
 )
 
+// first is the first error of some, if there is one.
+func first(list ...error) error {
+	for _, err := range list {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CheckRule says why nftables cannot have a rule; nil if it can. What Rule.Families says has no form in nftables.
 func CheckRule(r *ir.Rule) error {
 	c := &checker{families: ir.Both, protocol: noProtocol}
@@ -95,12 +105,9 @@ func (c *checker) mayBe(n int) error {
 
 // transport narrows them to one that has ports, by its name.
 func (c *checker) transport(name string) error {
-	if !slices.Contains(grammar.TransportProtocols, name) {
+	n, ok := transports[name]
+	if !ok {
 		return fmt.Errorf("%q is no protocol with ports: it must be one of %s", name, strings.Join(grammar.TransportProtocols, ", "))
-	}
-	n, err := grammar.ParseProtocol(name)
-	if err != nil {
-		return err
 	}
 	return c.only(n)
 }
@@ -124,18 +131,18 @@ func (c *checker) match(m ir.Match) error {
 	case ir.NFProto:
 		return c.family(m.Family)
 	case ir.Iface:
-		return errors.Join(checkSide(m.Side), checkIfaceMatch(m))
+		return first(checkSide(m.Side), checkIfaceMatch(m))
 	case ir.Addr:
-		return errors.Join(checkSide(m.Side), c.prefix(m.Prefix))
+		return first(checkSide(m.Side), c.prefix(m.Prefix))
 	case ir.EtherAddr:
 		_, err := macAddress(m.MAC)
-		return errors.Join(checkSide(m.Side), err)
+		return first(checkSide(m.Side), err)
 	case ir.Lookup:
-		return errors.Join(checkSide(m.Side), c.lookup(m.Set, false))
+		return first(checkSide(m.Side), c.lookup(m.Set, false))
 	case ir.L4Proto:
 		return c.protocols(m.Numbers)
 	case ir.Port:
-		return errors.Join(checkSide(m.Side), ir.CheckSpan("port", m.Low, m.High), c.transport(m.Protocol))
+		return first(checkSide(m.Side), ir.CheckSpan("port", m.Low, m.High), c.transport(m.Protocol))
 	case ir.ICMP:
 		if m.Code != ir.AnyCode {
 			if err := ir.CheckNumber("ICMP code", m.Code, 0, 255); err != nil {
@@ -148,13 +155,13 @@ func (c *checker) match(m ir.Match) error {
 	case ir.SYN:
 		return c.only(unix.IPPROTO_TCP)
 	case ir.MSS:
-		return errors.Join(ir.CheckSpan("segment size", m.Low, m.High), c.mayBe(unix.IPPROTO_TCP))
+		return first(ir.CheckSpan("segment size", m.Low, m.High), c.mayBe(unix.IPPROTO_TCP))
 	case ir.CTState:
 		return checkWords("connection tracking state", m.States, ctStates)
 	case ir.CTDirection, ir.CTStatus, ir.Fib:
 		return nil
 	case ir.CTOrigPort:
-		return errors.Join(ir.CheckSpan("port", m.Low, m.High), c.transport(m.Protocol))
+		return first(ir.CheckSpan("port", m.Low, m.High), c.transport(m.Protocol))
 	case ir.PktType:
 		return checkWords("packet type", []string{m.Type}, pktTypes)
 	case ir.AddrList:
@@ -173,7 +180,7 @@ func checkSide(s ir.Side) error {
 }
 
 // checkWords checks that there are words, and that each is a key of a table.
-func checkWords[K ~string, V any](what string, list []K, known map[K]V) error {
+func checkWords[V any](what string, list []string, known map[string]V) error {
 	if len(list) == 0 {
 		return fmt.Errorf("the rule asks for a %s, and says none", what)
 	}
@@ -312,7 +319,10 @@ func (c *checker) action(a ir.Action) error {
 	switch a := a.(type) {
 	case ir.Verdict:
 		c.ended = true
-		return checkWords("verdict", []ir.Verdict{a}, verdicts)
+		if _, ok := verdicts[a]; !ok {
+			return fmt.Errorf("there is no verdict %q", a)
+		}
+		return nil
 	case ir.Jump:
 		c.ended = true
 		return ir.CheckName("the name of the chain", a.Chain, maxName)
@@ -329,7 +339,7 @@ func (c *checker) action(a ir.Action) error {
 		}
 		return checkLogPrefix(a.Prefix)
 	case ir.NFLog:
-		return errors.Join(ir.CheckNumber("log group", a.Group, 0, math.MaxUint16), ir.CheckNumber("queue size", a.QueueSize, 0, math.MaxUint16),
+		return first(ir.CheckNumber("log group", a.Group, 0, math.MaxUint16), ir.CheckNumber("queue size", a.QueueSize, 0, math.MaxUint16),
 			checkLogPrefix(a.Prefix))
 	case ir.Audit:
 		return nil
@@ -339,7 +349,7 @@ func (c *checker) action(a ir.Action) error {
 		if a.Raise && a.Size == 0 {
 			return errors.New("raise=yes needs a size: what a path allows can only lower an MSS")
 		}
-		return errors.Join(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.mayBe(unix.IPPROTO_TCP))
+		return first(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.mayBe(unix.IPPROTO_TCP))
 	case ir.Masquerade:
 		c.ended = true
 		return nil
@@ -401,22 +411,33 @@ func (c *checker) dnat(a ir.DNAT) error {
 		return nil
 	case a.Low == 0:
 		return fmt.Errorf("the range of ports 0-%d has no beginning", a.High)
-	case !slices.Contains(transportNumbers, c.protocol):
+	case !hasPorts(c.protocol):
 		return errors.New("a new port needs a protocol that has ports, and the rule asks for none")
 	}
 	return ir.CheckSpan("port", a.Low, a.High)
 }
 
-var transportNumbers = func() (list []int) {
+// transports are the numbers of the protocols that have ports.
+var transports = func() map[string]int {
+	m := map[string]int{}
 	for _, name := range grammar.TransportProtocols {
 		n, err := grammar.ParseProtocol(name)
 		if err != nil {
 			panic(err)
 		}
-		list = append(list, n)
+		m[name] = n
 	}
-	return list
+	return m
 }()
+
+func hasPorts(protocol int) bool {
+	for _, n := range transports {
+		if n == protocol {
+			return true
+		}
+	}
+	return false
+}
 
 // CheckChain says why nftables cannot have a chain, whatever its rules.
 func CheckChain(c *ir.Chain) error {
@@ -431,7 +452,7 @@ func CheckChain(c *ir.Chain) error {
 	case !slices.Contains(hookTypes, h.Type):
 		return fmt.Errorf("there is no type %q of chains", h.Type)
 	default:
-		return errors.Join(checkWords("hook", []string{h.Hook}, hookNumbers), ir.CheckNumber("priority", h.Priority, math.MinInt32, math.MaxInt32))
+		return first(checkWords("hook", []string{h.Hook}, hookNumbers), ir.CheckNumber("priority", h.Priority, math.MinInt32, math.MaxInt32))
 	}
 }
 
@@ -529,7 +550,7 @@ func checkPart(set *ir.Set, name string, p *ir.Part) error {
 		return nil
 	case ir.PortPart:
 		_, err := protocolNumber(p.Name)
-		return errors.Join(ir.CheckSpan("port", p.First, p.Last), err)
+		return first(ir.CheckSpan("port", p.First, p.Last), err)
 	case ir.MarkPart:
 		return ir.CheckNumber("mark", p.First, 0, math.MaxUint32)
 	case ir.MACPart:
@@ -546,7 +567,7 @@ func checkHelper(h ir.Helper) error {
 	if h.Protocol != "tcp" && h.Protocol != "udp" {
 		return fmt.Errorf("a connection tracking helper is for tcp or udp, not for %q", h.Protocol)
 	}
-	return errors.Join(ir.CheckName("the name of the helper", h.Name, maxName), ir.CheckName("the type of the helper", h.Type, maxHelperType))
+	return first(ir.CheckName("the name of the helper", h.Name, maxName), ir.CheckName("the type of the helper", h.Type, maxHelperType))
 }
 
 // checkFlowtable says why nftables cannot have a flow table of some devices.

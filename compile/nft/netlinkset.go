@@ -383,11 +383,22 @@ func (k *keyMaker) fill() {
 
 // protocolNumber is the number of a protocol, by the name that IANA or nft has for it.
 func protocolNumber(name string) (int, error) {
-	if name == "icmpv6" {
-		return unix.IPPROTO_ICMPV6, nil
+	if n, ok := protocolNumbers[name]; ok {
+		return n, nil
 	}
 	return grammar.ParseProtocol(name)
 }
+
+// protocolNumbers are those of the protocols whose names are printed, and of icmpv6: sets have many elements of few protocols.
+var protocolNumbers = func() map[string]int {
+	m := map[string]int{"icmpv6": unix.IPPROTO_ICMPV6}
+	for n := range 256 {
+		if name := grammar.ProtocolName(n); name != "" {
+			m[name] = n
+		}
+	}
+	return m
+}()
 
 // networkBytes is a 16-bit number in network order.
 func networkBytes(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
