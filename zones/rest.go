@@ -20,7 +20,7 @@ const (
 	Doubtful            // as Refuses; besides, some packets may meet another zone or policy than the one that is meant for them
 )
 
-// Loss is what one Problem of severity Error costs.
+// Loss is what one Problem costs: one of severity Error, or that the default zone does not exist.
 type Loss struct {
 	Problem *Problem // what is wrong and where; its Object is the one that it costs something
 	Way     Way
@@ -45,7 +45,7 @@ func (l Loss) String() string {
 type Rest struct {
 	// Config passes Check. Whatever it lets in, the files let in as well, as far as they can be read, unless it is in Doubt.
 	Config *Config
-	// Losses is what the rest does without, one for each Problem of severity Error; none means that nothing is wrong.
+	// Losses is what the rest does without, one for each Problem that costs something; none means that all of the files counts.
 	Losses []Loss
 	// Problems is everything that is wrong, in order, as Load reports it.
 	Problems Problems
