@@ -59,8 +59,8 @@ func (f *folder) close() {
 // join is the path of what is in the folder, as messages have it.
 func (f *folder) join(name string) string { return filepath.Join(f.path, filepath.FromSlash(name)) }
 
-// read is the content of a regular file of so many bytes at most, by its name below the folder. Nothing else is even opened, and nothing is waited for. The
-// error is of package fs if there is no such file.
+// read is the content of a regular file of so many bytes at most, by its name below the folder. Nothing else is even opened, and
+// nothing is waited for. The error is of package fs if there is no such file.
 func (f *folder) read(name string, most int64) ([]byte, error) {
 	if f.path == "" {
 		return nil, fs.ErrNotExist

@@ -287,11 +287,11 @@ func blankBroken(data []byte, errors Problems) ([]byte, []Way) {
 			blankAttr(left, root, p)
 		} else {
 			ways[i] = itemCost(root, root.children[at])
-			end := bytes.LastIndex(left, []byte("</"))
+			start, end := offsetOf(left, root.children[at].place), bytes.LastIndex(left, []byte("</"))
 			if at+1 < len(root.children) {
 				end = offsetOf(left, root.children[at+1].place)
 			}
-			blank(left[offsetOf(left, root.children[at].place):end])
+			blank(left[start:max(start, end)])
 		}
 	}
 	return left, ways
