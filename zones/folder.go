@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ const (
 	maxFolderBytes  = 256 << 20 // of all files of a folder that is followed
 	maxStrangeBytes = 24 << 20  // of all files of a folder that is not: a stranger may have written it
 	maxEntries      = 10_000    // names in one folder
+	maxStrangeFiles = 10_000    // files of objects in all, of a folder that is not followed
 )
 
 // folder is a folder whose files are read, and how much more of them may be.
@@ -27,15 +29,16 @@ type folder struct {
 	path  string
 	root  *os.Root // to which reading is confined; nil means that links are followed wherever they lead
 	bytes int64    // that may still be read
+	files int      // of objects that may still be read
 }
 
 // openFolder opens a folder. A path of "" and a folder that does not exist are empty.
 func openFolder(path string, follow bool) (*folder, error) {
-	f := &folder{path: path, bytes: maxFolderBytes}
+	f := &folder{path: path, bytes: maxFolderBytes, files: math.MaxInt}
 	if follow || path == "" {
 		return f, nil
 	}
-	f.bytes = maxStrangeBytes
+	f.bytes, f.files = maxStrangeBytes, maxStrangeFiles
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -89,6 +89,27 @@ func TestFollowedLinks(t *testing.T) {
 	}
 }
 
+// The files of a folder that may be a stranger's are counted, in all kinds and folders of parts together, and one message for each folder
+// says that there are too many; a folder that is followed may have any number.
+func TestFilesInAll(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		makeFolder(t, dir+"/zones/"+name)
+		for i := range maxStrangeFiles/2 + 1 {
+			if err := os.WriteFile(fmt.Sprintf("%s/zones/%s/%d.xml", dir, name, i), []byte("<zone/>"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	config, problems := Load(Dirs{System: dir})
+	if config != nil || len(problems) != 1 || !strings.Contains(problems.Error(), "zones/b: INVALID_FILENAME: cannot read it: there are more than 10000 files of objects in all") {
+		t.Errorf("got %v", problems)
+	}
+	if config, problems := Load(Dirs{System: dir, Follow: true}); config == nil {
+		t.Errorf("got %v", problems)
+	}
+}
+
 // pipe makes a pipe.
 func pipe(t *testing.T, dir, name string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -18,6 +19,10 @@ var ipsetSchema = schema{root: "ipset", broken: grammar.InvalidIPSet, elements: 
 
 // IPSetOptions are the options that an ipset can have.
 var IPSetOptions = []string{"family", "hashsize", "maxelem", "timeout"}
+
+// MaxIPSetTimeout is the longest timeout of an ipset, in seconds: ipset counts milliseconds in 31 bits (ip_set.h, IPSET_MAX_TIMEOUT).
+// nft takes longer ones, of eight digits at most.
+const MaxIPSetTimeout = math.MaxUint32 / 1000 >> 1
 
 // IPSetTypes are the types of ipsets, in the order in which commands list them.
 var IPSetTypes = Names(entryKinds)
@@ -88,10 +93,14 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 		}
 		return nil
 	}
-	if _, err := strconv.ParseUint(value, 10, 32); err == nil {
+	most := uint64(math.MaxUint32)
+	if name == "timeout" {
+		most = MaxIPSetTimeout
+	}
+	if n, err := strconv.ParseUint(value, 10, 32); err == nil && n <= most {
 		return nil
 	}
-	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number from 0 to 4294967295, in digits alone", name, value)
+	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number from 0 to %d, in digits alone", name, value, most)
 	if _, err := strconv.Atoi(value); err != nil {
 		p.worded("Option '%s': Value '%s' is not an integer", name, value)
 	}

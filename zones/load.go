@@ -154,7 +154,8 @@ func loadKind[T any](l *loader, name string, k *objectKind[T], embedded, before 
 	return objects
 }
 
-// objectFiles are the files of a folder below one by the names of the objects that they are for.
+// objectFiles are the files of a folder below one by the names of the objects that they are for; nil, with a problem, if there are more
+// in all than may be read.
 func (l *loader) objectFiles(f *folder, name string) (files map[string]string, exists bool) {
 	entries, exists := l.entries(f, name)
 	files = map[string]string{}
@@ -162,6 +163,10 @@ func (l *loader) objectFiles(f *folder, name string) (files map[string]string, e
 		if object, ok := objectName(e); ok {
 			files[object] = name + "/" + e.Name()
 		}
+	}
+	if f.files -= len(files); f.files < 0 {
+		l.unknown(unreadable(f.join(name), fmt.Errorf("there are more than %d files of objects in all, the most that are read of a folder that is not trusted", maxStrangeFiles)))
+		return nil, exists
 	}
 	return files, exists
 }
@@ -250,7 +255,7 @@ func (l *loader) zoneFolders(c *Config) *Config {
 		}
 		folder := "zones/" + e.Name()
 		files, _ := l.objectFiles(l.system, folder)
-		if len(files) == 0 && CheckName("zone", e.Name()) == nil {
+		if files != nil && len(files) == 0 && CheckName("zone", e.Name()) == nil {
 			l.unknown(&Problem{
 				Path: l.system.join(folder), Code: InvalidZone, Severity: Warning, Object: Object{KindZone, e.Name()},
 				Msg: fmt.Sprintf("the folder has no file of a part of zone %s: it is ignored", e.Name()),

@@ -492,9 +492,9 @@ func CheckSet(set *ir.Set) error {
 	return nil
 }
 
-// maxTimeout is the longest timeout that nft's text can have, in seconds: it reads no number of more than nine digits as a time. The
+// maxTimeout is the longest timeout that nft's text can have, in seconds: it reads no number of more than eight digits as a time. The
 // kernel would take more.
-const maxTimeout = 999_999_999
+const maxTimeout = 99_999_999
 
 // checkElement says why an element cannot be in a set. names are those of typeNames.
 func checkElement(set *ir.Set, names []string, e *ir.Element) error {

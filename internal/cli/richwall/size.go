@@ -11,6 +11,10 @@ import (
 // mostRules is how large the ruleset of a folder may be that is not trusted, by the reckoning of sizeOfRules: some hundred megabytes.
 const mostRules = 150_000
 
+// rulesOfBinding is how many rules an interface or a source of a zone makes, one in each chain that finds the zone of a packet. There is one
+// more for each zone that packets may come from, in the chain that finds where they go.
+const rulesOfBinding = 6
+
 // bounded is an error if the ruleset of a configuration would take too much memory, unless its folder is trusted.
 func (d *directories) bounded(cfg *zones.Config) error {
 	if d.dirs().Follow {
@@ -18,7 +22,7 @@ func (d *directories) bounded(cfg *zones.Config) error {
 	}
 	s := sizer{Config: cfg, services: map[string]int{}}
 	if s.measure(); s.size > mostRules {
-		return fmt.Errorf("cannot work out the rules of %s: there would be more than %d, of zones and policies between each other, and services in rules; "+
+		return fmt.Errorf("cannot work out the rules of %s: there would be more than %d, of zones and policies between each other, what is bound to zones, and services in rules; "+
 			"--trusted is for folders from which that is wanted", d.config, mostRules)
 	}
 	return nil
@@ -32,13 +36,15 @@ type sizer struct {
 }
 
 func (s *sizer) measure() {
-	used := 0
+	used, bound := 0, 0
 	for name, z := range s.Zones {
+		bound += len(z.Interfaces) + len(z.Sources)
 		if name == s.Conf.DefaultZone || len(z.Interfaces)+len(z.Sources) > 0 {
 			used++
 		}
 		s.content(&z.Content)
 	}
+	s.size += bound * (rulesOfBinding + used)
 	s.size += 4 * used * used // each pair has chains of its own
 	for _, p := range s.Policies {
 		if !p.Disable {
