@@ -110,9 +110,10 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return nil, err
 	}
 	if good.none() {
-		d.logLosses(rest.Losses)
+		losses := besideWarnings(rest.Losses)
+		d.logLosses(losses)
 		d.logWarnings(rest.Problems)
-		return d.startRest(ctx, rest.Config, nil, rest.Losses, links, false)
+		return d.startRest(ctx, rest.Config, nil, losses, links, false)
 	}
 	if err := d.gone(); err != nil {
 		return nil, err
@@ -151,8 +152,13 @@ func doubtful(losses []zones.Loss) bool {
 // accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
 // of them is the last good configuration.
 func (d *Daemon) accepted(rest *zones.Rest) bool {
-	warned := func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning }
-	return !slices.ContainsFunc(rest.Losses, func(l zones.Loss) bool { return !warned(l) }) && d.opt.State.Has(zones.Export(rest.Config))
+	return len(besideWarnings(rest.Losses)) == 0 && d.opt.State.Has(zones.Export(rest.Config))
+}
+
+// besideWarnings are the losses of what a reload would refuse. What it would take with a warning, such as an unknown key of
+// firewalld.conf, says nothing where there is no earlier configuration to compare with.
+func besideWarnings(losses []zones.Loss) []zones.Loss {
+	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
 }
 
 // gone is an error when the administrator's folder is not there. Without one, the configuration is what is shipped, and that is as

@@ -232,6 +232,14 @@ func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
+// At the first start nothing is known to compare with: an unknown key of firewalld.conf is a warning, as in firewalld.
+func TestFirstStartWithWarnings(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "NoSuchKey=yes\n", "zones/work.xml": workZone})
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+}
+
 // A firewalld.conf that is empty, gone or damaged at a start does not bring back the shipped default zone.
 func TestDamagedConf(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
