@@ -43,7 +43,7 @@ run: build ## try the daemon in a network namespace with a bus of its own, and l
 	internal/tools/run
 
 test: lint ## lint, then run all tests; those that load rules do so in network namespaces of their own
-	go test -count=1 ./...
+	go test -count=1 -timeout 30m ./...
 
 race: ## run all tests under the race detector; a package that takes longer than RACETIME (15m) fails
 	@internal/tools/setup race
