@@ -18,6 +18,8 @@ LOAD ?= 0
 
 # How long "make race" lets a package take.
 RACETIME ?= 15m
+# The packages that it runs.
+RACE ?= ./...
 
 # What "make bench" is told.
 BENCH ?= --write
@@ -45,9 +47,9 @@ run: build ## try the daemon in a network namespace with a bus of its own, and l
 test: lint ## lint, then run all tests; those that load rules do so in network namespaces of their own
 	go test -count=1 -timeout 30m ./...
 
-race: ## run all tests under the race detector; a package that takes longer than RACETIME (15m) fails
+race: ## run all tests, or those of the packages RACE, under the race detector; a package that takes longer than RACETIME (15m) fails
 	@internal/tools/setup race
-	CGO_ENABLED=1 go test -race -count=1 -timeout $(RACETIME) ./...
+	CGO_ENABLED=1 go test -race -count=1 -timeout $(RACETIME) $(RACE)
 
 unit: ## boot a machine of its own, and try every feature under the restrictions of packaging/firewalld.service; as root
 	@internal/tools/setup unit

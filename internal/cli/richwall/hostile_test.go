@@ -24,11 +24,11 @@ import (
 )
 
 // What a command may take for a folder that a stranger wrote, whatever is in it. Time is that of the processor, so that it does
-// not matter what else the machine does; a command that waits is found out after a minute.
+// not matter what else the machine does; a command that waits is found out after some minutes.
 const (
-	mostTime   = 5 * time.Second
-	mostMemory = 256 << 20
-	mostWait   = time.Minute
+	mostTime   = slower * 5 * time.Second
+	mostMemory = slower * 256 << 20
+	mostWait   = slower * 3 * time.Minute
 )
 
 // secret is in files outside of the folders, and in the environment.
