@@ -10,16 +10,27 @@ RULE ?= rule tcp-mss-clamp value=1360
 # How long "make fuzz" tries each fuzz target.
 FUZZTIME ?= 30s
 
+# The first seed of "make oracle-random", 0 for one from the clock; how many steps; and the load: 0 a few rules, 1 hundreds,
+# 2 thousands.
+SEED ?= 0
+STEPS ?= 2000
+LOAD ?= 0
+
+# How long "make race" lets a package take.
+RACETIME ?= 15m
+# The packages that it runs.
+RACE ?= ./...
+
 # What "make bench" is told.
 BENCH ?= --write
 
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test lint fuzz bench gobench golden install deb clean
+.PHONY: help setup build lab run test race unit lint fuzz bench oracle-random gobench golden install deb clean
 
 help: ## print this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 setup: ## install what is missing: nft, iptables, ipset, ip, Go
 	@internal/tools/setup
@@ -34,7 +45,17 @@ run: build ## try the daemon in a network namespace with a bus of its own, and l
 	internal/tools/run
 
 test: lint ## lint, then run all tests; those that load rules do so in network namespaces of their own
-	go test -count=1 ./...
+	go test -count=1 -timeout 30m ./...
+
+race: ## run all tests, or those of the packages RACE, under the race detector; a package that takes longer than RACETIME (15m) fails
+	@internal/tools/setup race
+	CGO_ENABLED=1 go test -race -count=1 -timeout $(RACETIME) $(RACE)
+
+unit: ## boot a machine of its own, and try every feature under the restrictions of packaging/firewalld.service; as root
+	@internal/tools/setup unit
+	rm -rf bin/stage
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
+	internal/tools/unit/machine
 
 lint: setup $(TOOLS)/installed ## gofmt, go vet, staticcheck (with unused code), depguard (who imports whom)
 	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}/*.go' ./...)); \
@@ -55,6 +76,9 @@ fuzz: setup ## try each fuzz target for FUZZTIME (30s)
 
 bench: build ## measure beside firewalld and nft, and write docs/performance.md; BENCH=--help says what else
 	go run ./bench/compare $(BENCH)
+
+oracle-random: build ## random sessions beside firewalld: make oracle-random FIREWALLD_REFERENCE=FOLDER SEED=1 STEPS=2000 LOAD=0
+	go run ./internal/oracle -seed $(SEED) -steps $(STEPS) -load $(LOAD)
 
 gobench: setup ## measure the parts, in Go benchmarks; docs/performance.md says which
 	go test -run '^$$' -bench . -benchmem ./bench
@@ -92,3 +116,12 @@ deb: ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package
 
 clean: ## remove what was built
 	rm -rf bin
+
+# How long "make fuzzbus" sends, on each of its buses: an hour by hand, while "make test" takes some seconds.
+BUSTIME ?= 1h
+# Whether fuzzbus fails when a call of root takes more than twice its usual time meanwhile: only where nothing else runs.
+CLOCKED ?= true
+
+.PHONY: fuzzbus
+fuzzbus: setup ## send hostile messages to the daemon on private buses for BUSTIME (1h) each
+	go test -count=1 -timeout 0 -run '^TestHostileMessages$$' -v ./internal/bus -hostile $(BUSTIME) -clocked=$(CLOCKED)

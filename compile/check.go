@@ -42,21 +42,17 @@ func Unused(cfg *zones.Config, o zones.Object) bool {
 func (h History) Empty() bool { return h.memo == nil }
 
 // CheckEdit is Check of a permanent configuration that an edit made from old, for the back end that it asks for. Errors that old
-// has already are not counted, so that a configuration with several errors can be mended one by one. A configuration that does
-// not pass zones.Check is not compiled: what it refers to is yet to be made.
+// has already are not counted, so that a configuration with several errors can be mended one by one. What does not pass
+// zones.Check is left out: what it refers to is yet to be made. The error is of package zones.
 func (h History) CheckEdit(old, next *zones.Config) (History, error) {
-	if zones.Check(next).Err() != nil {
-		return h, nil
-	}
-	old, next = old.ForRuntime(), next.ForRuntime()
 	backend := ir.Backend(next.Conf.FirewallBackend)
-	checked, err := h.Check(next, backend)
+	checked, err := h.Check(zones.WithoutErrors(next).ForRuntime(), backend)
 	var found Errors
 	if !errors.As(err, &found) {
 		return checked, err
 	}
 	known := map[Error]bool{}
-	if _, err := h.Check(old, backend); err != nil {
+	if _, err := h.Check(zones.WithoutErrors(old).ForRuntime(), backend); err != nil {
 		var before Errors
 		errors.As(err, &before)
 		for _, e := range before {

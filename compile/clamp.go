@@ -169,10 +169,12 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 	}
 	name := s.chain("mangle", w.name, rest)
 	var asked []string
+	var last *owner
 	for _, c := range s.clamps {
-		if !c.concerns(ingress, egress) {
-			continue
+		if c.owner == last || !c.concerns(ingress, egress) {
+			continue // the clamps of one owner follow each other, and have one chain
 		}
+		last = c.owner
 		chain := s.clampChain(c.owner, w)
 		if chain == "" || slices.Contains(asked, chain) {
 			continue
@@ -189,6 +191,25 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 // clampChain makes the chain with the clamps of a zone or policy for one way, or returns that of forwarded packets where the
 // rules are the same; empty where there are none.
 func (s *state) clampChain(o *owner, w way) string {
+	key := clampKey{o, w}
+	if name, known := s.clampChains[key]; known {
+		return name
+	}
+	name := s.newClampChain(o, w)
+	if s.clampChains == nil {
+		s.clampChains = map[clampKey]string{}
+	}
+	s.clampChains[key] = name
+	return name
+}
+
+// clampKey is whose clamps, and for which way.
+type clampKey struct {
+	owner *owner
+	way   way
+}
+
+func (s *state) newClampChain(o *owner, w way) string {
 	var rules []*ir.Rule
 	forwarded, left := way{base: "FORWARD", name: w.direction(), reply: w.reply}, 0
 	for _, c := range s.clamps {

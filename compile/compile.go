@@ -132,21 +132,22 @@ func (h History) compile(cfg *zones.Config, backend ir.Backend, all bool) (*ir.R
 
 // state is what the passes share.
 type state struct {
-	directOnly bool // nothing but the direct interface is compiled
-	all        bool // every zone counts as in use
-	history    []string
-	cfg        *zones.Config
-	layout     *layout
-	names      shortNames
-	out        *ir.Ruleset
-	chains     map[chainKey]*ir.Chain
-	sets       map[string]*ir.Set
-	applied    []*zones.Zone   // the zones in use: the default zone first, then by name
-	active     []*zones.Policy // the policies in use, by name
-	clamps     []*clamp
-	bound      [2][]binding // of the zones in use, in the order they are asked as ingress (ir.Source) and egress (ir.Dest)
-	strict     int          // counts down: the forward-port added last stands first
-	errs       Errors
+	directOnly  bool // nothing but the direct interface is compiled
+	all         bool // every zone counts as in use
+	history     []string
+	cfg         *zones.Config
+	layout      *layout
+	names       shortNames
+	out         *ir.Ruleset
+	chains      map[chainKey]*ir.Chain
+	sets        map[string]*ir.Set
+	applied     []*zones.Zone   // the zones in use: the default zone first, then by name
+	active      []*zones.Policy // the policies in use, by name
+	clamps      []*clamp
+	clampChains map[clampKey]string // their chains' names, once they are known
+	bound       [2][]binding        // of the zones in use, in the order they are asked as ingress (ir.Source) and egress (ir.Dest)
+	strict      int                 // counts down: the forward-port added last stands first
+	errs        Errors
 
 	before, next *memo
 	tape         made // of the item that is compiled
@@ -154,9 +155,13 @@ type state struct {
 
 type chainKey struct{ table, name string }
 
-// fail records an error of the object that origin names.
+// fail records an error of the object that origin names, once for all the rules that the object becomes.
 func (s *state) fail(code grammar.Code, origin *ir.Origin, format string, args ...any) {
-	s.errs = append(s.errs, &Error{Code: code, Origin: origin, Msg: fmt.Sprintf(format, args...)})
+	e := &Error{Code: code, Origin: origin, Msg: fmt.Sprintf(format, args...)}
+	if n := len(s.errs); n > 0 && *s.errs[n-1] == *e {
+		return
+	}
+	s.errs = append(s.errs, e)
 }
 
 // declare makes an empty chain, or returns the one that there is.

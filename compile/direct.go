@@ -2,7 +2,6 @@ package compile
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"richwall/compile/ir"
@@ -10,7 +9,8 @@ import (
 )
 
 // compileDirect adds the chains, rules and command lines of the direct interface that are for iptables and ip6tables. It
-// runs after all else is in its place, because they say where they go by position.
+// runs after all else is in its place, because they say where they go by position. A chain that nothing here makes is
+// another program's.
 func (s *state) compileDirect() {
 	if s.layout.oneTable {
 		return // nftables has no place for them: they stay with iptables, beside the table
@@ -18,7 +18,19 @@ func (s *state) compileDirect() {
 	d := s.cfg.Direct
 	for _, c := range d.Chains {
 		if f := familyNamed(c.IPV); f != 0 {
-			s.declareFor(c.Table, c.Chain, f)
+			s.declareDirect(c.Table, c.Chain, f)
+		}
+	}
+	var passes []pass
+	for _, p := range d.Passthroughs {
+		c, err := p.Command()
+		f := familyNamed(p.IPV)
+		if err != nil || f == 0 {
+			continue // it cannot be used, which reading the file has warned of; or it is for bridges
+		}
+		passes = append(passes, pass{c, f, s.directOrigin(p.Args, p.Line)})
+		if c.Kind == zones.PassNew {
+			s.declareDirect(c.Table, c.Chain, f)
 		}
 	}
 	for _, r := range d.Rules {
@@ -26,11 +38,18 @@ func (s *state) compileDirect() {
 			s.directRule(f, r)
 		}
 	}
-	for _, p := range d.Passthroughs {
-		if f := familyNamed(p.IPV); f != 0 {
-			s.passthrough(f, p.Args)
+	for _, p := range passes {
+		if p.Kind != zones.PassNew {
+			s.passthrough(p)
 		}
 	}
+}
+
+// pass is a passthrough that adds a rule or a chain.
+type pass struct {
+	zones.PassCommand
+	family ir.Families
+	origin *ir.Origin
 }
 
 // Direct makes the ruleset of the direct interface alone, for iptables and ip6tables beside nftables: rules for one of the
@@ -54,7 +73,8 @@ func (h History) Direct(cfg *zones.Config) (*ir.Ruleset, History, error) {
 	s.compileSets()
 	s.out.Sets = slices.DeleteFunc(s.out.Sets, func(set *ir.Set) bool { return len(set.Name) > maxIPSetName })
 	for _, b := range iptablesBases {
-		s.declare(b.table, b.hook).Builtin = true
+		c := s.declare(b.table, b.hook)
+		c.Builtin, c.Shared = true, true
 	}
 	s.compileDirect()
 	if len(s.errs) > 0 {
@@ -91,8 +111,29 @@ func (s *state) declareFor(table, name string, f ir.Families) *ir.Chain {
 	return c
 }
 
-func directOrigin(args []string) *ir.Origin {
-	return &ir.Origin{Object: "direct", Text: zones.JoinArgs(args)}
+// declareDirect makes a chain of the direct interface, unless it is one of ours already. Others may put rules into it.
+func (s *state) declareDirect(table, name string, f ir.Families) {
+	known := s.chains[chainKey{table, name}] != nil
+	if c := s.declareFor(table, name, f); !known {
+		c.Shared, c.Declared = true, true
+	}
+}
+
+// chainFor is the chain that a direct rule goes to, which is another program's if it is not declared.
+func (s *state) chainFor(table, name string, f ir.Families) *ir.Chain {
+	known := s.chains[chainKey{table, name}] != nil
+	c := s.declareFor(table, name, f)
+	c.Shared = c.Shared || !known
+	return c
+}
+
+// directOrigin is where in direct.xml something is; line 0 means that it was added at runtime.
+func (s *state) directOrigin(args []string, line int) *ir.Origin {
+	o := &ir.Origin{Object: "direct", Text: zones.JoinArgs(args)}
+	if line > 0 {
+		o.Path, o.Line = s.cfg.Direct.Origin.Path, line
+	}
+	return o
 }
 
 // directRule puts a rule before all rules of its chain but direct ones of the same or a lower priority; rules for one of the
@@ -104,14 +145,14 @@ func (s *state) directRule(f ir.Families, r zones.DirectRule) {
 			name += "_direct"
 		}
 	}
-	c := s.declareFor(r.Table, name, f)
+	c := s.chainFor(r.Table, name, f)
 	at := 0
 	for at < len(c.Rules) && c.Rules[at].Direct && c.Rules[at].Order <= r.Priority {
 		at++
 	}
 	for _, args := range splitAddresses(r.Args) {
 		c.Rules = slices.Insert(c.Rules, at, &ir.Rule{Families: f, Order: r.Priority, Direct: true,
-			Actions: []ir.Action{ir.Raw{Args: args}}, Origin: directOrigin(r.Args)})
+			Actions: []ir.Action{ir.Raw{Args: args}}, Origin: s.directOrigin(r.Args, r.Line)})
 		at++
 	}
 }
@@ -139,44 +180,24 @@ func splitAddresses(args []string) [][]string {
 	return [][]string{args}
 }
 
-// passthrough does what a command line of iptables would: it appends or inserts a rule, or makes a chain.
-func (s *state) passthrough(f ir.Families, args []string) {
-	table, command, chain := "filter", "", ""
-	var rest []string
-	for i := 0; i < len(args); i++ {
-		more := i+1 < len(args)
-		switch a := args[i]; {
-		case (a == "-t" || a == "--table") && more:
-			i++
-			table = args[i]
-		case passthroughCommands[a] != "" && more:
-			i++
-			command, chain = passthroughCommands[a], args[i]
-		default:
-			rest = append(rest, a)
+// passthrough does what a command line of iptables would: it appends or inserts a rule. In a chain that others share the rule
+// knows where it goes among theirs.
+func (s *state) passthrough(p pass) {
+	c := s.chainFor(p.Table, p.Chain, p.family)
+	index, place := len(c.Rules), ir.Behind
+	if p.Kind == zones.PassInsert {
+		index, place = 0, p.Number
+		if p.Number > 0 { // rules are numbered from 1
+			index = s.ruleNumber(c, p.family, p.Number)
 		}
 	}
-	c := s.declareFor(table, chain, f)
-	if command == "new" {
-		return
+	if !c.Shared {
+		place = 0
 	}
-	at := len(c.Rules)
-	if command == "insert" {
-		at = 0
-		if len(rest) > 0 {
-			if n, err := strconv.Atoi(rest[0]); err == nil { // rules are numbered from 1
-				at, rest = s.ruleNumber(c, f, n), rest[1:]
-			}
-		}
+	for _, one := range splitAddresses(p.Rule) {
+		c.Rules = slices.Insert(c.Rules, index, &ir.Rule{Families: p.family, Direct: true, Place: place,
+			Actions: []ir.Action{ir.Raw{Args: one}}, Origin: p.origin})
 	}
-	for _, one := range splitAddresses(rest) {
-		c.Rules = slices.Insert(c.Rules, at, &ir.Rule{Families: f, Direct: true,
-			Actions: []ir.Action{ir.Raw{Args: one}}, Origin: directOrigin(args)})
-	}
-}
-
-var passthroughCommands = map[string]string{
-	"-A": "append", "--append": "append", "-I": "insert", "--insert": "insert", "-N": "new", "--new-chain": "new",
 }
 
 // ruleNumber is the index of a family's n-th rule in a chain, or behind the last.

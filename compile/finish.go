@@ -130,5 +130,5 @@ func appendIdentity(b []byte, r *ir.Rule) []byte {
 	if r.Ranked {
 		b = append(strconv.AppendInt(b, int64(r.Order), 10), ' ')
 	}
-	return r.AppendEffect(b)
+	return r.AppendIdentity(b)
 }

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"richwall/compile/ir"
@@ -26,11 +27,15 @@ import (
 // people write by hand stays to the letter as firewalld has it.
 var leastFolded = map[string]int{"auto": 64, "yes": 2}
 
+// foldFault is nil but in tests of what becomes of rules that cannot be folded.
+var foldFault func(*ir.Set) string
+
 // folding is what folding a chain needs to know.
 type folding struct {
 	chain   *ir.Chain
 	least   int
 	classes classes
+	fault   func(*ir.Set) string // for tests: what is wrong with a set; nil for what is
 }
 
 // folded is how the rules of a chain were folded, for the next time.
@@ -42,6 +47,7 @@ type folded struct {
 	out     []*ir.Rule
 	sets    []*ir.Set
 	renamed map[*ir.Set]madeOne // sets, and their rules, whose name another set of the chain had already
+	notes   []string            // which rules were not folded although they are enough, and why
 }
 
 // run is neighbours that can be looked at by themselves.
@@ -60,11 +66,12 @@ func (s *state) fold() {
 		if c.Hook != nil || c.Builtin || len(c.Rules) < least {
 			continue
 		}
-		f := &folding{chain: c, least: least, classes: classes{backend: s.layout.backend}}
+		f := &folding{chain: c, least: least, classes: classes{backend: s.layout.backend}, fault: foldFault}
 		m := s.next.chains[chainKey{c.Table, c.Name}]
 		m.folded = f.fold(c.Rules, s.chainBefore(c).folded)
 		c.Rules = m.folded.out[:len(m.folded.out):len(m.folded.out)]
 		s.out.Sets = append(s.out.Sets, m.folded.sets...)
+		s.out.Notes = append(s.out.Notes, m.folded.notes...)
 	}
 	slices.SortStableFunc(s.out.Sets, func(a, b *ir.Set) int { return cmp.Compare(a.Name, b.Name) })
 }
@@ -94,6 +101,7 @@ func (f *folding) fold(rules []*ir.Rule, before *folded) *folded {
 	next.classes.own, next.classes.last = false, nil
 	c := &collector{folded: next, names: f.naming(), before: before.renamed}
 	c.collect()
+	next.notes = c.faults(f.chain.Name)
 	return next
 }
 
@@ -122,6 +130,20 @@ func (c *collector) collect() {
 		}
 	}
 	c.out = append(c.out, c.in[at:]...)
+}
+
+// faults says which folds were not made, and why.
+func (c *collector) faults(chain string) (notes []string) {
+	for _, r := range c.runs {
+		for _, st := range r.stretches {
+			for _, into := range st.folds {
+				if into.fault != "" {
+					notes = append(notes, fmt.Sprintf("chain %s: %d rules of %s are not folded, and stay as they are: set %s", chain, into.rules, into.object, into.fault))
+				}
+			}
+		}
+	}
+	return notes
 }
 
 func (c *collector) stretch(st *stretch, from int) {

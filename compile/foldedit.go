@@ -136,7 +136,7 @@ func (e *edit) stretch(was *stretch, r run, gone, added []int) *stretch {
 	}
 	for _, into := range others {
 		old := same[into]
-		e.makeSets(into, change{old, minus[old], plus[into], old.clean && !slices.ContainsFunc(plus[into], into.claims)})
+		e.makeSets(into, change{old, minus[old], plus[into], !slices.ContainsFunc(plus[into], into.claims)})
 	}
 	return st
 }

@@ -98,10 +98,11 @@ type fold struct {
 	path     string       //
 	gathered bool         // members are known
 	members  []ir.Element // the values of each rule, in the order of compareElements
-	clean    bool         // no two members have anything in common
+	apart    *shape       // of which no two members have anything in common; nil if that is not known
 	parts    []withPort   // members by their ports, where there is a set for each
 	folded   bool         // its rules are replaced by those made, which are none if others claimed all
 	made     []madeOne
+	fault    string // why its rules stay although they are enough; empty if none is known
 }
 
 type foldKey struct {

@@ -149,12 +149,22 @@ func (w withPort) samePort(other withPort) bool {
 type change struct {
 	was         *fold
 	minus, plus []ir.Element // members that it has no more, and others, in the order of compareElements
-	clean       bool         // no two members had or have anything in common
+	alone       bool         // none of plus has anything in common with another member
+}
+
+// apart says whether no two members of a fold have anything in common as elements of a shape: its own, or what remains of that
+// without a port. What is known of one of these says nothing about the other, but that members of the whole that are apart and have a
+// port in common are apart without it.
+func (c change) apart(into *fold, s *shape) bool {
+	if into.ordered {
+		return true
+	}
+	return c.alone && c.was.apart != nil && (c.was.apart == s || c.was.apart == into.shape)
 }
 
 // parts are the members of a fold by their ports, if these are few.
 func (c change) parts(into *fold) (parts []withPort, few bool) {
-	if !c.clean || c.was.parts == nil {
+	if c.was == nil || c.was.parts == nil {
 		return byPort(into.members)
 	}
 	minus, few := byPort(c.minus)
@@ -189,7 +199,7 @@ func (c change) parts(into *fold) (parts []withPort, few bool) {
 
 // made is the set that there was of members that have a port in common, if these are the same.
 func (c change) made(into *fold, w withPort) (m madeOne, ok bool) {
-	if !c.clean || c.was.object != into.object || c.was.path != into.path {
+	if c.was == nil || len(c.was.made) != len(c.was.parts) || c.was.object != into.object || c.was.path != into.path {
 		return m, false
 	}
 	i := slices.IndexFunc(c.was.parts, func(p withPort) bool { return p.samePort(w) && sameSlice(p.rest, w.rest) })
@@ -202,35 +212,63 @@ func (c change) made(into *fold, w withPort) (m madeOne, ok bool) {
 // makeSets makes the sets and rules of a fold of which the members are known; of an ordered one, no two have anything in common.
 // Other sets of the chain may have the same names.
 func (f *folding) makeSets(into *fold, c change) {
-	into.folded, into.made, into.clean = false, nil, true
 	s := into.shape
 	if into.rules < f.least || !into.gathered {
 		return
 	}
-	clean := c.clean || into.ordered
 	port := s.slots[len(s.slots)-1]
 	iptables := f.classes.backend == ir.IPTables
-	if into.ordered || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
-		into.folded = f.makeSet(into, s, into.members, nil, clean)
+	if into.ordered && !iptables || s.exact() || len(s.slots) == 1 || !port.isPort() || iptables && !s.isWide(port) {
+		f.makeWhole(into, c)
 		return
 	}
 	parts, few := c.parts(into)
 	switch {
 	case few:
 		into.parts = parts
-		rest := f.classes.shape(s.without(port))
-		for _, w := range parts {
-			if m, ok := c.made(into, w); ok {
-				into.made = append(into.made, m)
-			} else if !f.makeSet(into, rest, w.rest, &w.port, clean) {
-				into.made = nil // all or nothing: the rules stay
+		f.makeParts(into, c, f.classes.shape(s.without(port)))
+	case iptables: // ipset keeps a range as all its ports, of which there may be more than it has room for
+	default:
+		f.makeWhole(into, c)
+	}
+}
+
+// makeWhole makes one set of a fold.
+func (f *folding) makeWhole(into *fold, c change) {
+	m, apart, ok := f.makeSet(into, into.shape, into.members, nil, c)
+	if !ok {
+		return
+	}
+	into.folded = true
+	if apart {
+		into.apart = into.shape
+	}
+	if m.set != nil {
+		into.made = []madeOne{m}
+	}
+}
+
+// makeParts makes a set for each port; rest is the shape of their elements. It is all or nothing: with one that cannot be made, all
+// rules stay.
+func (f *folding) makeParts(into *fold, c change, rest *shape) {
+	made := make([]madeOne, 0, len(into.parts))
+	allApart := true
+	for _, w := range into.parts {
+		m, again := c.made(into, w)
+		if again {
+			allApart = allApart && c.was.apart != nil
+		} else {
+			var apart, ok bool
+			if m, apart, ok = f.makeSet(into, rest, w.rest, &w.port, c); !ok {
 				return
 			}
+			allApart = allApart && apart
 		}
-		into.folded = true
-	case iptables: // ipset keeps a range as all its ports
-	default:
-		into.folded = f.makeSet(into, s, into.members, nil, clean)
+		made = append(made, m)
+	}
+	into.folded, into.made = true, made
+	if allApart {
+		into.apart = rest
 	}
 }
 
@@ -241,24 +279,24 @@ func (k shapeKey) without(s slot) shapeKey {
 	return k
 }
 
-// makeSet makes a set, and the rule that looks it up; false if that is not worth it. port is what the rule asks for beside the
-// set, or nil. clean says that no two members have anything in common.
-func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.Part, clean bool) bool {
+// makeSet makes a set, and the rule that looks it up. The set is nil if others have claimed all. ok is false if it is not worth it,
+// or if the set would be wrong. port is what the rule asks for beside the set, or nil. apart says whether no two members have
+// anything in common.
+func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.Part, c change) (m madeOne, apart, ok bool) {
 	elements, rules := members, len(members)
-	if into.ordered {
+	if into.ordered && port == nil {
 		rules = into.rules
 	}
-	if !clean {
+	if apart = c.apart(into, s); !apart {
 		tidied, ok := f.tidy(s, members)
 		if !ok {
-			into.clean = false
-			return false
+			return m, false, false
 		}
-		into.clean = into.clean && sameSlice(tidied, members)
+		apart = sameSlice(tidied, members)
 		elements = tidied
 	}
 	if len(elements) == 0 {
-		return true
+		return m, apart, true
 	}
 	origin := &ir.Origin{Object: into.object, Path: into.path, Text: strconv.Itoa(rules) + " rules"}
 	name := f.setName(into, s, port)
@@ -268,8 +306,49 @@ func (f *folding) makeSet(into *fold, s *shape, members []ir.Element, port *ir.P
 		set.Exact = false
 		set.MaxElem = maxElem(len(elements))
 	}
-	into.made = append(into.made, madeOne{name, set, f.lookup(into, s, set, port)})
-	return true
+	if fault := f.judge(set, c.before(name)); fault != "" {
+		into.fault = set.Name + " would be wrong: " + fault
+		return m, false, false
+	}
+	return madeOne{name, set, f.lookup(into, s, set, port)}, apart, true
+}
+
+// before is the set that there was of a name; nil if there was none.
+func (c change) before(name string) *ir.Set {
+	if c.was != nil {
+		for _, m := range c.was.made {
+			if m.name == name {
+				return m.set
+			}
+		}
+	}
+	return nil
+}
+
+// wrong says what is wrong with a set that a fold would become; empty if nothing is. known is the one in its place before, which was
+// right, or nil. Nothing is known to make such a set. If something did, a valid configuration would be refused as a whole by whoever
+// commits it: its rules stay instead, which is right and slower.
+func wrong(backend ir.Backend, set, known *ir.Set) string {
+	if backend == ir.NFTables {
+		if a, b, found := set.Overlap(known); found {
+			return "its elements " + a.Text + " and " + b.Text + " overlap"
+		}
+	}
+	from, to := set.Since(known)
+	for i := max(from, 1); i < min(to+1, len(set.Elements)); i++ {
+		if a, b := &set.Elements[i-1], &set.Elements[i]; compareElements(*a, *b) == 0 {
+			return "its element " + a.Text + " is there twice"
+		}
+	}
+	return ""
+}
+
+// judge is wrong, or what a test has put in its place.
+func (f *folding) judge(set, known *ir.Set) string {
+	if f.fault != nil {
+		return f.fault(set)
+	}
+	return wrong(f.classes.backend, set, known)
 }
 
 // family is the IP version of a set of the shape's values.

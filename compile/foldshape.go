@@ -188,8 +188,13 @@ func (k *shapeKey) answer(with string) {
 		if !k.has(sourcePort) && !k.has(destPort) && k.protocol < 0 {
 			k.protocol = protocolTCP
 		}
-	default:
-		k.still = k.still || k.packets == ir.Both // one IP version alone has it
+	default: // one IP version alone has it: of the other, no packet meets the rule
+		k.still = k.still || k.packets == ir.Both
+		if strings.HasPrefix(ir.Reject{With: with}.Word(), "icmp6-") {
+			k.packets &= ir.V6
+		} else {
+			k.packets &= ir.V4
+		}
 	}
 }
 

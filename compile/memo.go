@@ -90,12 +90,12 @@ func (s *state) share() {
 func (s *state) sameFrame(was *ir.Ruleset) bool {
 	return len(was.Chains) == len(s.out.Chains) && slices.Equal(was.Sets, s.out.Sets) && slices.Equal(was.Helpers, s.out.Helpers) &&
 		slices.Equal(was.Flowtable, s.out.Flowtable) && (was.Flowtable == nil) == (s.out.Flowtable == nil) &&
-		was.Owner == s.out.Owner && was.Counters == s.out.Counters
+		was.Owner == s.out.Owner && was.Counters == s.out.Counters && slices.Equal(was.Notes, s.out.Notes)
 }
 
 // sameChain says whether two chains of one name are the same.
 func sameChain(a, b *ir.Chain) bool {
-	return a.Families == b.Families && a.Builtin == b.Builtin && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
+	return a.Families == b.Families && a.Builtin == b.Builtin && a.Shared == b.Shared && a.Declared == b.Declared && (a.Hook == b.Hook || a.Hook != nil && b.Hook != nil && *a.Hook == *b.Hook) &&
 		slices.Equal(a.Rules, b.Rules)
 }
 
@@ -115,7 +115,7 @@ func (s *state) settle() {
 }
 
 func sameRule(a, b *ir.Rule) bool {
-	return a == b || a.Families == b.Families && a.Order == b.Order && a.Ranked == b.Ranked && a.Direct == b.Direct &&
+	return a == b || a.Families == b.Families && a.Order == b.Order && a.Ranked == b.Ranked && a.Direct == b.Direct && a.Place == b.Place &&
 		(a.Origin == b.Origin || a.Origin != nil && b.Origin != nil && *a.Origin == *b.Origin) && ir.SameRule(a, b, samePointer)
 }
 

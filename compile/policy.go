@@ -151,7 +151,7 @@ func (s *state) content(o *owner, c *zones.Content) {
 	for _, value := range c.Protocols {
 		text := "protocol " + value
 		s.item(o, text, func() {
-			if m, ok := s.protocolMatch(o, value); ok {
+			if m, ok := s.protocolMatch(o.origin("protocol "+value), value); ok {
 				s.emit(o, "filter", o.filter, "allow", rule(o.origin(text), ir.Accept, m))
 			}
 		})
@@ -180,10 +180,14 @@ func (s *state) portMatch(o *owner, side ir.Side, p zones.Port) (m ir.Match, ok 
 	return ir.Port{Side: side, Protocol: p.Protocol, Low: low, High: high}, true
 }
 
-func (s *state) protocolMatch(o *owner, value string) (m ir.Match, ok bool) {
+func (s *state) protocolMatch(origin *ir.Origin, value string) (m ir.Match, ok bool) {
 	n, err := grammar.ParseProtocol(value)
 	if err != nil {
-		s.fail(grammar.InvalidProtocol, o.origin(value), "%s", message(err))
+		s.fail(grammar.InvalidProtocol, origin, "%s", message(err))
+		return nil, false
+	}
+	if n == 0 && s.layout.backend == ir.IPTables { // it would match every packet
+		s.fail(grammar.InvalidProtocol, origin, "iptables takes protocol 0 for any protocol: it needs FirewallBackend=nftables")
 		return nil, false
 	}
 	return ir.L4Proto{Numbers: []int{n}}, true

@@ -31,7 +31,7 @@ func (s *state) rich(o *owner, r zones.RichRule) {
 	case *grammar.SourcePort:
 		c.port(ir.Source, zones.Port(*e))
 	case *grammar.Protocol:
-		if m, ok := s.protocolMatch(o, e.Value); ok {
+		if m, ok := s.protocolMatch(c.origin, e.Value); ok {
 			c.filter(variant{families: c.families, element: []ir.Match{m}})
 		}
 	case *grammar.ICMPType:
@@ -108,6 +108,10 @@ func (c *richRule) end(side ir.Side, address, ipset string, invert bool) bool {
 	p, err := grammar.ParseAddress(c.r.Family, address)
 	if err != nil {
 		c.s.fail(grammar.InvalidAddr, c.origin, "%s", message(err))
+		return false
+	}
+	if invert && p.Bits() == 0 && c.s.layout.backend == ir.IPTables {
+		c.s.fail(grammar.InvalidAddr, c.origin, "no address is outside of %s, and iptables takes no such rule", address)
 		return false
 	}
 	c.ends = append(c.ends, ir.Addr{Side: side, Prefix: p.Masked(), Invert: invert})
@@ -204,7 +208,7 @@ func (c *richRule) sub(sub string) string {
 
 // put adds a rule: the matches of a variant between the rule's own, its limit, and the action.
 func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit, action ir.Action) {
-	if !c.sayable(hook, v, action) {
+	if !c.sayable(hook, v, action) || !c.sayableLog(action) || !c.sayableLimit(limit) {
 		return
 	}
 	n := len(c.lead) + len(v.service) + len(c.ends) + len(v.element)
@@ -242,6 +246,39 @@ func (c *richRule) sayable(hook string, v variant, action ir.Action) bool {
 	}
 	if m, ok := action.(ir.ClampMSS); ok && m.Size == 0 && hook == "IN" && !iptables {
 		c.s.fail(grammar.InvalidRule, c.origin, "the kernel does not know the path's MTU of packets that have arrived: give value=N or mtu=M in a policy whose egress zone is HOST")
+		return false
+	}
+	return true
+}
+
+// sayableLog records an error where the back end cannot have a log prefix (linux/netfilter/xt_LOG.h and xt_NFLOG.h; nft has no
+// escapes in its strings, so that what follows a quote would be read as more of the rule).
+func (c *richRule) sayableLog(action ir.Action) bool {
+	prefix, highest := "", 0
+	switch a := action.(type) {
+	case ir.Log:
+		prefix, highest = a.Prefix, 29
+	case ir.NFLog:
+		prefix, highest = a.Prefix, 63
+	}
+	switch iptables := c.s.layout.backend == ir.IPTables; {
+	case iptables && len(prefix) > highest:
+		c.s.fail(grammar.InvalidLogPrefix, c.origin, "the prefix has %d bytes, and iptables takes %d", len(prefix), highest)
+	case !iptables && strings.Contains(prefix, `"`):
+		c.s.fail(grammar.InvalidLogPrefix, c.origin, `nftables has no way to write the " in the prefix %s: leave it out`, prefix)
+	default:
+		return true
+	}
+	return false
+}
+
+// maxIPTablesBurst is the largest burst that iptables takes (libxt_limit.c).
+const maxIPTablesBurst = 10000
+
+// sayableLimit records an error where the back end cannot have a limit.
+func (c *richRule) sayableLimit(limit *grammar.Limit) bool {
+	if limit != nil && limit.Burst > maxIPTablesBurst && c.s.layout.backend == ir.IPTables {
+		c.s.fail(grammar.InvalidLimit, c.origin, "cannot limit with burst %d: iptables takes %d at most", limit.Burst, maxIPTablesBurst)
 		return false
 	}
 	return true

@@ -64,7 +64,7 @@ func (s *state) destinations(origin *ir.Origin, svc *zones.Service, families ir.
 func (s *state) serviceMatches(o *owner, svc *zones.Service) []ir.Match {
 	var list []ir.Match
 	protocol := func(value string) {
-		if m, ok := s.protocolMatch(o, value); ok {
+		if m, ok := s.protocolMatch(o.origin("service "+svc.Name), value); ok {
 			list = append(list, m)
 		}
 	}

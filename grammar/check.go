@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -113,9 +114,10 @@ func (c *checker) ipset(s slot, name string) {
 	}
 }
 
-// hasControl says whether a text holds what the language cannot write.
+// hasControl says whether a text holds what the language cannot write, or what nobody can see: control characters, and those that
+// turn text round or hide it.
 func hasControl(text string) bool {
-	return !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 })
+	return !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (c *checker) element(e Element) {
@@ -235,8 +237,11 @@ func (c *checker) prefix(prefix string) {
 	if n := utf8.RuneCountInString(prefix); n > maxPrefix {
 		c.add(inLog, "prefix", InvalidLogPrefix, "cannot log with a prefix of %d characters: the longest has %d", n, maxPrefix)
 	}
-	if hasControl(prefix) {
+	switch {
+	case hasControl(prefix):
 		c.add(inLog, "prefix", InvalidLogPrefix, "cannot log with prefix %s: a prefix holds no control characters", quoteForMessage(prefix))
+	case strings.Contains(prefix, `"`):
+		c.add(inLog, "prefix", InvalidLogPrefix, "cannot log with prefix %s: a prefix holds no double quote, as nft has no way to write one", quoteForMessage(prefix))
 	}
 }
 

@@ -103,6 +103,19 @@ func (l ErrorList) Err() error {
 	return l
 }
 
+// maxErrors is how many errors of a rule are told; the rest is counted.
+const maxErrors = 20
+
+// first is the first errors of a list, and one that says how many there are besides.
+func (l ErrorList) first() ErrorList {
+	if len(l) <= maxErrors {
+		return l
+	}
+	next := *l[maxErrors]
+	next.Msg, next.Wording = fmt.Sprintf("and %d more from here on", len(l)-maxErrors), nil
+	return append(l[:maxErrors:maxErrors], &next)
+}
+
 func newError(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
 }

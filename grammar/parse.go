@@ -19,7 +19,7 @@ func Parse(text string) (*Rule, error) {
 	if !b.vague {
 		b.whole(b.rule)
 	}
-	if err := b.errs.Err(); err != nil {
+	if err := b.errs.first().Err(); err != nil {
 		return nil, err
 	}
 	return b.rule, nil

@@ -3,6 +3,7 @@ package grammar
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // didYouMean is the end of a message about an unknown word: the nearest of the known ones, or "" when none is near.
@@ -84,8 +85,17 @@ func unknownWord(what, value string, known []string) string {
 	return "cannot use " + what + " " + quoteForMessage(value) + ": it must be " + oneOf(known)
 }
 
+// longestShown is how many bytes of a value a message shows.
+const longestShown = 200
+
 // quoteForMessage leaves plain words as they are and quotes what would be hard to see otherwise.
 func quoteForMessage(value string) string {
+	if cut := longestShown; len(value) > cut {
+		for !utf8.RuneStart(value[cut]) {
+			cut--
+		}
+		value = value[:cut] + "…"
+	}
 	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == ':' }) {
 		return strconv.Quote(value)
 	}

@@ -46,8 +46,18 @@ func (t *Text) Parse(tokens *lexer.PeekingLexer) error {
 
 // ParseTree splits the text of a rule into words and pairs. The error is an ErrorList.
 func ParseTree(text string) (*Text, error) {
-	return treeParser.ParseString("", text)
+	if len(text) > maxRule {
+		return nil, ErrorList{newError(InvalidRule, "cannot read a rule of %d bytes: the longest has %d", len(text), maxRule)}
+	}
+	tree, err := treeParser.ParseString("", text)
+	if list, ok := err.(ErrorList); ok {
+		err = list.first()
+	}
+	return tree, err
 }
+
+// maxRule is how many bytes the text of a rule has at most: many times what any rule has.
+const maxRule = 16 << 10
 
 // String shows how a rule was split: a line for each word with its line and column, pairs indented below the bare word
 // before them.

@@ -26,8 +26,7 @@ func (k *checker) check() Problems {
 	}
 	k.zones()
 	k.policies()
-	k.problems.sort()
-	return k.problems
+	return k.problems.report()
 }
 
 // checker collects problems.
@@ -37,7 +36,19 @@ type checker struct {
 	kind     Kind               // of the objects that are looked at
 	bare     bool               // what an object refers to is looked at apart from the object
 	bound    map[string]binding // interfaces and sources that a zone has
-	problems Problems
+	problems collector
+	hints    int // suggestions that were made
+}
+
+// mostHints is how many suggestions one check makes: whoever has more mistakes begins with those.
+const mostHints = 200
+
+// near suggests a key of a map, but not for ever.
+func near[T any](k *checker, word string, known map[string]T) suggestion {
+	if k.hints++; k.hints > mostHints {
+		return suggestion{}
+	}
+	return hintKey(word, known)
 }
 
 // binding is the zone that an interface or source is bound to, and the text by which it is.
@@ -55,7 +66,7 @@ func (k *checker) refused(m *Meta, at place, severity Severity, p *Problem) {
 	p.Path, p.Line, p.Column, p.Severity = m.Origin.Path, at.line, at.column, severity
 	p.Object = Object{k.kind, m.Name}
 	p.Msg = subject(m) + p.Msg
-	k.problems = append(k.problems, p.within(p.Object))
+	k.problems.add(p.within(p.Object))
 }
 
 // reportAt takes what is wrong to an item of an object.
@@ -68,23 +79,22 @@ func (k *checker) reportAt(m *Meta, item string) report {
 
 // reportRule takes what is wrong to a rule.
 func (k *checker) reportRule(m *Meta, rule RichRule) report {
-	return func(p *Problem) {
-		p.rule = rule.Rule
-		k.refused(m, place{line: rule.Line}, Error, p)
-		if rule.Path != "" {
-			p.Path = rule.Path
-		}
+	return func(p *Problem) { k.refusedRule(m, rule, Error, p) }
+}
+
+// refusedRule reports what is wrong with a rule of an object.
+func (k *checker) refusedRule(m *Meta, rule RichRule, severity Severity, p *Problem) {
+	p.rule = rule.Rule
+	at := *m
+	if rule.Path != "" {
+		at.Origin.Path = rule.Path
 	}
+	k.refused(&at, place{line: rule.Line}, severity, p)
 }
 
 // fail reports an error at an item of an object.
 func (k *checker) fail(m *Meta, item string, code grammar.Code, format string, args ...any) {
 	k.add(m, item, Error, code, format, args...)
-}
-
-// failRule reports an error at a rule.
-func (k *checker) failRule(m *Meta, rule RichRule, code grammar.Code, format string, args ...any) {
-	k.reportRule(m, rule)(refuse(code, format, args...))
 }
 
 // subject names an object that no file names.
@@ -163,7 +173,7 @@ func (k *checker) names() {
 	}
 	for _, name := range []string{"block", "drop", "trusted"} {
 		if k.Zones[name] == nil {
-			k.problems = append(k.problems, &Problem{Code: InvalidZone, Msg: fmt.Sprintf("the zone %s is missing: there must be one", name)})
+			k.problems.add(&Problem{Code: InvalidZone, Msg: fmt.Sprintf("the zone %s is missing: there must be one", name)})
 		}
 	}
 	k.kind = KindZone
@@ -205,7 +215,7 @@ func (k *checker) ipsets() {
 			most, limited, err = ipsetDefaultMaxelem, true, nil
 		}
 		if limited && err == nil && len(s.Entries) > most {
-			k.problems = append(k.problems, &Problem{
+			k.problems.add(&Problem{
 				Path: s.Origin.Path, Object: Object{KindIPSet, name}, Code: grammar.InvalidIPSet,
 				Msg:     fmt.Sprintf("%scannot use ipset %s: it has more entries than the %d that its option maxelem leaves room for", subject(&s.Meta), name, most),
 				Wording: &grammar.Wording{Code: grammar.InvalidIPSet, Detail: fmt.Sprintf("the number of ipset entries exceeds the maximum set size of %d", most)},
@@ -218,15 +228,16 @@ func (k *checker) ipsets() {
 func (k *checker) services() {
 	k.kind = KindService
 	used := sync.OnceValue(k.usedServices)
+	circles := k.circles()
 	for _, name := range Names(k.Services) {
 		s := k.Services[name]
 		for _, include := range s.Includes {
 			item := "include " + include
 			switch {
 			case k.Services[include] == nil:
-				k.reportAt(&s.Meta, item)(refuse(InvalidService, "cannot include service %s: there is no such service%s", include, hint(include, Names(k.Services))).
+				k.reportAt(&s.Meta, item)(refuse(InvalidService, "cannot include service %s: there is no such service%s", include, near(k, include, k.Services)).
 					worded("Included service '%s' not found.", include))
-			case k.reaches(include, name, map[string]bool{}):
+			case circles[name] == circles[include]:
 				k.add(&s.Meta, item, Warning, InvalidService, "service %s includes itself by service %s: each counts once", name, include)
 			}
 		}
@@ -245,23 +256,45 @@ func (k *checker) helper(s *Service, item, helper string, used func() map[string
 		if used()[s.Name] {
 			severity = Error
 		}
-		p := refuse(InvalidHelper, "cannot use helper %s: there is no such helper%s", helper, hint(helper, Names(k.Helpers)))
+		p := refuse(InvalidHelper, "cannot use helper %s: there is no such helper%s", helper, near(k, helper, k.Helpers))
 		p.later = true
 		k.refused(&s.Meta, s.places[item], severity, p)
 	}
 }
 
-// reaches tells whether a service includes another one, over any number of steps.
-func (k *checker) reaches(from, to string, seen map[string]bool) bool {
-	if from == to {
-		return true
+// circles gives each service a number, which is the same for those that include each other, over any number of steps: the strongly
+// connected components, after Tarjan (Depth-first search and linear graph algorithms, 1972).
+func (k *checker) circles() map[string]int {
+	number, low, circle := map[string]int{}, map[string]int{}, map[string]int{}
+	var stack []string
+	var visit func(name string)
+	visit = func(name string) {
+		number[name] = len(number) + 1
+		low[name] = number[name]
+		stack = append(stack, name)
+		for _, next := range k.Services[name].Includes {
+			if k.Services[next] == nil {
+				continue
+			}
+			if number[next] == 0 {
+				visit(next)
+				low[name] = min(low[name], low[next])
+			} else if circle[next] == 0 {
+				low[name] = min(low[name], number[next])
+			}
+		}
+		for low[name] == number[name] && circle[name] == 0 {
+			last := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			circle[last] = number[name]
+		}
 	}
-	s := k.Services[from]
-	if s == nil || seen[from] {
-		return false
+	for _, name := range Names(k.Services) {
+		if number[name] == 0 {
+			visit(name)
+		}
 	}
-	seen[from] = true
-	return slices.ContainsFunc(s.Includes, func(next string) bool { return k.reaches(next, to, seen) })
+	return circle
 }
 
 // usedServices are the services of zones and policies, and those that they include.
@@ -382,7 +415,7 @@ func (k *checker) noSuch(p *Problem, name, plural string) *Problem {
 
 func (k *checker) service(name string, report report) {
 	if k.Services[name] == nil {
-		p := refuse(InvalidService, "cannot use service %s: there is no such service%s", name, hint(name, Names(k.Services)))
+		p := refuse(InvalidService, "cannot use service %s: there is no such service%s", name, near(k, name, k.Services))
 		report(k.noSuch(p, name, "services"))
 	}
 }
@@ -391,7 +424,7 @@ func (k *checker) icmpType(name string, family grammar.Family, report report) {
 	t := k.ICMPTypes[name]
 	switch {
 	case t == nil:
-		p := refuse(InvalidICMPType, "cannot use ICMP type %s: there is no such type%s", name, hint(name, Names(k.ICMPTypes)))
+		p := refuse(InvalidICMPType, "cannot use ICMP type %s: there is no such type%s", name, near(k, name, k.ICMPTypes))
 		report(k.noSuch(p, name, "ICMP types"))
 	case family != grammar.AnyFamily && len(t.Destinations) > 0 && !slices.Contains(t.Destinations, string(family)):
 		report(refuse(InvalidICMPType, "cannot use ICMP type %s in a rule for %s: only %s has it", name, family, t.Destinations[0]).
@@ -437,7 +470,7 @@ func (k *checker) ipset(name string, family grammar.Family, report report) *IPSe
 	s := k.IPSets[name]
 	switch {
 	case s == nil:
-		p := refuse(grammar.InvalidIPSet, "cannot use ipset %s: there is no such ipset%s", name, hint(name, Names(k.IPSets)))
+		p := refuse(grammar.InvalidIPSet, "cannot use ipset %s: there is no such ipset%s", name, near(k, name, k.IPSets))
 		report(k.noSuch(p, name, "ipsets"))
 	case family != grammar.AnyFamily && s.Family() != grammar.AnyFamily && family != s.Family():
 		report(refuse(grammar.InvalidRule, "cannot use ipset %s in a rule for %s: its family is %s", name, family, s.Family()))

@@ -54,10 +54,19 @@ func (k *checker) policyZones(p *Policy, side string, zones []string) {
 			report(refuse(InvalidZone, "cannot use %s beside another %s: it stands alone", name, side).
 				worded("'%s' may only contain one of: many regular zones, ANY, or HOST", strings.ReplaceAll(side, "-", "_")+"s"))
 		case !symbolic && k.Zones[name] == nil:
-			p := refuse(InvalidZone, "cannot use zone %s: there is no such zone%s", name, hint(name, append(Names(k.Zones), ZoneAny, ZoneHost)))
+			p := refuse(InvalidZone, "cannot use zone %s: there is no such zone%s", name, k.nearZone(name))
 			report(k.noSuch(p, name, "zones"))
 		}
 	}
+}
+
+// nearZone suggests what a policy can name: a zone, ANY or HOST.
+func (k *checker) nearZone(name string) suggestion {
+	near := near(k, name, k.Zones)
+	if zones := near.known; zones != nil {
+		near.known = func() []string { return append(zones(), ZoneAny, ZoneHost) }
+	}
+	return near
 }
 
 // withInterfaces is the first of some zones that has interfaces, "" when none has.

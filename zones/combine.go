@@ -54,8 +54,13 @@ func mergeZones(name string, parts []*Zone) *Zone {
 
 // union is a list with the items of another behind it that it does not have.
 func union[T comparable](list, more []T) []T {
+	has := make(map[T]bool, len(list))
+	for _, item := range list {
+		has[item] = true
+	}
 	for _, item := range more {
-		if !slices.Contains(list, item) {
+		if !has[item] {
+			has[item] = true
 			list = append(list, item)
 		}
 	}

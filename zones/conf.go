@@ -19,13 +19,13 @@ type Conf struct {
 	NftablesCounters     bool
 	NftablesTableOwner   bool
 
-	written string // "KEY=VALUE\n" for each key that was, in the order given; the last counts
+	written string // "KEY=VALUE\n" for each value that was written otherwise than Value has it
 }
 
 // Written is the value of a key as it was written, such as True for a key that is on, or as Value has it.
 func (c *Conf) Written(key string) string {
 	value, ok := c.Value(key)
-	at := strings.LastIndex("\n"+c.written, "\n"+key+"=")
+	at := strings.Index("\n"+c.written, "\n"+key+"=")
 	if !ok || at < 0 {
 		return value
 	}
@@ -38,6 +38,20 @@ func (c *Conf) Written(key string) string {
 		return value // it was changed since
 	}
 	return written
+}
+
+// keepWritten keeps how a value was written that has just been set.
+func (c *Conf) keepWritten(key, value string) {
+	var lines strings.Builder
+	for line := range strings.Lines(c.written) {
+		if !strings.HasPrefix(line, key+"=") {
+			lines.WriteString(line)
+		}
+	}
+	if is, ok := c.Value(key); ok && is != value {
+		lines.WriteString(key + "=" + value + "\n")
+	}
+	c.written = lines.String()
 }
 
 // DefaultConf is firewalld.conf when there is none.

@@ -42,6 +42,18 @@ func splitSetting(line string) (key, value string, ok bool) {
 
 func isComment(line string) bool { return line == "" || line[0] == '#' || line[0] == ';' }
 
+// empty tells whether a file holds nothing but comments.
+func (f *ConfFile) empty() bool {
+	return !slices.ContainsFunc(f.lines, func(line string) bool { return !isComment(strings.TrimSpace(line)) })
+}
+
+// deprecated tells whether a line, from 1, sets a key of firewalld.conf whose value changes nothing.
+func (f *ConfFile) deprecated(line int) bool {
+	key, value, ok := splitSetting(f.lines[line-1])
+	i := slices.IndexFunc(confKeys, func(k confKey) bool { return k.name == key })
+	return ok && value != "" && i >= 0 && confKeys[i].get == nil
+}
+
 // Get is the value of a key, which is that of its first line with a value; ok is false when there is none.
 func (f *ConfFile) Get(key string) (value string, ok bool) {
 	if i := f.find(key); i >= 0 {
@@ -106,7 +118,7 @@ var confKeys = []confKey{
 	{"ReloadPolicy", confValue{func(c *Conf) string { return c.ReloadPolicy }, reloadPolicy}},
 	{"RFC3964_IPv4", boolean(func(c *Conf) *bool { return &c.RFC3964IPv4 })},
 	{"StrictForwardPorts", unlessNo(func(c *Conf) *bool { return &c.StrictForwardPorts })},
-	{"NftablesFlowtable", text(func(c *Conf) *string { return &c.NftablesFlowtable })},
+	{"NftablesFlowtable", confValue{func(c *Conf) string { return c.NftablesFlowtable }, flowtable}},
 	{"NftablesCounters", unlessNo(func(c *Conf) *bool { return &c.NftablesCounters })},
 	{"NftablesTableOwner", unlessNo(func(c *Conf) *bool { return &c.NftablesTableOwner })},
 	{"MinimalMark", confValue{set: deprecatedNumber}},
@@ -206,6 +218,17 @@ func rpFilter(c *Conf, value string) string {
 	return ""
 }
 
+// flowtable reads "off" or the names of devices.
+func flowtable(c *Conf, value string) string {
+	for name := range strings.FieldsSeq(value) {
+		if CheckInterface(name) != nil {
+			return "off, or names of interfaces with blanks between them"
+		}
+	}
+	c.NftablesFlowtable = value
+	return ""
+}
+
 func reloadPolicy(c *Conf, value string) string {
 	if _, err := ParseReloadPolicy(value); err != nil {
 		return "DROP, REJECT or ACCEPT, or a list such as INPUT:DROP,FORWARD:DROP,OUTPUT:ACCEPT"
@@ -265,7 +288,7 @@ func setConf(c *Conf, key, value string) error {
 	if mustBe := confKeys[i].set(c, value); mustBe != "" {
 		return refuse(InvalidValue, "cannot set %s to %s: it must be %s", key, value, mustBe).worded("'%s' for %s", value, key)
 	}
-	c.written += key + "=" + value + "\n"
+	c.keepWritten(key, value)
 	return nil
 }
 
@@ -361,7 +384,7 @@ func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
 
 // readSettings calls set for each key once, and collects what is wrong with the lines.
 func readSettings(data []byte, path string, severity Severity, set func(key, value string) error) Problems {
-	var problems Problems
+	var problems keeper
 	first := map[string]int{}
 	for i, line := range ParseConfFile(data).lines {
 		if isComment(strings.TrimSpace(line)) {
@@ -383,8 +406,8 @@ func readSettings(data []byte, path string, severity Severity, set func(key, val
 		if err != nil {
 			code, msg := codeOf(err, UnknownError)
 			column := len(line) - len(strings.TrimLeft(line, " \t")) + 1
-			problems = append(problems, &Problem{Path: path, Line: i + 1, Column: column, Code: code, Severity: severity, Msg: msg})
+			problems.keeps(&Problem{Path: path, Line: i + 1, Column: column, Code: code, Severity: severity, Msg: msg}, keptProblems)
 		}
 	}
-	return problems
+	return problems.all(keptProblems, "from here on")
 }

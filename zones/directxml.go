@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"richwall/grammar"
+	"richwall/internal/printable"
 )
 
 var directSchema = schema{root: "direct", broken: InvalidType, elements: map[string]shape{
@@ -37,13 +38,30 @@ func CheckDirect(ipv, table string) error {
 	return nil
 }
 
+// maxChainName is how many bytes the name of a chain has (XT_EXTENSION_MAXNAMELEN of linux/netfilter/x_tables.h, less the NUL).
+const maxChainName = 28
+
+// CheckChain tells what is wrong with the name of a chain of the direct interface, with code INVALID_CHAIN: what iptables-restore
+// would read as something else, or not at all.
+func CheckChain(name string) error {
+	switch {
+	case name == "":
+		return refuse(InvalidChain, "cannot use a chain without a name")
+	case len(name) > maxChainName:
+		return refuse(InvalidChain, "cannot use chain %s: a name has at most %d bytes", printable.Text(name, printable.Value), maxChainName)
+	case strings.ContainsAny(name, " \"'\\") || !isPlain(name) || name[0] == '-' || name[0] == '!':
+		return refuse(InvalidChain, "cannot use chain %q: a name holds no blank, no control character and none of \" ' \\, and does not begin with - or !", name)
+	}
+	return nil
+}
+
 // ReadDirect reads direct.xml, in the same way as ReadZone. What is given twice, or without arguments, is left out with a
 // warning.
 func ReadDirect(data []byte, path string) (*Direct, Problems) {
 	r := newReader(directSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	d := &Direct{Origin: Origin{Path: path}}
 	r.each(root, func(n *node) {
@@ -55,6 +73,12 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			}
 			r.failWith(n, attr, InvalidIPV, err)
 			return
+		}
+		if n.name != "passthrough" {
+			if err := CheckChain(chain); err != nil {
+				r.failWith(n, "chain", InvalidChain, err)
+				return
+			}
 		}
 		switch n.name {
 		case "chain":
@@ -68,14 +92,20 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 				d.Rules = append(d.Rules, DirectRule{ipv, table, chain, priority, args, n.line})
 			}
 		case "passthrough":
-			args := r.args(n)
-			if args != nil && r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(args))) {
-				d.Passthroughs = append(d.Passthroughs, DirectPassthrough{ipv, args, n.line})
+			p := DirectPassthrough{ipv, r.args(n), n.line}
+			if p.Args == nil {
+				return
+			}
+			if err := p.Check(); err != nil {
+				code, why := codeOf(err, InvalidPass)
+				r.warn(n, code, "%s: it is ignored", why)
+			}
+			if r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(p.Args))) {
+				d.Passthroughs = append(d.Passthroughs, p)
 			}
 		}
 	})
-	r.problems.sort()
-	return d, r.problems
+	return d, r.report()
 }
 
 // args reads the text of an element as arguments, nil with a problem when there are none.
@@ -85,7 +115,7 @@ func (r *reader) args(n *node) []string {
 	case err != nil:
 		r.fail(n, grammar.InvalidRule, "cannot read %q: %s", n.text, err)
 	case len(args) == 0:
-		r.warn(n, ParseError, "<%s> has no arguments: it is ignored", n.name)
+		r.lose(n.place, ParseError, "<%s> has no arguments: it is ignored", n.name)
 	default:
 		for i := range args {
 			args[i] = r.share(args[i])

@@ -109,3 +109,23 @@ func (c Config) WithoutHelper(name string) *Config {
 
 // WithDirect is the configuration with other direct rules.
 func (c Config) WithDirect(d *Direct) *Config { c.Direct = d; return &c }
+
+// Keeping is the configuration with those objects of others besides of whose kind and name it has none.
+func (c Config) Keeping(others *Config) *Config {
+	out := &c
+	for _, k := range kinds {
+		out = k.keep(out, others)
+	}
+	return out
+}
+
+// keep implements Keeping for the objects of one kind.
+func (k *objectKind[T]) keep(c, others *Config) *Config {
+	have := k.objects(c)
+	for name, o := range k.objects(others) {
+		if _, there := have[name]; !there {
+			c = k.with(*c, o)
+		}
+	}
+	return c
+}

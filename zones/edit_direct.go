@@ -77,9 +77,10 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 	if err := CheckDirect(c.IPV, c.Table); err != nil {
 		return c, err
 	}
+	if err := CheckChain(c.Chain); err != nil {
+		return c, err
+	}
 	switch {
-	case c.Chain == "":
-		return c, refuse(InvalidChain, "cannot use a chain without a name")
 	case slices.Contains(builtinChains[c.Table], c.Chain):
 		return c, refuse(BuiltinChain, "chain '%s' is built-in chain", c.Chain)
 	case e.scope == Runtime && reserved(e.c, c.Chain):
@@ -111,6 +112,9 @@ func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
 	if err := CheckDirect(r.IPV, r.Table); err != nil {
 		return r, err
 	}
+	if err := CheckChain(r.Chain); err != nil {
+		return r, err
+	}
 	priority, err := strconv.ParseInt(args[3], 10, 32)
 	if err != nil {
 		return r, refuse(grammar.InvalidPriority, "cannot use priority %s: it must be a whole number of 32 bits", args[3])
@@ -122,35 +126,17 @@ func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
 	return r, nil
 }
 
-// passthroughRefused are the options that a passthrough cannot have, because what they do cannot be undone or found again.
-var passthroughRefused = []string{
-	"-C", "--check", "-D", "--delete", "-R", "--replace", "-L", "--list", "-S", "--list-rules", "-F", "--flush",
-	"-Z", "--zero", "-X", "--delete-chain", "-P", "--policy", "-E", "--rename-chain",
-}
-
-var passthroughAdds = []string{"-A", "--append", "-I", "--insert", "-N", "--new-chain"}
-
-// parsePassthrough reads a command that adds a rule or a chain.
-func parsePassthrough(_ env, _ *Direct, args []string) (DirectPassthrough, error) {
+// parsePassthrough reads a command that adds a rule or a chain. What is permanent may be anything, as in firewalld: reading the
+// file leaves out what cannot be used, with a warning.
+func parsePassthrough(e env, _ *Direct, args []string) (DirectPassthrough, error) {
 	if len(args) < 1 {
 		return DirectPassthrough{}, arguments(args, 1, math.MaxInt)
 	}
 	p := DirectPassthrough{IPV: args[0], Args: args[1:]}
-	if err := CheckDirect(p.IPV, ""); err != nil {
+	if err := CheckDirect(p.IPV, ""); err != nil || e.scope == Permanent {
 		return p, err
 	}
-	for i, arg := range p.Args {
-		if slices.Contains(passthroughRefused, arg) {
-			return p, refuse(InvalidPass, "cannot use %s in a passthrough: it adds neither a rule nor a chain", arg).worded("arg '%s' is not allowed", arg)
-		}
-		if slices.Contains(passthroughAdds, arg) && i == len(p.Args)-1 {
-			return p, refuse(InvalidPass, "cannot use %s at the end of a passthrough: the chain is missing", arg)
-		}
-	}
-	if !slices.ContainsFunc(p.Args, func(arg string) bool { return slices.Contains(passthroughAdds, arg) }) {
-		return p, refuse(InvalidPass, "cannot use a passthrough without -A, -I or -N: it adds neither a rule nor a chain")
-	}
-	return p, nil
+	return p, p.Check()
 }
 
 // RemoveDirectRules removes all direct rules of a chain, of which there may be none. The error has code INVALID_IPV or

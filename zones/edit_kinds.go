@@ -73,6 +73,7 @@ type kindOps interface {
 	drop(name string) Edit
 	rename(name, next string) Edit
 	defaults(name string, shipped *Config) Edit
+	keep(c, others *Config) *Config
 	changes(old, next *Config) []Change
 	files(old, next *Config) (*Config, []file, error)
 	export(c *Config, files map[string][]byte)
@@ -165,13 +166,7 @@ func parseSource(e env, text string) (string, error) {
 // parseAny takes every name: whether there is such an object is checked with the whole.
 func parseAny(_ env, name string) (string, error) { return name, nil }
 
-func parseModule(_ env, name string) (string, error) {
-	short := HelperName(name)
-	if len(short) < 2 {
-		return short, refuse(InvalidModule, "cannot use module %q: a name has at least 2 characters", name).worded("%s", name)
-	}
-	return short, nil
-}
+func parseModule(_ env, name string) (string, error) { return shortModule(name) }
 
 // number is a priority.
 func number[T any](field func(*T) *int, want string, check func(n int) error) setting[T] {

@@ -338,17 +338,15 @@ func (k *objectKind[T]) drop(name string) Edit {
 	}
 }
 
-// listedBy are the items by which zones and policies name objects of a kind.
+// listedBy are the items by which zones name objects of a kind.
 var listedBy = map[Kind]Key{KindService: KeyService, KindICMPType: KeyICMPBlock}
 
-// unlisted is a permanent configuration without an item in any of its zones and policies.
+// unlisted is a permanent configuration without an item in any of its zones. Policies keep it, as in firewalld: the next check names
+// them.
 func unlisted(c *Config, item Item) (*Config, error) {
 	var all []Object
 	for name := range zoneFiles(c) {
 		all = append(all, Object{KindZone, name})
-	}
-	for name := range c.Policies {
-		all = append(all, Object{KindPolicy, name})
 	}
 	for _, o := range all {
 		has, err := Has(c, Permanent, o, item)
@@ -401,8 +399,15 @@ func (k *objectKind[T]) defaults(name string, shipped *Config) Edit {
 	}
 }
 
-// ForRuntime is the configuration as a daemon applies and changes it: a zone that is made up of several files is one zone.
+// ForRuntime is the configuration as a daemon applies and changes it: a zone that is made up of several files is one zone, and
+// passthroughs that cannot be used are not there.
 func (c Config) ForRuntime() *Config {
 	c.ZoneParts = map[string]*Zone{}
+	unusable := func(p DirectPassthrough) bool { return p.Check() != nil }
+	if slices.ContainsFunc(c.Direct.Passthroughs, unusable) {
+		direct := *c.Direct
+		direct.Passthroughs = slices.DeleteFunc(slices.Clone(direct.Passthroughs), unusable)
+		c.Direct = &direct
+	}
 	return &c
 }

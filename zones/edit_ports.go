@@ -198,7 +198,7 @@ func parseForward(args []string) (ForwardPort, error) {
 		f.ToPort = rangeText(low, high)
 	}
 	if f.ToAddr != "" {
-		if err := checkHost(f.ToAddr); err != nil {
+		if err := CheckForwardAddr(f.ToAddr); err != nil {
 			return f, err
 		}
 	}

@@ -274,10 +274,6 @@ func readMAC(_ *IPSet, _ int, text string) (EntryPart, error) {
 }
 
 func readIface(_ *IPSet, _ int, text string) (EntryPart, error) {
-	const longest = 15 // IFNAMSIZ in linux/if.h, less the byte at the end
-	if len(text) > longest {
-		return nil, refuse(InvalidEntry, "interface %s has more than %d characters", text, longest)
-	}
 	if err := CheckInterface(text); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,24 @@ func FuzzReadICMPType(f *testing.F) { fuzzReader(f, "icmptypes/", ReadICMPType, 
 func FuzzReadHelper(f *testing.F)   { fuzzReader(f, "helpers/", ReadHelper, WriteHelper) }
 func FuzzReadDirect(f *testing.F)   { fuzzReader(f, "direct.xml", readDirect, WriteDirect) }
 
+// What is left of any file can be used: it is read without an error, or it is not there.
+func FuzzMended(f *testing.F) {
+	seeds(f, "zones/")
+	seeds(f, "direct.xml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l := &loader{mends: true}
+		if _, problems := ReadZone("name", data, "fuzz.xml"); problems.Err() != nil {
+			z := mended(l, Meta{Name: "name", Origin: Origin{Path: "fuzz.xml"}}, data, problems, zoneKind)
+			writeBack(t, z, WriteZone, ReadZone)
+		}
+		if d, problems := ReadDirect(data, "direct.xml"); problems.Err() != nil {
+			if d = mendDirect(l, data, d, problems.errors()); d == nil {
+				t.Error("there are no direct rules")
+			}
+		}
+	})
+}
+
 func FuzzReadConf(f *testing.F) {
 	seeds(f, "firewalld.conf")
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -25,7 +25,7 @@ func (l *linter) hidden(m *Meta, c *Content) {
 	byTurn := func(a, b *asked) int { return a.verdict.compare(b.verdict) }
 	slices.SortStableFunc(deciders, byTurn)
 	slices.SortStableFunc(rules, func(a, b *asked) int { return a.first.compare(b.first) })
-	before := newIndex()
+	before := newIndex(l)
 	for _, r := range rules {
 		for len(deciders) > 0 && deciders[0].verdict.compare(r.first) < 0 {
 			before.add(deciders[0])
@@ -213,7 +213,7 @@ func (l *linter) packets(r *grammar.Rule) []packets {
 		}
 		switch e := r.Element.(type) {
 		case *grammar.Service:
-			list = append(list, l.servicePackets(p, e.Name, map[string]bool{})...)
+			list = l.servicePackets(list, p, e.Name, map[string]bool{})
 		case *grammar.ICMPBlock:
 			p.element = &grammar.ICMPType{Name: e.Name}
 			list = append(list, p)
@@ -235,16 +235,15 @@ func newEnd(address, mac, ipset string, invert bool) end {
 	return end{prefix: p.Masked(), invert: invert}
 }
 
-// servicePackets are those of p that are of a service, or of one that it includes.
-func (l *linter) servicePackets(p packets, name string, seen map[string]bool) []packets {
+// servicePackets are a list and those of p that are of a service, or of one that it includes.
+func (l *linter) servicePackets(list []packets, p packets, name string, seen map[string]bool) []packets {
 	s := l.Services[name]
-	if s == nil || seen[name] {
-		return nil
+	if s == nil || seen[name] || !l.spend(len(s.Ports)+len(s.Protocols)+len(s.SourcePorts)+1) {
+		return list
 	}
 	seen[name] = true
-	var list []packets
 	for _, inner := range s.Includes {
-		list = append(list, l.servicePackets(p, inner, seen)...)
+		list = l.servicePackets(list, p, inner, seen)
 	}
 	if len(s.Destination) > 0 {
 		text, ok := s.Destination[string(p.family)]
@@ -361,6 +360,7 @@ type index struct {
 	bySource map[end][]entry
 	lengths  map[int]bool // of the prefixes in it
 	inverted []entry      // sources that are given by what they are not
+	linter   *linter      // whose comparisons are counted
 }
 
 // entry is a part of what something decides about.
@@ -369,7 +369,9 @@ type entry struct {
 	by *asked
 }
 
-func newIndex() *index { return &index{bySource: map[end][]entry{}, lengths: map[int]bool{}} }
+func newIndex(l *linter) *index {
+	return &index{bySource: map[end][]entry{}, lengths: map[int]bool{}, linter: l}
+}
 
 func (x *index) add(a *asked) {
 	for _, p := range a.packets {
@@ -396,7 +398,7 @@ func (x *index) coverer(list []packets) *asked {
 			return slices.ContainsFunc(by.packets, func(q packets) bool { return q.covers(p) })
 		}
 		for _, p := range list[1:] {
-			if !covered(p) {
+			if !x.linter.spend(len(by.packets)) || !covered(p) {
 				return false
 			}
 		}
@@ -412,6 +414,9 @@ func (x *index) coverer(list []packets) *asked {
 func (x *index) around(p packets, f func(*asked) bool) {
 	try := func(list []entry) {
 		for _, e := range list {
+			if !x.linter.spend(1) {
+				return
+			}
 			if e.covers(p) && f(e.by) {
 				return
 			}

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -19,6 +20,10 @@ var ipsetSchema = schema{root: "ipset", broken: grammar.InvalidIPSet, elements: 
 // IPSetOptions are the options that an ipset can have.
 var IPSetOptions = []string{"family", "hashsize", "maxelem", "timeout"}
 
+// MaxIPSetTimeout is the longest timeout of an ipset, in seconds: ipset counts milliseconds in 31 bits (ip_set.h, IPSET_MAX_TIMEOUT).
+// nft takes longer ones, of eight digits at most.
+const MaxIPSetTimeout = math.MaxUint32 / 1000 >> 1
+
 // IPSetTypes are the types of ipsets, in the order in which commands list them.
 var IPSetTypes = Names(entryKinds)
 
@@ -28,7 +33,7 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 	r := newReader(ipsetSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	s := &IPSet{Meta: r.meta(name, root), Type: r.share(root.get("type"))}
 	if _, known := entryKinds[s.Type]; !known && s.Type != "" {
@@ -46,11 +51,10 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 			r.metaText(&s.Meta, n)
 		}
 	})
-	if !hasErrors(r.problems) {
+	if r.problems.found[Error] == 0 {
 		r.entries(s, entries)
 	}
-	r.problems.sort()
-	return s, r.problems
+	return s, r.report()
 }
 
 func (r *reader) option(s *IPSet, n *node) {
@@ -93,12 +97,15 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 		}
 		return nil
 	}
-	n, err := strconv.Atoi(value)
-	if err == nil && n >= 0 {
+	most := uint64(math.MaxUint32)
+	if name == "timeout" {
+		most = MaxIPSetTimeout
+	}
+	if n, err := strconv.ParseUint(value, 10, 32); err == nil && n <= most {
 		return nil
 	}
-	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number, 0 or more", name, value)
-	if err != nil {
+	p := refuse(InvalidValue, "cannot use %s %s: it must be a whole number from 0 to %d, in digits alone", name, value, most)
+	if _, err := strconv.Atoi(value); err != nil {
 		p.worded("Option '%s': Value '%s' is not an integer", name, value)
 	}
 	return p
@@ -107,7 +114,7 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 // entries reads the entries, when the options are known.
 func (r *reader) entries(s *IPSet, entries []*node) {
 	if s.Expires() && len(entries) > 0 {
-		r.warn(entries[0], IPSetWithTimeout, "all entries are ignored: the set has a timeout, so they would expire")
+		r.lose(entries[0].place, IPSetWithTimeout, "all entries are ignored: the set has a timeout, so they would expire")
 		return
 	}
 	s.Entries = make([]string, 0, len(entries))
@@ -119,7 +126,7 @@ func (r *reader) entries(s *IPSet, entries []*node) {
 		switch entry, err := ParseEntry(s, n.text); {
 		case err != nil:
 			_, msg := codeOf(err, InvalidEntry)
-			r.warn(n, InvalidEntry, "%s: this entry is ignored", msg)
+			r.lose(n.place, InvalidEntry, "%s: this entry is ignored", msg)
 			_, detail := CodeOf(err)
 			r.notice("WARNING: INVALID_ENTRY: %s, ignoring.", detail)
 		case seen[n.text]:

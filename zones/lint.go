@@ -19,7 +19,11 @@ const (
 // Lint is what does nothing, or other than it looks like, in a configuration that Check has nothing against. All of it is
 // of severity Warning, and says what to do. Only the administrator's objects are looked at, not the shipped ones.
 func Lint(c *Config) Problems {
-	l := &linter{checker: checker{Config: c}}
+	l := &linter{checker: checker{Config: c}, parts: map[string][]*Meta{}, left: mostComparisons}
+	for _, name := range Names(c.ZoneParts) {
+		folder, _, _ := strings.Cut(name, "/")
+		l.parts[folder] = append(l.parts[folder], &c.ZoneParts[name].Meta)
+	}
 	l.unusedObjects()
 	l.unusedZones()
 	l.overlappingSources()
@@ -32,12 +36,28 @@ func Lint(c *Config) Problems {
 		l.policy(p)
 		l.content(&p.Meta, &p.Content)
 	}
-	l.problems.sort()
-	return l.problems
+	if l.left < 0 {
+		l.problems.add(&Problem{Severity: Warning, Code: PartlyApplied, Msg: fmt.Sprintf(
+			"not all rules and sources were compared with each other: there are so many that more than %d comparisons would be needed", mostComparisons)})
+	}
+	return l.problems.report()
+}
+
+// mostComparisons is how many comparisons Lint makes, or rules' parts it looks at: some seconds' worth.
+const mostComparisons = 20_000_000
+
+// spend takes from the comparisons that are left, and is false if there are none.
+func (l *linter) spend(n int) bool {
+	l.left -= n
+	return l.left >= 0
 }
 
 // linter collects warnings.
-type linter struct{ checker }
+type linter struct {
+	checker
+	parts map[string][]*Meta // of the zones that are made up of several files
+	left  int                // comparisons that may still be made
+}
 
 // warn reports something at an item of an object, such as "service ssh"; "" is the whole object. Shipped objects are
 // passed over.
@@ -49,10 +69,8 @@ func (l *linter) warn(m *Meta, item string, code grammar.Code, format string, ar
 
 // part is the file of a zone made up of several that has an item.
 func (l *linter) part(m *Meta, item string) *Meta {
-	for _, name := range Names(l.ZoneParts) {
-		part := &l.ZoneParts[name].Meta
-		_, has := part.places[item]
-		if folder, _, _ := strings.Cut(name, "/"); has && folder == m.Name {
+	for _, part := range l.parts[m.Name] {
+		if _, has := part.places[item]; has {
 			return part
 		}
 	}
@@ -61,8 +79,7 @@ func (l *linter) part(m *Meta, item string) *Meta {
 
 // warnRule reports something at a rule.
 func (l *linter) warnRule(m *Meta, r RichRule, code grammar.Code, format string, args ...any) {
-	l.failRule(m, r, code, format, args...)
-	l.problems[len(l.problems)-1].Severity = Warning
+	l.refusedRule(m, r, Warning, refuse(code, format, args...))
 }
 
 // unusedObjects finds services, ipsets and helpers that nothing refers to.
@@ -224,6 +241,9 @@ func (l *linter) overlappingSources() {
 			}
 			around, _ := c.prefix.Addr().Prefix(bits)
 			for _, w := range claims[around] {
+				if !l.spend(1) {
+					return
+				}
 				l.overlap(c, w)
 			}
 		}

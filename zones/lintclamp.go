@@ -25,7 +25,7 @@ func (l *linter) clampByMAC(m *Meta, r RichRule) {
 // clamps nothing is said, and neither of a clamp to the path's MTU beside one to a number.
 func (l *linter) idleClamps(m *Meta, c *Content) {
 	var list []*asked
-	lowering := newIndex()
+	lowering := newIndex(l)
 	for i := range c.Rules {
 		r := &c.Rules[i]
 		if e, ok := r.Element.(*grammar.TCPMSSClamp); ok {

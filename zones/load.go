@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -14,6 +13,9 @@ import (
 type Dirs struct {
 	System  string // the administrator's, usually /etc/firewalld
 	Default string // the shipped one, usually /usr/lib/firewalld; kinds that it has no folder for are the embedded ones
+	// Follow is for folders that only root can write: links in them are followed wherever they lead, as firewalld does. Without it,
+	// nothing outside of the folders is read, whatever a stranger has put into them. They may be links themselves in either case.
+	Follow bool
 }
 
 // Load reads a configuration: the administrator's files over the shipped ones. The problems are everything that is wrong;
@@ -25,7 +27,7 @@ func Load(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, &Config{}) }
 func LoadAgain(dirs Dirs, before *Config) (*Config, Problems) {
 	l := &loader{dirs: dirs, before: before}
 	c := l.read()
-	return usable(c, append(l.problems, Check(c)...))
+	return usable(c, append(l.problems.report(), Check(c)...))
 }
 
 // Read reads a configuration as Load does, but without Check: for the commands that mend one which does not pass it. The
@@ -34,13 +36,13 @@ func LoadAgain(dirs Dirs, before *Config) (*Config, Problems) {
 func Read(dirs Dirs) (*Config, Problems) {
 	l := &loader{dirs: dirs, before: &Config{}, mendsDirect: true}
 	c := l.read()
-	l.problems.sort()
-	for _, p := range l.problems.errors() {
+	problems := l.problems.report()
+	for _, p := range problems.errors() {
 		if p.Object.Kind != KindDirect {
-			return nil, l.problems
+			return nil, problems
 		}
 	}
-	return c, l.problems
+	return c, problems
 }
 
 // usable is a configuration if nothing of what is wrong is an Error, and the problems in order.
@@ -54,18 +56,23 @@ func usable(c *Config, problems Problems) (*Config, Problems) {
 
 // loader reads files, and collects what is wrong with them.
 type loader struct {
-	dirs     Dirs
-	before   *Config
-	problems Problems
+	dirs         Dirs
+	system, rest *folder // the administrator's, and the shipped one
+	before       *Config
+	problems     collector
 
-	mends bool // what is broken is left out, as LoadRest says; if not, it stays without content
-	// mendsDirect is mends for direct.xml alone.
-	mendsDirect bool
+	mends       bool // what is broken is left out, as LoadRest says; if not, it stays without content
+	mendsDirect bool // mends for direct.xml alone
 	losses      []Loss
+	passed      Problems // warnings about what is passed over, each of which is a loss when it is known what refers to its object
+	noConf      bool     // as of Rest
 }
 
 // read reads what there is.
 func (l *loader) read() *Config {
+	l.system, l.rest = l.open(l.dirs.System), l.open(l.dirs.Default)
+	defer l.system.close()
+	defer l.rest.close()
 	shipped, before := builtin(), l.before
 	c := &Config{
 		Conf: DefaultConf(), Own: DefaultOwnConf(), Direct: &Direct{}, ZoneParts: map[string]*Zone{},
@@ -84,34 +91,31 @@ func (l *loader) read() *Config {
 	return c
 }
 
-func (l *loader) add(p *Problem) { l.problems = append(l.problems, p) }
-
 // unknown adds a problem because of which it is not known what a whole file or folder says.
 func (l *loader) unknown(p *Problem) {
-	l.add(p)
+	l.problems.add(p)
 	if l.mends {
 		l.losses = append(l.losses, Loss{p, Doubtful})
 	}
 }
 
-// below is the path of what is in a folder of the configuration; "" if the folder is "", which has nothing.
-func below(folder string, names ...string) string {
-	if folder == "" {
-		return ""
+// open opens a folder; one that cannot be read is empty, with a problem.
+func (l *loader) open(path string) *folder {
+	f, err := openFolder(path, l.dirs.Follow)
+	if err != nil {
+		l.unknown(unreadable(path, err))
+		return &folder{}
 	}
-	return filepath.Join(append([]string{folder}, names...)...)
+	return f
 }
 
 // entries is what is in a folder, sorted by name; exists is false when there is no such folder.
-func (l *loader) entries(folder string) (entries []os.DirEntry, exists bool) {
-	entries, err := os.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false
-	}
+func (l *loader) entries(f *folder, name string) (entries []fs.DirEntry, exists bool) {
+	entries, exists, err := f.list(name)
 	if err != nil {
-		l.unknown(unreadable(folder, err))
+		l.unknown(unreadable(f.join(name), err))
 	}
-	return entries, true
+	return entries, exists
 }
 
 func unreadable(path string, err error) *Problem {
@@ -122,75 +126,73 @@ func unreadable(path string, err error) *Problem {
 	return &Problem{Path: path, Code: InvalidFilename, Msg: fmt.Sprintf("cannot read it: %v", err)}
 }
 
-// objectName is the name of the object that a file is for.
-func objectName(e os.DirEntry) (name string, ok bool) {
-	name, ok = strings.CutSuffix(e.Name(), ".xml")
-	return name, ok && !e.IsDir()
-}
+// objectName is the name of the object that a file is for. A folder of such a name stands where the file should be, so that it is the
+// object's as well, and cannot be read.
+func objectName(e fs.DirEntry) (name string, ok bool) { return strings.CutSuffix(e.Name(), ".xml") }
 
 // loadKind reads all objects of a kind. A file of the administrator hides a shipped object, whose file is not even read.
-func loadKind[T any](l *loader, folder string, k *objectKind[T], embedded, before map[string]*T) map[string]*T {
-	own := map[string]string{}
-	path := below(l.dirs.System, folder)
-	entries, _ := l.entries(path)
-	for _, e := range entries {
-		if name, ok := objectName(e); ok {
-			own[name] = filepath.Join(path, e.Name())
+func loadKind[T any](l *loader, name string, k *objectKind[T], embedded, before map[string]*T) map[string]*T {
+	own, _ := l.objectFiles(l.system, name)
+	shipped, exists := l.objectFiles(l.rest, name)
+	if !exists {
+		for name := range embedded {
+			shipped[name] = ""
 		}
 	}
 	objects := map[string]*T{}
-	add := func(name string, origin Origin) {
-		if o := loadObject(l, Meta{Name: name, Origin: origin}, before[name], k); o != nil {
-			objects[name] = o
+	add := func(f *folder, file string, m Meta) {
+		m.Origin.Path = f.join(file)
+		if o := loadObject(l, f, file, m, before[m.Name], k); o != nil {
+			objects[m.Name] = o
 		}
 	}
-	shipped := l.shipped(folder, Names(embedded))
 	for _, name := range Names(shipped) {
-		switch path := shipped[name]; {
+		switch file := shipped[name]; {
 		case own[name] != "":
-		case path == "":
+		case file == "":
 			objects[name] = embedded[name]
 		default:
-			add(name, Origin{Path: path, Builtin: true})
+			add(l.rest, file, Meta{Name: name, Origin: Origin{Builtin: true}})
 		}
 	}
 	for _, name := range Names(own) {
 		_, shadows := shipped[name]
-		add(name, Origin{Path: own[name], Shadows: shadows})
+		add(l.system, own[name], Meta{Name: name, Origin: Origin{Shadows: shadows}})
 	}
 	return objects
 }
 
-// shipped is the path of each shipped object of a kind, "" for the embedded ones.
-func (l *loader) shipped(kind string, embedded []string) map[string]string {
-	paths := map[string]string{}
-	folder := below(l.dirs.Default, kind)
-	entries, exists := l.entries(folder)
-	if !exists {
-		for _, name := range embedded {
-			paths[name] = ""
-		}
-		return paths
-	}
+// objectFiles are the files of a folder below one by the names of the objects that they are for; nil, with a problem, if there are more
+// in all than may be read.
+func (l *loader) objectFiles(f *folder, name string) (files map[string]string, exists bool) {
+	entries, exists := l.entries(f, name)
+	files = map[string]string{}
 	for _, e := range entries {
-		if name, ok := objectName(e); ok {
-			paths[name] = filepath.Join(folder, e.Name())
+		if object, ok := objectName(e); ok {
+			files[object] = name + "/" + e.Name()
 		}
 	}
-	return paths
+	if f.files -= len(files); f.files < 0 {
+		l.unknown(unreadable(f.join(name), fmt.Errorf("there are more than %d files of objects in all, the most that are read of a folder that is not trusted", maxStrangeFiles)))
+		return nil, exists
+	}
+	return files, exists
 }
 
 // loadObject reads the file of an object. A broken one gives an object without content, so that references to it are not
 // reported as well, or what mended makes of it. One whose file nothing was wrong with, and which has not changed, is the one before.
-func loadObject[T any](l *loader, m Meta, before *T, k *objectKind[T]) *T {
-	data, err := os.ReadFile(m.Origin.Path)
+func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *objectKind[T]) *T {
+	if !l.mends && l.problems.found[Error] > keptInAll {
+		return nil // there is more than enough to mend
+	}
+	data, err := f.read(file, maxFileBytes)
 	var object *T
 	var problems Problems
 	if err != nil {
 		problems = Problems{unreadable(m.Origin.Path, err)}
 	} else {
 		sum := sha256.Sum256(data)
-		if before != nil && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
+		if before != nil && !k.meta(before).lossy && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
 			return before
 		}
 		if object, problems = k.read(m.Name, data, m.Origin.Path); len(problems) == 0 {
@@ -199,12 +201,16 @@ func loadObject[T any](l *loader, m Meta, before *T, k *objectKind[T]) *T {
 	}
 	for _, p := range problems {
 		p.Object = Object{k.kind, m.Name}
+		l.problems.add(p)
 	}
-	l.problems = append(l.problems, problems...)
 	switch {
-	case l.mends && problems.Err() != nil:
+	case !l.mends:
+	case problems.Err() == nil:
+		l.pass(problems)
+	default:
 		return mended(l, m, data, problems, k)
-	case object == nil:
+	}
+	if object == nil {
 		object = new(T)
 		k.meta(object).Name = m.Name
 	}
@@ -212,21 +218,36 @@ func loadObject[T any](l *loader, m Meta, before *T, k *objectKind[T]) *T {
 	return object
 }
 
+// pass keeps the warnings about what is passed over.
+func (l *loader) pass(problems Problems) {
+	for _, p := range problems {
+		if p.lost {
+			l.passed = append(l.passed, p)
+		}
+	}
+}
+
 // loadFile reads one of the files that there is one of, if it is there.
 func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems), mend func(*loader, []byte, *T, Problems) *T) {
-	path := below(l.dirs.System, name)
-	data, err := os.ReadFile(path)
+	path, limit := l.system.join(name), int64(maxFileBytes)
+	if strings.HasSuffix(name, ".conf") {
+		limit = maxConfBytes
+	}
+	data, err := l.system.read(name, limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		l.noConf = l.noConf || name == "firewalld.conf"
 		return
 	case err != nil:
 		l.unknown(unreadable(path, err))
 		return
 	}
 	result, problems := read(data, path)
-	l.problems = append(l.problems, problems...)
-	if (l.mends || l.mendsDirect && name == "direct.xml") && problems.Err() != nil {
-		result = mend(l, data, result, problems.errors())
+	for _, p := range problems {
+		l.problems.add(p)
+	}
+	if l.mends || l.mendsDirect && name == "direct.xml" {
+		result = mend(l, data, result, problems)
 	}
 	if result != nil {
 		*object = result
@@ -235,18 +256,22 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 
 // zoneFolders reads the zones that a folder of files makes up together.
 func (l *loader) zoneFolders(c *Config) *Config {
-	base := below(l.dirs.System, "zones")
-	entries, _ := l.entries(base)
+	entries, _, _ := l.system.list("zones") // what is wrong with it is known
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !l.isZoneFolder(e) {
 			continue
 		}
-		files, _ := l.entries(filepath.Join(base, e.Name()))
-		for _, file := range files {
-			if name, ok := objectName(file); ok {
-				path := filepath.Join(base, e.Name(), file.Name())
-				m := Meta{Name: e.Name() + "/" + name, Origin: Origin{Path: path}}
-				part := loadObject(l, m, l.before.ZoneParts[m.Name], zoneKind)
+		folder := "zones/" + e.Name()
+		files, _ := l.objectFiles(l.system, folder)
+		if files != nil && len(files) == 0 && CheckName("zone", e.Name()) == nil {
+			l.unknown(&Problem{
+				Path: l.system.join(folder), Code: InvalidZone, Severity: Warning, Object: Object{KindZone, e.Name()},
+				Msg: fmt.Sprintf("the folder has no file of a part of zone %s: it is ignored", e.Name()),
+			})
+		}
+		for _, name := range Names(files) {
+			m := Meta{Name: e.Name() + "/" + name, Origin: Origin{Path: l.system.join(files[name])}}
+			if part := loadObject(l, l.system, files[name], m, l.before.ZoneParts[m.Name], zoneKind); part != nil {
 				l.lostByMerging(part, c.Zones[e.Name()])
 				c.ZoneParts[part.Name] = part
 			}
@@ -262,16 +287,37 @@ func (l *loader) zoneFolders(c *Config) *Config {
 	return c
 }
 
+// isZoneFolder tells whether something in the folder of zones is a folder of parts, or a link to one. Hidden folders are what programs
+// that swap whole folders keep beside them, such as ..data, and are passed over. A link that cannot be followed may stand for a
+// folder of parts, which is a problem.
+func (l *loader) isZoneFolder(e fs.DirEntry) bool {
+	if _, object := objectName(e); object || strings.HasPrefix(e.Name(), ".") {
+		return false
+	}
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	name := "zones/" + e.Name()
+	info, err := l.system.stat(name)
+	if err != nil {
+		p := unreadable(l.system.join(name), l.system.explain(name, err))
+		p.Object = Object{KindZone, e.Name()}
+		l.unknown(p)
+		return false
+	}
+	return info.IsDir()
+}
+
 // lostByMerging warns about what does not count in a part of a zone, and about a zone that the parts hide.
 func (l *loader) lostByMerging(part, hidden *Zone) {
 	if part.Target != TargetDefault && part.Target != "" || part.IngressPriority != 0 || part.EgressPriority != 0 {
-		l.add(&Problem{
+		l.problems.add(&Problem{
 			Path: part.Origin.Path, Code: InvalidTarget, Severity: Warning,
 			Msg: "the target and priorities of this file are ignored: a zone made up of several files has the defaults",
 		})
 	}
 	if hidden != nil {
-		l.add(&Problem{
+		l.problems.add(&Problem{
 			Path: part.Origin.Path, Code: NameConflict, Severity: Warning,
 			Msg: fmt.Sprintf("the zone %s is made up of the files of this folder alone: the other definition of %s is ignored", hidden.Name, hidden.Name),
 		})

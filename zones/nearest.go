@@ -2,18 +2,48 @@ package zones
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// hint is ": did you mean X?" for the known word that a typo most likely stands for, or "" when none is near.
-func hint(word string, known []string) string {
-	const longest = 64 // bytes; nobody mistypes more
-	best, distance := "", 1+max(1, len(word)/3)
-	if len(word) > longest {
+// suggestion is ": did you mean X?" for the known word that a typo most likely stands for, or "" when none is near. It is looked for
+// when the text is asked for, as most texts never are when there are very many mistakes.
+type suggestion struct {
+	word  string
+	known func() []string
+}
+
+// hint suggests one of some words.
+func hint(word string, known ...[]string) suggestion {
+	return suggestion{word, func() []string { return slices.Concat(known...) }}
+}
+
+// hintKey suggests a key of a map.
+func hintKey[T any](word string, known map[string]T) suggestion {
+	return suggestion{word, func() []string { return Names(known) }}
+}
+
+// The longest word that is looked for, in bytes, as nobody mistypes more; and the most words that it is looked for in.
+const (
+	longestTypo = 64
+	mostKnown   = 2000
+)
+
+// String is the text, "" when there is none.
+func (s suggestion) String() string {
+	if len(s.word) > longestTypo || s.known == nil {
 		return ""
 	}
+	known := s.known()
+	if len(known) > mostKnown {
+		return ""
+	}
+	best, distance := "", 1+max(1, len(s.word)/3)
 	for _, k := range known {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
+		if len(k) >= len(s.word)+distance || len(s.word) >= len(k)+distance {
+			continue
+		}
+		if d := editDistance(strings.ToLower(s.word), strings.ToLower(k)); d < distance {
 			best, distance = k, d
 		}
 	}

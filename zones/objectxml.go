@@ -3,6 +3,7 @@ package zones
 import (
 	"slices"
 	"strings"
+	"unicode"
 
 	"richwall/grammar"
 )
@@ -44,7 +45,7 @@ func ReadService(name string, data []byte, path string) (*Service, Problems) {
 	r := newReader(serviceSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	s := &Service{Meta: r.meta(name, root)}
 	r.each(root, func(n *node) {
@@ -71,8 +72,7 @@ func ReadService(name string, data []byte, path string) (*Service, Problems) {
 			r.addDestination(s, n)
 		}
 	})
-	r.problems.sort()
-	return s, r.problems
+	return s, r.report()
 }
 
 // addProtocol reads an IP protocol, which a service may also write as a port without a number.
@@ -112,13 +112,32 @@ func HelperName(module string) string {
 	return module
 }
 
+// shortModule is the name of a helper for that of a module of a service. The error has code INVALID_MODULE.
+func shortModule(module string) (string, error) {
+	short := HelperName(module)
+	if len(short) < 2 {
+		return short, refuse(InvalidModule, "cannot use module %q: a name has at least 2 characters", module).worded("%s", module)
+	}
+	return short, checkModuleName(module)
+}
+
+// checkModuleName refuses what no module is called: its name is written to the tools that load rules, and to files.
+func checkModuleName(module string) error {
+	if i := strings.IndexFunc(module, func(c rune) bool {
+		return c > unicode.MaxASCII || !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '_' && c != '-'
+	}); i >= 0 {
+		return refuse(InvalidModule, "cannot use module %q: a name has letters, digits, _ and -", module)
+	}
+	return nil
+}
+
 // modulePrefix is how the names of the kernel's modules for connection tracking begin.
 const modulePrefix = "nf_conntrack_"
 
 func (r *reader) addModule(s *Service, n *node) {
-	name := r.share(HelperName(n.get("name")))
-	if len(name) < 2 {
-		r.failAt(n, "name", InvalidModule, "cannot use module %q: a name has at least 2 characters", n.get("name"))
+	name, err := shortModule(r.share(n.get("name")))
+	if err != nil {
+		r.failWith(n, "name", InvalidModule, err)
 		return
 	}
 	if r.list(n, "module", name) {
@@ -148,7 +167,7 @@ func ReadICMPType(name string, data []byte, path string) (*ICMPType, Problems) {
 	r := newReader(icmpTypeSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	t := &ICMPType{Meta: r.meta(name, root)}
 	r.each(root, func(n *node) {
@@ -163,8 +182,7 @@ func ReadICMPType(name string, data []byte, path string) (*ICMPType, Problems) {
 		}
 	})
 	slices.Sort(t.Destinations)
-	r.problems.sort()
-	return t, r.problems
+	return t, r.report()
 }
 
 // yes tells whether an attribute says yes or true; anything but yes, true, no and false is warned about and means no.
@@ -176,7 +194,7 @@ func (r *reader) yes(n *node, attr string) bool {
 	case "no", "false":
 	default:
 		if ok {
-			r.warnAt(n, attr, InvalidValue, "%s=%q means no: it is yes or no", attr, value)
+			r.lose(n.placeOf(attr), InvalidValue, "%s=%q means no: it is yes or no", attr, value)
 		}
 	}
 	return false
@@ -187,7 +205,7 @@ func ReadHelper(name string, data []byte, path string) (*Helper, Problems) {
 	r := newReader(helperSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	h := &Helper{Meta: r.meta(name, root), Module: r.share(root.get("module")), Family: r.share(root.get("family"))}
 	if module, ok := root.attr("module"); ok {
@@ -205,8 +223,7 @@ func ReadHelper(name string, data []byte, path string) (*Helper, Problems) {
 			r.metaText(&h.Meta, n)
 		}
 	})
-	r.problems.sort()
-	return h, r.problems
+	return h, r.report()
 }
 
 // CheckModule tells what is wrong with the module of a helper, with code INVALID_MODULE.
@@ -220,5 +237,5 @@ func CheckModule(module string) error {
 		return refuse(InvalidModule, "cannot use module %s: there is nothing behind %s", module, modulePrefix).
 			worded("Module name '%s' too short", module)
 	}
-	return nil
+	return checkModuleName(module)
 }

@@ -2,6 +2,7 @@ package zones
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,65 @@ func mergeRange(list []portRange, p portRange) ([]portRange, bool) {
 	return append(list, p), true
 }
 
+// portSet is the ranges of a file, merged as mergeRange does, in a time that does not depend on how many there are.
+type portSet struct {
+	list   []portRange                    // those that became part of others have no protocol
+	starts map[string]*[65536 / 64]uint64 // by protocol, a bit for each port at which a range starts
+	at     map[portRange]int              // positions in the list by protocol and low; high is 0
+}
+
+// add merges a range. The result is false if one covers it already.
+func (s *portSet) add(p portRange) bool {
+	if s.at == nil {
+		s.at, s.starts = map[portRange]int{}, map[string]*[65536 / 64]uint64{}
+	}
+	starts := s.starts[p.protocol]
+	if starts == nil {
+		starts = new([65536 / 64]uint64)
+		s.starts[p.protocol] = starts
+	}
+	for low := lastBit(starts, p.high); low >= 0; low = lastBit(starts, low-1) {
+		key := portRange{low, 0, p.protocol}
+		o := &s.list[s.at[key]]
+		if o.high < p.low {
+			break
+		}
+		if low <= p.low && p.high <= o.high {
+			return false
+		}
+		p.low, p.high = min(p.low, low), max(p.high, o.high)
+		*o = portRange{}
+		delete(s.at, key)
+		starts[low/64] &^= 1 << (low % 64)
+	}
+	starts[p.low/64] |= 1 << (p.low % 64)
+	s.at[portRange{p.low, 0, p.protocol}] = len(s.list)
+	s.list = append(s.list, p)
+	return true
+}
+
+// lastBit is the highest bit that is set, not above i; −1 if there is none.
+func lastBit(set *[65536 / 64]uint64, i int) int {
+	if i < 0 {
+		return -1
+	}
+	word := set[i/64] << (63 - i%64)
+	if word != 0 {
+		return i - bits.LeadingZeros64(word)
+	}
+	for w := i/64 - 1; w >= 0; w-- {
+		if set[w] != 0 {
+			return w*64 + 63 - bits.LeadingZeros64(set[w])
+		}
+	}
+	return -1
+}
+
+// ports are the ranges in their order.
+func (s *portSet) ports() []Port {
+	return portList(slices.DeleteFunc(s.list, func(p portRange) bool { return p.protocol == "" }))
+}
+
 // MergePort is a list with a port or range in it, as zones and policies hold them: in numbers, and what overlaps made one.
 // The list itself is not changed. The error has code INVALID_PORT.
 func MergePort(list []Port, p Port) ([]Port, error) {
@@ -105,14 +165,9 @@ func (r *reader) port(n *node, attr string) (portRange, bool) {
 }
 
 // mergePort reads a port into the list of a zone or policy.
-func (r *reader) mergePort(list *[]portRange, n *node) {
+func (r *reader) mergePort(set *portSet, n *node) {
 	p, ok := r.port(n, "port")
-	if !ok {
-		return
-	}
-	merged, changed := mergeRange(*list, p)
-	if !changed {
+	if ok && !set.add(p) {
 		r.warn(n, AlreadyEnabled, "%s %s is given before: this one is ignored", n.name, p.port())
 	}
-	*list = merged
 }

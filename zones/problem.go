@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"richwall/grammar"
+	"richwall/internal/printable"
 )
 
 // Severity says whether a configuration can be used in spite of a Problem.
@@ -31,12 +32,13 @@ type Problem struct {
 	// Wording is what firewalld says; nil means Code and Msg.
 	Wording *grammar.Wording
 
-	item string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
-	rule *grammar.Rule // of the object, if a Check found it
 	// Notice is the line that firewalld prints for a Warning, with its level; "" if it is not known. It is not sent over D-Bus.
 	Notice string
 
-	later bool // an edit may bring it: what the object refers to may be made after it
+	item  string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
+	rule  *grammar.Rule // of the object, if a Check found it
+	lost  bool          // of a Warning: what is passed over may have been meant to refuse something
+	later bool          // an edit may bring it: what the object refers to may be made after it
 }
 
 // Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.
@@ -61,11 +63,11 @@ func (p *Problem) within(o Object) *Problem {
 	return p.worded("%s: %s", titled(o), p.Wording.Detail)
 }
 
-// String is "file:line:column: CODE: message", with "warning: " before the message of a Warning.
+// String is "file:line:column: CODE: message", with "warning: " before the message of a Warning, in one line that can be shown.
 func (p *Problem) String() string {
 	var b strings.Builder
 	if p.Path != "" {
-		b.WriteString(p.Path)
+		b.WriteString(printable.Line(p.Path, 0))
 		for _, n := range []int{p.Line, p.Column} {
 			if n > 0 {
 				fmt.Fprintf(&b, ":%d", n)
@@ -77,7 +79,7 @@ func (p *Problem) String() string {
 	if p.Severity == Warning {
 		b.WriteString("warning: ")
 	}
-	return b.String() + p.Msg
+	return b.String() + printable.Message(p.Msg)
 }
 
 func (p *Problem) Error() string { return p.String() }
@@ -85,10 +87,11 @@ func (p *Problem) Error() string { return p.String() }
 // Problems is everything that is wrong with a configuration, sorted by file, line and column.
 type Problems []*Problem
 
+// Error is those that are shown, each in a line.
 func (l Problems) Error() string {
-	lines := make([]string, len(l))
-	for i, p := range l {
-		lines[i] = p.String()
+	var lines []string
+	for _, p := range l.Shown() {
+		lines = append(lines, p.String())
 	}
 	return strings.Join(lines, "\n")
 }

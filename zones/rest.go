@@ -20,7 +20,7 @@ const (
 	Doubtful            // as Refuses; besides, some packets may meet another zone or policy than the one that is meant for them
 )
 
-// Loss is what one Problem of severity Error costs.
+// Loss is what one Problem costs: one of severity Error, or a Warning about what a load passes over although it may be damaged.
 type Loss struct {
 	Problem *Problem // what is wrong and where; its Object is the one that it costs something
 	Way     Way
@@ -35,8 +35,8 @@ func (l Loss) String() string {
 		return l.Problem.String() + "; it is left out"
 	case l.Way == Refuses:
 		return fmt.Sprintf("%s; until it is mended, %s refuses everything", l.Problem, what)
-	case o.Name == "":
-		return fmt.Sprintf("%s; without it, packets may be let in that should not", l.Problem)
+	case o.Name == "" || l.Problem.Severity == Warning:
+		return fmt.Sprintf("%s; because of it, packets may be let in that should not", l.Problem)
 	}
 	return fmt.Sprintf("%s; until it is mended, %s refuses everything, and what should come to it may be let in elsewhere", l.Problem, what)
 }
@@ -45,10 +45,13 @@ func (l Loss) String() string {
 type Rest struct {
 	// Config passes Check. Whatever it lets in, the files let in as well, as far as they can be read, unless it is in Doubt.
 	Config *Config
-	// Losses is what the rest does without, one for each Problem of severity Error; none means that nothing is wrong.
+	// Losses is what the rest does without, one for each Problem of severity Error and for the Warnings that cost something; none means
+	// that nothing is wrong.
 	Losses []Loss
 	// Problems is everything that is wrong, in order, as Load reports it.
 	Problems Problems
+	// NoConf is that firewalld.conf is not there, or sets nothing: it may be meant so, or be lost.
+	NoConf bool
 }
 
 // Doubt tells whether the rest may let in what the files do not: because it is not known which zone or policy some packets
@@ -62,19 +65,57 @@ func (r *Rest) Doubt() bool {
 func LoadRest(dirs Dirs, before *Config) *Rest {
 	l := &loader{dirs: dirs, before: before, mends: true}
 	c := l.read()
-	r := &Rest{Losses: l.losses, Problems: l.problems}
+	for _, p := range l.passed {
+		l.losses = append(l.losses, Loss{p, c.passedOver(p.Object)})
+	}
+	r := &Rest{Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf}
 	r.Config = r.settle(c, dirs)
 	r.Problems.sort()
 	return r
 }
 
-// itemRounds is how many rounds look at items; from then on whole objects are left out. One would do, but for what a rule that is
-// left out brings up.
-const itemRounds = 4
+// passedOver is what it costs that a part of an object was passed over. An ipset with fewer entries than are meant is a doubt where
+// something refuses by it, or is bound to it; where it only lets in, less is let in.
+func (c *Config) passedOver(o Object) Way {
+	if o.Kind != KindIPSet || c.refusesBy(o.Name) {
+		return Doubtful
+	}
+	return LeftOut
+}
 
-// settle leaves out what Check refuses, until there is no such thing. Each round takes away something, so that it ends.
+// refusesBy tells whether less may be refused when entries of an ipset are missing.
+func (c *Config) refusesBy(set string) bool {
+	rules := func(content *Content) bool {
+		return slices.ContainsFunc(content.Rules, func(r RichRule) bool {
+			from, to := r.Source != nil && r.Source.IPSet == set, r.Destination != nil && r.Destination.IPSet == set
+			inverted := from && r.Source.Invert || to && r.Destination.Invert
+			return (from || to) && (inverted || ruleCost(words(r.Rule)) > LeftOut)
+		})
+	}
+	for _, z := range c.Zones {
+		if slices.Contains(z.Sources, "ipset:"+set) || rules(&z.Content) {
+			return true
+		}
+	}
+	for _, p := range c.Policies {
+		if rules(&p.Content) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.Direct.Rules, func(r DirectRule) bool { return slices.Contains(r.Args, set) }) ||
+		slices.ContainsFunc(c.Direct.Passthroughs, func(r DirectPassthrough) bool { return slices.Contains(r.Args, set) })
+}
+
+// The rounds that look at items, and those that are made at all: from then on whole objects are left out, and at last everything. One
+// would do, but for what a rule or an object that is left out brings up.
+const (
+	itemRounds = 4
+	allRounds  = 1000
+)
+
+// settle leaves out what Check refuses, until there is no such thing.
 func (r *Rest) settle(c *Config, dirs Dirs) *Config {
-	for round := 0; ; round++ {
+	for round := range allRounds {
 		problems := Check(c)
 		r.Problems = append(r.Problems, problems...)
 		errors := problems.errors()
@@ -91,19 +132,23 @@ func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 		l := &loader{dirs: dirs, mends: true}
 		l.defaultZone(c)
 		r.Losses = append(append(r.Losses, losses...), l.losses...)
-		r.Problems = append(r.Problems, l.problems...)
+		r.Problems = append(r.Problems, l.problems.report()...)
 	}
+	r.Losses = append(r.Losses, Loss{&Problem{Path: dirs.System, Code: InvalidObject, Msg: "nothing of the configuration can be used"}, Doubtful})
+	shipped, _ := Load(Dirs{})
+	return shipped
 }
 
 // costs is what it costs to leave out an item of a zone, a policy or direct.xml, or a part of a rule, by the name of its element.
 var costs = map[string]Way{
 	"short": LeftOut, "description": LeftOut,
 	"service": LeftOut, "port": LeftOut, "protocol": LeftOut, "source-port": LeftOut, "icmp-type": LeftOut,
-	"forward-port": LeftOut, "masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
+	"masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
 	"log": LeftOut, "nflog": LeftOut, "audit": LeftOut, "accept": LeftOut,
 	"interface": Doubtful, "source": Doubtful, "ingress-zone": Doubtful, "egress-zone": Doubtful,
 	"chain": Doubtful, "passthrough": Doubtful,
-	"drop": Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
+	"forward-port": Refuses, // without it, the port is the machine's own
+	"drop":         Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
 }
 
 // cost is what it costs to leave out an item. A word that is not known may be a misspelled interface.
@@ -173,19 +218,31 @@ func refusingPolicy(p *Policy) *Policy {
 // refuses tells whether a zone or policy refuses everything already.
 func (c *Content) refuses() bool { return len(c.Rules) > 0 && c.Rules[0].Rule == refusal.Rule }
 
+// blankRounds is how often a file is read anew for errors that were not kept before.
+const blankRounds = 10
+
 // mended makes an object of a file with errors. Items in which something is wrong are blanked, and what is left is read again. A
 // zone or policy stays, and refuses everything if what is lost may have refused something; another object is there if nothing but
 // its descriptions was wrong, and otherwise nil.
 func mended[T any](l *loader, m Meta, data []byte, problems Problems, k *objectKind[T]) *T {
 	problems = problems.errors()
 	left, ways := blankBroken(data, problems)
+	worst := slices.Max(ways)
 	object, again := k.read(m.Name, left, m.Origin.Path)
+	for round := 0; object != nil && again.Err() != nil && round < blankRounds; round++ { // there were more than are kept
+		var more []Way
+		left, more = blankBroken(left, again.errors())
+		worst = max(worst, slices.Max(more))
+		object, again = k.read(m.Name, left, m.Origin.Path)
+	}
+	for _, p := range again {
+		p.Object = Object{k.kind, m.Name}
+	}
 	if object == nil || again.Err() != nil {
-		object, ways = new(T), repeated(Doubtful, len(problems))
+		object, worst, ways = new(T), Doubtful, repeated(Doubtful, len(problems))
 		*k.meta(object) = Meta{Name: m.Name}
 	}
 	k.meta(object).Origin, k.meta(object).lossy = m.Origin, true
-	worst := slices.Max(ways)
 	for i, p := range problems {
 		if k.refusing == nil {
 			ways[i] = LeftOut // what it costs comes out where others refer to it
@@ -194,6 +251,7 @@ func mended[T any](l *loader, m Meta, data []byte, problems Problems, k *objectK
 	}
 	switch {
 	case worst == LeftOut:
+		l.pass(again)
 		return object
 	case k.refusing == nil:
 		return nil
@@ -225,16 +283,34 @@ func blankBroken(data []byte, errors Problems) ([]byte, []Way) {
 			at--
 		}
 		ways[i] = rootCost(p)
-		if at >= 0 {
+		if at < 0 {
+			blankAttr(left, root, p)
+		} else {
 			ways[i] = itemCost(root, root.children[at])
-			end := bytes.LastIndex(left, []byte("</"))
+			start, end := offsetOf(left, root.children[at].place), bytes.LastIndex(left, []byte("</"))
 			if at+1 < len(root.children) {
 				end = offsetOf(left, root.children[at+1].place)
 			}
-			blank(left[offsetOf(left, root.children[at].place):end])
+			blank(left[start:max(start, end)])
 		}
 	}
 	return left, ways
+}
+
+// blankAttr overwrites the attribute of the root element at which a problem stands, if it stands at one.
+func blankAttr(data []byte, root *node, p *Problem) {
+	for _, a := range root.attrs {
+		if a.place != (place{p.Line, p.Column}) {
+			continue
+		}
+		start := offsetOf(data, a.place)
+		if first := bytes.IndexAny(data[start:], `"'`); first >= 0 {
+			first += start
+			if last := bytes.IndexByte(data[first+1:], data[first]); last >= 0 {
+				blank(data[start : first+1+last+1])
+			}
+		}
+	}
 }
 
 func repeated(w Way, n int) []Way { return slices.Repeat([]Way{w}, n) }
@@ -349,9 +425,7 @@ func leaveOut(c *Config, p *Problem) (*Config, Way) {
 	case KindDirect:
 		return c.directWithout(p)
 	case KindConf:
-		conf := DefaultConf()
-		conf.DefaultZone, conf.FirewallBackend = c.Conf.DefaultZone, c.Conf.FirewallBackend
-		return c.WithConf(conf), LeftOut
+		return c.confWithout()
 	}
 	for _, z := range builtin().Zones {
 		if c.Zones[z.Name] == nil {
@@ -359,6 +433,20 @@ func leaveOut(c *Config, p *Problem) (*Config, Way) {
 		}
 	}
 	return c, LeftOut
+}
+
+// confWithout is the configuration without the setting of firewalld.conf that a back end or the kernel is most likely to refuse: the
+// flow table, whose devices may be missing. Where that is off already, all settings but the default zone and the back end are
+// the defaults, which may let in more.
+func (c *Config) confWithout() (*Config, Way) {
+	defaults := DefaultConf()
+	if c.Conf.NftablesFlowtable != defaults.NftablesFlowtable {
+		conf := *c.Conf
+		conf.NftablesFlowtable = defaults.NftablesFlowtable
+		return c.WithConf(&conf), LeftOut
+	}
+	defaults.DefaultZone, defaults.FirewallBackend = c.Conf.DefaultZone, c.Conf.FirewallBackend
+	return c.WithConf(defaults), Doubtful
 }
 
 // zoneWithout is the configuration with a zone that does without what a problem is about.
@@ -492,35 +580,59 @@ func (c *Config) directWithout(p *Problem) (*Config, Way) {
 	return c.WithDirect(&d), way
 }
 
-// mendConf is firewalld.conf with the strictest value in place of the one that cannot be used beside others.
-func mendConf(l *loader, _ []byte, c *Conf, errors Problems) *Conf {
-	c.IPv6RPFilter = DefaultConf().IPv6RPFilter
-	return mendKeys(l, c, errors)
+// mendConf is firewalld.conf as a load reads it, with the strictest value in place of the one that cannot be used beside others. What a
+// load passes over is a doubt: the line may have named the default zone, or turned on StrictForwardPorts. A line that sets a
+// deprecated key costs nothing.
+func mendConf(l *loader, data []byte, c *Conf, problems Problems) *Conf {
+	if problems.Err() != nil {
+		c.IPv6RPFilter = DefaultConf().IPv6RPFilter
+	}
+	file := ParseConfFile(data)
+	l.noConf = file.empty()
+	for _, p := range problems {
+		way := LeftOut
+		if p.Severity == Warning {
+			if file.deprecated(p.Line) {
+				continue
+			}
+			way = Doubtful
+		}
+		p.Object = Object{Kind: KindConf}
+		l.losses = append(l.losses, Loss{p, way})
+	}
+	return c
 }
 
-// mendKeys is firewalld.conf or richwall.conf with the defaults in place of what cannot be read. None of them lets more in.
-func mendKeys[T any](l *loader, c *T, errors Problems) *T {
-	for _, p := range errors {
+// mendOwnConf is richwall.conf with the defaults in place of what cannot be read. None of them lets more in.
+func mendOwnConf(l *loader, _ []byte, c *OwnConf, problems Problems) *OwnConf {
+	for _, p := range problems.errors() {
 		p.Object = Object{Kind: KindConf}
 		l.losses = append(l.losses, Loss{p, LeftOut})
 	}
 	return c
 }
 
-func mendOwnConf(l *loader, _ []byte, c *OwnConf, errors Problems) *OwnConf {
-	return mendKeys(l, c, errors)
-}
-
 // mendDirect is direct.xml without the elements in which something is wrong.
-func mendDirect(l *loader, data []byte, _ *Direct, errors Problems) *Direct {
+func mendDirect(l *loader, data []byte, d *Direct, problems Problems) *Direct {
+	for _, p := range problems {
+		p.Object = Object{Kind: KindDirect}
+	}
+	errors := problems.errors()
+	if len(errors) == 0 {
+		l.pass(problems)
+		return d
+	}
 	left, ways := blankBroken(data, errors)
 	d, again := ReadDirect(left, errors[0].Path)
 	if d == nil || again.Err() != nil {
 		d, ways = &Direct{Origin: Origin{Path: errors[0].Path}}, repeated(Doubtful, len(errors))
 	}
 	d.lossy = true
-	for i, p := range errors {
+	for _, p := range again {
 		p.Object = Object{Kind: KindDirect}
+	}
+	l.pass(again)
+	for i, p := range errors {
 		l.losses = append(l.losses, Loss{p, ways[i]})
 	}
 	return d

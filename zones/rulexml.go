@@ -9,28 +9,19 @@ import (
 
 // rule reads a <rule> and checks it as a whole.
 func (r *reader) rule(c *Content, n *node) {
-	before := len(r.problems)
+	before := r.problems.found[Error]
 	b := ruleBuilder{reader: r, rule: &grammar.Rule{Family: grammar.Family(r.share(n.get("family")))}}
 	if _, ok := n.attr("priority"); ok {
 		b.rule.Priority = r.number(n, "priority", grammar.InvalidPriority, grammar.MinPriority, grammar.MaxPriority)
 	}
 	r.each(n, b.part)
-	if r.misshapen[n] || hasErrors(r.problems[before:]) {
+	if r.misshapen[n] || r.problems.found[Error] > before {
 		return // what the rule says is not known, so a check of the whole would only mislead
 	}
 	for _, e := range b.rule.Check() {
 		r.fail(n, e.Code, "%s", e.Msg)
 	}
 	c.Rules = append(c.Rules, RichRule{Rule: b.rule, Line: n.line})
-}
-
-func hasErrors(problems Problems) bool {
-	for _, p := range problems {
-		if p.Severity == Error {
-			return true
-		}
-	}
-	return false
 }
 
 // ruleBuilder puts the elements below <rule> together.

@@ -12,6 +12,9 @@ import (
 // comments, and references to characters. It knows where everything stands, attributes too, and it takes half the time of
 // encoding/xml, which counts for a zone of many thousand rules.
 
+// maxAttrs is more attributes than any element has.
+const maxAttrs = 32
+
 // tokenKind is what a token is.
 type tokenKind int
 
@@ -307,6 +310,9 @@ func (s *scanner) startTag() (token, error) {
 		a, err := s.attr()
 		if err != nil {
 			return t, err
+		}
+		if len(t.attrs) == maxAttrs {
+			return t, &scanError{a.place, fmt.Sprintf("<%s> has more than %d attributes", t.name, maxAttrs)}
 		}
 		for _, other := range t.attrs {
 			if other.name == a.name {

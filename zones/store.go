@@ -36,6 +36,8 @@ type file struct {
 	path string  // below the administrator's folder
 	data []byte  // nil means that it goes
 	mode fs.FileMode
+
+	fixed bool // one that is there gets the mode as well, as firewalld does
 }
 
 // The modes of files and folders are firewalld's.
@@ -63,13 +65,22 @@ func (s Store) Save(old, next *Config) (*Config, error) {
 		return nil, err
 	}
 	files = append(files, confs...)
-	t := &transaction{root: s.Dirs.System}
+	t := &transaction{store: s}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
 			return nil, errors.Join(err, t.undo())
 		}
 	}
 	return s.reread(next, files)
+}
+
+// path is where a file of the administrator's folder is written, which links may lead to.
+func (s Store) path(name string) string {
+	path := filepath.Join(s.Dirs.System, filepath.FromSlash(name))
+	if s.Dirs.Follow {
+		return linked(path)
+	}
+	return path
 }
 
 // files are the objects of a kind whose files change. A shipped object has no file of the administrator's. The result has
@@ -132,7 +143,7 @@ func (s Store) confFiles(old, next *Config) ([]file, error) {
 	}
 	var files []file
 	for _, name := range Names(values) {
-		data, err := os.ReadFile(filepath.Join(s.Dirs.System, name))
+		data, err := readRegular(s.path(name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, failed("read", filepath.Join(s.Dirs.System, name), err)
 		}
@@ -143,7 +154,7 @@ func (s Store) confFiles(old, next *Config) ([]file, error) {
 			}
 		}
 		if !bytes.Equal(conf.Bytes(), data) && len(values[name]) > 0 {
-			files = append(files, file{path: name, data: conf.Bytes(), mode: confMode})
+			files = append(files, file{path: name, data: conf.Bytes(), mode: confMode, fixed: true})
 		}
 	}
 	return files, nil

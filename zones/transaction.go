@@ -9,44 +9,86 @@ import (
 
 // transaction is a number of files that change together, as far as a file system can do that.
 type transaction struct {
-	root string
-	done []saved
+	store Store
+	done  []saved
 }
 
 // saved is what was at a path before.
 type saved struct {
-	path   string
-	data   []byte
-	mode   fs.FileMode
+	path string
+	data []byte
+	attributes
+	link   string // where it led, if it was a link
 	exists bool
 	folder bool // the path is a folder that was made
 }
 
-// replace puts a file in its place, and what was there beside it as NAME.old.
+// replace puts a file in its place, and what was there beside it as NAME.old. As with firewalld a link stays one, to a file with
+// the new content, and a file keeps its owner, mode and extended attributes; one that goes becomes NAME.old as it is.
 func (t *transaction) replace(f file) error {
-	path := filepath.Join(t.root, filepath.FromSlash(f.path))
+	path := filepath.Join(t.store.Dirs.System, filepath.FromSlash(f.path))
 	if err := t.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	before, err := t.save(path)
+	if f.data == nil {
+		return t.remove(path)
+	}
+	target := t.store.path(f.path)
+	before, err := t.save(target)
 	if err != nil {
 		return err
 	}
-	if before.exists {
-		if _, err := t.save(path + ".old"); err != nil {
-			return err
-		}
-		if err := writeWhole(path+".old", before.data, before.mode); err != nil {
+	kept := newAttributes(f.mode)
+	if before.exists && before.link == "" {
+		kept = before.attributes
+		if err := t.keepOld(path+".old", before); err != nil {
 			return err
 		}
 	}
-	if f.data != nil {
-		return writeWhole(path, f.data, f.mode)
+	if f.fixed {
+		kept.mode = f.mode
 	}
-	if err := os.Remove(path); err != nil && before.exists {
+	return writeWhole(target, f.data, kept)
+}
+
+// keepOld writes what a file held beside its place, with its mode and extended attributes, but an owner of its own.
+func (t *transaction) keepOld(path string, before saved) error {
+	if _, err := t.save(path); err != nil {
+		return err
+	}
+	kept := before.attributes
+	kept.uid, kept.gid = sameOwner, sameOwner
+	return writeWhole(path, before.data, kept)
+}
+
+// remove makes what is at a path, a link too, NAME.old.
+func (t *transaction) remove(path string) error {
+	before, err := t.save(path)
+	if err != nil || !before.exists {
+		return err
+	}
+	if _, err := t.save(path + ".old"); err != nil {
+		return err
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
 		return failed("remove", path, err)
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// linked is the path that a link leads to, over any number of links; of anything else it is the same path.
+func linked(path string) string {
+	for range 40 { // as in the kernel (path_resolution(7))
+		next, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(path), next)
+		}
+		path = next
+	}
+	return path
 }
 
 // makeFolder makes a folder and those above it.
@@ -70,18 +112,33 @@ func (t *transaction) makeFolder(path string) error {
 // save remembers what is at a path.
 func (t *transaction) save(path string) (saved, error) {
 	s := saved{path: path}
-	data, err := os.ReadFile(path)
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = os.Stat(path); err == nil {
-			s.data, s.mode, s.exists = data, info.Mode().Perm(), true
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		t.done = append(t.done, s)
+		return s, nil
+	case err == nil && info.Mode()&fs.ModeSymlink != 0:
+		s.link, err = os.Readlink(path)
+	case err == nil:
+		if s.data, err = readRegular(path); err == nil {
+			s.attributes, err = attributesOf(path, info)
 		}
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return s, failed("read", path, err)
 	}
+	s.exists = true
 	t.done = append(t.done, s)
 	return s, nil
+}
+
+// readRegular reads a file that is there, and is no link.
+func readRegular(path string) ([]byte, error) {
+	f, err := openFolder(filepath.Dir(path), true)
+	if err != nil {
+		return nil, err
+	}
+	return f.read(filepath.Base(path), maxFileBytes)
 }
 
 // undo puts back what was there before, the last change first. The error is what could not be put back.
@@ -90,28 +147,36 @@ func (t *transaction) undo() error {
 	for len(t.done) > 0 {
 		s := t.done[len(t.done)-1]
 		t.done = t.done[:len(t.done)-1]
-		var err error
-		if s.exists {
-			err = writeWhole(s.path, s.data, s.mode)
-		} else if err = os.Remove(s.path); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		if err != nil && !s.folder { // a folder that others use by now stays
+		if err := s.restore(); err != nil && !s.folder { // a folder that others use by now stays
 			problems = append(problems, err)
 		}
 	}
 	return errors.Join(problems...)
 }
 
+// restore puts back what was at the path.
+func (s *saved) restore() error {
+	if s.exists && s.link == "" {
+		return writeWhole(s.path, s.data, s.attributes)
+	}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if s.link != "" {
+		return os.Symlink(s.link, s.path)
+	}
+	return nil
+}
+
 // writeWhole writes a file beside its place and then puts it there, so that nobody ever sees a part of it.
-func writeWhole(path string, data []byte, mode fs.FileMode) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)[:1]+"*.tmp")
+func writeWhole(path string, data []byte, kept attributes) (err error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".new*.tmp")
 	if err != nil {
 		return failed("write", path, err)
 	}
 	_, err = temp.Write(data)
 	if err == nil {
-		err = temp.Chmod(mode)
+		err = kept.give(temp)
 	}
 	if err == nil {
 		err = temp.Sync()

@@ -148,6 +148,7 @@ func TestConfValues(t *testing.T) {
 	c, problems := ReadConf([]byte("IPv6_rpfilter=NO\nNftablesCounters=no\nStrictForwardPorts=maybe\nCleanupOnExit=FALSE\nRFC3964_IPv4=no\n"), "f")
 	want := DefaultConf()
 	want.IPv6RPFilter, want.StrictForwardPorts, want.CleanupOnExit, want.RFC3964IPv4 = "no", true, false, false
+	c.written = "" // how they were written has a test of its own
 	if len(problems) > 0 || !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, %v, want %+v", c, problems, want)
 	}
@@ -231,7 +232,7 @@ func TestPlaceOfAttribute(t *testing.T) {
 func TestHint(t *testing.T) {
 	known := []string{"service", "source", "tcp"}
 	for word, want := range map[string]string{"sevrice": ": did you mean service?", "tpc": ": did you mean tcp?", "x": "", "destination": ""} {
-		if got := hint(word, known); got != want {
+		if got := hint(word, known).String(); got != want {
 			t.Errorf("hint for %s is %q, want %q", word, got, want)
 		}
 	}

@@ -52,23 +52,30 @@ type schema struct {
 	elements map[string]shape // by name, the root among them
 }
 
-// maxDepth is more levels than any file has; a file that has more is not read on, as it only costs memory.
-const maxDepth = 8
+// The limits of a file's elements, which are more than any file has; a file that has more is not read on, as it only costs memory.
+const (
+	maxDepth    = 8       // levels
+	maxElements = 600_000 // in one file
+)
+
+// manyErrors is how many errors of a file are looked for at least.
+const manyErrors = 1000
 
 // reader reads one file and collects everything that is wrong with it.
 type reader struct {
 	schema
 	path     string
 	data     []byte
-	problems Problems
+	problems keeper
 	shared   map[string]string // strings that were seen, so that equal ones take memory once
 	seen     map[string]bool   // items that were seen, to find those given twice
 	places   places
 	top      *node // the root element, with what was read of it
 
 	misshapen map[*node]bool // elements with others below them in which the schema has found an error
+	latest    *Problem       // the last that was reported, also if it was one too many to be kept
 
-	ports, sourcePorts []portRange // of a zone or policy
+	ports, sourcePorts portSet // of a zone or policy
 }
 
 func newReader(s schema, data []byte, path string) *reader {
@@ -79,9 +86,15 @@ func newReader(s schema, data []byte, path string) *reader {
 }
 
 func (r *reader) add(at place, severity Severity, code grammar.Code, format string, args ...any) {
-	r.problems = append(r.problems, &Problem{
-		Path: r.path, Line: at.line, Column: at.column, Code: code, Severity: severity, Msg: fmt.Sprintf(format, args...),
-	})
+	r.keep(at, &Problem{Code: code, Severity: severity}, format, args...)
+}
+
+func (r *reader) keep(at place, p *Problem, format string, args ...any) {
+	p.Path, p.Line, p.Column = r.path, at.line, at.column
+	r.latest = p
+	if r.problems.keeps(p, keptProblems) {
+		p.Msg = fmt.Sprintf(format, args...)
+	}
 }
 
 // fail reports an error at an element.
@@ -97,12 +110,17 @@ func (r *reader) failSchema(at place, detail, format string, args ...any) {
 
 // detail gives the problem that was just reported the detail that firewalld has for it.
 func (r *reader) detail(format string, args ...any) {
-	r.problems[len(r.problems)-1].worded(format, args...)
+	r.latest.worded(format, args...)
 }
 
 // warn reports a warning at an element.
 func (r *reader) warn(n *node, code grammar.Code, format string, args ...any) {
 	r.add(n.place, Warning, code, format, args...)
+}
+
+// lose reports a warning about something that is passed over, and that may have been meant to refuse something.
+func (r *reader) lose(at place, code grammar.Code, format string, args ...any) {
+	r.keep(at, &Problem{Code: code, Severity: Warning, lost: true}, format, args...)
 }
 
 // failAt reports an error at an attribute, or at its element when the attribute is missing.
@@ -112,7 +130,7 @@ func (r *reader) failAt(n *node, attr string, code grammar.Code, format string, 
 
 // notice gives the warning that was just reported firewalld's line for it.
 func (r *reader) notice(format string, args ...any) {
-	r.problems[len(r.problems)-1].Notice = fmt.Sprintf(format, args...)
+	r.latest.Notice = fmt.Sprintf(format, args...)
 }
 
 // warnAt reports a warning at an attribute.
@@ -173,13 +191,17 @@ func (r *reader) tree() *node {
 	var root *node
 	var spare []node // room for elements, to make them many at a time
 	var open []*node
-	for {
+	var texts [maxDepth]strings.Builder // of the elements that are open
+	for elements := 0; ; {
 		t, err := s.next(len(open) > 0 && r.elements[open[len(open)-1].name].text)
 		if err != nil {
 			return r.unreadable(err)
 		}
 		switch t.kind {
 		case startTag, emptyTag:
+			if elements++; elements > maxElements {
+				return r.brokenAt(t.place, "there are more than %d elements", maxElements)
+			}
 			if len(spare) == 0 {
 				spare = make([]node, 256)
 			}
@@ -207,10 +229,13 @@ func (r *reader) tree() *node {
 			if len(open) == 0 || open[len(open)-1].name != t.name {
 				return r.brokenAt(t.place, "</%s> closes nothing: %s", t.name, expected(open))
 			}
-			open = open[:len(open)-1]
+			last := len(open) - 1
+			open[last].text = texts[last].String()
+			texts[last].Reset()
+			open = open[:last]
 		case charData:
 			if len(open) > 0 {
-				open[len(open)-1].text += t.text
+				texts[len(open)-1].WriteString(t.text)
 			} else if strings.TrimSpace(t.text) != "" {
 				return r.brokenAt(t.place, "text stands outside of any element")
 			}
@@ -252,9 +277,9 @@ func expected(open []*node) string {
 
 // check compares an element and those below it with the schema. Unknown elements are reported and removed.
 func (r *reader) check(n *node) {
-	s, before := r.elements[n.name], len(r.problems)
+	s, before := r.elements[n.name], r.problems.found[Error]
 	defer func() {
-		if s.parent && hasErrors(r.problems[before:]) {
+		if s.parent && r.problems.found[Error] > before {
 			r.misshapen[n] = true
 		}
 	}()
@@ -266,7 +291,7 @@ func (r *reader) check(n *node) {
 	}
 	n.children = slices.DeleteFunc(n.children, func(c *node) bool {
 		if _, ok := r.elements[c.name]; !ok || c.name == r.root {
-			r.failSchema(c.place, "Unexpected element "+c.name, "unknown element <%s>%s", c.name, hint(c.name, Names(r.elements)))
+			r.failSchema(c.place, "Unexpected element "+c.name, "unknown element <%s>%s", c.name, hintKey(c.name, r.elements))
 			return true
 		}
 		if !s.parent {
@@ -286,7 +311,7 @@ func (r *reader) checkAttrs(n *node, s shape) {
 			r.add(a.place, Warning, ParseError, "the attribute %s of <%s> is ignored", a.name, n.name)
 		default:
 			r.failSchema(a.place, fmt.Sprintf("%s: Unexpected attribute %s", n.name, a.name),
-				"unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, slices.Concat(s.required, s.optional)))
+				"unknown attribute %s of <%s>%s", a.name, n.name, hint(a.name, s.required, s.optional))
 		}
 	}
 	for _, name := range s.required {
@@ -310,6 +335,9 @@ func (r *reader) complete(n *node) bool {
 // none of its own comes right after it.
 func (r *reader) each(n *node, f func(*node)) {
 	for _, c := range n.children {
+		if r.problems.found[Error] > manyErrors {
+			return // there is more than enough to mend
+		}
 		if r.complete(c) {
 			f(c)
 		}
@@ -338,7 +366,8 @@ func (r *reader) number(n *node, attr string, code grammar.Code, low, high int) 
 func (r *reader) failWith(n *node, attr string, otherwise grammar.Code, err error) {
 	p, at := problemOf(err, otherwise), n.placeOf(attr)
 	p.Path, p.Line, p.Column = r.path, at.line, at.column
-	r.problems = append(r.problems, p)
+	r.latest = p
+	r.problems.keeps(p, keptProblems)
 }
 
 // newlines makes one line of a text, as firewalld does.

@@ -3,8 +3,11 @@ package zones
 import (
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"richwall/grammar"
+	"richwall/internal/printable"
 )
 
 // contentElements are the elements that zones and policies have in common, those of rules included.
@@ -79,7 +82,7 @@ func ReadZone(name string, data []byte, path string) (*Zone, Problems) {
 	r := newReader(zoneSchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	z := &Zone{Meta: r.meta(name, root)}
 	z.Target = r.zoneTarget(root)
@@ -104,7 +107,7 @@ func ReadZone(name string, data []byte, path string) (*Zone, Problems) {
 		}
 	})
 	r.finish(&z.Content)
-	return z, r.problems
+	return z, r.report()
 }
 
 func (r *reader) zoneTarget(root *node) string {
@@ -119,20 +122,29 @@ func (r *reader) zoneTarget(root *node) string {
 	return target
 }
 
-// maxInterfaceName is firewalld's limit. A name in the kernel has at most 15 bytes, but "+" at the end is no part of it.
-const maxInterfaceName = 16
+// maxInterfaceName is IFNAMSIZ of linux/if.h less the byte at the end. nft and iptables take no more with a "+" at the end either.
+const maxInterfaceName = 15
 
-// CheckInterface tells what is wrong with an interface's name, with code INVALID_INTERFACE; nil if nothing is.
+// CheckInterface tells what is wrong with an interface's name, with code INVALID_INTERFACE; nil if nothing is. A "+" at its end
+// stands for any further characters. Quotes and backslashes are refused since the tools that load rules have no way to write
+// them.
 func CheckInterface(name string) error {
 	switch {
 	case name == "":
 		return refuse(InvalidInterface, "cannot use an interface without a name")
 	case len(name) > maxInterfaceName:
-		return refuse(InvalidInterface, "cannot use interface %s: a name has at most %d characters", name, maxInterfaceName)
-	case strings.ContainsAny(name, " /!*"):
-		return refuse(InvalidInterface, "cannot use interface %q: a name holds no blank and none of / ! *", name)
+		return refuse(InvalidInterface, "cannot use interface %s: a name has at most %d bytes", printable.Text(name, printable.Value), maxInterfaceName)
+	case name == "." || name == "..":
+		return refuse(InvalidInterface, "cannot use interface %s: that is a folder", name)
+	case strings.ContainsAny(name, " /!*\"'\\") || !isPlain(name):
+		return refuse(InvalidInterface, "cannot use interface %q: a name holds no blank, no control character and none of / ! * \" ' \\", name)
 	}
 	return nil
+}
+
+// isPlain tells whether a text is UTF-8 of nothing but characters that can be seen, and the blank.
+func isPlain(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 func (r *reader) zoneInterface(z *Zone, n *node) {
@@ -140,9 +152,6 @@ func (r *reader) zoneInterface(z *Zone, n *node) {
 	if err := CheckInterface(name); err != nil {
 		r.failWith(n, "name", InvalidInterface, err)
 		return
-	}
-	if len(name) == maxInterfaceName && !strings.HasSuffix(name, "+") {
-		r.warnAt(n, "name", InvalidInterface, "interface %s never exists: the longest name in the kernel is 15 characters", name)
 	}
 	if r.list(n, "interface", name) {
 		z.Interfaces = append(z.Interfaces, name)
@@ -204,7 +213,7 @@ func ReadPolicy(name string, data []byte, path string) (*Policy, Problems) {
 	r := newReader(policySchema, data, path)
 	root := r.parse()
 	if root == nil {
-		return nil, r.problems
+		return nil, r.report()
 	}
 	p := &Policy{Meta: r.meta(name, root), Priority: DefaultPolicyPriority, Target: r.policyTarget(root)}
 	if _, ok := root.attr("priority"); ok {
@@ -229,7 +238,7 @@ func ReadPolicy(name string, data []byte, path string) (*Policy, Problems) {
 		}
 	})
 	r.finish(&p.Content)
-	return p, r.problems
+	return p, r.report()
 }
 
 func (r *reader) policyTarget(root *node) string {
@@ -243,9 +252,9 @@ func (r *reader) policyTarget(root *node) string {
 }
 
 func (r *reader) policyPriority(root *node) int {
-	before := len(r.problems)
+	before := r.problems.found[Error]
 	priority := r.number(root, "priority", grammar.InvalidPriority, grammar.MinPriority, grammar.MaxPriority)
-	if priority == 0 && len(r.problems) == before {
+	if priority == 0 && r.problems.found[Error] == before {
 		r.failAt(root, "priority", grammar.InvalidPriority,
 			"cannot use priority 0: a policy is asked before the zones (below 0) or after them (above 0)")
 	}
@@ -345,7 +354,7 @@ func (r *reader) readForwardPort(n *node) (ForwardPort, bool) {
 		f.ToPort = r.share(rangeText(low, high))
 	}
 	if f.ToAddr != "" {
-		if err := checkHost(f.ToAddr); err != nil {
+		if err := CheckForwardAddr(f.ToAddr); err != nil {
 			r.failWith(n, "to-addr", grammar.InvalidAddr, err)
 			return f, false
 		}
@@ -357,8 +366,10 @@ func (r *reader) readForwardPort(n *node) (ForwardPort, bool) {
 	return f, ok
 }
 
-// checkHost tells what is wrong with the address of one host.
-func checkHost(text string) error {
+// CheckForwardAddr says why a forward port cannot go to an address: it must be one host, of IPv4 or of IPv6. An IPv6 address
+// may stand in brackets, as in firewalld, which keeps them: "[2001:db8::1]" and "2001:db8::1" are listed as two forward ports.
+// The error has the code INVALID_ADDR.
+func CheckForwardAddr(text string) error {
 	if strings.Contains(text, "/") {
 		return refuse(grammar.InvalidAddr, "cannot forward to %s: it must be one address, not a prefix", text).worded("%s", text)
 	}
@@ -368,7 +379,7 @@ func checkHost(text string) error {
 
 // finish brings the rules into order, as firewalld applies and lists them, and drops those given twice.
 func (r *reader) finish(c *Content) {
-	c.Ports, c.SourcePorts = portList(r.ports), portList(r.sourcePorts)
+	c.Ports, c.SourcePorts = r.ports.ports(), r.sourcePorts.ports()
 	sortRules(c.Rules)
 	unique := c.Rules[:0]
 	for i, rule := range c.Rules {
@@ -379,7 +390,6 @@ func (r *reader) finish(c *Content) {
 		unique = append(unique, rule)
 	}
 	c.Rules = unique
-	r.problems.sort()
 }
 
 func compareRules(a, b RichRule) int { return grammar.Compare(a.Rule, b.Rule) }

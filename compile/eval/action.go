@@ -2,6 +2,7 @@ package eval
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 
 	"richwall/compile/ir"
@@ -72,16 +73,13 @@ func (w *walk) decide(c *ir.Chain, depth int, d ir.Decide) outcome {
 	}
 }
 
-// setMark sets the mark, whose masked bits nftables keeps and iptables clears.
+// setMark sets the mark, or only the bits of it that are masked.
 func (w *walk) setMark(a ir.SetMark) {
-	switch {
-	case !a.Masked:
-		w.p.Mark = a.Value
-	case w.backend == ir.NFTables:
-		w.p.Mark = w.p.Mark&a.Mask ^ a.Value
-	default:
-		w.p.Mark = w.p.Mark&^a.Mask ^ a.Value
+	mask := a.Mask
+	if !a.Masked {
+		mask = math.MaxUint32
 	}
+	w.p.Mark = w.p.Mark&^mask ^ a.Value
 }
 
 // Sizes in bytes that iptables gives to SYNs that announce none, as these are what the other side takes them for (RFC 9293,

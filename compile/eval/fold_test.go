@@ -12,6 +12,7 @@ import (
 
 	"richwall/compile/eval"
 	"richwall/compile/ir"
+	"richwall/internal/irgen"
 )
 
 // Folding rules into sets changes nothing for packets: with RuleFolding=no, auto and yes each gets the same verdict, answer, mark,
@@ -19,7 +20,8 @@ import (
 func TestFoldedRulesetsDecideAlike(t *testing.T) {
 	const packets = 400
 	kinds := map[string]bool{}
-	for seed := range uint64(24) {
+	first := irgen.Seed(t)
+	for seed := first; seed < first+irgen.Setting(t, "RICHWALL_FOLDS", 24); seed++ {
 		config := randomConfig(t, seed, 3, 1+int(seed%4)*20)
 		for _, backend := range backends {
 			plain := compiled(t, folding(config, "no"), backend)

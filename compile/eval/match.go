@@ -93,7 +93,7 @@ func (w *walk) match(m ir.Match) (holds truth, missing string) {
 	case ir.CTState:
 		return truthOf(slices.ContainsFunc(m.States, w.inState)), ""
 	case ir.CTDirection:
-		return truthOf(m.Reply == p.Reply), ""
+		return truthOf(p.State != StateInvalid && m.Reply == p.Reply), "" // what is of no connection has no direction
 	case ir.CTStatus:
 		return truthOf(p.Translated), ""
 	case ir.CTOrigPort:

@@ -5,7 +5,8 @@
 package iptables
 
 import (
-	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,9 +25,15 @@ type Options struct {
 	Addition bool // the rules are for "--noflush": chains without any are left out
 }
 
-// Write prints the ruleset of one family: what iptables (ir.V4) or ip6tables (ir.V6) loads.
+// Write prints the ruleset of one family: what iptables (ir.V4) or ip6tables (ir.V6) loads. What the tool has no words for is an
+// error that names where in the configuration it comes from, and nothing is printed then.
 func Write(w io.Writer, rs *ir.Ruleset, family ir.Families, opt Options) error {
-	p := &printer{w: bufio.NewWriterSize(w, 1<<16), family: family, opt: opt}
+	p := &printer{family: family, opt: opt}
+	for _, c := range rs.Chains {
+		if !slices.Contains(Tables, c.Table) {
+			p.fail(nil, c.Name, fmt.Errorf("iptables has no table %q", c.Table))
+		}
+	}
 	for _, table := range Tables {
 		var chains []*ir.Chain
 		for _, c := range rs.Chains {
@@ -38,14 +45,56 @@ func Write(w io.Writer, rs *ir.Ruleset, family ir.Families, opt Options) error {
 			p.table(table, chains)
 		}
 	}
-	return p.w.Flush()
+	if len(p.errs) > 0 {
+		return errors.Join(p.errs...)
+	}
+	_, err := p.w.WriteTo(w)
+	return err
+}
+
+// CheckRule says why a rule of a chain cannot be one of the tools' rules.
+func CheckRule(c *ir.Chain, r *ir.Rule) error {
+	var buffer [256]byte
+	for _, family := range []ir.Families{ir.V4, ir.V6} {
+		if c.Families&r.Families&family == 0 {
+			continue
+		}
+		if _, err := Spec(buffer[:0], r, family); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckChain says why a chain cannot be one of the tools' chains, whatever its rules.
+func CheckChain(c *ir.Chain) error {
+	if c.Hook != nil {
+		return fmt.Errorf("chain %s has a hook, and iptables has its own chains for that", c.Name)
+	}
+	return checkChainName(c.Name)
 }
 
 type printer struct {
-	w      *bufio.Writer
+	w      bytes.Buffer
 	family ir.Families
 	opt    Options
 	buf    []byte
+	errs   []error
+}
+
+// maxErrors is how many errors are kept: one cause may spoil every rule.
+const maxErrors = 20
+
+// fail notes an error, if there is one, with where it comes from.
+func (p *printer) fail(origin *ir.Origin, chain string, err error) {
+	if err == nil || len(p.errs) == maxErrors {
+		return
+	}
+	err = fmt.Errorf("chain %s: %w", chain, err)
+	if origin != nil {
+		err = fmt.Errorf("%s: %w", origin, err)
+	}
+	p.errs = append(p.errs, err)
 }
 
 // empty says whether a chain has no rule for the family.
@@ -54,13 +103,14 @@ func (p *printer) empty(c *ir.Chain) bool {
 }
 
 func (p *printer) table(name string, chains []*ir.Chain) {
-	fmt.Fprintf(p.w, "*%s\n", name)
+	fmt.Fprintf(&p.w, "*%s\n", name)
 	for _, c := range chains {
+		p.fail(nil, c.Name, CheckChain(c))
 		switch {
 		case c.Builtin:
-			fmt.Fprintf(p.w, ":%s ACCEPT [0:0]\n", c.Name)
+			fmt.Fprintf(&p.w, ":%s ACCEPT [0:0]\n", c.Name)
 		default:
-			fmt.Fprintf(p.w, ":%s - [0:0]\n", c.Name)
+			fmt.Fprintf(&p.w, ":%s - [0:0]\n", c.Name)
 		}
 	}
 	for _, c := range chains {
@@ -70,7 +120,7 @@ func (p *printer) table(name string, chains []*ir.Chain) {
 				continue
 			}
 			if p.opt.Origins && r.Origin != nil && r.Origin != last {
-				fmt.Fprintf(p.w, "# %s\n", r.Origin)
+				fmt.Fprintf(&p.w, "# %s\n", ir.OneLine(r.Origin.String()))
 			}
 			last = r.Origin
 			p.rule(c.Name, r)
@@ -81,35 +131,13 @@ func (p *printer) table(name string, chains []*ir.Chain) {
 
 func (p *printer) rule(chain string, r *ir.Rule) {
 	p.buf = append(append(p.buf[:0], "-A "...), chain...)
-	p.buf = Spec(p.buf, r, p.family)
+	var err error
+	if p.buf, err = Spec(p.buf, r, p.family); err != nil {
+		p.fail(r.Origin, chain, err)
+		return
+	}
 	p.buf = append(p.buf, '\n')
 	p.w.Write(p.buf)
-}
-
-// WriteSets prints the sets for "ipset restore". It can be loaded over sets that are there and in use.
-func WriteSets(w io.Writer, rs *ir.Ruleset) error {
-	b := bufio.NewWriterSize(w, 1<<16)
-	var line []byte
-	for _, set := range rs.Sets {
-		fmt.Fprintf(b, "create %s %s -exist", set.Name, set.Type)
-		if set.Type == "bitmap:port" {
-			b.WriteString(" range 0-65535")
-		}
-		if set.Family != ir.Both {
-			fmt.Fprintf(b, " family %s", map[ir.Families]string{ir.V4: "inet", ir.V6: "inet6"}[set.Family])
-		}
-		for _, o := range []struct{ name, value string }{{"hashsize", set.HashSize}, {"maxelem", set.MaxElem}, {"timeout", set.Timeout}} {
-			if o.value != "" {
-				fmt.Fprintf(b, " %s %s", o.name, o.value)
-			}
-		}
-		fmt.Fprintf(b, "\nflush %s\n", set.Name)
-		for _, e := range set.Elements {
-			line = AddElement(line[:0], set.Name, e)
-			b.Write(line)
-		}
-	}
-	return b.Flush()
 }
 
 // directions are where the fields of a set are taken from, one for each: where the rule says, or a folded set itself.

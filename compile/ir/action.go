@@ -55,8 +55,8 @@ type NFLog struct {
 // Audit writes an audit record.
 type Audit struct{ Type string } // accept, drop or reject
 
-// SetMark changes the packet's mark: Value alone sets it whole. With a mask nftables keeps the masked bits and iptables
-// clears them before the value is added by exclusive or.
+// SetMark changes the packet's mark: Value alone sets it whole. With a mask the masked bits are cleared before the value is added by
+// exclusive or, and the others stay (iptables' --set-xmark; man iptables-extensions).
 type SetMark struct {
 	Value, Mask uint32
 	Masked      bool

@@ -49,6 +49,12 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 		if c.Families != Both {
 			fmt.Fprintf(&b, " family=%s", c.Families)
 		}
+		if c.Shared {
+			b.WriteString(" shared")
+		}
+		if c.Declared {
+			b.WriteString(" declared")
+		}
 		b.WriteByte('\n')
 		for _, r := range c.Rules {
 			b.WriteByte('\t')
@@ -118,8 +124,7 @@ func (r *Rule) String() string {
 	return r.Effect()
 }
 
-// Effect is the rule's matches and actions; rules of equal effect do the same in nftables, where what a rule is for must
-// stand in its matches.
+// Effect is the rule's matches and actions.
 func (r *Rule) Effect() string { return string(r.AppendEffect(make([]byte, 0, 128))) }
 
 // AppendEffect appends Effect.

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"time"
 
 	"richwall/internal/boxes"
 )
@@ -13,6 +14,16 @@ func (e Element) Wide() bool {
 	return slices.ContainsFunc(e.Parts, func(p Part) bool {
 		return p.Kind == AddrPart && p.Low != p.High || p.Kind == PortPart && p.First != p.Last
 	})
+}
+
+// Left is how long an element still has, in milliseconds at least one; 0 for one that has no end of its own. ended says that its
+// time has come.
+func (e *Element) Left() (left time.Duration, ended bool) {
+	if e.Until == nil {
+		return 0, false
+	}
+	left = time.Until(*e.Until).Truncate(time.Millisecond)
+	return left, left <= 0
 }
 
 // Overlaps says whether there is a packet that both elements, of one set, stand for.

@@ -43,15 +43,18 @@ type Ruleset struct {
 	Flowtable []string `json:"flowtable,omitempty"` // devices whose established TCP and UDP flows bypass the rules; nil means none; nftables only
 	Owner     bool     `json:"owner,omitempty"`     // the table belongs to the process that made it; nftables only
 	Counters  bool     `json:"counters,omitempty"`  // a counter in every rule; nftables only
+	Notes     []string `json:"notes,omitempty"`     // what was done otherwise than asked, without an effect on packets; for the log
 }
 
 // Chain is a list of rules.
 type Chain struct {
-	Table    string   `json:"table,omitempty"`   // iptables: filter, nat, mangle, raw or security; empty for nftables
-	Name     string   `json:"name"`              // unique within Table
-	Hook     *Hook    `json:"hook,omitempty"`    // nil for a chain that is only jumped to
-	Families Families `json:"families"`          // iptables: the tools that have it; Both for nftables
-	Builtin  bool     `json:"builtin,omitempty"` // iptables: one of the kernel's own chains
+	Table    string   `json:"table,omitempty"`    // iptables: filter, nat, mangle, raw or security; empty for nftables
+	Name     string   `json:"name"`               // unique within Table
+	Hook     *Hook    `json:"hook,omitempty"`     // nil for a chain that is only jumped to
+	Families Families `json:"families"`           // iptables: the tools that have it; Both for nftables
+	Builtin  bool     `json:"builtin,omitempty"`  // iptables: one of the kernel's own chains
+	Shared   bool     `json:"shared,omitempty"`   // iptables: others may have rules in it too, and only those here are ours
+	Declared bool     `json:"declared,omitempty"` // iptables: of a Shared chain that it is made here, and not by another program
 	Rules    []*Rule  `json:"rules"`
 }
 
@@ -68,10 +71,15 @@ type Rule struct {
 	Order    int      // rules of a chain stand in ascending Order, equal ones as they were added
 	Ranked   bool     // it was placed by a priority: never merged with one that was not
 	Direct   bool     // it is of the direct interface
-	Matches  []Match
-	Actions  []Action
-	Origin   *Origin
+	// Place is where in a Shared chain the rule goes: 0 before what others have there, a number n as the n-th, Behind behind all.
+	Place   int
+	Matches []Match
+	Actions []Action
+	Origin  *Origin
 }
+
+// Behind is the Place of a rule that goes to the end of a chain.
+const Behind = -1
 
 // Origin is what in the configuration a rule comes from.
 type Origin struct {

@@ -70,8 +70,12 @@ var hookNumbers = map[string]uint32{
 	"output": unix.NF_INET_LOCAL_OUT, "postrouting": unix.NF_INET_POST_ROUTING,
 }
 
-// AddChain makes a chain, without its rules. drop says that a base chain drops what its rules let through.
-func (e *Encoder) AddChain(c *ir.Chain, drop bool) Message {
+// AddChain makes a chain, without its rules. drop says that a base chain drops what its rules let through. An error says what of
+// the chain nftables has no place for.
+func (e *Encoder) AddChain(c *ir.Chain, drop bool) (Message, error) {
+	if err := CheckChain(c); err != nil {
+		return Message{}, err
+	}
 	body := attributes{}.text(unix.NFTA_CHAIN_TABLE, e.Table).text(unix.NFTA_CHAIN_NAME, c.Name)
 	if c.Hook != nil {
 		policy := uint32(1) // NF_ACCEPT
@@ -84,7 +88,7 @@ func (e *Encoder) AddChain(c *ir.Chain, drop bool) Message {
 			u32(unix.NFTA_CHAIN_POLICY, policy).
 			text(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
 	}
-	return e.message(unix.NFT_MSG_NEWCHAIN, create, body)
+	return e.message(unix.NFT_MSG_NEWCHAIN, create, body), nil
 }
 
 // DeleteChain removes a chain that is empty and that no rule jumps to.
@@ -106,6 +110,9 @@ func (e *Encoder) DeleteRule(chain string, handle uint64) Message {
 // AddRule puts a rule before the rule with the handle, or at the end of its chain if before is 0. The sets that the rule
 // brings along come first; the last message is the rule. An error says what in the rule nftables has no place for.
 func (e *Encoder) AddRule(chain string, r *ir.Rule, before uint64) ([]Message, error) {
+	if len(chain) > maxName {
+		return nil, fmt.Errorf("the name of the chain has %d bytes, and the highest number is %d", len(chain), maxName)
+	}
 	enc := &ruleEncoder{e: e}
 	if err := enc.rule(r); err != nil {
 		return nil, err
@@ -126,6 +133,9 @@ func (e *Encoder) AddRule(chain string, r *ir.Rule, before uint64) ([]Message, e
 
 // AddHelper makes a connection tracking helper object.
 func (e *Encoder) AddHelper(h ir.Helper) (Message, error) {
+	if err := checkHelper(h); err != nil {
+		return Message{}, err
+	}
 	protocol, err := grammar.ParseProtocol(h.Protocol)
 	if err != nil {
 		return Message{}, err
@@ -148,6 +158,9 @@ func (e *Encoder) helper(name string) attributes {
 
 // AddFlowtable makes the flow table with its devices, which must exist.
 func (e *Encoder) AddFlowtable(devices []string) (Message, error) {
+	if err := checkFlowtable(devices); err != nil {
+		return Message{}, err
+	}
 	var list attributes
 	for _, d := range devices {
 		list = list.text(deviceName, d)

@@ -43,7 +43,7 @@ func TestNoMessage(t *testing.T) {
 		action ir.Action
 		want   string
 	}{
-		{ir.Iface{Name: "a-name-of-sixteen"}, ir.Accept, "at most 15 characters"},
+		{ir.Iface{Name: "a-name-of-sixteen"}, ir.Accept, "1 to 15"},
 		{ir.Iface{Name: "+", Invert: true}, ir.Accept, "never matches"},
 		{ir.EtherAddr{MAC: "nonsense"}, ir.Accept, "nonsense"},
 		{ir.Port{Protocol: "tpc", Low: 1, High: 1}, ir.Accept, "tpc"},

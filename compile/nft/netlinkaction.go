@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/google/nftables/expr"
@@ -42,10 +41,8 @@ func (r *ruleEncoder) action(a ir.Action) {
 		r.add(&expr.Objref{Type: helperObject, Name: a.Object})
 	case ir.Offload:
 		r.add(&expr.FlowOffload{Name: flowtable})
-	case ir.Raw:
-		r.fail(errors.New("a rule of the direct interface is for iptables"))
 	default:
-		panic(fmt.Sprintf("internal error: no nft expression for action %T", a))
+		r.fail(fmt.Errorf("nftables has no action %T", a))
 	}
 }
 
@@ -70,7 +67,7 @@ var verdicts = map[ir.Verdict]expr.VerdictKind{
 // logLevels are the numbers of syslog.h.
 var logLevels = map[string]expr.LogLevel{
 	"emerg": expr.LogLevelEmerg, "alert": expr.LogLevelAlert, "crit": expr.LogLevelCrit, "error": expr.LogLevelErr,
-	"notice": expr.LogLevelNotice, "info": expr.LogLevelInfo, "debug": expr.LogLevelDebug,
+	"warning": expr.LogLevelWarning, "notice": expr.LogLevelNotice, "info": expr.LogLevelInfo, "debug": expr.LogLevelDebug,
 }
 
 // log adds a log with a prefix, if there is one, and with the attribute key if given says so.
@@ -115,12 +112,7 @@ var rejections = map[string]rejection{
 // reject answers a packet. What must be known of it is asked before all else of the rule, so that nothing is logged that is
 // not refused.
 func (r *ruleEncoder) reject(a ir.Reject) {
-	words, ok := rejects[a.With]
-	if !ok {
-		r.fail(fmt.Errorf("there is no answer %q", a.With))
-		return
-	}
-	answer := rejections[words]
+	answer := rejections[rejects[a.Word()]]
 	if a.With == ir.RejectDefault && r.nf != 0 { // nft says it in the terms of the family, once that is known
 		answer = rejections[map[byte]string{unix.NFPROTO_IPV4: " with icmp port-unreachable", unix.NFPROTO_IPV6: " with icmpv6 port-unreachable"}[r.nf]]
 	}
@@ -139,7 +131,7 @@ func (r *ruleEncoder) reject(a ir.Reject) {
 func (r *ruleEncoder) setMark(a ir.SetMark) {
 	if a.Masked {
 		r.add(load(expr.MetaKeyMARK), &expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4,
-			Mask: nativeBytes(a.Mask), Xor: nativeBytes(a.Value)})
+			Mask: nativeBytes(^a.Mask), Xor: nativeBytes(a.Value)})
 	} else {
 		r.add(&expr.Immediate{Register: reg1, Data: nativeBytes(a.Value)})
 	}
@@ -149,9 +141,6 @@ func (r *ruleEncoder) setMark(a ir.SetMark) {
 // clamp writes the MSS option's value, which the kernel only ever lowers.
 func (r *ruleEncoder) clamp(a ir.ClampMSS) {
 	switch {
-	case a.Raise && a.Size == 0:
-		r.fail(errors.New("raise=yes needs a size: what a path allows can only lower an MSS"))
-		return
 	case a.Raise:
 		r.overwriteMSS(a.Size)
 		return
@@ -194,8 +183,12 @@ func (r *ruleEncoder) dnat(a ir.DNAT) {
 	if a.Low != a.High {
 		high = put(networkBytes(a.High))
 	}
-	if addr == 0 {
-		r.add(&expr.Redir{RegisterProtoMin: low, RegisterProtoMax: high, Flags: givenPort})
+	if !a.Addr.IsValid() {
+		redirect := &expr.Redir{RegisterProtoMin: low, RegisterProtoMax: high}
+		if a.Low != 0 {
+			redirect.Flags = givenPort
+		}
+		r.add(redirect)
 		return
 	}
 	r.add(&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(nfprotoOf(a.Addr)), RegAddrMin: addr,

@@ -2,11 +2,10 @@ package nft
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,6 +13,7 @@ import (
 
 	"richwall/compile/ir"
 	"richwall/grammar"
+	"richwall/internal/boxes"
 )
 
 // ruleEncoder makes the expressions of a rule. An address is only read once the IP version is known, and a port once the
@@ -22,17 +22,29 @@ type ruleEncoder struct {
 	e     *Encoder
 	exprs attributes
 	sets  []Message // sets without a name, and their elements
-	nf    byte      // IP version that is known to hold, NFPROTO_…; 0 for neither
-	l4    int       // transport protocol that is known to hold; 0 for none
+	nf    byte      // IP version that is known to hold, NFPROTO_…; 0, which is none (NFPROTO_UNSPEC), for neither
+	l4    known     // transport protocol that is known to hold
 	ether bool      // the frame is known to have an Ethernet header
 	err   error     // the first one
 }
 
+// known is a transport protocol, if one is known. Protocol 0 is one as well, IPv6's hop-by-hop options.
+type known struct {
+	number int
+	ok     bool
+}
+
 func (r *ruleEncoder) rule(rule *ir.Rule) error {
+	if err := CheckRule(rule); err != nil {
+		return err
+	}
 	for _, m := range rule.Matches {
 		r.match(m)
 	}
 	for i, a := range rule.Actions {
+		if d, ok := a.(ir.Decide); ok && r.ether { // text says so as well
+			r.needKey(d.Map)
+		}
 		if i == len(rule.Actions)-1 && r.e.Counters {
 			r.add(&expr.Counter{})
 		}
@@ -108,25 +120,28 @@ const (
 
 // needFamily makes sure that the packet is of an IP version.
 func (r *ruleEncoder) needFamily(nf byte) {
-	switch {
-	case r.nf == nf:
-		return
-	case r.ether: // as nft does: the frame says it as well
-		etherType := map[byte]int{unix.NFPROTO_IPV4: unix.ETH_P_IP, unix.NFPROTO_IPV6: unix.ETH_P_IPV6}[nf]
-		r.add(payload(link, 12, 2), compare(false, networkBytes(etherType)))
-	default:
-		r.add(load(expr.MetaKeyNFPROTO), compare(false, []byte{nf}))
+	if r.nf != nf {
+		r.askFamily(nf)
 	}
+}
+
+// askFamily asks for an IP version, whatever is known.
+func (r *ruleEncoder) askFamily(nf byte) {
+	r.add(load(expr.MetaKeyNFPROTO), compare(false, []byte{nf}))
 	r.nf = nf
 }
 
 // needProtocol makes sure that the packet is of a transport protocol.
 func (r *ruleEncoder) needProtocol(n int) {
-	if r.l4 == n {
-		return
+	if r.l4 != (known{n, true}) {
+		r.askProtocol(n)
 	}
+}
+
+// askProtocol asks for a transport protocol, whatever is known.
+func (r *ruleEncoder) askProtocol(n int) {
 	r.add(load(expr.MetaKeyL4PROTO), compare(false, []byte{byte(n)}))
-	r.l4 = n
+	r.l4 = known{n, true}
 }
 
 func nfproto(f ir.Families) byte {
@@ -162,13 +177,13 @@ func nativeBytes(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil,
 func (r *ruleEncoder) match(m ir.Match) {
 	switch m := m.(type) {
 	case ir.NFProto:
-		r.needFamily(nfproto(m.Family))
+		r.askFamily(nfproto(m.Family))
 	case ir.Iface:
 		r.iface(m)
 	case ir.Addr:
 		r.addr(m)
 	case ir.EtherAddr:
-		mac, err := net.ParseMAC(m.MAC)
+		mac, err := macAddress(m.MAC)
 		if err != nil {
 			r.fail(err)
 			return
@@ -179,11 +194,11 @@ func (r *ruleEncoder) match(m ir.Match) {
 		r.lookup(m)
 	case ir.L4Proto:
 		if len(m.Numbers) == 1 {
-			r.needProtocol(m.Numbers[0])
+			r.askProtocol(m.Numbers[0])
 			return
 		}
 		r.add(load(expr.MetaKeyL4PROTO))
-		r.oneOf(nftables.TypeInetProto, 0, bytes(m.Numbers))
+		r.oneOf(nftables.TypeInetProto, 0, oneByteEach(m.Numbers))
 	case ir.Port:
 		n, err := grammar.ParseProtocol(m.Protocol)
 		if err != nil {
@@ -207,13 +222,12 @@ func (r *ruleEncoder) match(m ir.Match) {
 			r.add(compare(false, []byte{byte(m.Types[0])}))
 			return
 		}
-		r.oneOf(keyTypes[map[ir.Families]string{ir.V4: "icmp_type", ir.V6: "icmpv6_type"}[m.Family]], 0, bytes(m.Types))
+		r.oneOf(keyTypes[map[ir.Families]string{ir.V4: "icmp_type", ir.V6: "icmpv6_type"}[m.Family]], 0, oneByteEach(m.Types))
 	case ir.SYN:
 		r.needProtocol(unix.IPPROTO_TCP)
 		r.add(payload(transport, 13, 1))
 		r.anyBit([]byte{0x02})
-	case ir.MSS:
-		r.needProtocol(unix.IPPROTO_TCP)
+	case ir.MSS: // the kernel finds the option in TCP segments alone
 		r.add(&expr.Exthdr{DestRegister: reg1, Op: expr.ExthdrOpTcpopt, Type: optionMSS, Offset: 2, Len: 2})
 		r.add(within(m.Low, m.High)...)
 	case ir.CTState:
@@ -240,22 +254,11 @@ func (r *ruleEncoder) match(m ir.Match) {
 		}
 		r.add(load(expr.MetaKeyPKTTYPE), compare(false, []byte{n}))
 	case ir.AddrList:
-		r.needFamily(nfprotoOf(m.Prefixes[0].Addr()))
-		r.add(address(r.nf, ir.Dest))
-		typ := keyTypes[map[byte]string{unix.NFPROTO_IPV4: "ipv4_addr", unix.NFPROTO_IPV6: "ipv6_addr"}[r.nf]]
-		r.oneOf(typ, unix.NFT_SET_INTERVAL, func(w *elementWriter) {
-			for _, p := range m.Prefixes {
-				high := p.Masked().Addr().AsSlice()
-				for bit := p.Bits(); bit < len(high)*8; bit++ {
-					high[bit/8] |= 0x80 >> (bit % 8)
-				}
-				w.putInterval(p.Masked().Addr().AsSlice(), high, nil)
-			}
-		})
+		r.addrList(m)
 	case ir.Limit:
 		r.limit(m)
 	default:
-		panic(fmt.Sprintf("internal error: no nft expression for match %T", m))
+		r.fail(fmt.Errorf("nftables has no match %T", m))
 	}
 }
 
@@ -280,8 +283,8 @@ func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, fill func(*e
 	r.add(&expr.Lookup{SourceRegister: reg1, SetName: name, SetID: r.e.sets})
 }
 
-// bytes are elements of one byte each.
-func bytes(values []int) func(*elementWriter) {
+// oneByteEach are elements of one byte each.
+func oneByteEach(values []int) func(*elementWriter) {
 	return func(w *elementWriter) {
 		for _, v := range values {
 			w.put(setKeys{low: []byte{byte(v)}})
@@ -290,29 +293,18 @@ func bytes(values []int) func(*elementWriter) {
 }
 
 // ifaceName is a name as the kernel compares it: filled up with zeros to 16 bytes (IFNAMSIZ).
-func ifaceName(name string) ([]byte, error) {
-	if len(name) >= unix.IFNAMSIZ {
-		return nil, fmt.Errorf("cannot match interface %q: a name has at most %d characters", name, unix.IFNAMSIZ-1)
-	}
-	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...), nil
+func ifaceName(name string) []byte {
+	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
 }
 
 func (r *ruleEncoder) iface(m ir.Iface) {
-	value, err := ifaceName(m.Name)
-	if prefix, ok := strings.CutSuffix(m.Name, "+"); ok {
-		value, err = []byte(prefix), nil
-		switch {
-		case prefix == "" && !m.Invert:
-			return // every interface
-		case prefix == "":
-			err = errors.New("a rule for packets without an interface never matches")
-		case len(prefix) >= unix.IFNAMSIZ:
-			_, err = ifaceName(prefix)
-		}
-	}
-	if err != nil {
-		r.fail(err)
+	if m.Name == everyIface {
 		return
+	}
+	name, wild := beginning(m.Name)
+	value := []byte(name)
+	if !wild {
+		value = ifaceName(name)
 	}
 	r.add(load(ifaceKey(m.Side)), compare(m.Invert, value))
 }
@@ -338,6 +330,32 @@ func (r *ruleEncoder) addr(m ir.Addr) {
 		compare(m.Invert, value))
 }
 
+// addrList looks the destination up among prefixes. Those that are neighbours become one interval, as nft makes them.
+func (r *ruleEncoder) addrList(m ir.AddrList) {
+	if len(m.Prefixes) == 1 {
+		r.addr(ir.Addr{Side: ir.Dest, Prefix: m.Prefixes[0]})
+		return
+	}
+	list := slices.Clone(m.Prefixes)
+	slices.SortFunc(list, func(p, q netip.Prefix) int { return p.Masked().Addr().Compare(q.Masked().Addr()) })
+	r.needFamily(nfprotoOf(list[0].Addr()))
+	r.add(address(r.nf, ir.Dest))
+	typ := keyTypes[map[byte]string{unix.NFPROTO_IPV4: "ipv4_addr", unix.NFPROTO_IPV6: "ipv6_addr"}[r.nf]]
+	r.oneOf(typ, unix.NFT_SET_INTERVAL, func(w *elementWriter) {
+		low := list[0].Masked().Addr()
+		for i, p := range list {
+			high := boxes.LastAddr(p)
+			if i+1 < len(list) && list[i+1].Masked().Addr() == high.Next() {
+				continue
+			}
+			w.putInterval(low.AsSlice(), high.AsSlice(), nil)
+			if i+1 < len(list) {
+				low = list[i+1].Masked().Addr()
+			}
+		}
+	})
+}
+
 // needEther makes sure that the frame came with an Ethernet header.
 func (r *ruleEncoder) needEther() {
 	if !r.ether {
@@ -360,8 +378,18 @@ func (r *ruleEncoder) lookup(m ir.Lookup) {
 
 // loadKey puts the fields of a set's key one behind the other into the registers.
 func (r *ruleEncoder) loadKey(set *ir.Set, rule ir.Side) {
+	r.needKey(set)
 	list := fields(set)
+	slot := 0
 	for _, f := range list {
+		r.field(f.typ, f.sideOf(set, rule), register(slot), len(list) > 1 && intervals(set))
+		slot += (int(keyTypes[f.typ].Bytes) + 3) / 4
+	}
+}
+
+// needKey makes sure that the packet has the fields of a set's key.
+func (r *ruleEncoder) needKey(set *ir.Set) {
+	for _, f := range fields(set) {
 		switch f.typ {
 		case "ipv4_addr":
 			r.needFamily(unix.NFPROTO_IPV4)
@@ -371,16 +399,11 @@ func (r *ruleEncoder) loadKey(set *ir.Set, rule ir.Side) {
 			r.needEther()
 		}
 	}
-	slot := 0
-	for _, f := range list {
-		r.field(f.typ, f.sideOf(set, rule), register(slot), len(list) > 1)
-		slot += (int(keyTypes[f.typ].Bytes) + 3) / 4
-	}
 }
 
-// field reads one field into a register. Marks are numbers in the machine's order, and in a key of several fields, which
-// the kernel compares byte by byte, in network order.
-func (r *ruleEncoder) field(typ string, s ir.Side, reg uint32, several bool) {
+// field reads one field into a register. Marks are numbers in the machine's order; in network order where keys are ranges in
+// several fields, of which the kernel compares byte by byte.
+func (r *ruleEncoder) field(typ string, s ir.Side, reg uint32, ranges bool) {
 	var read *expr.Payload
 	switch typ {
 	case "ipv4_addr":
@@ -399,7 +422,7 @@ func (r *ruleEncoder) field(typ string, s ir.Side, reg uint32, several bool) {
 		return
 	case "mark":
 		r.add(&expr.Meta{Key: expr.MetaKeyMARK, Register: reg})
-		if several {
+		if ranges {
 			r.add(&expr.Byteorder{SourceRegister: reg, DestRegister: reg, Op: expr.ByteorderHton, Len: 4, Size: 4})
 		}
 		return
@@ -410,7 +433,7 @@ func (r *ruleEncoder) field(typ string, s ir.Side, reg uint32, several bool) {
 
 func (r *ruleEncoder) needICMP(f ir.Families) {
 	r.needFamily(nfproto(f))
-	r.needProtocol(map[ir.Families]int{ir.V4: unix.IPPROTO_ICMP, ir.V6: unix.IPPROTO_ICMPV6}[f])
+	r.needProtocol(icmpProtocols[f])
 }
 
 // ctStates are the bits of connection tracking states as nf_tables has them (NF_CT_STATE_BIT of linux/netfilter).
@@ -448,7 +471,7 @@ func (r *ruleEncoder) ctOrigPort(m ir.CTOrigPort) {
 		r.fail(err)
 		return
 	}
-	r.needProtocol(n)
+	r.askProtocol(n)
 	r.exprs = r.exprs.nested(unix.NFTA_LIST_ELEM, attributes{}.text(unix.NFTA_EXPR_NAME, "ct").
 		nested(unix.NFTA_EXPR_DATA, attributes{}.
 			u32(unix.NFTA_CT_DREG, reg1).
@@ -458,10 +481,9 @@ func (r *ruleEncoder) ctOrigPort(m ir.CTOrigPort) {
 }
 
 func (r *ruleEncoder) limit(m ir.Limit) {
-	units := map[byte]expr.LimitTime{'s': expr.LimitTimeSecond, 'm': expr.LimitTimeMinute, 'h': expr.LimitTimeHour, 'd': expr.LimitTimeDay}
 	burst := uint32(m.Burst)
 	if burst == 0 {
-		burst = 5 // what nft says when it is told nothing
+		burst = ir.DefaultBurst // what nft says when it is told nothing
 	}
-	r.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(m.Rate), Unit: units[m.Unit], Burst: burst})
+	r.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(m.Rate), Unit: expr.LimitTime(unitSeconds[m.Unit]), Burst: burst})
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"strconv"
 	"time"
@@ -59,8 +58,11 @@ func keyOrder(typ string) uint32 {
 
 // AddSet makes a set, without its elements.
 func (e *Encoder) AddSet(set *ir.Set) (Message, error) {
+	if err := CheckSet(set); err != nil {
+		return Message{}, err
+	}
 	key, flags, order := setKey(set)
-	timeout, err := number(set.Timeout, math.MaxInt64/1000, "timeout")
+	timeout, err := number(set.Timeout, maxTimeout, "timeout")
 	if err != nil {
 		return Message{}, err
 	}
@@ -161,16 +163,27 @@ func (e *Encoder) DeleteElements(set *ir.Set, list []ir.Element) ([]Message, err
 }
 
 func (e *Encoder) elements(kind uint8, set *ir.Set, list []ir.Element) ([]Message, error) {
-	k := keyMaker{several: len(fields(set)) > 1}
+	if err := CheckSet(set); err != nil {
+		return nil, err
+	}
+	several := len(fields(set)) > 1
+	k := keyMaker{several: several, ranges: several && intervals(set)}
+	names := typeNames(set)
 	w := e.writer(kind, set.Name, 0)
-	for _, el := range list {
-		if w.left = 0; el.Until != nil && kind == unix.NFT_MSG_NEWSETELEM {
-			if w.left = time.Until(*el.Until); w.left < time.Millisecond {
+	for i := range list {
+		el := &list[i]
+		err := checkElement(set, names, el)
+		if err == nil {
+			err = k.make(el)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot put %s into set %s: %w", el.Text, set.Name, err)
+		}
+		if w.left = 0; kind == unix.NFT_MSG_NEWSETELEM {
+			var ended bool
+			if w.left, ended = el.Left(); ended {
 				continue
 			}
-		}
-		if err := k.make(el); err != nil {
-			return nil, fmt.Errorf("cannot put %s into set %s: %w", el.Text, set.Name, err)
 		}
 		switch {
 		case !intervals(set):
@@ -298,12 +311,13 @@ func (w *elementWriter) finish() []Message {
 // keyMaker makes the keys of elements, one after another.
 type keyMaker struct {
 	several   bool   // keys have several fields: each is filled up to a multiple of 4 bytes
+	ranges    bool   // and they are ranges, which are compared byte by byte: marks are in network order
 	low, high []byte // the first and the last key of an element, inclusive
 	name      string // the protocol that was asked for last
 	protocol  byte
 }
 
-func (k *keyMaker) make(e ir.Element) error {
+func (k *keyMaker) make(e *ir.Element) error {
 	k.low, k.high = k.low[:0], k.high[:0]
 	for i := range e.Parts {
 		p := &e.Parts[i]
@@ -315,20 +329,22 @@ func (k *keyMaker) make(e ir.Element) error {
 				return err
 			}
 		case ir.MarkPart:
-			k.low = binary.BigEndian.AppendUint32(k.low, uint32(p.First))
-			k.high = binary.BigEndian.AppendUint32(k.high, uint32(p.First))
+			mark := nativeBytes(uint32(p.First))
+			if k.ranges || !k.several {
+				mark = binary.BigEndian.AppendUint32(nil, uint32(p.First))
+			}
+			k.low, k.high = append(k.low, mark...), append(k.high, mark...)
 		case ir.MACPart:
-			mac, err := net.ParseMAC(p.Name)
+			mac, err := macAddress(p.Name)
 			if err != nil {
 				return err
 			}
 			k.low, k.high = append(k.low, mac...), append(k.high, mac...)
 		case ir.IfacePart:
-			name, err := ifaceName(p.Name)
-			if err != nil {
-				return err
-			}
+			name := ifaceName(p.Name)
 			k.low, k.high = append(k.low, name...), append(k.high, name...)
+		default:
+			return fmt.Errorf("there is no field of kind %d", p.Kind)
 		}
 		k.fill()
 	}
@@ -346,7 +362,7 @@ func appendAddr(b []byte, a netip.Addr) []byte {
 
 func (k *keyMaker) port(p *ir.Part) error {
 	if p.Name != k.name {
-		number, err := grammar.ParseProtocol(nftProtocol(p.Name))
+		number, err := protocolNumber(p.Name)
 		if err != nil {
 			return err
 		}
@@ -365,13 +381,24 @@ func (k *keyMaker) fill() {
 	}
 }
 
-// nftProtocol is a protocol by the name that IANA has for it.
-func nftProtocol(name string) string {
-	if name == "icmpv6" {
-		return "ipv6-icmp"
+// protocolNumber is the number of a protocol, by the name that IANA or nft has for it.
+func protocolNumber(name string) (int, error) {
+	if n, ok := protocolNumbers[name]; ok {
+		return n, nil
 	}
-	return name
+	return grammar.ParseProtocol(name)
 }
+
+// protocolNumbers are those of the protocols whose names are printed, and of icmpv6: sets have many elements of few protocols.
+var protocolNumbers = func() map[string]int {
+	m := map[string]int{"icmpv6": unix.IPPROTO_ICMPV6}
+	for n := range 256 {
+		if name := grammar.ProtocolName(n); name != "" {
+			m[name] = n
+		}
+	}
+	return m
+}()
 
 // networkBytes is a 16-bit number in network order.
 func networkBytes(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }

@@ -5,7 +5,8 @@
 package nft
 
 import (
-	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -19,15 +20,21 @@ type Options struct {
 	Addition bool // the rules are added to a table, which keeps what it has
 }
 
-// Write prints a ruleset. A rule that nft's text cannot say stands as a comment in its place, and in notes; a set that it
-// cannot name is an error, before anything is printed.
+// Write prints a ruleset. What nftables or its text cannot have is an error that names where in the configuration it comes from,
+// and nothing is printed then. One kind of rule has no text and is left out: a clamp that raises the segment size. A comment stands
+// in its place, and notes say so.
 func Write(w io.Writer, rs *ir.Ruleset, opt Options) (notes []string, err error) {
-	for _, set := range rs.Sets {
-		if !sayableName(set.Name) {
-			return nil, fmt.Errorf("%s: nft cannot read %q as a name: it starts with a digit, holds a colon, or is a word of nft's own; give the ipset another name, or let the daemon install it, which needs no text", set.Origin, set.Name)
-		}
+	p := &printer{w: &bytes.Buffer{}, rs: rs, opt: opt}
+	p.ruleset()
+	if len(p.errs) > 0 {
+		return nil, errors.Join(p.errs...)
 	}
-	p := &printer{w: bufio.NewWriterSize(w, 1<<16), rs: rs, opt: opt}
+	_, err = p.w.WriteTo(w)
+	return p.notes, err
+}
+
+func (p *printer) ruleset() {
+	rs, opt := p.rs, p.opt
 	if !opt.Addition {
 		p.line(0, "add table inet %s", ir.Table)
 		p.line(0, "delete table inet %s", ir.Table)
@@ -37,6 +44,7 @@ func Write(w io.Writer, rs *ir.Ruleset, opt Options) (notes []string, err error)
 	}
 	p.line(0, "table inet %s {", ir.Table)
 	for _, h := range rs.Helpers {
+		p.fail(nil, "", errors.Join(checkHelper(h), unsayableName("helper", h.Name)))
 		p.gap()
 		p.line(1, "ct helper %s {", h.Name)
 		p.line(2, `type "%s" protocol %s`, h.Type, h.Protocol)
@@ -47,25 +55,49 @@ func Write(w io.Writer, rs *ir.Ruleset, opt Options) (notes []string, err error)
 		p.set(set)
 	}
 	if rs.Flowtable != nil && !opt.Addition {
-		p.gap()
-		p.line(1, "flowtable %s {", flowtable)
-		p.line(2, "hook ingress priority filter + 10")
-		p.line(2, "devices = { %s }", quoteAll(rs.Flowtable))
-		p.line(1, "}")
+		p.flowtable(rs.Flowtable)
 	}
 	for _, c := range rs.Chains {
 		p.gap()
 		p.chain(c)
 	}
 	p.line(0, "}")
-	return p.notes, p.w.Flush()
+}
+
+// maxErrors is how many errors are kept: one cause may spoil every rule.
+const maxErrors = 20
+
+// fail notes an error, if there is one, with where it comes from.
+func (p *printer) fail(origin *ir.Origin, chain string, err error) {
+	if err == nil || len(p.errs) == maxErrors {
+		return
+	}
+	if chain != "" {
+		err = fmt.Errorf("chain %s: %w", chain, err)
+	}
+	if origin != nil {
+		err = fmt.Errorf("%s: %w", origin, err)
+	}
+	p.errs = append(p.errs, err)
+}
+
+func (p *printer) flowtable(devices []string) {
+	p.fail(nil, "", checkFlowtable(devices))
+	p.gap()
+	p.line(1, "flowtable %s {", flowtable)
+	p.line(2, "hook ingress priority filter + 10")
+	if len(devices) > 0 {
+		p.line(2, "devices = { %s }", quoteAll(devices))
+	}
+	p.line(1, "}")
 }
 
 const flowtable = "fastpath"
 
-// printer writes lines; bufio remembers the first error.
+// printer writes lines, and keeps what cannot be written.
 type printer struct {
-	w      *bufio.Writer
+	w      *bytes.Buffer
+	errs   []error
 	rs     *ir.Ruleset
 	opt    Options
 	notes  []string
@@ -87,6 +119,14 @@ func (p *printer) line(indent int, format string, args ...any) {
 }
 
 func (p *printer) chain(c *ir.Chain) {
+	err := CheckChain(c)
+	if err == nil {
+		err = unsayableName("chain", c.Name)
+	}
+	if err != nil {
+		p.fail(originOf(c), "", err)
+		return
+	}
 	p.line(1, "chain %s {", c.Name)
 	if c.Hook != nil {
 		p.line(2, "type %s hook %s priority %s; policy accept;", c.Hook.Type, c.Hook.Hook, priority(c.Hook))
@@ -94,12 +134,20 @@ func (p *printer) chain(c *ir.Chain) {
 	var last *ir.Origin
 	for _, r := range c.Rules {
 		if p.opt.Origins && r.Origin != nil && r.Origin != last {
-			p.line(2, "# %s", r.Origin)
+			p.line(2, "# %s", ir.OneLine(r.Origin.String()))
 		}
 		last = r.Origin
-		p.rule(r)
+		p.rule(c, r)
 	}
 	p.line(1, "}")
+}
+
+// originOf is where a chain comes from: what its first rule does.
+func originOf(c *ir.Chain) *ir.Origin {
+	if len(c.Rules) > 0 {
+		return c.Rules[0].Origin
+	}
+	return nil
 }
 
 // priority is a hook's priority as nft lists it: by the nearest name, where nft knows one for that hook.

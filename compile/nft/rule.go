@@ -11,18 +11,35 @@ import (
 )
 
 // rule prints a rule; one that text cannot say becomes a comment and a note.
-func (p *printer) rule(r *ir.Rule) {
+func (p *printer) rule(c *ir.Chain, r *ir.Rule) {
+	err := CheckRule(r)
+	if err == nil {
+		err = unsayableNames(r)
+	}
+	if err != nil {
+		p.fail(r.Origin, c.Name, err)
+		return
+	}
 	if reason := unsayable(r); reason != "" {
 		p.line(2, "# not in this text: %s", reason)
 		p.notes = append(p.notes, fmt.Sprintf("%s: %s", r.Origin, reason))
 		return
 	}
 	p.buf = append(p.buf[:0], "\t\t"...)
+	known := families{of: ir.Both}
+	p.buf = known.beforeAnswer(p.buf, r)
 	for _, m := range r.Matches {
+		if everything(m) {
+			continue
+		}
+		p.buf = known.before(p.buf, m)
 		p.buf = appendMatch(p.buf, m)
 		p.buf = append(p.buf, ' ')
 	}
 	for i, a := range r.Actions {
+		if d, ok := a.(ir.Decide); ok {
+			p.buf = known.before(p.buf, ir.Lookup{Set: d.Map})
+		}
 		if i == len(r.Actions)-1 && p.rs.Counters {
 			p.buf = append(p.buf, "counter "...)
 		}
@@ -33,6 +50,72 @@ func (p *printer) rule(r *ir.Rule) {
 	p.w.Write(p.buf)
 }
 
+// families is what IP version a rule has asked for so far, and whether it has asked for a MAC address.
+type families struct {
+	of    ir.Families
+	ether bool
+}
+
+// before appends what must be asked before a match of an address that follows one of a MAC address. Without it nft would ask for the
+// Ethernet frame's type, put that and the MAC address into one comparison, and move the latter behind what stands between them,
+// such as a limit.
+func (f *families) before(b []byte, m ir.Match) []byte {
+	next := ir.Both
+	switch m := m.(type) {
+	case ir.NFProto:
+		f.of = m.Family
+		return b
+	case ir.EtherAddr:
+		f.ether = true
+	case ir.Addr:
+		next = familyOf(m.Prefix.Addr())
+	case ir.AddrList:
+		next = familyOf(m.Prefixes[0].Addr())
+	case ir.ICMP:
+		next = m.Family
+	case ir.ICMPTypes:
+		next = m.Family
+	case ir.Lookup:
+		for _, field := range fields(m.Set) {
+			if field.isAddr() {
+				next = m.Set.Family
+			}
+			f.ether = f.ether || field.typ == "ether_addr"
+		}
+	default:
+		return b
+	}
+	if next == ir.Both || f.of != ir.Both {
+		return b
+	}
+	f.of = next
+	if f.ether {
+		b = append(appendMatch(b, ir.NFProto{Family: next}), ' ')
+	}
+	return b
+}
+
+// beforeAnswer appends what a rule that asks for a MAC address must ask first if its answer is one IP version's.
+func (f *families) beforeAnswer(b []byte, r *ir.Rule) []byte {
+	reject, ok := r.Actions[len(r.Actions)-1].(ir.Reject)
+	if !ok {
+		return b
+	}
+	answer := rejections[rejects[reject.Word()]]
+	if answer.nf == 0 {
+		return b
+	}
+	asked := families{of: ir.Both}
+	for _, m := range r.Matches {
+		asked.before(nil, m)
+	}
+	if asked.of != ir.Both || !asked.ether {
+		return b
+	}
+	f.of = familiesOf[answer.nf]
+	return append(appendMatch(b, ir.NFProto{Family: f.of}), ' ')
+}
+
 // unsayable says why a rule cannot be written as text; empty if it can.
 func unsayable(r *ir.Rule) string {
 	for _, a := range r.Actions {
@@ -41,6 +124,34 @@ func unsayable(r *ir.Rule) string {
 		}
 	}
 	return ""
+}
+
+// unsayableNames says which name or log prefix of a rule text cannot have. Names of helper objects stand in quotes there.
+func unsayableNames(r *ir.Rule) error {
+	for _, m := range r.Matches {
+		if l, ok := m.(ir.Lookup); ok {
+			if err := unsayableName("set", l.Set.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, a := range r.Actions {
+		var err error
+		switch a := a.(type) {
+		case ir.Jump:
+			err = unsayableName("chain", a.Chain)
+		case ir.Decide:
+			err = unsayableName("set", a.Map.Name)
+		case ir.Log:
+			err = unsayablePrefix(a.Prefix)
+		case ir.NFLog:
+			err = unsayablePrefix(a.Prefix)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var familyWords = map[ir.Families]string{ir.V4: "ipv4", ir.V6: "ipv6"}
@@ -72,7 +183,16 @@ func prefixText(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()
 	}
-	return p.String()
+	return p.Masked().String()
+}
+
+// everyIface is compared with any interface, and also with none: a rule need not ask.
+const everyIface = "+"
+
+// everything says whether a match holds for every packet.
+func everything(m ir.Match) bool {
+	i, ok := m.(ir.Iface)
+	return ok && i.Name == everyIface && !i.Invert
 }
 
 func appendMatch(b []byte, m ir.Match) []byte {
@@ -80,14 +200,14 @@ func appendMatch(b []byte, m ir.Match) []byte {
 	case ir.NFProto:
 		return fmt.Appendf(b, "meta nfproto %s", familyWords[m.Family])
 	case ir.Iface:
-		return fmt.Appendf(b, "%s%s%q", side(m.Side, "iifname", "oifname"), not(m.Invert), wildcard(m.Name))
+		return fmt.Appendf(b, `%s%s"%s"`, side(m.Side, "iifname", "oifname"), not(m.Invert), wildcard(m.Name))
 	case ir.Addr:
 		b = append(b, ipWord(m.Prefix.Addr())...)
 		b = append(b, side(m.Side, " saddr", " daddr")...)
 		b = append(b, not(m.Invert)...)
 		return append(b, prefixText(m.Prefix)...)
 	case ir.EtherAddr:
-		return fmt.Appendf(b, "%s%s%s", side(m.Side, "ether saddr", "ether daddr"), not(m.Invert), strings.ToLower(m.MAC))
+		return fmt.Appendf(b, "%s%s%s", side(m.Side, "ether saddr", "ether daddr"), not(m.Invert), macText(m.MAC))
 	case ir.Lookup:
 		return fmt.Appendf(b, "%s%s@%s", keyText(m.Set, m.Side), not(m.Invert), m.Set.Name)
 	case ir.L4Proto:
@@ -122,9 +242,9 @@ func appendMatch(b []byte, m ir.Match) []byte {
 	case ir.AddrList:
 		var list []string
 		for _, prefix := range m.Prefixes {
-			list = append(list, prefix.String())
+			list = append(list, prefix.Masked().String())
 		}
-		return fmt.Appendf(b, "%s daddr { %s }", ipWord(m.Prefixes[0].Addr()), strings.Join(list, ", "))
+		return fmt.Appendf(b, "%s daddr %s", ipWord(m.Prefixes[0].Addr()), braces(list))
 	case ir.Limit:
 		return appendLimit(b, m)
 	}
@@ -138,10 +258,27 @@ func direction(m ir.CTDirection) string {
 	return "original"
 }
 
+// macText is a MAC address as nft lists it.
+func macText(text string) string {
+	mac, err := macAddress(text)
+	if err != nil {
+		panic("internal error: " + err.Error()) // it was checked
+	}
+	return mac.String()
+}
+
+// beginning takes the beginning of a name from what an interface is compared with: "tun+" is all that begin with "tun". As no name
+// is longer than 15 bytes, so many and "+" are one name, for which nft has no wildcard.
+func beginning(pattern string) (name string, wild bool) {
+	name, wild = strings.CutSuffix(pattern, "+")
+	return name, wild && len(name) < maxIface
+}
+
 // wildcard is an interface name as nft has it: "tun+" is "tun*".
-func wildcard(name string) string {
-	if prefix, ok := strings.CutSuffix(name, "+"); ok {
-		return prefix + "*"
+func wildcard(pattern string) string {
+	name, wild := beginning(pattern)
+	if wild {
+		return name + "*"
 	}
 	return name
 }
@@ -177,7 +314,7 @@ var limitUnits = map[byte]string{'s': "second", 'm': "minute", 'h': "hour", 'd':
 // appendLimit prints a limit. A burst of 5 is nft's own default, which it does not list.
 func appendLimit(b []byte, l ir.Limit) []byte {
 	b = fmt.Appendf(b, "limit rate %d/%s", l.Rate, limitUnits[l.Unit])
-	if l.Burst != 0 && l.Burst != 5 {
+	if l.Burst != 0 && l.Burst != ir.DefaultBurst {
 		b = fmt.Appendf(b, " burst %d packets", l.Burst)
 	}
 	return b
@@ -231,11 +368,11 @@ func appendAction(b []byte, a ir.Action) []byte {
 	case ir.Decide:
 		return fmt.Appendf(b, "%s vmap @%s", keyText(a.Map, ir.Source), a.Map.Name)
 	case ir.Reject:
-		return append(append(b, "reject"...), rejects[a.With]...)
+		return append(append(b, "reject"...), rejects[a.Word()]...)
 	case ir.Log:
 		b = append(b, "log"...)
 		if a.Prefix != "" {
-			b = append(append(b, " prefix "...), quote(a.Prefix)...)
+			b = append(append(append(b, ` prefix "`...), a.Prefix...), '"')
 		}
 		if level := logLevel(a.Level); level != "" {
 			b = append(append(b, " level "...), level...)
@@ -244,7 +381,7 @@ func appendAction(b []byte, a ir.Action) []byte {
 	case ir.NFLog:
 		b = append(b, "log"...)
 		if a.Prefix != "" {
-			b = append(append(b, " prefix "...), quote(a.Prefix)...)
+			b = append(append(append(b, ` prefix "`...), a.Prefix...), '"')
 		}
 		b = fmt.Appendf(b, " group %d", a.Group)
 		if a.QueueSize != 0 {
@@ -255,7 +392,7 @@ func appendAction(b []byte, a ir.Action) []byte {
 		return append(b, "log level audit"...)
 	case ir.SetMark:
 		if a.Masked {
-			return fmt.Appendf(b, "meta mark set meta mark & 0x%08x ^ 0x%08x", a.Mask, a.Value)
+			return fmt.Appendf(b, "meta mark set meta mark & 0x%08x ^ 0x%08x", ^a.Mask, a.Value)
 		}
 		return fmt.Appendf(b, "meta mark set 0x%08x", a.Value)
 	case ir.ClampMSS:
@@ -275,30 +412,24 @@ func appendAction(b []byte, a ir.Action) []byte {
 	panic(fmt.Sprintf("internal error: no nft text for action %T", a))
 }
 
-// rejects are nft's words for the answers.
-var rejects = func() map[string]string {
-	m := map[string]string{ir.RejectDefault: "", ir.RejectProhibited: " with icmpx admin-prohibited"}
-	for with, names := range map[string]string{
-		" with icmp host-prohibited":    "icmp-host-prohibited host-prohib",
-		" with icmp net-unreachable":    "icmp-net-unreachable net-unreach",
-		" with icmp host-unreachable":   "icmp-host-unreachable host-unreach",
-		" with icmp port-unreachable":   "icmp-port-unreachable",
-		" with icmpx port-unreachable":  "port-unreach",
-		" with icmp prot-unreachable":   "icmp-proto-unreachable proto-unreach",
-		" with icmp net-prohibited":     "icmp-net-prohibited net-prohib",
-		" with tcp reset":               "tcp-reset tcp-rst",
-		" with icmp admin-prohibited":   "icmp-admin-prohibited admin-prohib",
-		" with icmpv6 admin-prohibited": "icmp6-adm-prohibited adm-prohibited",
-		" with icmpv6 no-route":         "icmp6-no-route no-route",
-		" with icmpv6 addr-unreachable": "icmp6-addr-unreachable addr-unreach",
-		" with icmpv6 port-unreachable": "icmp6-port-unreachable",
-	} {
-		for _, name := range strings.Fields(names) {
-			m[name] = with
-		}
-	}
-	return m
-}()
+// rejects are nft's words for the answers, by ir.Reject.Word.
+var rejects = map[string]string{
+	ir.RejectDefault:         "",
+	ir.RejectProhibited:      " with icmpx admin-prohibited",
+	"port-unreach":           " with icmpx port-unreachable",
+	"icmp-host-prohibited":   " with icmp host-prohibited",
+	"icmp-net-unreachable":   " with icmp net-unreachable",
+	"icmp-host-unreachable":  " with icmp host-unreachable",
+	"icmp-port-unreachable":  " with icmp port-unreachable",
+	"icmp-proto-unreachable": " with icmp prot-unreachable",
+	"icmp-net-prohibited":    " with icmp net-prohibited",
+	"icmp-admin-prohibited":  " with icmp admin-prohibited",
+	"tcp-reset":              " with tcp reset",
+	"icmp6-adm-prohibited":   " with icmpv6 admin-prohibited",
+	"icmp6-no-route":         " with icmpv6 no-route",
+	"icmp6-addr-unreachable": " with icmpv6 addr-unreachable",
+	"icmp6-port-unreachable": " with icmpv6 port-unreachable",
+}
 
 // logLevel is nft's word for a level; empty for the default.
 func logLevel(level string) string {
@@ -311,13 +442,11 @@ func logLevel(level string) string {
 	return level
 }
 
-// quote puts a string into quotes. nft has no escapes in its strings, so what would end one is replaced.
-func quote(s string) string {
-	return `"` + strings.ReplaceAll(s, `"`, `'`) + `"`
-}
-
 func appendDNAT(b []byte, a ir.DNAT) []byte {
-	if !a.Addr.IsValid() {
+	switch {
+	case !a.Addr.IsValid() && a.Low == 0:
+		return append(b, "redirect"...)
+	case !a.Addr.IsValid():
 		return fmt.Appendf(b, "redirect to :%s", span(a.Low, a.High))
 	}
 	addr := a.Addr.String()

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -31,16 +32,24 @@ var fieldsOf = map[string][]field{
 // fields are the parts of a set's key. Where the type of an ipset has two addresses, firewalld compares both with the same one.
 func fields(set *ir.Set) []field {
 	var list []field
-	for i, name := range strings.Split(strings.TrimPrefix(set.Type, "hash:"), ",") {
-		if set.Family == ir.V6 && (name == "ip" || name == "net") {
-			name += "6"
-		}
+	for i, name := range typeNames(set) {
 		for _, f := range fieldsOf[name] {
 			f.part = i
 			list = append(list, f)
 		}
 	}
 	return list
+}
+
+// typeNames are the names of a set's fields in its type, those of IPv6 addresses with a 6 behind them.
+func typeNames(set *ir.Set) []string {
+	names := strings.Split(strings.TrimPrefix(set.Type, "hash:"), ",")
+	for i, name := range names {
+		if set.Family == ir.V6 && (name == "ip" || name == "net") {
+			names[i] = name + "6"
+		}
+	}
+	return names
 }
 
 // sideOf is where a field is taken from: from what the rule says, or for a folded set from what that says.
@@ -61,9 +70,54 @@ func keyText(set *ir.Set, rule ir.Side) string {
 }
 
 // intervals says whether a set has ranges for elements, or may have them later.
-func intervals(set *ir.Set) bool { return !set.Exact && set.Type != "hash:mac" }
+func intervals(set *ir.Set) bool { return set.Wide() }
 
 func (p *printer) set(set *ir.Set) {
+	err := CheckSet(set)
+	if err == nil {
+		err = unsayableName("set", set.Name)
+	}
+	if err != nil {
+		p.fail(set.Origin, "", err)
+		return
+	}
+	p.setHead(set)
+	names, first := typeNames(set), true
+	for i := range set.Elements {
+		e := &set.Elements[i]
+		if err := checkElement(set, names, e); err != nil {
+			p.fail(set.Origin, "", fmt.Errorf("cannot put %q into set %s: %w", e.Text, set.Name, err))
+			continue
+		}
+		left, ended := e.Left()
+		if ended {
+			continue
+		}
+		p.buf = append(p.buf[:0], ",\n\t\t             "...)
+		if first {
+			p.buf = append(p.buf[:0], "\t\telements = { "...)
+			first = false
+		}
+		p.buf = append(p.buf, elementText(e)...)
+		if left > 0 {
+			p.buf = fmt.Appendf(p.buf, " expires %dms", left.Milliseconds())
+		}
+		if e.Verdict != nil {
+			p.buf = appendAction(append(p.buf, " : "...), e.Verdict)
+		}
+		p.w.Write(p.buf)
+	}
+	if !first {
+		p.line(0, " }")
+	}
+	p.line(1, "}")
+	if len(p.errs) == 0 { // their parts are what the type says
+		p.fail(set.Origin, "", overlapping(set))
+	}
+}
+
+// setHead prints what a set is, without its elements.
+func (p *printer) setHead(set *ir.Set) {
 	var types []string
 	for _, f := range fields(set) {
 		types = append(types, f.typ)
@@ -75,55 +129,46 @@ func (p *printer) set(set *ir.Set) {
 		p.line(1, "set %s {", set.Name)
 		p.line(2, "type %s", strings.Join(types, " . "))
 	}
-	if set.MaxElem != "" {
-		p.line(2, "size %s", set.MaxElem)
+	size, _ := number(set.MaxElem, math.MaxUint32, "maxelem") // CheckSet has read both
+	timeout, _ := number(set.Timeout, maxTimeout, "timeout")
+	if size != 0 {
+		p.line(2, "size %d", size)
 	}
 	var flags []string
 	if intervals(set) {
 		flags = append(flags, "interval")
 	}
-	if set.Timeout != "" && set.Timeout != "0" {
+	if timeout != 0 {
 		flags = append(flags, "timeout")
 	}
 	if len(flags) > 0 {
 		p.line(2, "flags %s", strings.Join(flags, ","))
 	}
-	if set.Timeout != "" && set.Timeout != "0" {
-		p.line(2, "timeout %ss", set.Timeout)
+	if timeout != 0 {
+		p.line(2, "timeout %ds", timeout)
 	}
-	for i, e := range set.Elements {
-		p.buf = append(p.buf[:0], "\t\t             "...)
-		if i == 0 {
-			p.buf = append(p.buf[:0], "\t\telements = { "...)
-		}
-		p.buf = append(p.buf, elementText(e)...)
-		if e.Verdict != nil {
-			p.buf = appendAction(append(p.buf, " : "...), e.Verdict)
-		}
-		if i == len(set.Elements)-1 {
-			p.buf = append(p.buf, " }\n"...)
-		} else {
-			p.buf = append(p.buf, ",\n"...)
-		}
-		p.w.Write(p.buf)
-	}
-	p.line(1, "}")
 }
 
-func elementText(e ir.Element) string {
+func elementText(e *ir.Element) string {
 	parts := make([]string, len(e.Parts))
 	for i, part := range e.Parts {
 		switch part.Kind {
 		case ir.AddrPart:
 			parts[i] = addrRange(part)
 		case ir.PortPart:
-			parts[i] = part.Name + " . " + span(part.First, part.Last)
+			n, err := protocolNumber(part.Name)
+			if err != nil {
+				panic("internal error: " + err.Error()) // it was checked
+			}
+			parts[i] = protocolText(n) + " . " + span(part.First, part.Last)
 		case ir.MarkPart:
 			parts[i] = fmt.Sprintf("0x%08x", part.First)
 		case ir.MACPart:
-			parts[i] = part.Name
+			parts[i] = macText(part.Name)
 		case ir.IfacePart:
-			parts[i] = strconv.Quote(part.Name)
+			parts[i] = `"` + part.Name + `"`
+		default:
+			panic(fmt.Sprintf("internal error: a field of kind %d", part.Kind)) // it was checked
 		}
 	}
 	return strings.Join(parts, " . ")

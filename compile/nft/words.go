@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -22,11 +23,33 @@ var words = func() map[string]bool {
 		vlan vmap xfrm xt`) {
 		m[w] = true
 	}
+	m["."] = true
 	return m
 }()
 
 // name is what nft's scanner takes for a name.
 var name = regexp.MustCompile(`^[A-Za-z_.][A-Za-z0-9/_.-]*$`)
 
-// sayableName says whether nft's text can have a name.
-func sayableName(s string) bool { return name.MatchString(s) && !words[s] }
+// NoText is the error of a name or a log prefix that nftables can have and nft's text cannot: what is of that kind needs the daemon,
+// whose messages have room for any.
+type NoText struct{ Kind, Name, Reason string }
+
+func (e *NoText) Error() string {
+	return fmt.Sprintf("nft cannot read %q as %s: %s; give it another one, or let the daemon install it, which needs no text", e.Name, e.Kind, e.Reason)
+}
+
+// unsayableName says why nft's text cannot have a name.
+func unsayableName(kind, s string) error {
+	if name.MatchString(s) && !words[s] {
+		return nil
+	}
+	return &NoText{"the name of a " + kind, s, "it starts with a digit, holds a character such as a colon, or is a word of nft's own"}
+}
+
+// unsayablePrefix says why nft's text cannot have a log prefix: nft puts the values of variables into it.
+func unsayablePrefix(prefix string) error {
+	if strings.Contains(prefix, "$") {
+		return &NoText{"a log prefix", prefix, "it takes what follows a $ for a variable"}
+	}
+	return nil
+}

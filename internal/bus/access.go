@@ -2,38 +2,89 @@ package bus
 
 import (
 	"context"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"richwall/internal/bus/networkmanager"
 )
 
 // access says who may call what. Where polkit runs it decides; else only root may call. Polkit itself lets root do
-// everything (polkit(8), "The system bus and root"), and so root is not asked about.
+// everything (polkit(8), "The system bus and root"), and so root is not asked about, and waits for nobody.
 type access struct {
-	conn *dbus.Conn
+	bus    *dbus.Conn
+	budget *budget
+	// aside is a connection on which nothing arrives but answers to what is asked on it.
+	aside *dbus.Conn
+	// known is the user of a client, by its unique name, which no other client gets while the bus runs.
+	known map[string]uint32
 
-	mu    sync.Mutex
-	known map[string]uint32 // the user of a client, by its unique name, which no other client gets while the bus runs
+	mu     sync.Mutex
+	asked  map[uint32]int // questions to polkit that are not answered yet, by the user they are about
+	total  int            // of all users
+	absent time.Time      // when polkit was not there
+	number atomic.Uint64  // of the last question
 }
 
 // superuser is the user who may do everything.
 var superuser uint32
 
-// remembered is the number of clients whose user is remembered.
-const remembered = 1000
+// unknownUser is the user of a client that the bus does not know. It is no user: see setresuid(2).
+const unknownUser = ^uint32(0)
 
-// patience is the time to answer a question of polkit for a password.
-const patience = 60 * time.Second
+// noOwner is the error of the bus about a name that nobody has: the client has gone, and its unique name with it.
+const noOwner = "org.freedesktop.DBus.Error.NameHasNoOwner"
+
+const (
+	// remembered is the number of clients whose user is remembered.
+	remembered = 1000
+	// busTime is the longest that the bus may take for an answer of its own.
+	busTime = 5 * time.Second
+	// patience is the time to answer a question of polkit for a password.
+	patience = 60 * time.Second
+	// absence is how long it is taken for granted that there is no polkit, once it was not there.
+	absence = 100 * time.Millisecond
+	// Questions to polkit, about one user and all, that are not answered yet.
+	questionsOfUser, questionsOfAll = 8, 64
+)
+
+// user is the user id of a client, unknownUser if the bus does not say. Only the goroutine that reads what arrives calls it: it
+// is known whose a message is before anything of it is kept. An answer is remembered; that none came, or that the bus could not
+// say, is not: the next message of the client asks anew.
+func (a *access) user(sender string) uint32 {
+	uid, ok := a.known[sender]
+	if ok {
+		return uid
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), busTime)
+	defer cancel()
+	err := a.aside.BusObject().CallWithContext(ctx, busDriver+".GetConnectionUnixUser", 0, sender).Store(&uid)
+	if err != nil {
+		uid = unknownUser
+		if named, ok := err.(dbus.Error); !ok || named.Name != noOwner {
+			return uid
+		}
+	}
+	if len(a.known) >= remembered {
+		clear(a.known)
+	}
+	a.known[sender] = uid
+	return uid
+}
 
 // check is nil if a client may do what an action covers.
-func (a *access) check(sender string, needs action) error {
-	uid, err := a.user(sender)
-	if err == nil && uid == superuser {
+func (a *access) check(ctx context.Context, in *inbound, needs action) error {
+	if in.uid == superuser {
 		return nil
 	}
 	id := base + "." + string(needs)
-	allowed, asked := a.polkit(sender, id)
+	if !a.begin(in.uid) {
+		return plain(limitsExceeded, "too many questions to polkit about this user are not answered yet")
+	}
+	defer a.end(in.uid)
+	allowed, asked := a.polkit(ctx, in, id)
 	switch {
 	case allowed:
 		return nil
@@ -43,41 +94,84 @@ func (a *access) check(sender string, needs action) error {
 	return plain(notAuthorized, "Not Authorized(uid): %s", id)
 }
 
-// user is the user id of a client.
-func (a *access) user(sender string) (uint32, error) {
-	a.mu.Lock()
-	uid, ok := a.known[sender]
-	a.mu.Unlock()
-	if ok {
-		return uid, nil
-	}
-	if err := a.conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, sender).Store(&uid); err != nil {
-		return 0, err
-	}
+// begin notes a question about a user, and reports whether there may be one more.
+func (a *access) begin(uid uint32) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.known) >= remembered {
-		clear(a.known)
+	if a.asked[uid] >= questionsOfUser || a.total >= questionsOfAll {
+		return false
 	}
-	a.known[sender] = uid
-	return uid, nil
+	a.asked[uid]++
+	a.total++
+	return true
 }
 
+func (a *access) end(uid uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.total--
+	if a.asked[uid]--; a.asked[uid] == 0 {
+		delete(a.asked, uid)
+	}
+}
+
+// The names of polkit.
+const (
+	polkitName  = "org.freedesktop.PolicyKit1"
+	polkitPath  = "/org/freedesktop/PolicyKit1/Authority"
+	polkitIface = polkitName + ".Authority"
+)
+
 // polkit asks whether a client may do something; asked is false where there is no polkit. The call is
-// org.freedesktop.PolicyKit1.Authority.CheckAuthorization, with flag 1: the user may be asked for a password.
-func (a *access) polkit(sender, id string) (allowed, asked bool) {
+// org.freedesktop.PolicyKit1.Authority.CheckAuthorization, with flag 1: the user may be asked for a password. A question
+// that is not answered is taken back.
+func (a *access) polkit(ctx context.Context, in *inbound, id string) (allowed, asked bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	owner := a.authority(ctx)
+	if owner == "" {
+		return false, false
+	}
 	subject := struct {
 		Kind    string
 		Details map[string]dbus.Variant
-	}{"system-bus-name", map[string]dbus.Variant{"name": dbus.MakeVariant(sender)}}
+	}{"system-bus-name", map[string]dbus.Variant{"name": dbus.MakeVariant(in.sender)}}
 	var result struct {
 		Authorized, Challenge bool
 		Details               map[string]string
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	authority := a.conn.Object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
-	err := authority.CallWithContext(ctx, "org.freedesktop.PolicyKit1.Authority.CheckAuthorization", 0,
-		subject, id, map[string]string{}, uint32(1), "").Store(&result)
+	a.budget.charge(in.uid, asking)
+	question := strconv.FormatUint(a.number.Add(1), 10)
+	authority := a.bus.Object(owner, polkitPath)
+	err := authority.CallWithContext(ctx, polkitIface+".CheckAuthorization", 0,
+		subject, id, map[string]string{}, uint32(1), question).Store(&result)
+	if ctx.Err() != nil {
+		authority.Call(polkitIface+".CancelCheckAuthorization", dbus.FlagNoReplyExpected, question)
+	}
 	return err == nil && result.Authorized, err == nil
+}
+
+// authority is the unique name of polkit, which the bus starts if that is needed; "" if there is none.
+func (a *access) authority(ctx context.Context) string {
+	a.mu.Lock()
+	absent := time.Since(a.absent) < absence
+	a.mu.Unlock()
+	if absent {
+		return ""
+	}
+	owner, err := networkmanager.Owner(ctx, a.bus, polkitName)
+	if err == nil && owner == "" {
+		var result uint32
+		err = a.bus.BusObject().CallWithContext(ctx, busDriver+".StartServiceByName", 0, polkitName, uint32(0)).Store(&result)
+		if err == nil {
+			owner, err = networkmanager.Owner(ctx, a.bus, polkitName)
+		}
+	}
+	if err != nil || owner == "" {
+		a.mu.Lock()
+		a.absent = time.Now()
+		a.mu.Unlock()
+		return ""
+	}
+	return owner
 }

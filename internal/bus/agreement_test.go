@@ -188,7 +188,11 @@ func (b *bed) settings(k *kind, c *dbus.Call) zones.Settings {
 		b.Fatal(c.Err)
 	}
 	if k.dict {
-		d, err := decode("a{sv}", c.Body[0])
+		values := c.Body[0].(map[string]dbus.Variant)
+		for key, value := range values {
+			values[key] = dbus.MakeVariant(value.Value()) // the library sends structures as arrays, and must say so
+		}
+		d, err := decode("a{sv}", sent(b.T, values))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -198,7 +202,7 @@ func (b *bed) settings(k *kind, c *dbus.Call) zones.Settings {
 		}
 		return settings
 	}
-	tuple, err := decode(k.tupleSig(), c.Body[0])
+	tuple, err := decode(k.tupleSig(), sent(b.T, c.Body[0]))
 	if err != nil {
 		b.Fatal(err)
 	}

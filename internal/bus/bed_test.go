@@ -32,6 +32,7 @@ type bed struct {
 	server  *Server
 	client  *dbus.Conn
 	signals chan *dbus.Signal
+	tune    func(*daemon.Options) // what is otherwise than usual of the daemon; nil for nothing
 	// answered is the signature of the last answer that the client got.
 	answered atomic.Value
 }
@@ -39,7 +40,13 @@ type bed struct {
 // newBed starts a bus and a daemon with files of the administrator's, by path.
 func newBed(t *testing.T, files map[string]string) *bed {
 	t.Helper()
-	b := &bed{T: t, address: startBus(t), dir: t.TempDir()}
+	return newBedOn(t, busConfig, files)
+}
+
+// newBedOn is newBed on a bus with a configuration.
+func newBedOn(t *testing.T, config string, files map[string]string) *bed {
+	t.Helper()
+	b := &bed{T: t, address: startBus(t, config), dir: t.TempDir()}
 	for name, text := range files {
 		path := filepath.Join(b.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -53,12 +60,14 @@ func newBed(t *testing.T, files map[string]string) *bed {
 	return b
 }
 
+// Whoever runs the tests may do everything.
+func init() { superuser = uint32(os.Getuid()) }
+
 // start starts a daemon on the bus, with the files that are there. What it commits goes into real, too, unless that is nil.
 func (b *bed) start(real kernel.Kernel) {
 	b.Helper()
-	superuser = uint32(os.Getuid())
 	b.kernel = &twins{Memory: kernel.NewMemory(), real: real}
-	log := slog.New(slog.DiscardHandler)
+	log := discard()
 	store := zones.Store{Dirs: zones.Dirs{System: b.dir}}
 	server, err := Connect(b.address, log)
 	if err != nil {
@@ -66,7 +75,7 @@ func (b *bed) start(real kernel.Kernel) {
 	}
 	b.server = server
 	b.Cleanup(func() { server.Close() })
-	b.daemon = daemon.New(daemon.Options{
+	options := daemon.Options{
 		Dirs: store.Dirs, Log: log, Manager: server,
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
 		Passthrough: func(_ context.Context, ipv string, args []string) (string, error) {
@@ -75,7 +84,12 @@ func (b *bed) start(real kernel.Kernel) {
 			}
 			return "", errors.New("unknown option " + strings.Join(args, " "))
 		},
-	})
+	}
+	if b.tune != nil {
+		b.tune(&options)
+	}
+	b.daemon = daemon.New(options)
+	server.Attach(b.daemon)
 	if err := b.daemon.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}
@@ -91,6 +105,8 @@ func (b *bed) start(real kernel.Kernel) {
 	}))
 	b.listen()
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // twins are a kernel in memory, and one in the machine, which may be nil.
 type twins struct {
@@ -113,32 +129,47 @@ func (k *twins) Commit(ctx context.Context, next *kernel.Desired) error {
 	return nil
 }
 
-// busConfig is a bus on which everybody may do everything, as on the system bus with the daemon's policy.
+// busConfig is a bus on which everybody may do everything, answer what nobody has asked, too.
 const busConfig = `<busconfig><type>session</type><listen>unix:path=DIR/bus</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/><allow send_type="signal"/>
-<allow send_type="method_return"/><allow send_type="error"/><allow receive_type="method_call"/><allow receive_type="signal"/>
-<allow receive_type="method_return"/><allow receive_type="error"/></policy></busconfig>`
+<allow send_type="method_return" send_requested_reply="false"/><allow send_type="error" send_requested_reply="false"/><allow receive_type="method_call"/><allow receive_type="signal"/>
+<allow receive_type="method_return" receive_requested_reply="false"/><allow receive_type="error" receive_requested_reply="false"/>
+</policy></busconfig>`
+
+// installedBus is a bus as the system bus is: what Debian's system.conf of dbus-daemon allows to everybody, and what the policy
+// of the daemon's package does.
+const installedBus = `<busconfig><type>system</type><listen>unix:path=DIR/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/><allow send_type="signal"/>
+<allow send_requested_reply="true" send_type="method_return"/><allow send_requested_reply="true" send_type="error"/>
+<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="signal"/>
+<allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+</policy><include>PACKAGING/org.fedoraproject.FirewallD1.conf</include></busconfig>`
 
 // startBus starts a message bus and returns its address.
-func startBus(t *testing.T) string {
+func startBus(t *testing.T, config string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		os.Chmod(d, 0o755) // another user connects, too
 	}
-	startBusIn(t, dir)
+	startBusIn(t, dir, config)
 	return "unix:path=" + dir + "/bus"
 }
 
 // startBusIn starts a message bus whose socket is in a folder, and returns the function that ends it.
-func startBusIn(t *testing.T, dir string) (end func()) {
+func startBusIn(t *testing.T, dir, text string) (end func()) {
 	t.Helper()
 	program, err := exec.LookPath("dbus-daemon")
 	if err != nil {
 		t.Skip("no dbus-daemon here: the tests of the bus need the package dbus")
 	}
+	packaging, err := filepath.Abs("../../packaging")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = strings.ReplaceAll(text, "PACKAGING", packaging)
 	config := filepath.Join(dir, "bus.conf")
-	if err := os.WriteFile(config, []byte(strings.ReplaceAll(busConfig, "DIR", dir)), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "--config-file="+config, "--nofork", "--print-address")

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -261,13 +260,9 @@ func TestWrongCallsAreAnswered(t *testing.T) {
 }
 
 func TestAFaultIsAnswered(t *testing.T) {
-	s, l := &Server{ready: make(chan struct{}), ctx: t.Context(), log: slog.New(slog.DiscardHandler)}, &line{queue: newQueue()}
-	close(s.ready)
-	msg := &dbus.Message{Type: dbus.TypeMethodCall, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath(root)), dbus.FieldMember: dbus.MakeVariant("reload"),
-	}}
-	l.queue.enter(msg)
-	_, err := handler{s, l}.Call(msg) // it has no daemon
+	b := newBed(t, nil)
+	b.server.daemon = nil // which every call needs
+	err := b.call("", "reload").Err
 	if err == nil || !strings.HasPrefix(err.Error(), "UNKNOWN_ERROR: internal error: ") {
 		t.Errorf("a fault is answered with %v", err)
 	}

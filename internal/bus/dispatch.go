@@ -1,138 +1,225 @@
 package bus
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"github.com/godbus/dbus/v5"
 )
 
-// The library calls the handler for each message in a goroutine of its own, in no order. Here calls of one client take
-// turns in the order in which they came: the interceptor, which the library calls for one message after the other, gives out
-// tickets, and a call waits for the one before it.
+// Calls of one client take effect in the order in which they came, and those of several at the same time. A client is its
+// unique name, which the bus puts into each message. Nothing here depends on what a client writes into one, such as the
+// serial, which two of its calls may share.
 
-// queue is the order of the calls of each client.
+// queue is the calls that are not answered yet.
 type queue struct {
 	mu      sync.Mutex
-	last    map[string]chan struct{} // by client: closed when its latest call has been answered
-	tickets map[ticketKey]ticket
+	clients map[string]*client
+	users   map[uint32]load
+	others  load // of all users but the superuser
 }
 
-type ticketKey struct {
-	sender string
-	serial uint32
+// client is a client that has calls which are not answered yet.
+type client struct {
+	load
+	waiting []*inbound // the first one is just being answered
 }
 
-// ticket is a place in the order.
-type ticket struct {
-	before <-chan struct{} // nil when there was no call to wait for
-	done   chan struct{}
+// inbound is a call, and whose.
+type inbound struct {
+	*frame
+	uid   uint32
+	bytes int // that it is counted as
 }
 
 func newQueue() *queue {
-	return &queue{last: map[string]chan struct{}{}, tickets: map[ticketKey]ticket{}}
+	return &queue{clients: map[string]*client{}, users: map[uint32]load{}}
 }
 
-func sender(msg *dbus.Message) string {
-	name, _ := msg.Headers[dbus.FieldSender].Value().(string)
-	return name
-}
-
-func text(msg *dbus.Message, field dbus.HeaderField) string {
-	switch s := msg.Headers[field].Value().(type) {
-	case string:
-		return s
-	case dbus.ObjectPath:
-		return string(s)
-	}
-	return ""
-}
-
-// enter gives a ticket to a call. It is called with all messages in the order in which they come.
-func (q *queue) enter(msg *dbus.Message) {
-	if msg.Type != dbus.TypeMethodCall || text(msg, dbus.FieldInterface) == "org.freedesktop.DBus.Peer" {
-		return // the library answers calls of Peer by itself
-	}
+// reserve makes room for a call, and reports whether there is some.
+func (q *queue) reserve(sender string, uid uint32, bytes int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	from := sender(msg)
-	t := ticket{before: q.last[from], done: make(chan struct{})}
-	q.last[from] = t.done
-	q.tickets[ticketKey{from, msg.Serial()}] = t
+	most, total := limitsOf(uid), load{}
+	if uid != superuser {
+		total = q.others
+	}
+	c := q.clients[sender]
+	if c == nil {
+		c = &client{}
+	}
+	if !c.fits(bytes, most.client) || !q.users[uid].fits(bytes, most.user) || !total.fits(bytes, most.all) {
+		return false
+	}
+	q.clients[sender] = c
+	q.count(c, uid, 1, bytes)
+	return true
 }
 
-// wait blocks until it is a call's turn, and returns the function that ends the turn.
-func (q *queue) wait(msg *dbus.Message) (leave func()) {
-	key := ticketKey{sender(msg), msg.Serial()}
+// count adds to, or takes from, all that is counted of a client. The lock is held.
+func (q *queue) count(c *client, uid uint32, calls, bytes int) {
+	c.load = c.plus(calls, bytes)
+	if q.users[uid] = q.users[uid].plus(calls, bytes); q.users[uid].calls == 0 {
+		delete(q.users, uid)
+	}
+	if uid != superuser {
+		q.others = q.others.plus(calls, bytes)
+	}
+}
+
+// enter puts a call, for which there is room, behind those of the same client. The caller answers them if it is the first.
+func (q *queue) enter(in *inbound) (first bool) {
 	q.mu.Lock()
-	t := q.tickets[key]
-	delete(q.tickets, key)
-	q.mu.Unlock()
-	if t.before != nil {
-		<-t.before
+	defer q.mu.Unlock()
+	c := q.clients[in.sender]
+	c.waiting = append(c.waiting, in)
+	return len(c.waiting) == 1
+}
+
+// leave takes out a client's call, which was answered, and returns the next one; nil if there is none.
+func (q *queue) leave(in *inbound) (next *inbound) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.clients[in.sender]
+	q.count(c, in.uid, -1, -in.bytes)
+	if c.waiting = c.waiting[1:]; len(c.waiting) > 0 {
+		return c.waiting[0]
 	}
-	return func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if q.last[key.sender] == t.done {
-			delete(q.last, key.sender)
+	if c.calls == 0 { // and none is just being read
+		delete(q.clients, in.sender)
+	}
+	return nil
+}
+
+// admit implements caller.
+func (l *line) admit(f *frame) (uid uint32, ok bool) {
+	if !l.up.Load() {
+		return unknownUser, false
+	}
+	uid = l.access.user(f.sender)
+	return uid, f.iface != peerName && l.queue.reserve(f.sender, uid, f.counted())
+}
+
+// counted is the bytes that a call is counted as.
+func (f *frame) counted() int { return len(f.head) + f.size + overhead }
+
+// take implements caller.
+func (l *line) take(f *frame, uid uint32) {
+	in := &inbound{f, uid, f.counted()}
+	if l.queue.enter(in) {
+		go l.work(in)
+	}
+}
+
+// work answers the calls of a client until there are none.
+func (l *line) work(in *inbound) {
+	for ; in != nil; in = l.queue.leave(in) {
+		l.handle(in)
+	}
+}
+
+// refuse implements caller: it answers what needs no room, and says of other calls that there is none.
+func (l *line) refuse(f *frame, uid uint32) {
+	if !l.up.Load() {
+		return
+	}
+	in := &inbound{frame: f, uid: uid}
+	if !f.answered() || !l.server.budget.spend(in.uid, refusal) {
+		return
+	}
+	if f.iface != peerName {
+		l.reply(in, nil, plain(limitsExceeded, "too many calls of this client, or of this user, wait for an answer"))
+		return
+	}
+	answer, err := peer(f.member)
+	l.reply(in, answer, err)
+}
+
+const peerName = "org.freedesktop.DBus.Peer"
+
+// peer answers for the interface that every program on the bus has (D-Bus specification, "org.freedesktop.DBus.Peer").
+func peer(member string) ([]any, error) {
+	switch member {
+	case "Ping":
+		return nil, nil
+	case "GetMachineId":
+		if id := machineID(); id != "" {
+			return []any{encode("s", id)}, nil
 		}
-		close(t.done)
+		return nil, plain("org.freedesktop.DBus.Error.FileNotFound", "this machine has no id")
 	}
+	return nil, plain(unknownMethod, "Unknown method: %s is not a valid method of interface %s", member, peerName)
 }
 
-// handler takes all calls of the connection, for whatever object, interface and member, and hands them to the server.
-type handler struct {
-	server *Server
-	line   *line
-}
+// machineID is the id of the machine, "" if it has none: see machine-id(5) and dbus-uuidgen(1).
+var machineID = sync.OnceValue(func() string {
+	for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
+		if id, err := os.ReadFile(path); err == nil {
+			return strings.TrimSpace(string(id))
+		}
+	}
+	return ""
+})
 
-// LookupObject implements dbus.Handler.
-func (h handler) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return h, true }
-
-// LookupInterface implements dbus.ServerObject.
-func (h handler) LookupInterface(string) (dbus.Interface, bool) { return h, true }
-
-// LookupMethod implements dbus.Interface.
-func (h handler) LookupMethod(string) (dbus.Method, bool) { return h, true }
-
-// NumArguments implements dbus.Method: the arguments are not the library's business.
-func (h handler) NumArguments() int { return 0 }
-
-// NumReturns implements dbus.Method.
-func (h handler) NumReturns() int { return 0 }
-
-// ArgumentValue implements dbus.Method.
-func (h handler) ArgumentValue(int) any { return nil }
-
-// ReturnValue implements dbus.Method.
-func (h handler) ReturnValue(int) any { return nil }
-
-// DecodeArguments implements dbus.ArgumentDecoder: the only argument is the message as it is.
-func (h handler) DecodeArguments(_ *dbus.Conn, _ string, msg *dbus.Message, _ []any) ([]any, error) {
-	return []any{msg}, nil
-}
-
-// Call implements dbus.Method: it answers a message when it is its turn. Nothing that a client sends ends the daemon.
-func (h handler) Call(args ...any) (answer []any, err error) {
-	msg := args[0].(*dbus.Message)
-	leave := h.line.queue.wait(msg)
-	defer leave()
+// handle answers a call. Nothing that a client sends ends the daemon.
+func (l *line) handle(in *inbound) {
+	s := l.server
 	defer func() {
 		if fault := recover(); fault != nil {
-			h.server.log.Error("internal error", "call", text(msg, dbus.FieldMember), "fault", fault, "stack", string(debug.Stack()))
-			err = dbus.NewError(exception, []any{fmt.Sprintf("UNKNOWN_ERROR: internal error: %v", fault)})
+			s.log.Error("internal error", "call", in.member, "fault", fault, "stack", string(debug.Stack()))
+			l.reply(in, nil, dbus.NewError(exception, []any{fmt.Sprintf("UNKNOWN_ERROR: internal error: %v", fault)}))
 		}
 	}()
-	select {
-	case <-h.server.ready:
-	case <-h.server.ctx.Done():
-		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
+	if l.server.budget.wait(s.ctx, in.uid, refusal) != nil {
+		return
 	}
-	answer, err = h.server.answer(h.line, msg)
+	answer, err := s.answer(l, in)
 	if err != nil {
-		return nil, h.server.failure(msg, err)
+		l.reply(in, nil, s.failure(in, err))
+		return
 	}
-	return answer, nil
+	l.reply(in, answer, nil)
+}
+
+// reply sends an answer, or an error, unless the client wants none.
+func (l *line) reply(in *inbound, answer []any, err error) {
+	if !in.answered() {
+		return
+	}
+	msg := &dbus.Message{Type: dbus.TypeMethodReply, Body: answer}
+	if err != nil {
+		named := err.(*dbus.Error)
+		msg = &dbus.Message{Type: dbus.TypeError, Body: []any{encode("s", clip(named.Error()))}, Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldErrorName: dbus.MakeVariant(named.Name),
+		}}
+	}
+	n, fault := l.send(in, msg)
+	l.server.budget.charge(in.uid, max(0, n-refusal))
+	switch {
+	case fault == nil || errors.Is(fault, io.ErrClosedPipe) || errors.Is(fault, errFull):
+	case err == nil: // such as a text of a file that is no text of D-Bus
+		l.reply(in, nil, plain(exception, "UNKNOWN_ERROR: cannot send the answer: %v", fault))
+	default:
+		l.server.log.Error("cannot answer a call", "call", in.member, "reason", fault)
+	}
+}
+
+// send sends an answer to a call, and returns its size in bytes. A fault of the library is an error.
+func (l *line) send(in *inbound, msg *dbus.Message) (n int, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("internal error: %v", fault)
+		}
+	}()
+	if msg.Headers == nil {
+		msg.Headers = map[dbus.HeaderField]dbus.Variant{}
+	}
+	msg.Headers[dbus.FieldDestination] = dbus.MakeVariant(in.sender)
+	msg.Headers[dbus.FieldReplySerial] = dbus.MakeVariant(in.serial)
+	return l.bus.send(msg)
 }

@@ -3,6 +3,7 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 	"richwall/grammar"
@@ -19,6 +20,7 @@ const (
 	unknownMethod    = "org.freedesktop.DBus.Error.UnknownMethod"
 	invalidArgs      = "org.freedesktop.DBus.Error.InvalidArgs"
 	unknownInterface = "org.freedesktop.DBus.Error.UnknownInterface"
+	limitsExceeded   = "org.freedesktop.DBus.Error.LimitsExceeded"
 	propertyReadOnly = "org.freedesktop.DBus.Error.PropertyReadOnly"
 )
 
@@ -67,16 +69,28 @@ var harmless = map[grammar.Code]bool{
 }
 
 // failure logs an error and makes it what clients get.
-func (s *Server) failure(msg *dbus.Message, err error) error {
+func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	var named *dbus.Error
 	if errors.As(err, &named) {
 		return named
 	}
 	code, reason := codeOf(err)
 	if harmless[code] {
-		s.log.Warn(join(code, reason))
+		s.log.Warn(clip(join(code, reason)))
 	} else {
-		s.log.Error(join(code, reason), "call", text(msg, dbus.FieldMember))
+		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
 	return dbus.NewError(exception, []any{wire(err)})
+}
+
+// longest is how many bytes of a text about an error are sent or logged.
+const longest = 4 << 10
+
+// clip is a text about an error as it can be sent: not too long, and valid (D-Bus specification, "Basic types").
+func clip(text string) string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + "…"
 }

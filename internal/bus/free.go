@@ -1,27 +1,27 @@
 package bus
 
 import (
+	"context"
 	"fmt"
-
-	"github.com/godbus/dbus/v5"
+	"log/slog"
+	"time"
 )
 
+// freeTime is the longest that Free takes. The machine is open until it has ended, and a bus that hangs must not keep it so.
+const freeTime = 2 * time.Second
+
 // Free is nil when no process has the daemon's name on a bus, whose address is as for Connect. The error is ErrTaken when one
-// has it.
+// has it. Another error is that the bus could not be asked, or did not answer in time.
 func Free(address string) error {
-	var conn *dbus.Conn
-	var err error
-	if address == "" {
-		conn, err = dbus.ConnectSystemBus()
-	} else {
-		conn, err = dbus.Connect(address)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), freeTime)
+	defer cancel()
+	s, err := open(ctx, address, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return fmt.Errorf("cannot reach the message bus: %w", err)
 	}
-	defer conn.Close()
+	defer s.bus.Close()
 	var taken bool
-	if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, base).Store(&taken); err != nil {
+	if err := s.bus.BusObject().CallWithContext(ctx, busDriver+".NameHasOwner", 0, base).Store(&taken); err != nil {
 		return fmt.Errorf("cannot ask the message bus: %w", err)
 	}
 	if taken {

@@ -8,7 +8,7 @@ var signalArgs map[string][]arg
 
 func init() {
 	fixedObjects = map[string][]*iface{
-		root:             {mainIface, zoneIface, policyIface, runtimeIPSetIface, runtimeDirectIface, lockdownIface},
+		root:             {mainIface, zoneIface, policyIface, runtimeIPSetIface, runtimeDirectIface, lockdownIface, ownIface},
 		root + "/config": {configIface, configDirectIface, configLockdownIface},
 	}
 	for _, k := range kinds {

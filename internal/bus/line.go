@@ -1,44 +1,75 @@
 package bus
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"richwall/internal/bus/networkmanager"
 )
 
 // line is a connection to the bus, with what is known of the clients on it: their names mean others after the bus was
 // started anew.
 type line struct {
-	conn   *dbus.Conn
+	server *Server
+	bus    *socket
+	aside  *socket
+	conn   *dbus.Conn // the library's view of bus
 	access access
 	queue  *queue
+	up     atomic.Bool // whether all of these are known; calls that come before are dropped
 }
+
+// errOurs is that the daemon's name is still that of its former connection, which the bus has not seen to be gone.
+var errOurs = errors.New("the name " + base + " is not free yet")
 
 // dial connects to the bus and takes the daemon's name. The error is ErrTaken when another process has it.
 func (s *Server) dial() (*line, error) {
-	l := &line{queue: newQueue()}
-	options := []dbus.ConnOption{dbus.WithHandler(handler{s, l}), dbus.WithIncomingInterceptor(l.queue.enter), dbus.WithOutgoingInterceptor(sign)}
+	ctx, cancel := context.WithTimeout(s.ctx, authTime)
+	defer cancel()
+	l := &line{server: s, queue: newQueue()}
 	var err error
-	if s.address == "" {
-		l.conn, err = dbus.ConnectSystemBus(options...)
-	} else {
-		l.conn, err = dbus.Connect(s.address, options...)
-	}
-	if err != nil {
+	if l.aside, err = open(ctx, s.address, s.log, nil); err != nil {
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
-	l.access = access{conn: l.conn, known: map[string]uint32{}}
-	reply, err := l.conn.RequestName(base, dbus.NameFlagDoNotQueue)
-	if err == nil && reply != dbus.RequestNameReplyPrimaryOwner {
-		err = ErrTaken
+	l.access = access{budget: &s.budget, aside: l.aside.bus, known: map[string]uint32{}, asked: map[uint32]int{}}
+	if l.bus, err = open(ctx, s.address, s.log, l); err != nil {
+		l.aside.Close()
+		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
-	if err != nil {
-		l.conn.Close()
+	l.conn, l.access.bus = l.bus.bus, l.bus.bus
+	l.up.Store(true)
+	if err := l.takeName(ctx, s.line.Load()); err != nil {
+		l.close()
 		return nil, err
 	}
 	return l, nil
 }
+
+// takeName takes the daemon's name. A connection that was given up may have it for a moment still.
+func (l *line) takeName(ctx context.Context, former *line) error {
+	var reply dbus.RequestNameReply
+	err := l.conn.BusObject().CallWithContext(ctx, busDriver+".RequestName", 0, base, dbus.NameFlagDoNotQueue).Store(&reply)
+	if err != nil || reply == dbus.RequestNameReplyPrimaryOwner {
+		return err
+	}
+	owner, err := networkmanager.Owner(ctx, l.conn, base)
+	switch {
+	case err != nil:
+		return err
+	case owner == "" || former != nil && owner == former.name():
+		return errOurs
+	}
+	return ErrTaken
+}
+
+// name is the unique name of the daemon.
+func (l *line) name() string { return l.conn.Names()[0] }
+
+func (l *line) close() error { return errors.Join(l.aside.bus.Close(), l.bus.bus.Close()) }
 
 // redial is how long is waited between two attempts to come back on the bus.
 const redial = time.Second
@@ -48,31 +79,41 @@ const redial = time.Second
 func (s *Server) keepUp() {
 	defer close(s.done)
 	for {
+		l := s.line.Load()
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-s.line.Load().conn.Context().Done():
+		case <-l.conn.Context().Done():
+		case <-l.aside.bus.Context().Done():
 		}
+		l.close()
 		if s.ctx.Err() != nil {
 			return
 		}
 		s.log.Error("the message bus is gone: the firewall stays as it is, and can be asked again when the bus is back")
-		for {
-			l, err := s.dial()
-			if err == ErrTaken {
-				s.log.Error("another process has taken the name on the message bus", "name", base)
-				return
-			}
-			if err == nil {
-				s.take(l)
-				s.log.Info("the message bus is back")
-				break
-			}
-			select {
-			case <-s.ctx.Done():
-				return
-			case <-time.After(redial):
-			}
+		if !s.comeBack() {
+			return
+		}
+	}
+}
+
+// comeBack connects to the bus as soon as that is possible. It is false when there is nothing to come back for.
+func (s *Server) comeBack() bool {
+	for {
+		l, err := s.dial()
+		switch {
+		case err == ErrTaken:
+			s.log.Error("another process has taken the name on the message bus", "name", base)
+			return false
+		case err == nil:
+			s.take(l)
+			s.log.Info("the message bus is back")
+			return true
+		}
+		select {
+		case <-s.ctx.Done():
+			return false
+		case <-time.After(redial):
 		}
 	}
 }
@@ -81,6 +122,6 @@ func (s *Server) keepUp() {
 func (s *Server) take(l *line) {
 	s.line.Store(l)
 	if s.ctx.Err() != nil {
-		l.conn.Close()
+		l.close()
 	}
 }

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"richwall/internal/daemon"
@@ -61,12 +62,12 @@ func asSent(k *kind, d dict) dict {
 	sent := dict{}
 	for _, f := range k.fields {
 		if value, ok := d[f.dict]; ok {
-			value, _ := decode(f.sig, value)
+			value, _ := decode(f.sig, value.(raw))
 			sent[f.dict] = typed{f.sig, value}
 		}
 	}
 	if value, ok := d[timeoutKey]; ok {
-		value, _ := decode("i", value)
+		value, _ := decode("i", value.(raw))
 		sent[timeoutKey] = typed{"i", value}
 	}
 	return sent
@@ -84,9 +85,9 @@ func (c *call) updateRuntime(k *kind, o zones.Object, d dict) error {
 			rest[key] = value
 			continue
 		}
-		n, err := decode("i", value)
+		n, err := decode("i", value.(raw))
 		if err != nil || n.(int) < 0 {
-			return refuse(zones.InvalidValue, "cannot use timeout %v: it is a number of seconds, 0 for none", value)
+			return refuse(zones.InvalidValue, "cannot use the timeout: it is a number of seconds, 0 for none")
 		}
 		seconds = n.(int)
 	}
@@ -107,6 +108,7 @@ func (c *call) updateRuntime(k *kind, o zones.Object, d dict) error {
 // timed makes a change end: what is in the settings, and not in the object yet, is then taken out again.
 func (c *call) timed(change *daemon.Change, o zones.Object, settings zones.Settings) error {
 	var added []zones.Item
+	var names strings.Builder // of what is added
 	for key, value := range settings {
 		if slices.Contains(lasting, key) {
 			continue
@@ -123,11 +125,11 @@ func (c *call) timed(change *daemon.Change, o zones.Object, settings zones.Setti
 			}
 			if !there {
 				added = append(added, item)
-				change.Key += " " + string(key) + " " + item.String()
+				names.WriteString(" " + string(key) + " " + item.String())
 			}
 		}
 	}
-	change.Key = string(o.Kind) + " " + o.Name + change.Key
+	change.Key = string(o.Kind) + " " + o.Name + names.String()
 	change.There = func(cfg *zones.Config) bool {
 		return slices.ContainsFunc(added, func(item zones.Item) bool { return has(cfg, o, item) })
 	}

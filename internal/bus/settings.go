@@ -105,7 +105,7 @@ func (k *kind) fromDict(d dict) (zones.Settings, error) {
 			return nil, refuse(zones.InvalidOption, "option '%s' is not valid for a %s", key, k.name)
 		}
 		f := k.fields[i]
-		value, err := decode(f.sig, d[key])
+		value, err := decode(f.sig, d[key].(raw))
 		if err != nil {
 			_, reason := codeOf(err)
 			return nil, refuse(zones.InvalidType, "cannot use %s: %s", key, reason)

@@ -10,7 +10,16 @@ import (
 
 // event sends the signals that an event of the daemon means. Those about items of the running firewall are sent by the
 // methods that change them, with the words of the caller; only what times out is told from here.
+//
+// Until all calls are answered only panic mode is told: nobody can have asked for anything else.
 func (s *Server) event(e daemon.Event) {
+	select {
+	case <-s.ready:
+	default:
+		if _, panicked := e.(daemon.PanicChanged); !panicked {
+			return
+		}
+	}
 	switch e := e.(type) {
 	case daemon.Reloaded:
 		s.filesChanged(e.Old, e.New)

@@ -40,6 +40,7 @@ type method struct {
 	out    string // signature of what it returns; "" for nothing
 	action action
 	call   func(*call) (any, error)
+	urgent bool // whoever calls it waits neither for other calls nor for the start
 }
 
 // signal is a signal of an interface.
@@ -92,7 +93,13 @@ func args(text string) []arg {
 
 // def is a method: its arguments as for args, and the signature of what it returns.
 func def(name, in, out string, needs action, call func(*call) (any, error)) method {
-	return method{name, args(in), out, needs, call}
+	return method{name: name, in: args(in), out: out, action: needs, call: call}
+}
+
+// atOnce is a method that is urgent.
+func atOnce(m method) method {
+	m.urgent = true
+	return m
 }
 
 // sig is a signal.

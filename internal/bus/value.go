@@ -23,9 +23,10 @@ import (
 //	as ao   []string
 //	a{ss}   map[string]string
 //	a{sv}   dict; going out, any map or []entry
+//	v       raw; going out, a typed
 //	others  []any, for arrays and structures alike; going out, any slices
 
-// dict is the settings of an object by key. Coming in, a value is as godbus decodes it; going out, a typed.
+// dict is the settings of an object by key. Coming in, a value is a raw; going out, a typed.
 type dict map[string]any
 
 // entry is an entry of a dictionary that is sent in an order of its own; the entries of maps are sent by key.
@@ -68,125 +69,173 @@ func typeLen(sig string) int {
 }
 
 // decode is a value as the plain Go type of a signature. The error has code INVALID_TYPE.
-func decode(sig string, value any) (any, error) {
-	if v, ok := value.(dbus.Variant); ok {
-		value = v.Value()
+func decode(sig string, value raw) (any, error) {
+	c := value.at
+	result, err := c.decode(sig, value.sig, 0)
+	if err == nil && c.bad {
+		err = malformed()
+	}
+	return result, err
+}
+
+func malformed() error { return refuse(zones.InvalidType, "the message is malformed") }
+
+// decode reads a value of the type have as the plain Go type of the signature want. Where the bytes are malformed the cursor
+// is bad then, and the value means nothing. depth is how deep the value is nested.
+func (c *cursor) decode(want, have string, depth int) (any, error) {
+	for ; have == "v" && !c.bad; depth++ {
+		if have = c.variant(); depth > maxNesting {
+			c.bad = true
+		}
+	}
+	if c.bad {
+		return nil, malformed()
 	}
 	switch {
-	case sig == "v":
+	case want == "v":
+		value := raw{have, *c}
+		c.skip(have, depth)
 		return value, nil
-	case sig == "s" || sig == "o":
-		return decodeString(sig, value)
-	case sig == "b":
-		if b, ok := value.(bool); ok {
-			return b, nil
+	case want == "s" || want == "o":
+		if have == "s" || have == "o" {
+			return c.text(), nil
 		}
-	case sig == "i":
-		if n, ok := decodeInt(value); ok {
+	case want == "b" && have == "b":
+		return c.uint32() != 0, nil
+	case want == "i":
+		if n, ok := c.integer(have); ok {
 			return n, nil
 		}
-	case sig == "as":
-		return decodeStrings(value)
-	case sig == "a{ss}" || sig == "a{sv}":
-		return decodeMap(sig, value)
-	case sig[0] == 'a':
-		return decodeList(value, func(int) string { return sig[1:] })
-	case sig[0] == '(':
-		fields := split(sig[1 : len(sig)-1])
-		if v := reflect.ValueOf(value); v.Kind() == reflect.Slice && v.Len() != len(fields) {
-			return nil, refuse(zones.InvalidType, "it has %d parts, and %s has %d", v.Len(), sig, len(fields))
+	case strings.HasPrefix(want, "a{"):
+		if strings.HasPrefix(have, "a{") {
+			return c.dictionary(want, have, depth)
 		}
-		return decodeList(value, func(i int) string { return fields[i] })
+	case strings.HasPrefix(have, "a{"):
+	case want == "as" && isList(have):
+		return c.texts(have, depth)
+	case want[0] == 'a' && isList(have):
+		return c.list(have, func(int) string { return want[1:] }, depth)
+	case want[0] == '(' && isList(have):
+		return c.structure(want, have, depth)
 	}
-	return nil, wrongType(sig, value)
+	return nil, wrongType(want, have)
 }
 
-func wrongType(sig string, value any) error {
-	return refuse(zones.InvalidType, "it is %s, and %s is needed", dbusType(value), sig)
+func wrongType(want, have string) error {
+	return refuse(zones.InvalidType, "it is %s, and %s is needed", have, want)
 }
 
-// dbusType is the signature of a value that came in.
-func dbusType(value any) string {
-	if value == nil {
-		return "nothing"
-	}
-	return dbus.SignatureOf(value).String()
-}
-
-func decodeString(sig string, value any) (any, error) {
-	switch s := value.(type) {
-	case string:
-		return s, nil
-	case dbus.ObjectPath:
-		return string(s), nil
-	}
-	return nil, wrongType(sig, value)
-}
-
-// decodeInt is an integer of any size that fits into 32 bits, signed.
-func decodeInt(value any) (int, bool) {
-	v := reflect.ValueOf(value)
-	switch {
-	case v.CanInt():
-		n := v.Int()
-		return int(n), n >= math.MinInt32 && n <= math.MaxInt32
-	case v.CanUint():
-		n := v.Uint()
-		return int(n), n <= math.MaxInt32
+// integer is an integer of any size that fits into 32 bits, signed.
+func (c *cursor) integer(have string) (n int, ok bool) {
+	switch have {
+	case "y":
+		return int(c.byte()), true
+	case "n":
+		return int(int16(c.number(2))), true
+	case "q":
+		return int(c.number(2)), true
+	case "i":
+		return int(int32(c.number(4))), true
+	case "x":
+		x := int64(c.number(8))
+		return int(x), x >= math.MinInt32 && x <= math.MaxInt32
+	case "u", "t":
+		x := c.number(alignments[have[0]])
+		return int(x), x <= math.MaxInt32
 	}
 	return 0, false
 }
 
-func decodeStrings(value any) (any, error) {
-	if list, ok := value.([]string); ok {
-		return list, nil
-	}
-	items, err := decodeList(value, func(int) string { return "s" })
-	if err != nil {
-		return nil, err
-	}
-	list := make([]string, len(items))
-	for i, item := range items {
-		list[i] = item.(string)
-	}
-	return list, nil
-}
+// isList reports whether a type is an array or a structure: clients send either for the other.
+func isList(have string) bool { return have[0] == 'a' || have[0] == '(' }
 
-// decodeList is an array or structure, each element by its own signature.
-func decodeList(value any, sig func(i int) string) ([]any, error) {
-	v := reflect.ValueOf(value)
-	if v.Kind() != reflect.Slice {
-		return nil, wrongType("a list", value)
+// elements calls do for each element of an array, or each part of a structure, with its place and its type. It ends with the
+// first error.
+func (c *cursor) elements(have string, do func(i int, sig string) error) error {
+	if have[0] == '(' {
+		c.align(8)
+		for i, part := range split(have[1 : len(have)-1]) {
+			if err := do(i, part); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	list := make([]any, v.Len())
-	for i := range list {
-		var err error
-		if list[i], err = decode(sig(i), v.Index(i).Interface()); err != nil {
-			return nil, err
+	end := c.array(have[1:])
+	for i := 0; c.pos < end && !c.bad; i++ {
+		if err := do(i, have[1:]); err != nil {
+			return err
 		}
 	}
-	return list, nil
+	c.bad = c.bad || c.pos != end
+	return nil
 }
 
-func decodeMap(sig string, value any) (any, error) {
-	v := reflect.ValueOf(value)
-	if v.Kind() != reflect.Map || v.Type().Key().Kind() != reflect.String {
-		return nil, wrongType(sig, value)
+// texts is a list of texts, or of variants with a text in each.
+func (c *cursor) texts(have string, depth int) (any, error) {
+	list := []string{}
+	err := c.elements(have, func(_ int, sig string) error {
+		item, err := c.decode("s", sig, depth+1)
+		if err == nil {
+			list = append(list, item.(string))
+		}
+		return err
+	})
+	return list, err
+}
+
+// list is an array or a structure, each element by its own signature.
+func (c *cursor) list(have string, want func(i int) string, depth int) (any, error) {
+	list := []any{}
+	err := c.elements(have, func(i int, sig string) error {
+		item, err := c.decode(want(i), sig, depth+1)
+		list = append(list, item)
+		return err
+	})
+	return list, err
+}
+
+// structure is a structure, or an array in its place.
+func (c *cursor) structure(want, have string, depth int) (any, error) {
+	fields := split(want[1 : len(want)-1])
+	parts, ahead := 0, *c
+	ahead.elements(have, func(_ int, sig string) error {
+		ahead.skip(sig, depth+1)
+		parts++
+		return nil
+	})
+	switch {
+	case ahead.bad:
+		return nil, malformed()
+	case parts != len(fields):
+		return nil, refuse(zones.InvalidType, "it has %d parts, and %s has %d", parts, want, len(fields))
+	}
+	return c.list(have, func(i int) string { return fields[i] }, depth)
+}
+
+// dictionary is a dictionary whose keys are texts.
+func (c *cursor) dictionary(want, have string, depth int) (any, error) {
+	entry, key := have[1:], have[2:3]
+	if key != "s" && key != "o" {
+		return nil, wrongType(want, have)
 	}
 	texts, values := map[string]string{}, dict{}
-	for entries := v.MapRange(); entries.Next(); {
-		key := entries.Key().String()
-		item, err := decode(sig[3:len(sig)-1], entries.Value().Interface())
+	end := c.array(entry)
+	for c.pos < end && !c.bad {
+		c.align(8)
+		name := c.text()
+		value, err := c.decode(want[3:len(want)-1], have[3:len(have)-1], depth+2)
 		if err != nil {
 			return nil, err
 		}
-		if sig == "a{sv}" {
-			values[key] = item
+		if text, ok := value.(string); ok {
+			texts[name] = text
 		} else {
-			texts[key] = item.(string)
+			values[name] = value
 		}
 	}
-	if sig == "a{sv}" {
+	c.bad = c.bad || c.pos != end
+	if want == "a{sv}" {
 		return values, nil
 	}
 	return texts, nil

@@ -31,11 +31,44 @@ func TestDecodeTakesWhatClientsSend(t *testing.T) {
 		{"(sb)", []dbus.Variant{v("a"), v(true)}, []any{"a", true}},
 		{"a{ss}", map[string]string{"a": "b"}, map[string]string{"a": "b"}},
 		{"a{ss}", map[string]dbus.Variant{"a": v("b")}, map[string]string{"a": "b"}},
-		{"a{sv}", map[string]dbus.Variant{"a": v("b")}, dict{"a": "b"}},
+		{"(ss)", []string{"a", "b"}, []any{"a", "b"}},
+		{"as", struct{ A, B string }{"a", "b"}, []string{"a", "b"}},
 	} {
-		if got, err := decode(c.sig, c.given); err != nil || !reflect.DeepEqual(got, c.want) {
+		if got, err := decode(c.sig, sent(t, c.given)); err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%v as %s is %v, %v; want %v", c.given, c.sig, got, err, c.want)
 		}
+	}
+}
+
+// sent is a value as it arrives in a message.
+func sent(t *testing.T, value any) raw {
+	t.Helper()
+	in := bytes.NewReader(frameOf(message("a.b", "/", "a.b.C", value), 1))
+	f, err := readHead(in)
+	if err == nil {
+		err = f.readBody(in)
+	}
+	var args []raw
+	if err == nil {
+		args, err = f.args()
+	}
+	if err != nil || len(args) != 1 {
+		t.Fatalf("%v arrives as %v, %v", value, args, err)
+	}
+	return args[0]
+}
+
+// The values of a dictionary of variants are decoded when it is known of which type they must be.
+func TestDecodeDictionaryOfVariants(t *testing.T) {
+	got, err := decode("a{sv}", sent(t, map[string]dbus.Variant{"a": dbus.MakeVariant([]string{"b"})}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := decode("as", got.(dict)["a"].(raw)); err != nil || !reflect.DeepEqual(list, []string{"b"}) {
+		t.Errorf("the value is %v, %v", list, err)
+	}
+	if text, err := decode("s", got.(dict)["a"].(raw)); err == nil {
+		t.Errorf("the value is taken as text %v", text)
 	}
 }
 
@@ -44,11 +77,11 @@ func TestDecodeRefusesTheRest(t *testing.T) {
 		sig   string
 		given any
 	}{
-		{"s", 5}, {"s", nil}, {"b", "true"}, {"b", int32(1)}, {"i", "5"}, {"i", int64(1) << 40}, {"i", uint32(1) << 31}, {"i", 1.5},
+		{"s", 5}, {"b", "true"}, {"b", int32(1)}, {"i", "5"}, {"i", int64(1) << 40}, {"i", uint32(1) << 31}, {"i", 1.5},
 		{"as", "a"}, {"as", []int32{1}}, {"a(ss)", [][]string{{"80"}}}, {"a(ss)", []string{"80"}}, {"(sb)", []any{"a"}}, {"(sb)", "ab"},
 		{"a{ss}", map[string]int32{"a": 1}}, {"a{ss}", map[int32]string{1: "a"}}, {"a{sv}", []string{}},
 	} {
-		if got, err := decode(c.sig, c.given); err == nil {
+		if got, err := decode(c.sig, sent(t, c.given)); err == nil {
 			t.Errorf("%v as %s is taken as %v", c.given, c.sig, got)
 		} else if code, _ := codeOf(err); code != "INVALID_TYPE" {
 			t.Errorf("%v as %s: %v", c.given, c.sig, err)

@@ -4,27 +4,46 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strings"
 
+	"richwall/compile/ir"
 	"richwall/internal/kernel"
 	"richwall/zones"
 )
 
-// bridgeRules is what the direct interface has for ebtables.
-func bridgeRules(direct *zones.Direct) *kernel.Bridge {
+// bridgeChains are the kernel's chains for bridges that have one of ours behind them with the iptables back end, by table.
+var bridgeChains = map[string][]string{"filter": {"INPUT", "FORWARD", "OUTPUT"}, "nat": {"PREROUTING", "OUTPUT", "POSTROUTING"}, "broute": {"BROUTING"}}
+
+// bridgeRules is what the direct interface of a configuration has for ebtables. Rules of one of the kernel's chains, which may be
+// named with "_direct" behind it, are in that chain with nftables; with iptables they are in a chain of that name, to which it
+// jumps.
+func bridgeRules(cfg *zones.Config) *kernel.Bridge {
 	b := &kernel.Bridge{}
-	for _, c := range direct.Chains {
+	for _, c := range cfg.Direct.Chains {
 		if c.IPV == "eb" {
 			b.Chains = append(b.Chains, kernel.BridgeChain{Table: c.Table, Chain: c.Chain})
 		}
 	}
-	rules := slices.Clone(direct.Rules)
+	rules := slices.Clone(cfg.Direct.Rules)
 	slices.SortStableFunc(rules, func(a, b zones.DirectRule) int { return a.Priority - b.Priority })
 	for _, r := range rules {
-		if r.IPV == "eb" {
-			b.Rules = append(b.Rules, kernel.BridgeRule{Table: r.Table, Chain: r.Chain, Args: r.Args})
+		if r.IPV != "eb" {
+			continue
 		}
+		own := kernel.BridgeChain{Table: r.Table, Chain: r.Chain}
+		if builtin := strings.TrimSuffix(r.Chain, "_direct"); slices.Contains(bridgeChains[r.Table], builtin) && !slices.Contains(b.Chains, own) {
+			own.Chain = builtin
+			if ir.Backend(cfg.Conf.FirewallBackend) == ir.IPTables {
+				own.Chain += "_direct"
+				if !slices.Contains(b.Chains, own) {
+					b.Chains = append(b.Chains, own)
+					b.Rules = append(b.Rules, kernel.BridgeRule{Table: r.Table, Chain: builtin, Args: []string{"-j", own.Chain}})
+				}
+			}
+		}
+		b.Rules = append(b.Rules, kernel.BridgeRule{Table: r.Table, Chain: own.Chain, Args: r.Args})
 	}
-	for _, p := range direct.Passthroughs {
+	for _, p := range cfg.Direct.Passthroughs {
 		if p.IPV == "eb" {
 			b.Commands = append(b.Commands, p.Args)
 		}
@@ -34,7 +53,7 @@ func bridgeRules(direct *zones.Direct) *kernel.Bridge {
 
 // commitBridge makes ebtables' rules those of a configuration, and then does the rest. If that fails, they are put back.
 func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func() error) error {
-	old, next := d.bridge, bridgeRules(cfg.Direct)
+	old, next := d.bridge, bridgeRules(cfg)
 	empty := &kernel.Bridge{}
 	if d.opt.Bridge == nil || reflect.DeepEqual(old, next) || old == nil && reflect.DeepEqual(next, empty) {
 		err := rest()

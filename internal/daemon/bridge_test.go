@@ -73,3 +73,30 @@ func TestDirectRulesForBridges(t *testing.T) {
 		t.Errorf("after the end ebtables has %v, %v", installed, err)
 	}
 }
+
+// A rule of one of ebtables' chains may name it as the chain of the direct interface: with nftables it stands in the chain itself,
+// with iptables in a chain of that name.
+func TestDirectChainsOfBridges(t *testing.T) {
+	rule := func(chain, word string) kernel.BridgeRule {
+		return kernel.BridgeRule{Table: "filter", Chain: chain, Args: []string{"-j", word}}
+	}
+	cfg := &zones.Config{Conf: &zones.Conf{FirewallBackend: "nftables"}, Direct: &zones.Direct{
+		Chains: []zones.DirectChain{{IPV: "eb", Table: "filter", Chain: "mine"}},
+		Rules: []zones.DirectRule{
+			{IPV: "eb", Table: "filter", Chain: "INPUT_direct", Priority: 1, Args: []string{"-j", "mine"}},
+			{IPV: "eb", Table: "filter", Chain: "INPUT", Args: []string{"-j", "DROP"}},
+			{IPV: "eb", Table: "filter", Chain: "mine", Priority: 2, Args: []string{"-j", "ACCEPT"}},
+		},
+	}}
+	mine := kernel.BridgeChain{Table: "filter", Chain: "mine"}
+	want := &kernel.Bridge{Chains: []kernel.BridgeChain{mine}, Rules: []kernel.BridgeRule{rule("INPUT", "DROP"), rule("INPUT", "mine"), rule("mine", "ACCEPT")}}
+	if got := bridgeRules(cfg); !reflect.DeepEqual(got, want) {
+		t.Errorf("with nftables ebtables has %v and not %v", got, want)
+	}
+	cfg.Conf.FirewallBackend = "iptables"
+	want = &kernel.Bridge{Chains: []kernel.BridgeChain{mine, {Table: "filter", Chain: "INPUT_direct"}}, Rules: []kernel.BridgeRule{
+		rule("INPUT", "INPUT_direct"), rule("INPUT_direct", "DROP"), rule("INPUT_direct", "mine"), rule("mine", "ACCEPT")}}
+	if got := bridgeRules(cfg); !reflect.DeepEqual(got, want) {
+		t.Errorf("with iptables ebtables has %v and not %v", got, want)
+	}
+}

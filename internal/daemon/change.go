@@ -28,7 +28,7 @@ type Change struct {
 func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.panic && !c.InPanic {
+	if (d.panic || d.emergency.Load()) && !c.InPanic {
 		return &Error{Code: PanicMode}
 	}
 	old := d.runtime
@@ -80,7 +80,7 @@ func (d *Daemon) changePermanent(c Change) error {
 // errFailed is why the permanent configuration cannot be changed while a part of the files could not be read: they hold more
 // than is known of them.
 func errFailed() error {
-	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend it and reload first")
+	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend what firewall-cmd --state names, then run firewall-cmd --reload")
 }
 
 // accepts is nil when what an edit has made of the permanent configuration can be installed, as far as the edit is concerned.
@@ -128,10 +128,12 @@ func (d *Daemon) Reload(ctx context.Context) error {
 
 // reload is Reload by one who holds files.
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
-	loaded, problems := d.store.LoadAgain(d.Snapshot().Permanent)
-	d.logProblems(problems)
-	if loaded == nil {
-		return problems.Err()
+	if err := d.gone(); err != nil && !d.lastGood().none() {
+		return refuse(CommandFailed, "%v", err)
+	}
+	loaded, err := d.readAgain(ctx)
+	if err != nil {
+		return err
 	}
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return err
@@ -139,6 +141,27 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	d.said, d.checked = "", compile.History{}
 	d.keepGood(loaded)
 	return nil
+}
+
+// readAgain reads the files. The error is the Problems, or that the files cannot be read in time.
+func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
+	type result struct {
+		cfg      *zones.Config
+		problems zones.Problems
+	}
+	before := d.Snapshot().Permanent
+	r, err := inTime(ctx, d.opt.Dirs.System, func() (r result) {
+		r.cfg, r.problems = d.store.LoadAgain(before)
+		return r
+	})
+	if err != nil {
+		return nil, refuse(CommandFailed, "%v", err)
+	}
+	d.logProblems(r.problems)
+	if r.cfg == nil {
+		return nil, r.problems.Err()
+	}
+	return r.cfg, nil
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.

@@ -86,7 +86,9 @@ type Daemon struct {
 	listeners []func(Event)
 
 	current   atomic.Pointer[Snapshot]
-	emergency atomic.Bool // every packet is dropped by DropAll
+	emergency atomic.Bool   // every packet is dropped by DropAll
+	wishes    atomic.Uint64 // counts the calls of SetPanic: the last one counts
+	noting    sync.Mutex    // held while panic mode is noted on disk
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
@@ -206,6 +208,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 	d.inForce(nil, cfg)
+	d.logNotes(desired)
 	d.publish()
 	return nil
 }
@@ -265,6 +268,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	d.runtime, d.history = next, history
 	d.inForce(old, next)
 	d.publish()
+	d.logNotes(desired)
 	return nil
 }
 
@@ -318,11 +322,17 @@ func (d *Daemon) lockWithin(ctx context.Context) error {
 
 // Leave ends the daemon for another one that has taken its place, and the rules with it: they stay. Settings of the kernel
 // become what they were, unless the other has set them.
-func (d *Daemon) Leave() error {
-	d.mu.Lock()
+func (d *Daemon) Leave(ctx context.Context) error {
+	if err := d.lockWithin(ctx); err != nil {
+		return err
+	}
 	defer d.mu.Unlock()
 	d.timed.stop()
+	d.repairs.stop()
 	d.giveBack()
+	if d.kernel == nil {
+		return nil
+	}
 	return d.kernel.Close()
 }
 

@@ -236,6 +236,32 @@ func TestRuntimeToPermanent(t *testing.T) {
 	}
 }
 
+// What was made permanently since the last reload is not in effect yet, and stays when what is in effect is saved.
+func TestRuntimeToPermanentKeepsWhatIsNotInEffect(t *testing.T) {
+	b := start(t, nil)
+	ctx := context.Background()
+	objects := []zones.Object{{Kind: zones.KindZone, Name: "mine"}, {Kind: zones.KindPolicy, Name: "pol"}, {Kind: zones.KindService, Name: "app"},
+		{Kind: zones.KindIPSet, Name: "nets"}, {Kind: zones.KindICMPType, Name: "weird"}, {Kind: zones.KindHelper, Name: "h1"}}
+	settings := map[zones.Kind]zones.Settings{zones.KindIPSet: {zones.KeyType: "hash:net"}, zones.KindHelper: {zones.KeyModuleOf: "nf_conntrack_irc"}}
+	for _, o := range objects {
+		if err := b.ChangePermanent(Change{Edit: zones.New(o, settings[o.Kind])}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.RuntimeToPermanent(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := zones.Load(zones.Dirs{System: b.dir})
+	if cfg == nil {
+		t.Fatal(problems)
+	}
+	for _, o := range objects {
+		if _, err := zones.Get(cfg, zones.Permanent, o); err != nil {
+			t.Errorf("the %s %s is gone: %v", o.Kind, o.Name, err)
+		}
+	}
+}
+
 // Panic mode lets nothing pass and refuses changes, also over a reload.
 func TestPanic(t *testing.T) {
 	b := start(t, nil)

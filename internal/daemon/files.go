@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -24,7 +23,7 @@ func (d *Daemon) FilesTouched(paths []string) {
 	}
 	loaded, problems := d.store.LoadAgain(before)
 	if loaded == nil {
-		d.sayOnce("the files were changed by somebody else, and cannot be used now: a reload would be refused", problems.Err().Error(), func() {
+		d.sayOnce("the files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was", problems.Err().Error(), func() {
 			d.logProblems(problems)
 		})
 		return
@@ -56,12 +55,12 @@ func (d *Daemon) wroteAll(cfg *zones.Config, paths []string) bool {
 		if err != nil {
 			return false
 		}
-		data, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		written, known := objectFile(cfg, filepath.ToSlash(name))
+		if !known {
 			return false
 		}
-		written, known := objectFile(cfg, filepath.ToSlash(name))
-		if !known || (err == nil) != (written != nil) || !bytes.Equal(data, written) {
+		data, err := d.store.ReadFile(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || (err == nil) != (written != nil) || !bytes.Equal(data, written) {
 			return false
 		}
 	}

@@ -112,9 +112,10 @@ func (d *Daemon) waitForKernel(reason error) {
 
 // attendFirst commits the first rules, which could not be committed before. The lock is held.
 func (d *Daemon) attendFirst() {
+	ctx := context.Background()
 	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
 	if err == nil {
-		err = d.commit(context.Background(), d.kernel, desired)
+		err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	}
 	if err != nil {
 		if err.Error() != d.repairs.waiting {
@@ -139,7 +140,9 @@ func (d *Daemon) inKernel() {
 	if len(d.failures) == 0 {
 		d.state = Running
 	}
+	d.inForce(nil, d.runtime)
 	d.publish()
+	go d.keepCurrent()
 }
 
 // notInKernel is what Snapshot says while the first rules are not in the kernel.

@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"path"
 
+	"richwall/compile"
+	"richwall/compile/ir"
 	"richwall/zones"
 )
 
@@ -11,10 +14,18 @@ import (
 // ever taken out, so there is nothing that a complete reload would do more.
 func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx) }
 
-// CheckPermanent reads the files and reports what is wrong with them, as zones.Problems.
+// CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems.
 func (d *Daemon) CheckPermanent() error {
-	_, problems := d.store.Load()
-	return problems.Err()
+	cfg, problems := d.store.Load()
+	if cfg == nil {
+		return problems.Err()
+	}
+	_, err := compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
+	var refused compile.Errors
+	if errors.As(err, &refused) {
+		return refused.Problems().Err()
+	}
+	return err
 }
 
 // SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
@@ -61,6 +72,7 @@ func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]
 // RuntimeToPermanent writes the runtime configuration to the files, but for what has a timeout, and for what NetworkManager has
 // bound: it binds that again itself. What others have bound of its interfaces, it is told. As with firewalld, all zones and
 // policies get a file of their own, also those that are as shipped: what was in force does not change with the shipped ones.
+// What the files have and the runtime configuration has not, such as a zone made since the last reload, stays.
 func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	told := d.tellManager(ctx)
 	d.files.Lock()
@@ -73,6 +85,7 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)
 	}
+	next = next.Keeping(permanent)
 	inFolder := permanent // without what is shipped, so that Save writes it
 	for name, z := range next.Zones {
 		if was := inFolder.Zones[name]; was != nil && was.Origin.Builtin {
@@ -89,6 +102,9 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 		}
 	}
 	if err = zones.Check(next).Err(); err == nil {
+		err = d.accepts(permanent, next)
+	}
+	if err == nil {
 		err = d.save(inFolder, next, nil)
 	}
 	if err != nil {

@@ -11,20 +11,34 @@ import (
 // panicPatience is how long panic mode waits for a change that is under way, before it drops everything by another way.
 const panicPatience = 500 * time.Millisecond
 
+// notePatience is how long an answer waits for panic mode to be noted on disk.
+const notePatience = time.Second
+
 // SetPanic switches panic mode: nothing passes while it is on. It stays on for later processes, until the machine boots. It
-// comes on at once, whatever the firewall is doing.
+// comes on at once, whatever the firewall is doing, also before Start has ended.
 func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	if err := d.setPanic(ctx, on); err != nil {
 		return err
 	}
-	d.notePanic(on)
+	d.notePanic()
 	return nil
 }
 
-// notePanic notes for later processes whether panic mode is on.
-func (d *Daemon) notePanic(on bool) {
-	if err := d.opt.State.SetPanic(on); err != nil {
-		d.opt.Log.Error("cannot note that panic mode was switched: a restart does not know of it", "on", on, "reason", err)
+// notePanic notes for later processes whether panic mode is on now.
+func (d *Daemon) notePanic() {
+	noted := make(chan error, 1)
+	go func() {
+		d.noting.Lock()
+		defer d.noting.Unlock()
+		noted <- d.opt.State.SetPanic(d.Snapshot().Panic)
+	}()
+	select {
+	case err := <-noted:
+		if err != nil {
+			d.opt.Log.Error("cannot note on disk that panic mode was switched: a restart does not know of it", "reason", err)
+		}
+	case <-time.After(notePatience):
+		d.opt.Log.Error("the disk does not answer: until it does, a restart does not know that panic mode was switched")
 	}
 }
 
@@ -36,11 +50,16 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	case !on && !now.Panic:
 		return refuse(NotEnabled, "panic mode is not enabled")
 	}
+	wish := d.wishes.Add(1)
 	done := make(chan error, 1)
 	go func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		done <- d.commitPanic(context.WithoutCancel(ctx), on)
+		if d.wishes.Load() == wish {
+			done <- d.commitPanic(context.WithoutCancel(ctx), on)
+		} else { // somebody has switched it again
+			done <- nil
+		}
 	}()
 	if !on || d.opt.DropAll == nil {
 		return <-done
@@ -55,7 +74,7 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	}
 	go func() {
 		if err := <-done; err != nil {
-			d.opt.Log.Error("panic mode is on by its table alone", "reason", err)
+			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
 		}
 	}()
 	return nil
@@ -71,8 +90,11 @@ func (d *Daemon) dropAll() error {
 	return nil
 }
 
-// commitPanic switches panic mode. The lock is held.
+// commitPanic switches panic mode. The lock is held. Before the first rules are in the kernel they are yet to come with it.
 func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
+	if d.kernel == nil {
+		return d.panicBefore(on)
+	}
 	desired, _, err := desire(d.history, d.runtime, d.backend, on)
 	if err != nil {
 		return err
@@ -80,26 +102,57 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if err := d.commit(ctx, d.kernel, desired); err != nil {
 		return err
 	}
-	if !on && d.emergency.Load() {
+	if !on && d.opt.DropAll != nil { // an earlier process may have done it, too
 		if err := d.opt.DropAll(false); err != nil {
 			return refuse(CommandFailed, "%v", err)
 		}
 		d.emergency.Store(false)
 	}
+	d.panicIs(on)
+	return nil
+}
+
+// panicBefore switches panic mode on before there are rules. It can be switched off when they are there.
+func (d *Daemon) panicBefore(on bool) error {
+	if !on || d.opt.DropAll == nil {
+		return refuse(CommandFailed, "the firewall has not started yet")
+	}
+	if err := d.dropAll(); err != nil {
+		return err
+	}
+	d.panicIs(on)
+	return nil
+}
+
+// panicIs notes and tells that panic mode is on or off. The lock is held.
+func (d *Daemon) panicIs(on bool) {
 	d.panic = on
 	d.publish()
+	if on {
+		d.opt.Log.Warn("panic mode is on: every packet is dropped")
+	} else {
+		d.opt.Log.Warn("panic mode is off")
+	}
 	d.emit(PanicChanged{On: on})
-	return nil
+}
+
+// reservePanic prepares the note about panic mode, which a disk that has become full could not take.
+func (d *Daemon) reservePanic() {
+	d.noting.Lock()
+	defer d.noting.Unlock()
+	if err := d.opt.State.ReservePanic(); err != nil {
+		d.opt.Log.Error("panic mode may not be noted on disk when it is switched on: a restart would not know of it", "reason", err)
+	}
 }
 
 // recallPanic switches panic mode on if it was on when the last process ended.
 func (d *Daemon) recallPanic() {
 	on, err := d.opt.State.Panic()
-	if err != nil {
-		d.opt.Log.Error("cannot tell whether panic mode was on: it is switched on", "reason", err)
-	}
-	if on {
-		d.opt.Log.Warn("panic mode is on since before this start: no packet passes until firewall-cmd --panic-off")
+	switch {
+	case err != nil:
+		d.opt.Log.Error("cannot read whether panic mode was on before this start: it is on now, and no packet passes until firewall-cmd --panic-off", "reason", err)
+	case on:
+		d.opt.Log.Warn("panic mode was on before this start and still is: no packet passes until firewall-cmd --panic-off")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -13,9 +15,12 @@ import (
 	"richwall/zones"
 )
 
-// readTime is the longest that a start waits for the files: they may be on a network that does not answer. It is a variable
-// for tests.
-var readTime = 20 * time.Second
+// readTime is the longest that a start or a reload waits for the files: they may be on a network that does not answer. It and
+// loadRest are variables for tests.
+var (
+	readTime = 20 * time.Second
+	loadRest = zones.LoadRest
+)
 
 // mostRounds is how often a start leaves out what the back end or the kernel refuses. Each round leaves out all that one
 // attempt has named.
@@ -49,56 +54,121 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.state, d.failures = Failed, failed
 	}
 	d.publish()
+	d.reservePanic()
 	return nil
 }
 
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files.
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
-	folder, installed, none := d.opt.State.LastGood()
-	failed, err = d.startFiles(ctx, links, folder)
+	good := d.lastGood()
+	failed, err = d.startFiles(ctx, links, good)
 	if err == nil || ctx.Err() != nil || errors.Is(err, errNoKernel) {
 		return failed, err
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
 	switch {
-	case none == nil:
-		d.opt.Log.Error("the last good configuration is used instead", "installed", installed.Format(time.RFC3339), "folder", folder)
-		return failed, d.startOther(ctx, zones.Dirs{System: folder, Default: d.opt.Dirs.Default}, links)
-	case errors.Is(none, statedir.ErrNone):
-		d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
-		return failed, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default}, links)
+	case good.damaged != nil:
+		return failed, errors.Join(err, good.damaged)
+	case good.folder != "":
+		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.folder)
+		failed = append(failed, fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.folder))
+		return failed, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, links)
 	}
-	return failed, errors.Join(err, none)
+	d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
+	failed = append(failed, "in force instead is the shipped configuration: no other was ever installed")
+	return failed, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default, Follow: true}, links)
+}
+
+// lastGood is the last good configuration; the zero value is that none was ever kept.
+type lastGood struct {
+	folder    string
+	installed time.Time
+	damaged   error // there is one, and it cannot be used
+}
+
+func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
+
+func (d *Daemon) lastGood() (g lastGood) {
+	var err error
+	if g.folder, g.installed, err = d.opt.State.LastGood(); err != nil && !errors.Is(err, statedir.ErrNone) {
+		d.opt.Log.Error("the last good configuration cannot be used", "reason", err)
+		return lastGood{damaged: err}
+	}
+	return g
 }
 
 // errDoubt is that the files leave it open which rules some packets are meant for.
-var errDoubt = errors.New("without what cannot be used of it, some packets might be let in that should not")
+var errDoubt = errors.New("the files are not used: to leave out what is broken in them could let in packets that it refuses")
 
-// startFiles installs what the files say, without what cannot be used of them, and returns that. Where there is a last good
-// configuration, in a folder, it does not install one that might let in more than the files mean. direct.xml alone does not
-// decide about that: where it cannot be read the direct rules of the last good configuration stand in for it.
-func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good string) (failed []string, err error) {
+// startFiles installs what the files say, without what cannot be used of them, and returns that. Where a last good configuration
+// was kept, it does not install one that might let in more than the files mean. direct.xml alone does not decide about that:
+// where it cannot be read the direct rules of the last good configuration stand in for it.
+func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good lastGood) (failed []string, err error) {
 	rest, err := d.readRest(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d.logProblems(rest.Problems)
-	if good == "" {
-		return d.startRest(ctx, rest.Config, nil, rest.Losses, links)
+	if good.none() {
+		losses := besideWarnings(rest.Losses)
+		d.logLosses(losses)
+		d.logWarnings(rest.Problems)
+		return d.startRest(ctx, rest.Config, nil, losses, links, false)
 	}
-	others := besideDirect(rest.Losses)
-	if slices.ContainsFunc(others, func(l zones.Loss) bool { return l.Way == zones.Doubtful }) {
-		return lossTexts(others), errDoubt
+	if err := d.gone(); err != nil {
+		return nil, err
 	}
+	losses := rest.Losses
+	if d.accepted(rest) {
+		losses = nil
+	}
+	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
+		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
+	}
+	others := besideDirect(losses)
+	if doubtful(others) {
+		d.logProblems(rest.Problems)
+		for _, l := range others {
+			failed = append(failed, l.Problem.String())
+		}
+		return failed, errDoubt
+	}
+	d.logLosses(losses)
+	d.logWarnings(rest.Problems)
 	var before *zones.Direct
-	if len(others) < len(rest.Losses) {
-		if cfg, _ := zones.Load(zones.Dirs{System: good, Default: d.opt.Dirs.Default}); cfg != nil {
+	if len(others) < len(losses) && good.folder != "" {
+		if cfg, _ := zones.Load(zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}); cfg != nil {
 			before = cfg.Direct
-			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good)
+			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good.folder)
 		}
 	}
-	return d.startRest(ctx, rest.Config, before, rest.Losses, links)
+	return d.startRest(ctx, rest.Config, before, losses, links, true)
+}
+
+func doubtful(losses []zones.Loss) bool {
+	return slices.ContainsFunc(losses, func(l zones.Loss) bool { return l.Way == zones.Doubtful })
+}
+
+// accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
+// of them is the last good configuration.
+func (d *Daemon) accepted(rest *zones.Rest) bool {
+	return len(besideWarnings(rest.Losses)) == 0 && d.opt.State.Has(zones.Export(rest.Config))
+}
+
+// besideWarnings are the losses of what a reload would refuse. What it would take with a warning, such as an unknown key of
+// firewalld.conf, says nothing where there is no earlier configuration to compare with.
+func besideWarnings(losses []zones.Loss) []zones.Loss {
+	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
+}
+
+// gone is an error when the administrator's folder is not there. Without one, the configuration is what is shipped, and that is as
+// it should be on a machine that never had one; where one was kept, its disk is missing.
+func (d *Daemon) gone() error {
+	_, err := os.Stat(d.opt.Dirs.System)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not there; for the shipped configuration, make it as an empty folder", d.opt.Dirs.System)
+	}
+	return nil
 }
 
 // besideDirect are the losses of all but direct.xml. As with firewalld, the firewall's state is not Failed for that.
@@ -108,21 +178,28 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
-	read := make(chan *zones.Rest, 1)
-	go func() { read <- zones.LoadRest(d.opt.Dirs, &zones.Config{}) }()
+	load := loadRest
+	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
+}
+
+// inTime calls a function that reads the files in a folder. The error is that it did not return within readTime.
+func inTime[T any](ctx context.Context, folder string, read func() T) (result T, err error) {
+	done := make(chan T, 1)
+	go func() { done <- read() }()
 	select {
-	case rest := <-read:
-		return rest, nil
+	case result = <-done:
+		return result, nil
 	case <-time.After(readTime):
-		return nil, fmt.Errorf("%s could not be read within %v", d.opt.Dirs.System, readTime)
+		return result, fmt.Errorf("%s could not be read within %v", folder, readTime)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return result, ctx.Err()
 	}
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
-// and with other direct rules where they are given. It returns all that is left out.
-func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string) (failed []string, err error) {
+// and with other direct rules where they are given. It returns all that is left out. A careful start ends with errDoubt where
+// leaving out might let in more.
+func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string, careful bool) (failed []string, err error) {
 	for range mostRounds {
 		runtime := cfg.ForRuntime()
 		if direct != nil {
@@ -135,14 +212,15 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 		if len(lost) == 0 {
 			break
 		}
+		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)
+		if careful && doubtful(besideDirect(lost)) {
+			return lossTexts(besideDirect(losses)), errDoubt
+		}
 	}
 	failed = lossTexts(besideDirect(losses))
 	if err != nil {
 		return failed, err
-	}
-	for _, l := range losses {
-		d.opt.Log.Error(l.String())
 	}
 	d.mu.Lock()
 	d.permanent = cfg
@@ -217,6 +295,20 @@ func ruleErrors(err error) []*kernel.RuleError {
 	return nil
 }
 
+func (d *Daemon) logWarnings(list zones.Problems) {
+	for _, p := range list {
+		if p.Severity == zones.Warning {
+			d.opt.Log.Warn(p.String())
+		}
+	}
+}
+
+func (d *Daemon) logLosses(losses []zones.Loss) {
+	for _, l := range losses {
+		d.opt.Log.Error(l.String())
+	}
+}
+
 func (d *Daemon) logProblems(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Error {
@@ -242,12 +334,21 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	return nil
 }
 
+// keepCurrent keeps the configuration that is in force as the last good one, if all of it is.
+func (d *Daemon) keepCurrent() {
+	d.files.Lock()
+	defer d.files.Unlock()
+	if now := d.Snapshot(); now.State == Running {
+		d.keepGood(now.Permanent)
+	}
+}
+
 // keepGood keeps a configuration that was installed without an error. files is held, and mu is not.
 func (d *Daemon) keepGood(cfg *zones.Config) {
-	if d.opt.State == nil {
+	if d.opt.State == nil || d.gone() != nil {
 		return
 	}
 	if err := d.opt.State.Keep(zones.Export(cfg), now()); err != nil {
-		d.opt.Log.Error("cannot keep the configuration as the last good one: should the files break, an older one is used", "reason", err)
+		d.opt.Log.Error("the configuration cannot be kept as the last good one: should its files break, an older one is used, if there is one", "reason", err)
 	}
 }

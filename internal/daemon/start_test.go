@@ -113,6 +113,21 @@ func TestBrokenZone(t *testing.T) {
 	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, []string{"8080"})
 }
 
+// A zone whose own file is whole refuses everything while an ipset that it drops by is broken, and is itself again when only the
+// ipset's file was mended.
+func TestBrokenReference(t *testing.T) {
+	b := startKept(t, map[string]string{
+		"ipsets/bad.xml": `<ipset type="hash:nothing"/>`,
+		"zones/work.xml": `<zone><interface name="eth1"/><port port="8080" protocol="tcp"/><rule><source ipset="bad"/><drop/></rule></zone>`,
+	})
+	b.expect(t, Failed, "bad.xml:1:", []string{"22"}, []string{"8080"})
+	b.write(t, map[string]string{"ipsets/bad.xml": `<ipset type="hash:ip"/>`})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"22", "8080"}, nil)
+}
+
 // What a reload has put into force is the last good configuration, too; a reload that was refused is not.
 func TestReloadIsKept(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
@@ -131,11 +146,17 @@ func TestReloadIsKept(t *testing.T) {
 
 // Files on a disk that does not answer do not keep the firewall from starting.
 func TestSlowFiles(t *testing.T) {
-	defer func(was time.Duration) { readTime = was }(readTime)
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
-	readTime = 0
+	defer unreadable(t)()
 	b.again(t)
 	b.expect(t, Failed, "could not be read within", []string{"8080"}, nil)
+}
+
+// unreadable keeps the files from being read, until the function that it returns is called.
+func unreadable(t *testing.T) func() {
+	wasTime, wasLoad := readTime, loadRest
+	readTime, loadRest = time.Millisecond, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
+	return func() { readTime, loadRest = wasTime, wasLoad }
 }
 
 // A last good configuration that somebody has changed is not used, and neither is the shipped one: nothing is installed.
@@ -151,12 +172,92 @@ func TestDamagedLastGood(t *testing.T) {
 		}
 	}
 	b.Stop(t.Context())
-	readTime = 0
-	defer func() { readTime = 20 * time.Second }()
+	defer unreadable(t)()
 	b.Daemon, b.kernel.installed = New(b.opt), nil
 	if err := b.Start(t.Context()); err == nil || b.kernel.installed != nil {
 		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
 	}
+}
+
+// Files that leave doubt beside a last good configuration that was damaged are not used either.
+func TestDoubtAndDamage(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	if err == nil {
+		err = os.Remove(filepath.Join(folder, "MANIFEST"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": "<zone><"})
+	b.Stop(t.Context())
+	b.Daemon, b.kernel.installed = New(b.opt), nil
+	if err := b.Start(t.Context()); !errors.Is(err, errDoubt) || b.kernel.installed != nil {
+		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+	}
+}
+
+// An administrator's folder that is not there, as when its disk is not mounted, is not taken for an empty one.
+func TestFolderGone(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	if err := os.Rename(b.dir, b.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err == nil {
+		t.Error("a reload without a folder succeeds")
+	}
+	for range 2 {
+		b.again(t)
+		b.expect(t, Failed, "is not there", []string{"8080"}, nil)
+	}
+	if err := os.Mkdir(b.dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+}
+
+// A default zone that does not exist is replaced by a reload, with a warning, as in firewalld. A start does so only if a reload
+// has done it: the zone in its place may be more open.
+func TestDefaultZoneThatIsNotThere(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
+	b.again(t)
+	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+}
+
+// At the first start nothing is known to compare with: an unknown key of firewalld.conf is a warning, as in firewalld.
+func TestFirstStartWithWarnings(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "NoSuchKey=yes\n", "zones/work.xml": workZone})
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+}
+
+// A firewalld.conf that is empty, gone or damaged at a start does not bring back the shipped default zone.
+func TestDamagedConf(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	for _, text := range []string{"", "# nothing\n", "Default", "DefaultZone=", "DefaultZon=drop\n", "\x00\x00\x00\x00"} {
+		b.write(t, map[string]string{"firewalld.conf": text})
+		b.again(t)
+		b.expect(t, Failed, "firewalld.conf", []string{"8080"}, []string{"22"})
+	}
+	if err := os.Remove(filepath.Join(b.dir, "firewalld.conf")); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "firewalld.conf", []string{"8080"}, []string{"22"})
+	if err := b.Reload(t.Context()); err != nil { // the administrator means it
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
 // A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them.
@@ -264,6 +365,27 @@ func TestPanicSurvives(t *testing.T) {
 	}
 }
 
+// Panic mode comes on while the daemon is still starting, and the rules come with it.
+func TestPanicBeforeTheRules(t *testing.T) {
+	b := startKept(t, nil)
+	b.Stop(t.Context())
+	b.Daemon = New(b.opt)
+	dropped := false
+	b.Daemon.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	if err := b.SetPanic(t.Context(), true); err != nil || !dropped || !b.Snapshot().Panic {
+		t.Fatalf("panic mode does not come on: %v", err)
+	}
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !b.Snapshot().Panic || !b.kernel.installed.Panic {
+		t.Error("the rules came without panic mode")
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped || b.Snapshot().Panic || b.kernel.installed.Panic {
+		t.Errorf("panic mode does not end: %v", err)
+	}
+}
+
 // What has a timeout does not become permanent.
 func TestTimedIsNotSaved(t *testing.T) {
 	b := start(t, nil)
@@ -319,7 +441,7 @@ func (k *heldKernel) Commit(ctx context.Context, next *kernel.Desired) error {
 	return k.fakeKernel.Commit(ctx, next)
 }
 
-// While the kernel takes its time for a change, the state can be asked for, permanent changes are made, and a stop ends.
+// While the kernel takes its time for a change, the state can be asked for, panic mode comes on, and a stop ends.
 func TestNobodyWaitsForTheKernel(t *testing.T) {
 	b := start(t, nil)
 	k := &heldKernel{held: make(chan struct{}), free: make(chan struct{})}
@@ -352,13 +474,11 @@ func TestNobodyWaitsForTheKernel(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Error(err)
 	}
-	b.mu.Lock()
-	for !b.Daemon.panic {
-		b.mu.Unlock()
-		time.Sleep(time.Millisecond)
-		b.mu.Lock()
+	for deadline := time.Now().Add(time.Minute); !b.current.Load().Panic; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("panic mode is not committed")
+		}
 	}
-	b.mu.Unlock()
 	go func() {
 		<-k.held
 		k.free <- struct{}{}

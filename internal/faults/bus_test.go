@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ import (
 // program is firewalld itself, over a folder.
 func program() {
 	os.Exit(firewalldcmd.Main([]string{"--nofork", "--nopid", "--log-target=console", "--default-config=/nonexistent",
-		"--system-config=" + os.Args[1]}, os.Stdout, os.Stderr))
+		"--system-config=" + os.Args[1], "--state-dir=" + os.Args[1] + ".state"}, os.Stdout, os.Stderr))
 }
 
 const busConfig = `<busconfig><type>system</type><listen>unix:path=SOCKET</listen><auth>EXTERNAL</auth>
@@ -63,13 +64,25 @@ func (s *service) startBus() (stop func()) {
 // start starts firewalld and waits until it says that it serves.
 func (s *service) start() (cmd *exec.Cmd, log *bytes.Buffer) {
 	s.Helper()
+	cmd, log, ready := s.begin()
+	if err := ready(); err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		s.Fatalf("firewalld does not start: %v\n%s", err, log)
+	}
+	return cmd, log
+}
+
+// begin starts firewalld. ready waits until it says that it serves.
+func (s *service) begin() (cmd *exec.Cmd, log *bytes.Buffer, ready func() error) {
+	s.Helper()
 	notify := filepath.Join(s.dir, "notify")
 	os.Remove(notify)
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
 	if err != nil {
 		s.Fatal(err)
 	}
-	defer socket.Close()
+	s.Cleanup(func() { socket.Close() })
 	self, err := os.Executable()
 	if err != nil {
 		s.Fatal(err)
@@ -83,14 +96,15 @@ func (s *service) start() (cmd *exec.Cmd, log *bytes.Buffer) {
 	if err := s.lab.Firewall().Do(cmd.Start); err != nil {
 		s.Fatal(err)
 	}
-	message := make([]byte, 100)
-	socket.SetReadDeadline(time.Now().Add(time.Minute))
-	if n, err := socket.Read(message); err != nil || !strings.HasPrefix(string(message[:n]), "READY=1") {
-		cancel()
-		cmd.Wait()
-		s.Fatalf("firewalld does not start: %v\n%s", err, log)
+	return cmd, log, func() error {
+		message := make([]byte, 100)
+		socket.SetReadDeadline(time.Now().Add(time.Minute))
+		n, err := socket.Read(message)
+		if err == nil && !strings.HasPrefix(string(message[:n]), "READY=1") {
+			err = fmt.Errorf("it says %q", message[:n])
+		}
+		return err
 	}
-	return cmd, log
 }
 
 // When the message bus goes away the daemon and its rules stay; when the bus is back so is the daemon, and ends as usual. One
@@ -138,7 +152,7 @@ func (s *service) awaitName() {
 		s.Fatal(err)
 	}
 	defer conn.Close()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		var has bool
 		if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, "org.fedoraproject.FirewallD1").Store(&has); err != nil {
 			s.Fatal(err)
@@ -150,4 +164,16 @@ func (s *service) awaitName() {
 			s.Fatal("the daemon does not come back")
 		}
 	}
+}
+
+// call calls a method of the daemon without arguments, and waits for the answer.
+func (s *service) call(method string) error {
+	s.Helper()
+	conn, err := dbus.Connect("unix:path=" + filepath.Join(s.dir, "bus"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close()
+	const name = "org.fedoraproject.FirewallD1"
+	return conn.Object(name, "/org/fedoraproject/FirewallD1").Call(name+"."+method, 0).Err
 }

@@ -2,11 +2,13 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -14,8 +16,16 @@ import (
 	"richwall/compile/ir"
 )
 
-// Guard is what Base has put into the kernel, until a Kernel takes it over.
-type Guard struct{ socket *socket }
+// Guard is what Base has put into the kernel, until the first commit of a Kernel takes its place. Till then the Guard and the
+// Kernel that was opened with it share the socket that owns the guard: a Kernel that is closed before that gives it back. Its
+// methods may be called from several goroutines, also while a Kernel works.
+type Guard struct {
+	mu      sync.Mutex
+	socket  *socket // nil if there is none, or a commit has taken the guard's place
+	lent    bool    // a Kernel uses it too
+	chains  *tools  // what has put up chains of iptables, where the kernel has no nf_tables; else nil
+	lowered bool
+}
 
 // Base makes the kernel drop what is not of a connection that is there already, before anything else is known: see
 // guardChains. The first commit of the Kernel that is opened with the Guard takes it away, in the transaction that brings the
@@ -26,38 +36,114 @@ func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	t := tools{o.Enter}
 	s, err := openSocket(o.Enter)
 	if err != nil {
-		return &Guard{}, t.baseChains(ctx, panicked, err)
+		return &Guard{chains: &t}, t.baseChains(ctx, panicked, err)
 	}
 	owner, err := s.canOwn()
 	if err != nil {
 		s.conn.Close()
-		return &Guard{}, t.baseChains(ctx, panicked, err)
+		return &Guard{chains: &t}, t.baseChains(ctx, panicked, err)
 	}
 	g, err := newGuard(s, owner, o.Log)
 	if err == nil && (panicked || !s.holdsRules() && !t.hold(ctx)) {
 		err = g.set(true, panicked)
 	}
-	return &Guard{s}, err
+	return &Guard{socket: s}, err
 }
 
 // Close gives up what the Guard holds. What stands in the kernel stays, and is the next process's.
 func (g *Guard) Close() error {
-	if g == nil || g.socket == nil {
+	if g == nil {
 		return nil
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	s := g.socket
-	g.socket = nil
+	if g.socket = nil; s == nil {
+		return nil
+	}
 	return s.conn.Close()
 }
 
-// takeSocket is the socket that owns the guard, or a new one.
+// errLowered is why nothing is committed behind Lower.
+var errLowered = errors.New("the start of the firewall was broken off")
+
+// Lower takes the guard away, when a start is broken off, and gives up what the Guard holds. From then on no Kernel that was,
+// or is, opened with it commits anything. A commit of nftables that is under way is waited for; rules that it brings stay.
+// A guard that is not there any more is no error.
+func (g *Guard) Lower() error {
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lowered = true
+	s := g.socket
+	g.socket = nil
+	var err error
+	switch {
+	case s != nil:
+		err = s.lowerGuard()
+	case g.chains != nil:
+		err = g.chains.lowerChains(context.Background())
+	}
+	if err != nil {
+		return fmt.Errorf("what is new is dropped until the firewall starts or the machine boots: %w", err)
+	}
+	return nil
+}
+
+// check says why nothing may be committed any more, if that is so.
+func (g *Guard) check() error {
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lowered {
+		return errLowered
+	}
+	return nil
+}
+
+// takeSocket is the socket that owns the guard, or a new one. It goes to a Kernel, which calls settled, closeSocket, or both.
 func (g *Guard) takeSocket(o Options) (*socket, error) {
-	if g != nil && g.socket != nil {
-		s := g.socket
-		g.socket = nil
-		return s, nil
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	if g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.socket != nil && !g.lent {
+			g.lent = true
+			return g.socket, nil
+		}
 	}
 	return openSocket(o.Enter)
+}
+
+// settled leaves the socket to the Kernel that has it, which has committed.
+func (g *Guard) settled(s *socket) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.socket == s {
+		g.socket = nil
+	}
+}
+
+// closeSocket ends a Kernel's use of a socket. One that still owns the guard stays open.
+func (g *Guard) closeSocket(s *socket) error {
+	if g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.socket == s {
+			g.lent = false
+			return nil
+		}
+	}
+	return s.conn.Close()
 }
 
 // holdsRules says whether the table is there as a process of ours leaves it: what comes in, and what is forwarded, meets
@@ -149,22 +235,23 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) error {
 		return nil
 	}
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
-		if saved, err := t.save(ctx, family, "filter"); err != nil || saved == nil {
+		saved, err := t.save(ctx, family, "filter")
+		if err != nil || saved == nil {
 			if family == ir.V4 {
 				return fmt.Errorf("cannot drop what comes in until the rules are there: %w, and iptables has no table filter: %w", why, err)
 			}
 			continue
 		}
-		input := baseScript(family, panicked)
-		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock); err != nil {
+		input := baseScript(saved, family, panicked)
+		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock()); err != nil {
 			return fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
 		}
 	}
 	return nil
 }
 
-// baseScript is input for iptables-restore.
-func baseScript(family ir.Families, panicked bool) string {
+// baseScript is input for iptables-restore, which makes the chains anew if they are there.
+func baseScript(saved *savedTable, family ir.Families, panicked bool) string {
 	var b bytes.Buffer
 	b.WriteString("*filter\n")
 	chains := guardChains(panicked)
@@ -175,11 +262,48 @@ func baseScript(family ir.Families, panicked bool) string {
 		name := baseChain + "_" + c.Hook.Hook
 		for _, r := range append(slices.Clone(c.Rules), &ir.Rule{Families: ir.Both, Actions: []ir.Action{ir.Drop}}) {
 			if r.Families&family != 0 {
-				fmt.Fprintf(&b, "-A %s%s\n", name, iptables.Spec(nil, r, family))
+				spec, err := iptables.Spec(nil, r, family)
+				if err != nil {
+					panic("internal error: a rule of the guard: " + err.Error())
+				}
+				fmt.Fprintf(&b, "-A %s%s\n", name, spec)
 			}
 		}
-		fmt.Fprintf(&b, "-I %s 1 -j %s\n", strings.ToUpper(c.Hook.Hook), name)
+		if hook := strings.ToUpper(c.Hook.Hook); !slices.Contains(saved.rules[hook], "-j "+name) {
+			fmt.Fprintf(&b, "-I %s 1 -j %s\n", hook, name)
+		}
 	}
 	b.WriteString("COMMIT\n")
 	return b.String()
+}
+
+// lowerChains takes the chains of the guard away, as far as they are there.
+func (t tools) lowerChains(ctx context.Context) error {
+	for _, family := range []ir.Families{ir.V4, ir.V6} {
+		saved, err := t.save(ctx, family, "filter")
+		if err != nil || saved == nil {
+			if family == ir.V4 {
+				return cmp.Or(err, errors.New("iptables has no table filter"))
+			}
+			continue
+		}
+		var b bytes.Buffer
+		for _, c := range guardChains(false) {
+			name, hook := baseChain+"_"+c.Hook.Hook, strings.ToUpper(c.Hook.Hook)
+			if !slices.Contains(saved.order, name) {
+				continue
+			}
+			if slices.Contains(saved.rules[hook], "-j "+name) {
+				fmt.Fprintf(&b, "-D %s -j %s\n", hook, name)
+			}
+			fmt.Fprintf(&b, "-F %s\n-X %s\n", name, name)
+		}
+		if b.Len() == 0 {
+			continue
+		}
+		if _, err := t.run(ctx, "*filter\n"+b.String()+"COMMIT\n", tool(family)+"-restore", "--noflush", waitForLock()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

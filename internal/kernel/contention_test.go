@@ -54,7 +54,11 @@ func (b *busy) run(s *socket, table string) error {
 		}
 		changes := []nft.Message{e.FlushChain(c.Name)}
 		if i == 0 {
-			changes = []nft.Message{e.AddTable(0), e.AddChain(c, false)}
+			chain, err := e.AddChain(c, false)
+			if err != nil {
+				return err
+			}
+			changes = []nft.Message{e.AddTable(0), chain}
 		}
 		a, err := s.commit(changes)
 		if err == nil && len(a.refused) > 0 {
@@ -112,7 +116,7 @@ func TestContention(t *testing.T) {
 	for _, c := range []struct {
 		owner          bool
 		entries, rules int
-	}{{true, 0, 100}, {false, 0, 100}, {false, 200_000 / raceFactor, 6_000 / raceFactor}} {
+	}{{true, 0, 100}, {false, 0, 100}, {false, 200_000 / RaceFactor, 6_000 / RaceFactor}} {
 		t.Run(fmt.Sprintf("owner %v, %d entries, %d rules", c.owner, c.entries, c.rules), func(t *testing.T) {
 			ns, err := lab.NewNamespace()
 			if err != nil {

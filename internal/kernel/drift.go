@@ -31,7 +31,8 @@ type liveChain struct {
 	unknown bool     // rules are not known
 }
 
-// elements is how often each element of a set is there, by what it has of key, last key, data and being the end of an interval. nil is a set whose elements may come and go.
+// elements is how often each element of a set is there, by what it has of key, last key, data and being the end of an interval.
+// nil is a set whose elements may come and go.
 type elements map[string]int
 
 func newLiveTable() *liveTable {
@@ -144,8 +145,10 @@ func leaves(data []byte) (values []byte) {
 	return values
 }
 
-// dump asks for all there is of a kind, of a family, and calls f with each answer's body.
+// dump asks for all there is of a kind, of a family, and calls f with each answer's body. f must not use the socket.
 func (s *socket) dump(kind, family uint8, filter []byte, f func(body []byte)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	body := append([]byte{family, unix.NFNETLINK_V0, 0, 0}, filter...)
 	if err := s.send([]netlink.Message{s.request(tablesMessage(kind), netlink.Dump, body)}); err != nil {
 		return err
@@ -205,9 +208,7 @@ func absent(err error) bool {
 func (i *installed) live() (*liveTable, error) {
 	t, enc := newLiveTable(), &nft.Encoder{Table: ir.Table}
 	t.handle = i.table
-	if i.owned {
-		t.flags = nft.TableOwner | nft.TablePersist
-	}
+	t.flags = tableFlags(i.owned)
 	for _, s := range i.Rules.Sets {
 		if expires(s) {
 			t.sets[s.Name] = nil
@@ -233,8 +234,12 @@ func (i *installed) live() (*liveTable, error) {
 		t.add(m.Type, m.Body)
 	}
 	for _, c := range i.Rules.Chains {
+		m, err := enc.AddChain(c, false)
+		if err != nil {
+			return nil, err
+		}
 		handles, known := i.handles[c.Name]
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, false).Body), rules: handles, unknown: !known}
+		t.chains[c.Name] = &liveChain{base: base(m.Body), rules: handles, unknown: !known}
 	}
 	return t, nil
 }
@@ -243,10 +248,15 @@ func (i *installed) live() (*liveTable, error) {
 func expires(s *ir.Set) bool { return s.Timeout != "" && s.Timeout != "0" }
 
 // livePanic is the table of panic mode.
-func livePanic() *liveTable {
+func livePanic(owned bool) *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: panicTable}
+	t.flags = tableFlags(owned)
 	for _, c := range panicChains {
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body)}
+		m, err := enc.AddChain(c, true)
+		if err != nil {
+			panic("internal error: a chain of panic mode: " + err.Error())
+		}
+		t.chains[c.Name] = &liveChain{base: base(m.Body)}
 	}
 	return t
 }
@@ -255,7 +265,11 @@ func livePanic() *liveTable {
 func liveGuard(everything bool) *liveTable {
 	t, enc := newLiveTable(), &nft.Encoder{Table: guardTable}
 	for _, c := range guardChains(everything) {
-		t.chains[c.Name] = &liveChain{base: base(enc.AddChain(c, true).Body), unknown: true}
+		m, err := enc.AddChain(c, true)
+		if err != nil {
+			panic("internal error: a chain of the guard: " + err.Error())
+		}
+		t.chains[c.Name] = &liveChain{base: base(m.Body), unknown: true}
 	}
 	return t
 }

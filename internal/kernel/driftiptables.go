@@ -2,9 +2,11 @@ package kernel
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,9 +19,14 @@ import (
 type heldChains map[part]*heldChain
 
 type heldChain struct {
-	rules  []uint64 // handles, in order; of one of the kernel's chains ours alone
-	policy uint32   // of one of the kernel's chains: NF_DROP or NF_ACCEPT
+	rules   []uint64 // handles, in order; of a partial chain ours alone
+	partial bool     // others have rules in it too
+	policy  uint32   // of one of the kernel's chains: NF_DROP or NF_ACCEPT
+	lacks   string   // what of it is not as it was committed, since the commit itself; empty if all is
 }
+
+// removed is what a chain lacks that is not there.
+const removed = "was removed"
 
 // watchTables begins to listen for changes of iptables' tables. Where the kernel has no nf_tables there is nothing to hear.
 func (k *iptablesKernel) watchTables() error {
@@ -35,19 +42,19 @@ func (k *iptablesKernel) watchTables() error {
 	}
 	if err != nil {
 		if s != nil {
-			s.conn.Close()
+			err = errors.Join(err, k.options.Guard.closeSocket(s))
 		}
 		k.options.Log.Debug("changes by other programs are not noticed", "reason", err)
 		return nil
 	}
-	k.watch.socket = s
+	k.watch.socket, k.watch.log = s, k.options.Log
 	k.watch.monitor, err = newMonitor(k.options.Enter, 0, func(family uint8, table string) bool {
 		return (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6) && builtins[table] != nil
 	})
 	if err != nil {
-		s.conn.Close()
+		return errors.Join(err, k.options.Guard.closeSocket(s))
 	}
-	return err
+	return nil
 }
 
 // useGuard finds out whether the kernel has nf_tables, and a guard with that.
@@ -62,7 +69,8 @@ func (k *iptablesKernel) useGuard(s *socket) error {
 	return err
 }
 
-// Close ends listening: the tools leave nothing behind.
+// Close ends listening: the tools leave nothing behind. A socket that nothing was committed with goes back to the Guard it came
+// from.
 func (k *iptablesKernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -70,7 +78,7 @@ func (k *iptablesKernel) Close() error {
 	if k.watch.monitor == nil {
 		return nil
 	}
-	return errors.Join(k.watch.monitor.close(), k.watch.socket.conn.Close())
+	return errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.watch.socket))
 }
 
 // Watch implements Watcher.
@@ -144,61 +152,199 @@ func (k *iptablesKernel) review() error {
 }
 
 // watched calls f, which commits, and notes what the kernel has after it: f's tools are other programs to nf_tables, so that
-// their rules are known by what there was before.
+// their rules are known by what there was before. Another program may change them before they are read: they are compared
+// with what was to be committed, and what differs is noted as changed.
 func (k *iptablesKernel) watched(f func() error) error {
 	if k.watch.monitor == nil {
-		return f()
+		k.reviewSilent()
+		return k.settle(f(), nil)
 	}
 	if err := k.review(); err != nil {
 		return err
 	}
 	before, begun, reading := k.readHeld()
+	k.reviewRead(before, begun, reading)
+	k.reviewSilent()
 	committed := f()
 	now, generation, err := k.readHeld()
 	switch err = cmp.Or(reading, err); {
 	case k.installed == nil:
 		k.held = nil
 		return committed
+	case committed != nil && len(k.watch.changed) > 0:
+		return committed // what was changed still is
 	case err != nil:
-		k.options.Log.Warn("changes by other programs are not noticed until the next commit", "reason", err)
 		k.held = nil
-		if committed == nil {
-			k.watch.committed()
-		}
+		k.watch.note([]string{"the rules cannot be read: " + err.Error()}, nil)
 		return committed
-	case generation == begun && k.held != nil && committed == nil:
-		return nil
+	case generation == begun && k.held != nil:
+		return k.settle(committed, nil)
 	}
+	heard := fromOthers(k.watch.monitor.between(begun, generation))
+	others, old := rulesMade(heard), k.held
 	k.keep(now, func(p part, handle uint64) bool {
-		known := k.held[p] != nil && slices.Contains(k.held[p].rules, handle)
-		return known || before[p] == nil || !slices.Contains(before[p].rules, handle)
+		known := old[p] != nil && slices.Contains(old[p].rules, handle)
+		made := before[p] == nil || !slices.Contains(before[p].rules, handle)
+		return known || made && !slices.Contains(others[p], handle)
 	})
-	if committed == nil {
-		k.watch.committed()
-	}
+	k.compare(old, others)
+	by := k.writers(heard)
 	k.watch.generation = generation
+	return k.settle(committed, by)
+}
+
+// settle ends a commit: all is as it should be, but for what others have changed meanwhile.
+func (k *iptablesKernel) settle(committed error, by []Writer) error {
+	if committed != nil && len(k.watch.changed) > 0 {
+		return committed
+	}
+	k.watch.committed()
+	if k.watch.monitor != nil {
+		k.watch.note(k.against(k.held), by)
+	}
 	return committed
 }
 
-// keep remembers the chains of what is installed, and which rules of the kernel's chains are ours.
-func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
-	held := heldChains{}
-	for _, family := range k.families {
+// reviewRead compares what was read before a commit with what is held, whatever was heard: a commit of what is there
+// already puts right what another program has changed.
+func (k *iptablesKernel) reviewRead(now heldChains, generation uint32, reading error) {
+	if reading != nil || k.held == nil || len(k.watch.changed) > 0 {
+		return
+	}
+	k.watch.note(k.against(now), k.writers(k.watch.monitor.between(k.watch.generation, generation)))
+}
+
+// reviewSilent counts the rules that iptables-legacy has. Those are all there is to find out what others have changed.
+func (k *iptablesKernel) reviewSilent() {
+	if k.installed == nil || len(k.watch.changed) > 0 {
+		return
+	}
+	var list []string
+	for _, family := range k.silent {
 		for _, table := range iptables.Tables {
-			for _, c := range rulesOf(k.installed.Rules, family, table).chains {
-				p := part{family: familyNumber(family), table: table, kind: chainPart, name: c.name}
-				chain := now[p]
-				if chain == nil {
-					continue
+			want := rulesOf(k.installed.Rules, family, table)
+			if len(want.chains) == 0 {
+				continue
+			}
+			saved, err := k.save(context.Background(), family, table)
+			if err != nil || saved == nil { // the commit says so, if it matters
+				continue
+			}
+			for _, c := range want.chains {
+				if d := c.countDifference(len(saved.rules[c.name])); d != "" {
+					list = append(list, fmt.Sprintf("%s, table %s, chain %s: %s", tool(family), table, c.name, d))
 				}
-				if c.builtin {
-					chain.rules = slices.DeleteFunc(chain.rules, func(h uint64) bool { return !ours(p, h) })
-				}
-				held[p] = chain
 			}
 		}
 	}
+	if len(list) > 0 {
+		k.options.Log.Warn("another program has changed the rules; they are put back", "changes", strings.Join(list, "; "))
+	}
+	k.watch.changed = list
+}
+
+// fromOthers is the transactions that programs other than the restore tools have made. Where none has the name of a restore
+// tool, as it is run by another name, none can be told from ours.
+func fromOthers(list []transaction) []transaction {
+	ours := func(t transaction) bool { return isRestore(t.by) }
+	if !slices.ContainsFunc(list, ours) {
+		return nil
+	}
+	return slices.DeleteFunc(list, ours)
+}
+
+// rulesMade is the handles of the rules that transactions have made.
+func rulesMade(list []transaction) map[part][]uint64 {
+	rules := map[part][]uint64{}
+	for _, t := range list {
+		for p, made := range t.parts {
+			rules[p] = append(rules[p], made...)
+		}
+	}
+	return rules
+}
+
+// writers is the programs that have changed something of ours.
+func (k *iptablesKernel) writers(list []transaction) (by []Writer) {
+	by, _ = news{list: list}.concerning(k.watch.generation, k, nil)
+	return by
+}
+
+// isRestore says whether a program has the name of a restore tool, as far as the kernel keeps it.
+func isRestore(w Writer) bool {
+	return slices.ContainsFunc([]ir.Families{ir.V4, ir.V6}, func(f ir.Families) bool { return w.Name == (tool(f) + "-restore")[:15] })
+}
+
+// keep remembers the chains of what is installed, and which rules of the kernel's chains are ours. Of a chain that is not
+// there it remembers that.
+func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
+	held := heldChains{}
+	k.eachChain(func(p part, c *chainRules) {
+		chain := now[p]
+		switch {
+		case chain != nil:
+		case c.partial() && len(c.specs) == 0:
+			return
+		default:
+			chain = &heldChain{lacks: removed}
+		}
+		if chain.partial = c.partial(); chain.partial {
+			chain.rules = slices.DeleteFunc(chain.rules, func(h uint64) bool { return !ours(p, h) })
+		}
+		held[p] = chain
+	})
 	k.held = held
+}
+
+// eachChain calls f with each chain of what is installed that nf_tables has. Tables that the kernel lacks, and of which packets
+// would not notice that, are left out.
+func (k *iptablesKernel) eachChain(f func(p part, c *chainRules)) {
+	for _, family := range k.families {
+		if slices.Contains(k.silent, family) {
+			continue
+		}
+		for _, table := range iptables.Tables {
+			if k.lacking[sharedChain{family: family, table: table}] {
+				continue
+			}
+			for _, c := range rulesOf(k.installed.Rules, family, table).chains {
+				f(part{family: familyNumber(family), table: table, kind: chainPart, name: c.name}, c)
+			}
+		}
+	}
+}
+
+// compare compares what is kept with what was to be committed. A chain that has the rules that it had before the commit is as
+// it was. others are the rules that are not ours, whatever chain they are in.
+func (k *iptablesKernel) compare(before heldChains, others map[part][]uint64) {
+	k.eachChain(func(p part, c *chainRules) {
+		chain, was := k.held[p], before[p]
+		switch {
+		case chain == nil || chain.lacks != "" || was != nil && was.lacks == "" && slices.Equal(was.rules, chain.rules):
+		case slices.ContainsFunc(chain.rules, func(h uint64) bool { return slices.Contains(others[p], h) }):
+			chain.lacks = "rules were added"
+		default:
+			chain.lacks = c.countDifference(len(chain.rules))
+		}
+	})
+}
+
+// countDifference says what is wrong with a chain that has so many rules; empty if nothing is. A chain in which others may
+// have rules can have more, and so can one with rules of the direct interface: the tools make several of one with a list of
+// addresses.
+func (c *chainRules) countDifference(has int) string {
+	switch n := len(c.specs); {
+	case has < n:
+		return changeText("rule", n-has, 0)
+	case has > n && !c.partial() && !slices.ContainsFunc(c.rules, isRaw):
+		return changeText("rule", 0, has-n)
+	}
+	return ""
+}
+
+// isRaw says whether a rule is one of the direct interface.
+func isRaw(r *ir.Rule) bool {
+	return r != nil && slices.ContainsFunc(r.Actions, func(a ir.Action) bool { _, raw := a.(ir.Raw); return raw })
 }
 
 func familyNumber(f ir.Families) uint8 {
@@ -263,18 +409,23 @@ func (k *iptablesKernel) differences() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return k.against(now), nil
+}
+
+// against says what of the chains that are held is not as it was committed.
+func (k *iptablesKernel) against(now heldChains) []string {
 	var list []string
 	for p, c := range k.held {
 		where := fmt.Sprintf("%s, table %s, chain %s", familyTool(p.family), p.table, p.name)
 		switch d := k.difference(p, c, now[p]); {
-		case now[p] == nil:
-			list = append(list, where+" was removed")
+		case now[p] == nil || now[p].lacks == removed:
+			list = append(list, where+" "+removed)
 		case d != "":
 			list = append(list, where+": "+d)
 		}
 	}
 	slices.Sort(list)
-	return list, nil
+	return list
 }
 
 // difference is what of a chain is not as it was committed; empty if all is.
@@ -282,10 +433,17 @@ func (k *iptablesKernel) difference(p part, c, now *heldChain) string {
 	if now == nil {
 		return ""
 	}
+	switch c.lacks {
+	case "":
+	case removed:
+		return "it was removed and made anew"
+	default:
+		return c.lacks
+	}
 	rules := now.rules
-	if isBuiltin(p.table, p.name) {
+	if c.partial {
 		rules = slices.DeleteFunc(slices.Clone(rules), func(h uint64) bool { return !slices.Contains(c.rules, h) })
-		if k.installed.Panic && c.policy != now.policy {
+		if isBuiltin(p.table, p.name) && k.installed.Panic && c.policy != now.policy {
 			return "policy was changed"
 		}
 	}

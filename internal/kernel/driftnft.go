@@ -45,9 +45,9 @@ func (k *nftables) look() []Foreign {
 	return reports
 }
 
-// alarm raises the guard, unless what other programs do may stay.
+// alarm raises the guard, unless what other programs do may stay, or it is not known what there shall be.
 func (k *nftables) alarm() {
-	if k.installed.Rules != nil && !k.installed.Unguarded {
+	if k.installed != nil && k.installed.Rules != nil && !k.installed.Unguarded {
 		k.watch.guard.raise(k.installed.Panic)
 	}
 }
@@ -101,7 +101,7 @@ func (k *nftables) differences() ([]string, error) {
 		name  string
 		there bool
 		want  *liveTable
-	}{{panicTable, k.installed.Panic, livePanic()}, {guardTable, k.unprotected(), liveGuard(k.installed.Panic)}} {
+	}{{panicTable, k.installed.Panic, livePanic(k.installed.ownedPanic)}, {guardTable, k.unprotected(), liveGuard(k.installed.Panic)}} {
 		if !t.there {
 			continue
 		}

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"time"
 )
 
@@ -14,9 +13,9 @@ func SetEventBuffer(size int) (restore func()) {
 
 // SetLockWait changes for how many seconds the tools wait for the lock of iptables-legacy, and returns what puts it back.
 func SetLockWait(seconds int) (restore func()) {
-	was := waitForLock
-	waitForLock = fmt.Sprintf("--wait=%d", seconds)
-	return func() { waitForLock = was }
+	was := lockSeconds
+	lockSeconds = seconds
+	return func() { lockSeconds = was }
 }
 
 // SetQuiet changes how long a guard stands that was raised twice, and returns what puts it back.

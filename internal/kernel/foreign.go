@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -33,6 +35,7 @@ type watch struct {
 	unreported []Foreign
 	told       func(Foreign)
 	guard      *guard // nil if there can be none
+	log        *slog.Logger
 	alarm      func() // called when something of ours may have been changed, before it is looked at; may be nil
 }
 
@@ -134,11 +137,30 @@ func (w *watch) follow(look func() []Foreign) {
 			return
 		}
 		begun := time.Now()
-		list := look()
+		list := w.look(look)
 		rest := max(shortest, 4*time.Since(begun))
 		for _, f := range list {
-			w.told(f)
+			w.tell(f)
 		}
 		time.Sleep(rest)
+	}
+}
+
+// look is what look returns; nothing if that fails by a fault of its own.
+func (w *watch) look(look func() []Foreign) []Foreign {
+	defer w.recovered("a fault in looking at what other programs have changed")
+	return look()
+}
+
+// tell reports one change.
+func (w *watch) tell(f Foreign) {
+	defer w.recovered("a fault in reporting what other programs have changed")
+	w.told(f)
+}
+
+// recovered logs a fault of the function that has deferred it. The machine's firewall does not end for that.
+func (w *watch) recovered(what string) {
+	if fault := recover(); fault != nil {
+		w.log.Error(what, "fault", fault, "stack", string(debug.Stack()))
 	}
 }

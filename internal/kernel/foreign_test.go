@@ -1,9 +1,13 @@
 package kernel_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -65,7 +69,7 @@ func tableHandle(t *testing.T, ns *lab.Namespace) string {
 // What was committed is known well enough to be found unchanged, whatever the configuration: a program that adds a chain
 // and takes it out again makes the table be read, and nothing is reported or made anew.
 func TestUnchangedTablesAreKnown(t *testing.T) {
-	for _, c := range configurations(t) {
+	for _, c := range some(configurations(t)) {
 		rs := c.compiled(t, ir.NFTables)
 		if rs == nil || rs.Flowtable != nil {
 			continue
@@ -283,5 +287,147 @@ func TestWatchingNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.none(t)
+	}
+}
+
+// afterRestore has a command run right after the restore tool has committed IPv4's filter table, as often as is said.
+func afterRestore(t *testing.T, times int, command string) {
+	t.Helper()
+	dir := t.TempDir()
+	path, err := exec.LookPath("iptables-restore")
+	if err != nil {
+		t.Skip(err)
+	}
+	tool := filepath.Join(dir, "tool", "iptables-restore") // nf_tables knows programs by their names
+	if err := errors.Join(os.Mkdir(filepath.Dir(tool), 0o755), os.Symlink(path, tool)); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`#!/bin/sh
+input=$(cat)
+echo "$input" | %s "$@" || exit
+case "$* $input" in
+*--test*) ;;
+*\*filter*) for n in $(seq %d); do mkdir "%s/$n" 2>/dev/null && { %s; exit; }; done ;;
+esac
+exit 0
+`, tool, times, dir, command)
+	write(t, filepath.Join(dir, "iptables-restore"), script)
+	if err := os.Chmod(filepath.Join(dir, "iptables-restore"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// What another program changes between the end of the restore tool and the reading of what it has made is not taken for what
+// was committed: it is reported, the guard stands until it is repaired, and the next commit of the same rules repairs it.
+func TestChangesRightAfterACommit(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, c := range []struct{ command, want string }{
+		{"iptables -F INPUT", `^iptables, table filter, chain INPUT: \d+ rules removed$`},
+		{"iptables -F IN_public", `^iptables, table filter, chain IN_public: \d+ rules removed$`},
+		{"iptables -R INPUT 1 -j ACCEPT", `^iptables, table filter, chain INPUT: 1 rule removed$`},
+		{"iptables -R IN_public_allow 1 -j ACCEPT", `^iptables, table filter, chain IN_public_allow: rules were added$`},
+		{"iptables -I IN_public_allow -j ACCEPT", `^iptables, table filter, chain IN_public_allow: rules were added$`},
+		{"iptables -I INPUT -s 192.0.2.1 -j ACCEPT; iptables -D INPUT 2", `^iptables, table filter, chain INPUT: 1 rule removed$`},
+		{"nft delete table ip mangle", `^iptables, table mangle, chain .* was removed$`},
+		{"nft flush ruleset", `chain INPUT was removed`},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			ns := namespace(t)
+			useVariant(t, "nft")
+			fresh := namespace(t)
+			commit(t, open(t, fresh, ir.IPTables), &kernel.Desired{Rules: rs})
+			want := saved(t, fresh)
+			afterRestore(t, 1, c.command)
+			w := watch(t, ns, ir.IPTables)
+			commit(t, w, &kernel.Desired{Rules: rs})
+			if f := w.next(t); !regexp.MustCompile(c.want).MatchString(strings.Join(f.Changes, "; ")) {
+				t.Errorf("reported is %q, want %s", f.Changes, c.want)
+			} else if c.command != "nft flush ruleset" && (len(f.By) == 0 || f.By[0].Name != strings.Fields(c.command)[0]) {
+				t.Errorf("it is said to be by %v", f.By)
+			}
+			if !guardStands(t, ns) {
+				t.Error("the guard does not stand")
+			}
+			commit(t, w, &kernel.Desired{Rules: rs})
+			theirs := regexp.MustCompile(`(?m)^-A INPUT -s 192.0.2.1/32 -j ACCEPT\n|^-A INPUT -j ACCEPT\n`)
+			sameLines(t, sortedLines(want), sortedLines(theirs.ReplaceAllString(saved(t, ns), "")))
+			time.Sleep(300 * time.Millisecond)
+			w.none(t)
+		})
+	}
+}
+
+// A program that puts a rule of its own into one of the kernel's chains right after a commit, or takes it out again, has not
+// changed anything of ours.
+func TestOthersRulesRightAfterACommit(t *testing.T) {
+	for _, command := range []string{"iptables -A INPUT -s 192.0.2.1 -j DROP", "iptables -N THEIRS; iptables -I INPUT -j THEIRS; iptables -D INPUT 1"} {
+		t.Run(command, func(t *testing.T) {
+			ns := namespace(t)
+			useVariant(t, "nft")
+			afterRestore(t, 1, command)
+			w := watch(t, ns, ir.IPTables)
+			rs := scenario(t, "static-mixed.txt", ir.IPTables)
+			commit(t, w, &kernel.Desired{Rules: rs})
+			_, _ = ns.Run(t.Context(), "", "iptables", "-D", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
+			time.Sleep(300 * time.Millisecond)
+			w.none(t)
+		})
+	}
+}
+
+// A short burst of flushes leaves the rules as they were committed, whenever in it they are repaired.
+func TestBurstOfFlushes(t *testing.T) {
+	for _, c := range []struct {
+		backend ir.Backend
+		command string
+	}{
+		{ir.IPTables, "iptables -F INPUT"}, {ir.IPTables, "iptables -F"},
+		{ir.NFTables, "nft flush chain inet firewalld filter_INPUT"}, {ir.NFTables, "nft flush table inet firewalld"},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			defer kernel.SetQuiet(2 * time.Second)()
+			l := newLab(t)
+			ns := l.Firewall()
+			desired := &kernel.Desired{Rules: letsIn(t, c.backend, "NftablesTableOwner=no\n")}
+			k := open(t, ns, c.backend).(kernel.Watcher)
+			k.Watch(func(kernel.Foreign) {
+				if err := k.Commit(t.Context(), desired); err != nil {
+					t.Error(err)
+				}
+			})
+			commit(t, k, desired)
+			words := strings.Fields(c.command)
+			for range 8 {
+				run(t, ns, "", words[0], words[1:]...)
+				time.Sleep(50 * time.Millisecond) // a pace, not a measure
+			}
+			listing := map[ir.Backend][]string{ir.IPTables: {"iptables", "-S", "INPUT"}, ir.NFTables: {"nft", "list", "chain", "inet", "firewalld", "filter_INPUT"}}[c.backend]
+			eventually(t, "the rules are not back", func() bool {
+				return strings.Contains(strings.ToLower(run(t, ns, "", listing[0], listing[1:]...)), "reject")
+			})
+			eventually(t, "port 80 stays closed", func() bool { return arrive(t, l, 80)["in"] })
+			if got := arrive(t, l, 9); len(got) > 0 {
+				t.Errorf("packets to port 9 come %v", got)
+			}
+		})
+	}
+}
+
+// Of iptables-legacy nobody tells what others change. Each commit counts its rules, so that a reload puts them back.
+func TestReloadRepairs(t *testing.T) { variants(t, testReloadRepairs) }
+
+func testReloadRepairs(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, command := range []string{"iptables -F INPUT", "iptables -F", "iptables -F IN_public", "ip6tables -t mangle -F"} {
+		ns := namespace(t)
+		k := open(t, ns, ir.IPTables)
+		commit(t, k, &kernel.Desired{Rules: rs})
+		want := saved(t, ns)
+		words := strings.Fields(command)
+		run(t, ns, "", words[0], words[1:]...)
+		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables)})
+		t.Log(command)
+		sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
 	}
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -67,22 +68,47 @@ type guard struct {
 	socket *socket
 	owner  bool // the kernel can give tables an owner
 	log    *slog.Logger
-	up     bool      // it stands, and this socket may take it away
-	last   time.Time // when the rules were found changed last
-	until  time.Time // it stays till then at least
-	lower  *time.Timer
+	up     bool // it stands, and this socket may take it away
+
+	// Of one that stands:
+	owned      bool // this socket owns it
+	everything bool // nothing passes
+
+	last  time.Time // when the rules were found changed last
+	until time.Time // it stays till then at least
+	lower *time.Timer
 }
 
-// newGuard finds out whether an earlier process has left a guard. One that a living process owns is that process's matter.
+// newGuard finds out whether a guard stands that an earlier process has left, or that this socket has made. One that another
+// living process owns is that process's matter.
 func newGuard(s *socket, owner bool, log *slog.Logger) (*guard, error) {
 	g := &guard{socket: s, owner: owner, log: log}
 	t, err := s.tableHead(guardTable)
-	g.up = err == nil && t.there && (t.owner == 0 || t.owner == s.conn.PID())
+	if err != nil || !t.there || t.owner != 0 && t.owner != s.conn.PID() {
+		return g, err
+	}
+	g.up, g.owned, g.everything = true, t.owner != 0, true
+	err = s.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_INET, namedAttribute(tableName, guardTable), func(body []byte) {
+		if text(attribute(body, tableName)) == guardTable {
+			g.everything = false
+		}
+	})
 	return g, err
 }
 
 // protected says whether no other program can take the guard away.
-func (g *guard) protected() bool { return g.up && g.owner }
+func (g *guard) protected() bool { return g.up && g.owned }
+
+// isSo says whether there is nothing to do for the guard to stand, or not to stand. One that other programs can take away is
+// made anew.
+func (g *guard) isSo(stand, everything bool) bool {
+	return g.up == stand && (!stand || g.protected() && g.everything == everything)
+}
+
+// note notes that the guard was made, or taken away.
+func (g *guard) note(stand, everything bool) {
+	g.up, g.owned, g.everything = stand, stand && g.owner, everything
+}
 
 // messages put a guard in the place of one that there may be, or take it away.
 func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
@@ -91,13 +117,13 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	if !stand {
 		return list, nil
 	}
-	var flags uint32
-	if g.owner {
-		flags = nft.TableOwner | nft.TablePersist
-	}
-	list = append(list, e.AddTable(flags))
+	list = append(list, e.AddTable(tableFlags(g.owner)))
 	for _, c := range guardChains(everything) {
-		list = append(list, e.AddChain(c, true))
+		chain, err := e.AddChain(c, true)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, chain)
 		for _, r := range c.Rules {
 			messages, err := e.AddRule(c.Name, r, 0)
 			if err != nil {
@@ -111,7 +137,7 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 
 // set makes the guard stand, or takes it away, in a transaction of its own.
 func (g *guard) set(stand, everything bool) error {
-	if g.up == stand && (!stand || g.protected()) {
+	if g.isSo(stand, everything) {
 		return nil
 	}
 	list, err := g.messages(stand, everything)
@@ -125,7 +151,28 @@ func (g *guard) set(stand, everything bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot change table inet %s: %w", guardTable, err)
 	}
-	g.up = stand
+	g.note(stand, everything)
+	return nil
+}
+
+// lowerGuard takes away a guard that this socket may take away, and closes the socket. Whoever shares it changes nothing after
+// that.
+func (s *socket) lowerGuard() error {
+	t, err := s.tableHead(guardTable)
+	if err != nil || t.owner != 0 && t.owner != s.conn.PID() {
+		return errors.Join(err, s.conn.Close())
+	}
+	list, err := new(guard).messages(false, false)
+	if err != nil {
+		return errors.Join(err, s.conn.Close())
+	}
+	a, err := s.commitLast(list)
+	if err == nil && len(a.refused) > 0 {
+		err = a.refused[0].err
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove table inet %s: %w", guardTable, err)
+	}
 	return nil
 }
 

@@ -21,21 +21,29 @@ type iptablesKernel struct {
 	options  Options
 	mu       sync.Mutex
 	families []ir.Families // whose programs work here
+	silent   []ir.Families // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
 	direct   bool          // it has only rules of the direct interface, beside nftables
 
 	installed *Desired // nil if it is not known what the kernel has
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
+	starting  bool       // nothing of the firewall was committed before
+	made      map[sharedChain]bool
+	lacking   map[sharedChain]bool  // tables, without a chain's name, that the kernel does not have
+	texts     map[sharedRule]string // how the tool saves rules of ours
 }
 
 // newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct}
+	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
-		_, err := k.run(context.Background(), "", tool(f), waitForLock, "-t", "filter", "-S", "OUTPUT")
+		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
 		case err == nil:
 			k.families = append(k.families, f)
+			if version, err := k.run(context.Background(), "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
+				k.silent = append(k.silent, f)
+			}
 		case f == ir.V4:
 			return nil, fmt.Errorf("cannot use iptables: %w", err)
 		default:
@@ -106,16 +114,24 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := k.options.Guard.check(); err != nil && !k.direct { // the nftables back end has asked, and puts back what was
+		return err
+	}
 	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
+	}
+	if !k.direct {
+		k.starting = k.installed == nil
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
 	if g := k.watch.guard; err == nil && g != nil {
-		if err := g.set(g.needed(next), next.Panic); err != nil {
+		stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
+		if err := g.set(stand, next.Panic); err != nil {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
 		}
 		g.later(k.unguard)
+		k.options.Guard.settled(k.watch.socket)
 	}
 	return err
 }
@@ -161,6 +177,9 @@ type script struct {
 	lines  []string
 	rules  map[int]*ir.Rule // by line, from 1
 	chains map[int]string   // the chain of those
+
+	listings     map[string]listing // of shared chains that it changes, behind it
+	made, unmade []string           // shared chains that it makes and removes
 }
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
@@ -182,9 +201,10 @@ func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
 	want := rulesOf(next.Rules, family, table)
-	var had *tableRules
+	was, had := &tableRules{}, (*tableRules)(nil)
 	if before != nil {
-		had = rulesOf(before.Rules, family, table)
+		was = rulesOf(before.Rules, family, table)
+		had = was
 		if len(k.watch.changed) == 0 && had.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
@@ -193,6 +213,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	if err != nil {
 		return nil, err
 	}
+	k.lacking[sharedChain{family: family, table: table}] = saved == nil
 	if saved == nil {
 		if want.matters() {
 			return nil, fmt.Errorf("cannot use table %s of %s: the kernel does not have it", table, tool(family))
@@ -211,8 +232,13 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	default:
 		had = saved.remains()
 	}
-	e := &tableEdit{k: k, saved: saved, had: had, want: want, script: &script{family: family, table: table,
-		rules: map[int]*ir.Rule{}, chains: map[int]string{}}}
+	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table,
+		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
+	if before == nil {
+		if err := e.alreadyThere(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if !k.direct {
 		e.setPolicies(before, next)
 	}
@@ -232,7 +258,7 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
 	input := strings.Join(s.lines, "\n") + "\n"
-	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock}, args...)...)
+	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
 	return s.blame(err)
 }
 
@@ -250,6 +276,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 	for i, s := range scripts {
 		err := k.restore(ctx, s)
 		if err == nil {
+			k.learn(ctx, s)
 			continue
 		}
 		if before == nil {
@@ -259,6 +286,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			back, scriptErr := k.script(ctx, done.family, done.table, next, before)
 			if scriptErr == nil && back != nil {
 				scriptErr = k.restore(ctx, back)
+				k.learn(ctx, back)
 			}
 			if scriptErr != nil {
 				k.options.Log.Error("a table could not be put back", "table", done.table, "error", scriptErr)

@@ -58,7 +58,7 @@ func saved(t *testing.T, ns *lab.Namespace) string {
 
 // What "compile --to iptables, ip6tables and ipset" prints and what is committed are the same rules.
 func TestRestoredIsTheText(t *testing.T) {
-	for _, c := range configurations(t) {
+	for _, c := range some(configurations(t)) {
 		rs := c.compiled(t, ir.IPTables)
 		if rs == nil || strings.HasPrefix(c.name, "ipset-rare-types") { // the kernel need not have them
 			continue
@@ -129,7 +129,7 @@ func testFromAnyToAny(t *testing.T) {
 	}
 	ns := namespace(t)
 	k := open(t, ns, ir.IPTables)
-	for _, c := range all {
+	for _, c := range some(all) {
 		rs := c.compiled(t, ir.IPTables)
 		commit(t, k, &kernel.Desired{Rules: rs})
 		fresh := namespace(t)

@@ -4,7 +4,8 @@
 // put there last and makes it in one transaction, or, if any of it is refused, changes nothing and says which rule it was
 // about. There are two back ends, nftables by netlink messages and iptables by its restore tools, and Memory, a twin
 // without a kernel for tests, which refuses what the kernel would. All touch nothing but what is ours: the tables
-// firewalld and firewalld_policy_drop of nftables, and chains and rules that they put into iptables themselves.
+// firewalld, firewalld_policy_drop and firewalld_guard of nftables, and chains and rules that they put into iptables
+// themselves. DropAll has a table of its own, firewalld_drop_all, which they leave alone.
 //
 // The daemon commits; internal/kernel knows the intermediate form and its targets, and nothing of configurations.
 package kernel

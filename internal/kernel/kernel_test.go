@@ -70,6 +70,15 @@ type configuration struct {
 	backends []ir.Backend
 }
 
+// some is every tenth of a list under the race detector, for tests that mostly run other programs; else all of it.
+func some[T any](list []T) []T {
+	var kept []T
+	for i := 0; i < len(list); i += kernel.RaceFactor {
+		kept = append(kept, list[i])
+	}
+	return kept
+}
+
 // configurations are those of testdata/scenarios and testdata/compile that are not refused.
 func configurations(t *testing.T) []configuration {
 	t.Helper()

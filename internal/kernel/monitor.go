@@ -63,7 +63,7 @@ const (
 type transaction struct {
 	generation uint32 // that it made
 	by         Writer
-	parts      map[part]bool
+	parts      map[part][]uint64 // with the handles of the rules that it made there
 }
 
 // news is what was heard since somebody asked last.
@@ -81,9 +81,9 @@ type monitor struct {
 	done    chan struct{} // closed when nothing is heard any more
 
 	mu       sync.Mutex
-	seen     uint32        // the newest generation that was heard of
-	advanced chan struct{} // closed when there is a newer one, or messages were lost
-	open     map[part]bool // of the transaction whose end was not heard yet
+	seen     uint32            // the newest generation that was heard of
+	advanced chan struct{}     // closed when there is a newer one, or messages were lost
+	open     map[part][]uint64 // of the transaction whose end was not heard yet
 	news     news
 	closed   bool
 }
@@ -100,7 +100,7 @@ const (
 
 // newMonitor listens for what others do to tables. own is the port of the socket whose commits are not told of: 0 for none.
 func newMonitor(enter func(func() error) error, own uint32, watched func(family uint8, table string) bool) (*monitor, error) {
-	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part]bool{}}
+	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]uint64{}}
 	err := enter(func() (err error) {
 		m.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageBuffer})
 		return err
@@ -185,7 +185,7 @@ func (m *monitor) run() {
 func (m *monitor) lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.news.lost, m.open = true, map[part]bool{}
+	m.news.lost, m.open = true, map[part][]uint64{}
 	m.advance()
 }
 
@@ -215,7 +215,11 @@ func (m *monitor) hear(message netlink.Message) {
 		return
 	}
 	if p, ok := m.about(kind, message.Data); ok {
-		m.open[p] = true
+		made := m.open[p]
+		if kind == unix.NFT_MSG_NEWRULE {
+			made = append(made, number64(attribute(message.Data, unix.NFTA_RULE_HANDLE)))
+		}
+		m.open[p] = made
 	}
 }
 
@@ -252,7 +256,7 @@ func (m *monitor) end(body []byte) {
 		} else {
 			m.news.lost = true
 		}
-		m.open = map[part]bool{}
+		m.open = map[part][]uint64{}
 		m.wakeUp()
 	}
 	close(m.advanced)
@@ -296,9 +300,14 @@ func (m *monitor) still(since, until uint32) bool {
 	if !m.reached(until) {
 		return false
 	}
+	return len(m.between(since, until)) == 0
+}
+
+// between is what was heard of the transactions behind a generation, up to another one. It stays news.
+func (m *monitor) between(since, until uint32) []transaction {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !slices.ContainsFunc(m.news.list, func(t transaction) bool { return later(t.generation, since) && !later(t.generation, until) })
+	return slices.DeleteFunc(slices.Clone(m.news.list), func(t transaction) bool { return !later(t.generation, since) || later(t.generation, until) })
 }
 
 // later says whether a generation comes behind another one; they are counted with 32 bits, around and around.

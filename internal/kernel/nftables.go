@@ -33,9 +33,10 @@ type nftables struct {
 // installed is what a Kernel put into the kernel.
 type installed struct {
 	Desired
-	owned   bool                // nobody else can change the table
-	table   uint64              // its handle; 0 if that is not known
-	handles map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
+	owned      bool                // nobody else can change the table
+	ownedPanic bool                // nor that of panic mode
+	table      uint64              // its handle; 0 if that is not known
+	handles    map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
 }
 
 func newNFTables(o Options) (*nftables, error) {
@@ -48,14 +49,13 @@ func newNFTables(o Options) (*nftables, error) {
 		k.watch.guard, err = newGuard(s, k.owner, o.Log)
 	}
 	if err == nil {
-		k.watch.socket, k.watch.alarm = s, k.alarm
+		k.watch.socket, k.watch.alarm, k.watch.log = s, k.alarm, o.Log
 		k.watch.monitor, err = newMonitor(o.Enter, s.conn.PID(), func(family uint8, table string) bool {
 			return family == unix.NFPROTO_INET && (table == ir.Table || table == panicTable || table == guardTable)
 		})
 	}
 	if err != nil {
-		s.conn.Close()
-		return nil, err
+		return nil, errors.Join(err, o.Guard.closeSocket(s))
 	}
 	return k, nil
 }
@@ -75,12 +75,13 @@ func (s *socket) canOwn() (bool, error) {
 	return len(a.refused) == 0, nil
 }
 
-// Close closes the socket; the table loses its owner with it, and stays.
+// Close closes the socket; the table loses its owner with it, and stays. A socket that nothing was committed with goes back to
+// the Guard it came from.
 func (k *nftables) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.watch.guard.stop()
-	err := errors.Join(k.watch.monitor.close(), k.socket.conn.Close())
+	err := errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.socket))
 	if k.direct != nil {
 		err = errors.Join(err, k.direct.Close())
 	}
@@ -130,6 +131,9 @@ func (k *nftables) directKernel() (*iptablesKernel, error) {
 func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.options.Guard.check(); err != nil {
+		return err
+	}
 	verified, err := verify(next, ir.NFTables, k.verified)
 	if err != nil {
 		return err
@@ -159,6 +163,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *D
 	if err != nil {
 		return nil, err
 	}
+	d.starting = k.installed == nil
 	previous = d.current()
 	return previous, d.Commit(ctx, &Desired{Rules: next.Direct})
 }
@@ -187,7 +192,7 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 	case p == nil:
 		return err
 	case err != nil:
-		k.installed = nil
+		k.forget()
 		return err
 	case len(a.refused) > 0:
 		return k.refusal(p, a.refused)
@@ -195,6 +200,14 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 	k.committed(p, a.handles)
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
+}
+
+// forget notes that nobody knows what the kernel has. Where other programs had changed the rules, they do not guard the machine.
+func (k *nftables) forget() {
+	if len(k.watch.changed) > 0 {
+		k.alarm()
+	}
+	k.installed, k.watch.changed = nil, nil
 }
 
 // send plans the way from what is known of the kernel, and sends it. There is no plan if it cannot be said in messages; no
@@ -246,8 +259,9 @@ func ownerHint(port uint32) string {
 // committed notes what the kernel has.
 func (k *nftables) committed(p *plan, handles map[int]uint64) {
 	k.installed = p.result(handles)
+	k.options.Guard.settled(k.socket)
 	k.watch.committed()
-	k.watch.guard.up = p.guarded
+	k.watch.guard.note(p.guarded, p.next.Panic)
 	k.watch.guard.later(k.unguard)
 }
 

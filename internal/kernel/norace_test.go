@@ -2,5 +2,5 @@
 
 package kernel
 
-// raceFactor is by how much tests of large numbers have smaller ones under the race detector.
-const raceFactor = 1
+// RaceFactor is by how much tests of large numbers have smaller ones under the race detector.
+const RaceFactor = 1

@@ -13,18 +13,19 @@ import (
 // plan is the changes that lead from one state of the kernel to another, in an order that the kernel takes: what is
 // referred to comes before what refers to it, and goes after it.
 type plan struct {
-	changes  []change
-	enc      *nft.Encoder
-	before   *installed // nil: unknown
-	next     *Desired
-	owned    bool             // the table of next has an owner
-	replaced bool             // the table is a new one
-	chains   map[string]*rest // chains with other rules than before
-	echo     bool             // the kernel is to tell the handles of new rules
-	table    int              // where among the changes the table is made, if it is a new one
-	guarded  bool             // the guard stands behind it
-	guessed  bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
-	errs     []*RuleError
+	changes    []change
+	enc        *nft.Encoder
+	before     *installed // nil: unknown
+	next       *Desired
+	owned      bool             // the table of next has an owner
+	ownedPanic bool             // so has that of panic mode
+	replaced   bool             // the table is a new one
+	chains     map[string]*rest // chains with other rules than before
+	echo       bool             // the kernel is to tell the handles of new rules
+	table      int              // where among the changes the table is made, if it is a new one
+	guarded    bool             // the guard stands behind it
+	guessed    bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
+	errs       []*RuleError
 }
 
 // change is a message, and what to say if the kernel refuses it.
@@ -48,7 +49,7 @@ func newPlan(before *installed, next *Desired, canOwn, echo bool) (*plan, error)
 		p.owned = next.Rules.Owner && canOwn
 		p.enc.Counters = next.Rules.Counters
 	}
-	p.panicTable()
+	p.panicTable(canOwn)
 	switch {
 	case next.Rules == nil:
 		if before == nil || before.Rules != nil {
@@ -81,32 +82,49 @@ func (p *plan) removeTable(e *nft.Encoder) {
 	p.put(what, nil, nil, e.AddTable(0), e.DeleteTable())
 }
 
-// panicTable makes or removes the table that drops everything, before all other tables see a packet.
-func (p *plan) panicTable() {
+// panicTable makes or removes the table of panic mode. It has an owner unless the configuration wants other programs to be
+// able to change what is ours.
+func (p *plan) panicTable(canOwn bool) {
 	if p.before != nil && p.before.Panic == p.next.Panic {
+		p.ownedPanic = p.before.ownedPanic
 		return
 	}
-	e := &nft.Encoder{Table: panicTable}
+	p.ownedPanic = canOwn && p.next.Panic && (p.next.Rules == nil || p.next.Rules.Owner)
+	p.dropTable(panicTable, p.next.Panic, tableFlags(p.ownedPanic))
+}
+
+// dropTable makes anew or removes a table that drops everything, before all other tables see a packet.
+func (p *plan) dropTable(name string, stand bool, flags uint32) {
+	e := &nft.Encoder{Table: name}
 	p.removeTable(e)
-	if !p.next.Panic {
+	if !stand {
 		return
 	}
-	what := "cannot make table inet " + panicTable
-	p.put(what, nil, nil, e.AddTable(0))
+	what := "cannot make table inet " + name
+	p.put(what, nil, nil, e.AddTable(flags))
 	for _, c := range panicChains {
-		p.put(what, nil, nil, e.AddChain(c, true))
+		m, err := e.AddChain(c, true)
+		p.put(what, nil, err, m)
 	}
 }
 
 // setGuard makes the guard stand behind the changes, or takes it away, as is needed.
 func (p *plan) setGuard(g *guard, next *Desired) error {
 	p.guarded = g.needed(next)
-	if p.guarded == g.up && (!p.guarded || g.protected()) {
+	if g.isSo(p.guarded, next.Panic) {
 		return nil
 	}
 	list, err := g.messages(p.guarded, next.Panic)
 	p.put("cannot change table inet "+guardTable, nil, nil, list...)
 	return err
+}
+
+// tableFlags are those of a table that has an owner, or none.
+func tableFlags(owned bool) uint32 {
+	if owned {
+		return nft.TableOwner | nft.TablePersist
+	}
+	return 0
 }
 
 // panicChains stand before connection tracking, at −200, and other programs' chains for raw packets, at −300 + 10.
@@ -168,11 +186,7 @@ func (p *plan) replace() {
 	next := p.next.Rules
 	p.replaced = true
 	p.removeTable(p.enc)
-	var flags uint32
-	if p.owned {
-		flags = nft.TableOwner | nft.TablePersist
-	}
-	table := p.enc.AddTable(flags)
+	table := p.enc.AddTable(tableFlags(p.owned))
 	table.Flags |= unix.NLM_F_ECHO // for its handle
 	p.put("cannot make table inet "+ir.Table, nil, nil, table)
 	p.table = len(p.changes) - 1
@@ -211,7 +225,8 @@ func (p *plan) addElements(s *ir.Set, list []ir.Element) {
 }
 
 func (p *plan) addChain(c *ir.Chain) {
-	p.put("cannot make chain "+c.Name, nil, nil, p.enc.AddChain(c, false))
+	m, err := p.enc.AddChain(c, false)
+	p.put("cannot make chain "+c.Name, nil, err, m)
 }
 
 // addRules puts all rules into a chain that is empty.
@@ -424,7 +439,7 @@ func (p *plan) errors(refused []refusal) error {
 // result is what the kernel has after the plan was carried out. told are the handles of new rules, by the index of the
 // change; a chain of which one is missing has to be made anew when it changes.
 func (p *plan) result(told map[int]uint64) *installed {
-	i := &installed{Desired: *p.next, owned: p.owned, handles: map[string][]uint64{}}
+	i := &installed{Desired: *p.next, owned: p.owned, ownedPanic: p.ownedPanic, handles: map[string][]uint64{}}
 	if p.next.Rules == nil {
 		return i
 	}

@@ -2,5 +2,5 @@
 
 package kernel
 
-// raceFactor is by how much tests of large numbers have smaller ones: the race detector makes everything some ten times slower.
-const raceFactor = 10
+// RaceFactor is by how much tests of large numbers have smaller ones: the race detector makes everything some ten times slower.
+const RaceFactor = 10

@@ -20,7 +20,7 @@ type savedTable struct {
 
 // save reads a table; nil if the kernel has no such table.
 func (t tools) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
-	switch _, err := t.run(ctx, "", tool(family), waitForLock, "-t", table, "-S", "OUTPUT"); {
+	switch _, err := t.run(ctx, "", tool(family), waitForLock(), "-t", table, "-S", "OUTPUT"); {
 	case errors.Is(err, ErrBusy):
 		return nil, err
 	case err != nil:
@@ -101,12 +101,16 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 		if !c.builtin && !slices.Contains(s.order, c.name) {
 			continue
 		}
-		specs := slices.DeleteFunc(slices.Clone(c.specs), func(spec string) bool { // of a jump to a chain that has gone
-			return slices.ContainsFunc(targets([]string{spec}), func(to string) bool {
+		some := &chainRules{name: c.name, builtin: c.builtin, shared: c.shared, declared: c.declared, unknown: true, again: true}
+		for i, spec := range c.specs {
+			gone := slices.ContainsFunc(targets([]string{spec}), func(to string) bool { // a jump to a chain that has gone
 				return committed.chain(to) != nil && !slices.Contains(s.order, to)
 			})
-		})
-		left.chains = append(left.chains, &chainRules{name: c.name, builtin: c.builtin, specs: specs, unknown: true})
+			if !gone {
+				some.specs, some.places, some.rules = append(some.specs, spec), append(some.places, c.place(i)), append(some.rules, c.rules[i])
+			}
+		}
+		left.chains = append(left.chains, some)
 	}
 	return left
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -13,9 +14,10 @@ import (
 )
 
 // socket is a netlink socket for nf_tables. A table that has an owner belongs to the socket it was made by, so that one must
-// last as long as the daemon.
+// last as long as the daemon. Goroutines that share one take turns: commit, dump and generation wait for one another.
 type socket struct {
 	conn   *netlink.Conn
+	mu     sync.Mutex
 	seq    uint32 // of the last message that was sent
 	buffer int    // bytes that the socket takes at once
 	room   int    // bytes of answers that were made room for
@@ -111,10 +113,12 @@ func aligned(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALI
 
 // generation is the number of commits that there were in the namespace, by any program.
 func (s *socket) generation() (uint32, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.drain(func(netlink.Message, *netlink.OpError) {})
 }
 
-// drain asks for the generation and receives until the answer to that. The kernel answers in order, so all answers to what
+// drain asks for the generation and receives until the answer to that. The lock is held. The kernel answers in order, so all answers to what
 // was sent before are handed to each: a message, or an error with the sequence number of what it is about.
 func (s *socket) drain(each func(netlink.Message, *netlink.OpError)) (generation uint32, err error) {
 	ask := func() error {
@@ -200,6 +204,21 @@ var errLost = errors.New("the kernel did not say what became of the changes")
 // a generation, but then a program that commits all the time keeps all others from it. On an error it is not known whether
 // anything was changed.
 func (s *socket) commit(changes []nft.Message) (*answer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.transact(changes)
+}
+
+// commitLast commits, and closes the socket before anybody else uses it.
+func (s *socket) commitLast(changes []nft.Message) (*answer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, err := s.transact(changes)
+	return a, errors.Join(err, s.conn.Close())
+}
+
+// transact is commit. The lock is held.
+func (s *socket) transact(changes []nft.Message) (*answer, error) {
 	messages := s.batch(changes)
 	if err := s.makeRoom(changes); err != nil {
 		return nil, err

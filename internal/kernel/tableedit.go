@@ -13,13 +13,42 @@ import (
 // tableRules is what is ours in one table of one family.
 type tableRules struct{ chains []*chainRules }
 
-// chainRules is a chain of ours, or our part of one of the kernel's chains.
+// chainRules is a chain of ours, or our part of one of the kernel's chains or of another program's.
 type chainRules struct {
-	name    string
-	builtin bool
-	specs   []string   // rules as iptables-save prints them
-	rules   []*ir.Rule // for each of specs; nil for what an earlier process left
-	unknown bool       // specs are not known
+	name     string
+	builtin  bool
+	shared   bool       // rules of others stand around each of ours; in a chain of the kernel's that is not, ours stand together
+	declared bool       // of a shared chain: it is made here
+	specs    []string   // rules as iptables-save prints them, or as the administrator wrote them
+	places   []int      // in a shared chain, where each of specs goes: see ir.Rule
+	rules    []*ir.Rule // for each of specs; nil for what an earlier process left
+	unknown  bool       // specs are not known
+	again    bool       // specs must be put in anew, though they are there
+}
+
+// partial says whether others may have rules in the chain.
+func (c *chainRules) partial() bool { return c.builtin || c.shared }
+
+func (c *chainRules) place(i int) int {
+	if c.places == nil {
+		return 0
+	}
+	return c.places[i]
+}
+
+// only is the part of a chain whose rules go to certain places; of nil it is empty.
+func (c *chainRules) only(group func(place int) bool) *chainRules {
+	some := &chainRules{}
+	if c == nil {
+		return some
+	}
+	some.again = c.again
+	for i, spec := range c.specs {
+		if place := c.place(i); group(place) {
+			some.specs, some.places, some.rules = append(some.specs, spec), append(some.places, place), append(some.rules, c.rules[i])
+		}
+	}
+	return some
 }
 
 // rulesOf is a ruleset's part for a table; nil rules have none.
@@ -32,12 +61,16 @@ func rulesOf(rs *ir.Ruleset, family ir.Families, table string) *tableRules {
 		if c.Table != table || c.Families&family == 0 {
 			continue
 		}
-		chain := &chainRules{name: c.Name, builtin: c.Builtin || isBuiltin(table, c.Name)}
+		chain := &chainRules{name: c.Name, builtin: c.Builtin || isBuiltin(table, c.Name), shared: c.Shared, declared: c.Declared}
 		for _, r := range c.Rules {
 			if r.Families&family != 0 {
-				spec := iptables.Spec(nil, r, family)
+				spec, err := iptables.Spec(nil, r, family)
+				if err != nil {
+					panic("internal error: a rule was not verified: " + err.Error())
+				}
 				chain.specs = append(chain.specs, strings.TrimPrefix(string(spec), " "))
 				chain.rules = append(chain.rules, r)
+				chain.places = append(chain.places, r.Place)
 			}
 		}
 		t.chains = append(t.chains, chain)
@@ -70,7 +103,7 @@ func (t *tableRules) equal(u *tableRules) bool {
 }
 
 func (c *chainRules) equal(d *chainRules) bool {
-	return !c.unknown && !d.unknown && slices.Equal(c.specs, d.specs)
+	return !c.unknown && !d.unknown && !c.again && !d.again && c.shared == d.shared && c.declared == d.declared && slices.Equal(c.specs, d.specs) && slices.Equal(c.places, d.places)
 }
 
 // matters says whether packets would notice that the table is missing.
@@ -90,6 +123,7 @@ type tableEdit struct {
 	*script
 	k         *iptablesKernel
 	saved     *savedTable
+	before    *tableRules // what was committed last
 	had, want *tableRules
 }
 
@@ -128,15 +162,21 @@ func (e *tableEdit) setPolicies(before, next *Desired) {
 func (e *tableEdit) build(ctx context.Context) (*script, error) {
 	var stale []string
 	for _, c := range e.had.chains {
-		if !c.builtin && e.want.chain(c.name) == nil {
+		if !c.partial() && e.want.chain(c.name) == nil {
 			stale = append(stale, c.name)
 		}
 	}
-	changed := e.declareChanged()
+	changed, err := e.declareChanged()
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range stale {
 		e.line("-F %s", name)
 	}
 	if err := e.replaceBuiltins(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.editShared(ctx); err != nil {
 		return nil, err
 	}
 	for _, c := range changed {
@@ -151,6 +191,7 @@ func (e *tableEdit) build(ctx context.Context) (*script, error) {
 		}
 		e.line("-X %s", name)
 	}
+	e.removeShared(stale)
 	if len(e.lines) == 0 {
 		return nil, nil
 	}
@@ -158,16 +199,23 @@ func (e *tableEdit) build(ctx context.Context) (*script, error) {
 	return e.script, nil
 }
 
-// declareChanged makes or empties the chains of ours that differ, and returns them.
-func (e *tableEdit) declareChanged() []*chainRules {
+// declareChanged makes or empties the chains of ours that differ, and returns them. Those of others it makes where they are
+// missing.
+func (e *tableEdit) declareChanged() ([]*chainRules, error) {
 	var changed []*chainRules
 	for _, c := range e.want.chains {
+		if c.shared {
+			if err := e.makeShared(c); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if had := e.had.chain(c.name); !c.builtin && (had == nil || !had.equal(c)) {
 			e.line(":%s - [0:0]", c.name)
 			changed = append(changed, c)
 		}
 	}
-	return changed
+	return changed, nil
 }
 
 // replaceBuiltins puts our rules into the kernel's chains, in the place where ours were, or at the end if there were none.
@@ -175,6 +223,9 @@ func (e *tableEdit) declareChanged() []*chainRules {
 func (e *tableEdit) replaceBuiltins(ctx context.Context) error {
 	for _, name := range builtins[e.table] {
 		had, want := e.had.chain(name), e.want.chain(name)
+		if had != nil && had.shared || want != nil && want.shared {
+			continue
+		}
 		if had == nil {
 			had = &chainRules{name: name}
 		}
@@ -259,7 +310,8 @@ func words(spec string) []string {
 func (e *tableEdit) usedByOthers(name string, stale []string) string {
 	for _, chain := range e.saved.order {
 		own := e.had.chain(chain)
-		if own != nil && !own.builtin || slices.Contains(stale, chain) || e.want.chain(chain) != nil && !isBuiltin(e.table, chain) {
+		next := e.want.chain(chain)
+		if own != nil && !own.partial() || slices.Contains(stale, chain) || next != nil && !next.partial() {
 			continue
 		}
 		theirs := count(targets(e.saved.rules[chain]), name)

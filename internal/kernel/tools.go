@@ -13,8 +13,9 @@ import (
 	"strings"
 	"time"
 
-	xtables "github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
+
+	xtables "github.com/coreos/go-iptables/iptables"
 
 	"richwall/compile/ir"
 )
@@ -71,8 +72,12 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 	return out.String(), nil
 }
 
-// waitForLock has the programs of iptables-legacy wait ten seconds for others to give up the lock of all tables.
-var waitForLock = "--wait=10"
+// lockSeconds is how long the programs of iptables-legacy wait for others to give up the lock of all tables; it is a variable
+// for tests.
+var lockSeconds = 10
+
+// waitForLock is the option that says so.
+func waitForLock() string { return fmt.Sprintf("--wait=%d", lockSeconds) }
 
 // lockFile is that lock (iptables(8), -w).
 func lockFile() string { return cmp.Or(os.Getenv("XTABLES_LOCKFILE"), "/run/xtables.lock") }
@@ -110,8 +115,8 @@ func tool(family ir.Families) string {
 	return "iptables"
 }
 
-// ruleExists looks one rule up by its words, as the kernel has it.
-func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (bool, error) {
+// ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
+func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
 	path, err := find(tool(family))
 	if err != nil {
 		return false, err
@@ -120,23 +125,30 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 	if family == ir.V6 {
 		proto = xtables.ProtocolIPv6
 	}
-	var found bool
 	err = t.enter(func() error {
-		x, err := xtables.New(xtables.IPFamily(proto), xtables.Path(path))
-		if err != nil {
-			return err
+		x, err := xtables.New(xtables.IPFamily(proto), xtables.Path(path), xtables.Timeout(lockSeconds))
+		if err == nil {
+			found, err = x.Exists(table, chain, words...)
 		}
-		found, err = x.Exists(table, chain, words...)
 		return err
 	})
-	return found, err
+	var said *xtables.Error
+	switch {
+	case err == nil:
+		return found, nil
+	case strings.Contains(err.Error(), "xtables lock"):
+		return false, fmt.Errorf("%s: %w: it holds %s%s", tool(family), ErrBusy, lockFile(), lockHolder(lockFile()))
+	case errors.As(err, &said):
+		return false, nil
+	}
+	return false, err
 }
 
 // Passthrough runs a command line of the direct interface: iptables for ipv4, ip6tables for ipv6 and ebtables for eb, with
 // the arguments as they are and the wish to wait for whoever else changes tables. It returns the program's output; the
 // error says what the program said.
 func Passthrough(ctx context.Context, o Options, ipv string, args []string) (output string, err error) {
-	programs := map[string][]string{"ipv4": {"iptables", waitForLock}, "ipv6": {"ip6tables", waitForLock}, "eb": {"ebtables", "--concurrent"}}
+	programs := map[string][]string{"ipv4": {"iptables", waitForLock()}, "ipv6": {"ip6tables", waitForLock()}, "eb": {"ebtables", "--concurrent"}}
 	command := programs[ipv]
 	if command == nil {
 		return "", fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)

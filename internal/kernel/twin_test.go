@@ -131,7 +131,7 @@ func TestTwinIsAsStrictAsTheKernel(t *testing.T) {
 	}
 }
 
-var redirect = ir.DNAT{Family: ir.V4, Low: 80, High: 80}
+var redirect = ir.DNAT{Family: ir.V4}
 
 func clampIn(hook *ir.Hook) *ir.Chain {
 	c := chainOf("c", hook, ir.ClampMSS{})

@@ -6,20 +6,18 @@ import (
 	"slices"
 	"strings"
 
+	"richwall/compile/iptables"
 	"richwall/compile/ir"
+	"richwall/compile/nft"
 )
 
 // Limits of names, in bytes (linux/netfilter/nf_tables.h, linux/netfilter/x_tables.h, linux/netfilter/ipset/ip_set.h), and of
 // how many chains may have jumped to one another (NFT_JUMP_STACK_SIZE).
 const (
-	maxNFTName      = 255
-	maxChainName    = 28
-	maxSetName      = 31
-	maxLogPrefix    = 127
-	maxXTPrefix     = 29
-	maxNFLogPrefix  = 63
-	maxJumps        = 16
-	prefixLimitText = "the log prefix has %d characters, and the highest number is %d"
+	maxNFTName   = 255
+	maxChainName = 28
+	maxSetName   = 31
+	maxJumps     = 16
 )
 
 // verifier looks for what a kernel would refuse in any case, whatever it has beside the ruleset: such errors can be told
@@ -214,6 +212,8 @@ func (v *verifier) declare(c *ir.Chain) {
 		v.fail(nil, "", "chain %s is there twice", c.Name)
 	case c.Name == "" || len(c.Name) > highest:
 		v.fail(nil, "", "cannot make chain %q: a name has 1 to %d characters, and this one %d", c.Name, highest, len(c.Name))
+	case v.chainError(c) != nil:
+		v.fail(nil, "", "cannot make chain %q: %w", c.Name, v.chainError(c))
 	case c.Hook != nil && !slices.Contains(hookTypes[c.Hook.Type], c.Hook.Hook):
 		v.fail(nil, "", "cannot make chain %s: there is no hook %s for chains of type %s", c.Name, c.Hook.Hook, c.Hook.Type)
 	case c.Hook != nil && c.Hook.Type == "nat" && c.Hook.Priority <= conntrackPriority:
@@ -221,6 +221,31 @@ func (v *verifier) declare(c *ir.Chain) {
 	}
 	v.chains[key(c)] = c
 	v.result.byName[key(c)] = c
+}
+
+// chainError, ruleError and setError are what the target has no words for: both forms of one refuse the same.
+func (v *verifier) chainError(c *ir.Chain) error {
+	if v.nft() {
+		return nft.CheckChain(c)
+	}
+	return iptables.CheckChain(c)
+}
+
+func (v *verifier) ruleError(c *ir.Chain, r *ir.Rule) error {
+	if v.nft() {
+		return nft.CheckRule(r)
+	}
+	return iptables.CheckRule(c, r)
+}
+
+func (v *verifier) setError(s *ir.Set) error {
+	if v.known.sets[s.Name] == s {
+		return nil
+	}
+	if v.nft() {
+		return nft.CheckSet(s)
+	}
+	return iptables.CheckSet(s)
 }
 
 const conntrackPriority = -200 // NF_IP_PRI_CONNTRACK (linux/netfilter_ipv4.h)
@@ -242,8 +267,10 @@ func (v *verifier) set(s *ir.Set) {
 		v.fail(s.Origin, "", "set %s is there twice", s.Name)
 	case s.Name == "" || len(s.Name) > highest:
 		v.fail(s.Origin, "", "cannot make set %q: a name has 1 to %d characters, and this one %d", s.Name, highest, len(s.Name))
+	case v.setError(s) != nil:
+		v.fail(s.Origin, "", "%w", v.setError(s))
 	case v.nft():
-		if a, b, ok := newOverlap(v.known.sets[s.Name], s); ok {
+		if a, b, ok := s.Overlap(v.known.sets[s.Name]); ok {
 			v.fail(s.Origin, "", "cannot make set %s: its elements %s and %s overlap", s.Name, a.Text, b.Text)
 		}
 	}
@@ -252,6 +279,10 @@ func (v *verifier) set(s *ir.Set) {
 }
 
 func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
+	if err := v.ruleError(c, r); err != nil {
+		v.fail(r.Origin, c.Name, "%w", err)
+		return
+	}
 	for _, m := range r.Matches {
 		if l, ok := m.(ir.Lookup); ok {
 			switch s := v.sets[l.Set.Name]; {
@@ -268,10 +299,6 @@ func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
 			if s := v.sets[a.Map.Name]; s == nil || !s.Verdicts || !v.nft() {
 				v.fail(r.Origin, c.Name, "there is no verdict map %s", a.Map.Name)
 			}
-		case ir.Log:
-			v.prefix(c, r, a.Prefix, maxXTPrefix)
-		case ir.NFLog:
-			v.prefix(c, r, a.Prefix, maxNFLogPrefix)
 		case ir.SetHelper:
 			if v.nft() && !slices.ContainsFunc(v.rs.Helpers, func(h ir.Helper) bool { return h.Name == a.Object }) {
 				v.fail(r.Origin, c.Name, "there is no connection tracking helper %s", a.Object)
@@ -280,21 +307,7 @@ func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
 			if v.rs.Flowtable == nil {
 				v.fail(r.Origin, c.Name, "there is no flow table")
 			}
-		case ir.Raw:
-			if v.nft() {
-				v.fail(r.Origin, c.Name, "a rule of the direct interface is for iptables")
-			}
 		}
-	}
-}
-
-// prefix checks the length of a log prefix; iptables has fewer characters than nftables.
-func (v *verifier) prefix(c *ir.Chain, r *ir.Rule, prefix string, highest int) {
-	if v.nft() {
-		highest = maxLogPrefix
-	}
-	if len(prefix) > highest {
-		v.fail(r.Origin, c.Name, prefixLimitText, len(prefix), highest)
 	}
 }
 

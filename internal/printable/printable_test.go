@@ -59,3 +59,45 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+func TestMessage(t *testing.T) {
+	if got := Message("cannot use a\x1b: it is \n"); got != `cannot use a\x1b: it is \n` {
+		t.Error(got)
+	}
+	got := Message("cannot use " + strings.Repeat("ä", 100_000) + ": the longest has 15")
+	if len(got) > 2*(messageHead+messageTail) || !strings.HasPrefix(got, "cannot use ä") || !strings.HasSuffix(got, "ä: the longest has 15") {
+		t.Error(got)
+	}
+}
+
+func TestWriter(t *testing.T) {
+	for _, c := range []struct {
+		why    string
+		writes []string
+		want   string
+	}{
+		{"lines and tabs stay", []string{"a\tb\n", "c\n\n", "\td::e::f\n"}, "a\tb\nc\n\n\td::e::f\n"},
+		{"what others wrote is shown", []string{"a\x1b[2J\u202e\r\nb"}, "a\\x1b[2J\\u202e\\r\nb"},
+		{"colours of the program stay", []string{"\x1b[1mbold\x1b[0m\x1b[5m\n"}, "\x1b[1mbold\x1b[0m\\x1b[5m\n"},
+		{"a command at the beginning of a line", []string{"x ::error::a\n\t::error::b\n", "::error::c\n"}, "x ::error::a\n\t\\x3a:error::b\n\\x3a:error::c\n"},
+		{"the rest of a line is no beginning", []string{"x", "::error::a\n"}, "x::error::a\n"},
+		{"a character in two parts", []string{"a\xe2\x86", "\x92b\n"}, "a→b\n"},
+		{"a character without an end", []string{"a\xe2\x86\n", "b\xe2"}, "a\\xe2\\x86\nb\\xe2"},
+		{"nothing", []string{""}, ""},
+	} {
+		var b strings.Builder
+		w := NewWriter(&b)
+		w.Colours = []string{"\x1b[1m", "\x1b[0m"}
+		for _, text := range c.writes {
+			if n, err := w.Write([]byte(text)); n != len(text) || err != nil {
+				t.Errorf("%s: %d bytes of %d, %v", c.why, n, len(text), err)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			t.Error(err)
+		}
+		if b.String() != c.want {
+			t.Errorf("%s: %q is %q, want %q", c.why, c.writes, b.String(), c.want)
+		}
+	}
+}

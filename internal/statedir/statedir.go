@@ -6,6 +6,7 @@
 //	last-good   a link to the folder of the last good configuration, which "richwall check" reads like any other
 //	good-N/     its files, and MANIFEST: when it was installed, and the SHA-256 of each file
 //	panic       there while panic mode is on; it holds the id of the boot in which it was switched on
+//	panic.off   the same file while panic mode is off, so that none has to be written when it is switched on
 //
 // The daemon imports it. It knows nothing of configurations: they are files to it.
 package statedir
@@ -17,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -25,6 +27,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The names of what a Dir has.
@@ -33,6 +37,7 @@ const (
 	prefix   = "good-"
 	manifest = "MANIFEST"
 	panicked = "panic"
+	reserved = "panic.off"
 )
 
 // Dir is a folder for what outlives the process. A nil Dir keeps nothing and has nothing. Its methods may be called at the
@@ -85,7 +90,8 @@ func folderName(path string) string {
 var ErrNone = errors.New("no configuration was kept yet")
 
 // Keep makes files, by their paths, the last good configuration. Files that are the last good configuration already are not
-// written again. After an error, or a crash at any moment, the one before is the last good one still.
+// written again. After a crash at any moment the one before is the last good one still. After an error, such as that of a full
+// disk, there is none any more: the one before may let in more than is let in now.
 func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	if d == nil {
 		return nil
@@ -99,23 +105,63 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	if maps.Equal(d.kept, next) {
 		return nil
 	}
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return err
-	}
-	folder, err := os.MkdirTemp(d.path, prefix)
+	folder, err := d.put(files, next, at)
 	if err != nil {
+		d.kept = nil
+		if gone := os.Remove(filepath.Join(d.path, link)); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
 		return err
-	}
-	err = d.writeAll(folder, files, next, at)
-	if err == nil {
-		err = d.point(filepath.Base(folder))
-	}
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(folder))
 	}
 	d.kept = next
-	d.removeOthers(filepath.Base(folder))
+	d.removeOthers(folder)
 	return nil
+}
+
+// Differs tells whether the last good configuration has a file with another content.
+func (d *Dir) Differs(path string, data []byte) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept == nil {
+		d.kept = d.stored()
+	}
+	return d.kept[path] != "" && d.kept[path] != sum(data)
+}
+
+// put writes files to a new folder, and makes that the last good one.
+func (d *Dir) put(files map[string][]byte, next map[string]string, at time.Time) (folder string, err error) {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return "", err
+	}
+	path, err := os.MkdirTemp(d.path, prefix)
+	if err != nil {
+		return "", err
+	}
+	folder = filepath.Base(path)
+	err = d.writeAll(path, files, next, at)
+	if err == nil {
+		err = d.point(folder)
+	}
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return folder, err
+}
+
+// Has tells whether files, by their paths, are the last good configuration.
+func (d *Dir) Has(files map[string][]byte) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept == nil {
+		d.kept = d.stored()
+	}
+	return maps.Equal(d.kept, sums(files))
 }
 
 // sums are the SHA-256 of files, in hexadecimal digits.
@@ -159,6 +205,7 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 			return err
 		}
 	}
+	list = fmt.Appendf(list, "%s  %s\n", sum(list), manifest)
 	if err := write(filepath.Join(folder, manifest), list); err != nil {
 		return err
 	}
@@ -168,6 +215,26 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 		}
 	}
 	return nil
+}
+
+// mostBytes is the largest file that is read.
+const mostBytes = 1 << 30
+
+// read is the content of a regular file. Nothing else is waited for.
+func read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return io.ReadAll(io.LimitReader(f, mostBytes))
 }
 
 // write writes a file and waits until it is on the disk.
@@ -225,13 +292,13 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	folder, err = filepath.EvalSymlinks(filepath.Join(d.path, link))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, linked := os.Lstat(filepath.Join(d.path, link)); errors.Is(linked, fs.ErrNotExist) {
-			return "", time.Time{}, ErrNone
-		}
+	if err := leadsNowhere(d.path); err != nil {
+		return "", time.Time{}, err
 	}
-	if err != nil {
+	if _, err := os.Lstat(filepath.Join(d.path, link)); errors.Is(err, fs.ErrNotExist) {
+		return "", time.Time{}, ErrNone
+	}
+	if folder, err = filepath.EvalSymlinks(filepath.Join(d.path, link)); err != nil {
 		return "", time.Time{}, err
 	}
 	m, err := verify(folder)
@@ -239,6 +306,24 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 		return "", time.Time{}, fmt.Errorf("cannot use the last good configuration in %s: %w", folder, err)
 	}
 	return folder, m.installed, nil
+}
+
+// leadsNowhere is an error when a folder, or one above it, is a link to what is not there: a disk may not be mounted.
+func leadsNowhere(path string) error {
+	for ; ; path = filepath.Dir(path) {
+		switch _, err := os.Stat(path); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("%s is a link to what is not there", path)
+		}
+		if path == filepath.Dir(path) {
+			return nil
+		}
+	}
 }
 
 // contents is what a manifest lists.
@@ -250,7 +335,11 @@ type contents struct {
 // verify compares a folder with its manifest. The error is that they differ.
 func verify(folder string) (contents, error) {
 	m := contents{sums: map[string]string{}}
-	list, err := os.ReadFile(filepath.Join(folder, manifest))
+	list, err := read(filepath.Join(folder, manifest))
+	if err != nil {
+		return m, err
+	}
+	list, err = whole(list)
 	if err != nil {
 		return m, err
 	}
@@ -262,7 +351,7 @@ func verify(folder string) (contents, error) {
 	}
 	for lines.Scan() {
 		want, path, _ := strings.Cut(lines.Text(), "  ")
-		data, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(path)))
+		data, err := read(filepath.Join(folder, filepath.FromSlash(path)))
 		if err != nil {
 			return m, err
 		}
@@ -272,6 +361,15 @@ func verify(folder string) (contents, error) {
 		m.sums[path] = want
 	}
 	return m, nothingElse(folder, m.sums)
+}
+
+// whole is a manifest without its last line, which has the sum of all lines before it.
+func whole(list []byte) ([]byte, error) {
+	end := bytes.LastIndexByte(bytes.TrimSuffix(list, []byte("\n")), '\n') + 1
+	if string(list[end:]) != fmt.Sprintf("%s  %s\n", sum(list[:end]), manifest) {
+		return nil, fmt.Errorf("%s is not whole", manifest)
+	}
+	return list[:end], nil
 }
 
 // nothingElse is an error when a folder has files that are not in a list.
@@ -295,43 +393,73 @@ func nothingElse(folder string, listed map[string]string) error {
 // bootID is where the kernel has the id of this boot (random(4)).
 var bootID = "/proc/sys/kernel/random/boot_id"
 
-// SetPanic notes that panic mode is on or off.
+// SetPanic notes that panic mode is on or off. Only one call of it and of ReservePanic may be made at a time.
 func (d *Dir) SetPanic(on bool) error {
 	if d == nil {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	path := filepath.Join(d.path, panicked)
 	if !on {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		return d.ReservePanic()
+	}
+	if err := d.ReservePanic(); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(d.path, reserved), path); err != nil {
+		return err
+	}
+	return syncFolder(d.path)
+}
+
+// ReservePanic writes in advance what SetPanic(true) needs on the disk, so that panic mode can be noted on a disk that has become
+// full.
+func (d *Dir) ReservePanic() error {
+	if d == nil {
 		return nil
 	}
 	boot, err := os.ReadFile(bootID)
 	if err != nil {
 		return err
 	}
+	path := filepath.Join(d.path, reserved)
+	if there, err := read(path); err == nil && bytes.Equal(there, boot) {
+		return nil
+	}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return err
 	}
-	if err := write(path+".new", boot); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncFolder(d.path)
+	return write(path, boot)
 }
 
-// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read it counts as on:
-// the error says why.
-func (d *Dir) Panic() (bool, error) {
+// panicTime is the longest that the note about panic mode is waited for.
+const panicTime = 2 * time.Second
+
+// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time,
+// it counts as on: the error says why.
+func (d *Dir) Panic() (on bool, err error) {
 	if d == nil {
 		return false, nil
 	}
-	data, err := os.ReadFile(filepath.Join(d.path, panicked))
+	done := make(chan struct{})
+	var was bool
+	var reading error
+	go func() {
+		defer close(done)
+		was, reading = d.readPanic()
+	}()
+	select {
+	case <-done:
+		return was, reading
+	case <-time.After(panicTime):
+		return true, fmt.Errorf("%s could not be read within %v", d.path, panicTime)
+	}
+}
+
+func (d *Dir) readPanic() (bool, error) {
+	data, err := read(filepath.Join(d.path, panicked))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

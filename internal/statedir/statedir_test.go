@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var at = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -58,6 +60,10 @@ func TestKeep(t *testing.T) {
 	if err != nil || !installed.Equal(at) || !same(content(t, folder), files("3")) {
 		t.Errorf("the last good configuration is %v of %v, %v", folder, installed, err)
 	}
+	if d := (&Dir{path: d.path}); !d.Has(files("3")) || d.Has(files("2")) || !d.Differs("zones/work.xml", nil) || d.Differs("zones/home.xml", nil) ||
+		d.Differs("firewalld.conf", files("3")["firewalld.conf"]) {
+		t.Error("another configuration counts as the last good one")
+	}
 	if left, _ := filepath.Glob(filepath.Join(d.path, prefix+"*")); len(left) != 1 {
 		t.Errorf("folders %v are there, want one", left)
 	}
@@ -73,6 +79,12 @@ func TestDamaged(t *testing.T) {
 		"no manifest":       func(f string) error { return os.Remove(filepath.Join(f, manifest)) },
 		"an empty manifest": func(f string) error { return os.Truncate(filepath.Join(f, manifest), 0) },
 		"no folder":         os.RemoveAll,
+		"half a manifest": func(f string) error {
+			return errors.Join(os.Truncate(filepath.Join(f, manifest), 30), os.RemoveAll(filepath.Join(f, "zones")), os.Remove(filepath.Join(f, "firewalld.conf")))
+		},
+		"a pipe": func(f string) error {
+			return errors.Join(os.Remove(filepath.Join(f, manifest)), unix.Mkfifo(filepath.Join(f, manifest), 0o600))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t)
@@ -90,6 +102,43 @@ func TestDamaged(t *testing.T) {
 				t.Errorf("the error is %v", err)
 			}
 		})
+	}
+}
+
+// When a configuration cannot be kept, as on a full disk, the one before does not count any more: it may be more open.
+func TestKeepFails(t *testing.T) {
+	d := open(t)
+	if err := d.Keep(files("1"), at); err != nil {
+		t.Fatal(err)
+	}
+	bad := files("2")
+	bad["zones/work.xml/x"] = nil // there is a file of that name where a folder would have to be
+	if err := d.Keep(bad, at); err == nil {
+		t.Fatal("what cannot be written was kept")
+	}
+	if folder, _, err := d.LastGood(); !errors.Is(err, ErrNone) {
+		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	}
+	if err := d.Keep(files("3"), at); err != nil {
+		t.Fatal(err)
+	}
+	if folder, _, err := d.LastGood(); err != nil || !same(content(t, folder), files("3")) {
+		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	}
+}
+
+// A folder that is a link to what is not there, as when its disk is not mounted, is not one in which nothing was ever kept.
+func TestStateFolderGone(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "base")
+	if err := os.Symlink("/nonexistent/folder", base); err != nil {
+		t.Fatal(err)
+	}
+	d, err := For(base, "/etc/firewalld")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := d.LastGood(); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("the error is %v", err)
 	}
 }
 

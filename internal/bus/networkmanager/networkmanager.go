@@ -6,6 +6,7 @@ package networkmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -34,6 +35,7 @@ const toDisk = uint32(0x1)
 // Link is an interface that NetworkManager has brought up.
 type Link struct {
 	Zone       string // of its connection; "" is the default zone
+	manager    string // the name by which NetworkManager was asked
 	connection dbus.ObjectPath
 }
 
@@ -43,6 +45,18 @@ type settings = map[string]map[string]dbus.Variant
 // tree is all objects of NetworkManager: the properties of each of their interfaces.
 type tree map[dbus.ObjectPath]settings
 
+// Owner is the unique name of the program that has a name on the bus; "" if none has it. Answers come from unique names: whoever
+// wants to know from whom an answer comes must ask by one.
+func Owner(ctx context.Context, conn *dbus.Conn, name string) (string, error) {
+	var owner string
+	err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetNameOwner", 0, name).Store(&owner)
+	var named dbus.Error
+	if errors.As(err, &named) && named.Name == "org.freedesktop.DBus.Error.NameHasNoOwner" {
+		return "", nil
+	}
+	return owner, err
+}
+
 // Links are the interfaces of active connections by their names, as packets come through them. There are none where
 // NetworkManager does not run. Interfaces under a VPN are in the zone of their own connection, not in that of the VPN.
 func Links(ctx context.Context, conn *dbus.Conn) (map[string]Link, error) {
@@ -50,8 +64,13 @@ func Links(ctx context.Context, conn *dbus.Conn) (map[string]Link, error) {
 	if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, Name).Store(&runs); err != nil || !runs {
 		return nil, err
 	}
+	return LinksOf(ctx, conn, Name)
+}
+
+// LinksOf is Links of the NetworkManager that has a name on the bus, such as its unique one.
+func LinksOf(ctx context.Context, conn *dbus.Conn, manager string) (map[string]Link, error) {
 	var all tree
-	err := conn.Object(Name, objects).CallWithContext(ctx, "org.freedesktop.DBus.ObjectManager.GetManagedObjects", 0).Store(&all)
+	err := conn.Object(manager, objects).CallWithContext(ctx, "org.freedesktop.DBus.ObjectManager.GetManagedObjects", 0).Store(&all)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask NetworkManager for its connections: %w", err)
 	}
@@ -61,7 +80,7 @@ func Links(ctx context.Context, conn *dbus.Conn) (map[string]Link, error) {
 		if all[path] == nil || value[bool](all, active, activeIface, "Vpn") || value[uint32](all, path, connectionName, "Flags")&generated != 0 {
 			continue
 		}
-		found, err := read(ctx, conn, path)
+		found, err := read(ctx, conn, manager, path)
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +91,7 @@ func Links(ctx context.Context, conn *dbus.Conn) (map[string]Link, error) {
 				name = value[string](all, device, deviceIface, "Interface")
 			}
 			if name != "" {
-				links[name] = Link{zone, path}
+				links[name] = Link{zone, manager, path}
 			}
 		}
 	}
@@ -85,9 +104,9 @@ func value[T any](all tree, path dbus.ObjectPath, iface, name string) T {
 	return v
 }
 
-func read(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath) (settings, error) {
+func read(ctx context.Context, conn *dbus.Conn, manager string, path dbus.ObjectPath) (settings, error) {
 	var found settings
-	err := conn.Object(Name, path).CallWithContext(ctx, connectionName+".GetSettings", 0).Store(&found)
+	err := conn.Object(manager, path).CallWithContext(ctx, connectionName+".GetSettings", 0).Store(&found)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask NetworkManager for the zone of a connection: %w", err)
 	}
@@ -97,7 +116,7 @@ func read(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath) (settings,
 // SetZone makes a zone that of an interface's connection, for good; "" is the default zone. NetworkManager keeps the
 // connection's secrets, which are not sent.
 func SetZone(ctx context.Context, conn *dbus.Conn, link Link, zone string) error {
-	found, err := read(ctx, conn, link.connection)
+	found, err := read(ctx, conn, link.manager, link.connection)
 	if err != nil {
 		return err
 	}
@@ -108,7 +127,7 @@ func SetZone(ctx context.Context, conn *dbus.Conn, link Link, zone string) error
 	if zone != "" {
 		found["connection"]["zone"] = dbus.MakeVariant(zone)
 	}
-	err = conn.Object(Name, link.connection).CallWithContext(ctx, connectionName+".Update2", 0,
+	err = conn.Object(link.manager, link.connection).CallWithContext(ctx, connectionName+".Update2", 0,
 		found, toDisk, map[string]dbus.Variant{}).Err
 	if err != nil {
 		return fmt.Errorf("cannot set the zone of NetworkManager's connection: %w", err)

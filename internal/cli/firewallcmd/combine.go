@@ -173,25 +173,26 @@ var timeoutSyntax = regexp.MustCompile(`^([0-9]+)([smhSMH]?)$`)
 
 var secondsOf = map[string]int64{"": 1, "s": 1, "m": 60, "h": 3600}
 
-// checkTimeout reads the value of --timeout. D-Bus carries it as a 32-bit number of seconds.
+// checkTimeout reads the value of --timeout. 0 is none, and goes with everything. D-Bus carries it as a 32-bit number of seconds.
 func (s *session) checkTimeout(o *option) error {
 	if !s.has("timeout") {
 		return nil
 	}
 	value := s.value("timeout")
 	parts := timeoutSyntax.FindStringSubmatch(value)
-	switch {
-	case o == nil || !o.use.has(timed):
-		return misuse("Wrong --timeout usage", "--timeout is for options that add something until then")
-	case s.permanent:
-		return misuse("Can't specify timeout for permanent action.", "--timeout cannot be used with --permanent: files do not expire")
-	case parts == nil:
+	if parts == nil {
 		return misuse(fmt.Sprintf("'%s' is wrong timeout value. Use for example '2m' or '1h'", value), "%q is no timeout: say a number of seconds, or one such as 2m or 1h", value)
 	}
 	n, err := strconv.ParseInt(parts[1], 10, 32)
 	n *= secondsOf[strings.ToLower(parts[2])]
-	if err != nil || n != int64(int32(n)) {
+	switch {
+	case err != nil || n != int64(int32(n)):
 		return misuse("", "--timeout=%s is too long: the longest is 2147483647 seconds", value)
+	case n == 0: // none
+	case o == nil || !o.use.has(timed):
+		return misuse("Wrong --timeout usage", "--timeout is for options that add something until then")
+	case s.permanent:
+		return misuse("Can't specify timeout for permanent action.", "--timeout cannot be used with --permanent: files do not expire")
 	}
 	s.timeout = int32(n)
 	return nil

@@ -2,7 +2,9 @@ package firewallcmd
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +33,27 @@ func TestCompletionSyntax(t *testing.T) {
 				t.Errorf("%s does not understand the completions of %s: %v\n%s", shell, p, err, out)
 			}
 		}
+	}
+}
+
+// TestBashRunsNoName completes the name of a zone where one is a command.
+func TestBashRunsNoName(t *testing.T) {
+	dir := t.TempDir()
+	fake := "#!/bin/sh\necho 'public pu-$(touch ran) pu`touch ran` work'\n"
+	if err := os.WriteFile(filepath.Join(dir, "firewall-cmd"), []byte(fake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("bash", "-c", bash(online)+`
+		_init_completion() { prev=--zone cur=pu; }
+		_firewall_cmd
+		echo "${COMPREPLY[@]}"`)
+	command.Dir, command.Env = dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	out, err := command.CombinedOutput()
+	if err != nil || string(out) != "public\n" {
+		t.Errorf("pu is completed to %q, %v", out, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+		t.Error("the name of a zone was run as a command")
 	}
 }
 
@@ -103,6 +126,10 @@ func bash(p program) string {
 	return b.String()
 }
 
+// plainWords leaves out what is more than a plain word: compgen expands its words as the shell does, and so it would run a zone named
+// $(reboot). The other shells take candidates as they are.
+const plainWords = ` | tr ' ' '\n' | grep -E '^[[:alnum:]_.,:/+-]+$'`
+
 // bash is what completes the value of an option; "" if nothing does.
 func (o *option) bash(p program) string {
 	ask, words, files := o.candidates(p)
@@ -114,7 +141,7 @@ func (o *option) bash(p program) string {
 	case files == "DIR":
 		return "_filedir -d"
 	case ask != "":
-		list := strings.Join(append(words, "$("+asking(p, ask)+")"), " ")
+		list := strings.Join(append(words, "$("+asking(p, ask)+plainWords+")"), " ")
 		return fmt.Sprintf(`COMPREPLY=($(compgen -W "%s" -- "$cur"))`, list)
 	case words != nil:
 		return fmt.Sprintf(`COMPREPLY=($(compgen -W "%s" -- "$cur"))`, strings.Join(words, " "))

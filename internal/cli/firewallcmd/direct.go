@@ -147,7 +147,7 @@ func (s *session) directList() error {
 		if what == "chains" && s.option.takes != nothing {
 			separator = " "
 		}
-		return s.show(append([]directRow{}, rows...), strings.Join(lines, separator))
+		return s.show(append([]directRow{}, rows...), joined(lines, separator))
 	})
 }
 

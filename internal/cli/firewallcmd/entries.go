@@ -2,7 +2,6 @@ package firewallcmd
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -17,7 +16,7 @@ type entryLine struct {
 
 // entriesIn are the entries in a file: one on each line, without empty lines and those that begin with # or ;.
 func entriesIn(path string) ([]entryLine, error) {
-	data, err := os.ReadFile(path)
+	data, err := zones.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read entries: %w", err)
 	}

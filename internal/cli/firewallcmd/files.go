@@ -27,7 +27,7 @@ type files struct {
 // openFiles reads the files in two folders; "" means the usual ones.
 func openFiles(system, shipped string) (*files, zones.Problems) {
 	disk := zones.Store{Dirs: zones.Dirs{
-		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig),
+		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig), Follow: true,
 	}}
 	config, problems := disk.Read()
 	if config == nil {

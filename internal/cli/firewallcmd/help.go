@@ -50,7 +50,7 @@ var about = map[program]struct {
 		summary: "change the firewall's files without the daemon",
 		text: []string{
 			"firewall-offline-cmd reads and writes the files in /etc/firewalld itself. It is for installers and images, and for when the daemon does not run: a running one does not notice before its next reload.",
-			"The files are checked as a whole before they are written: either all of a command is done, or nothing.",
+			"What a command changes is checked and compiled before it is written: either all of the command is done, or nothing. Errors that the files had before stay, so that they can be mended one by one.",
 		},
 		examples: []example{
 			{"firewall-offline-cmd --add-service=http", "let web traffic into the default zone"},

@@ -166,7 +166,7 @@ func (s *session) listItems() error {
 	if slices.Contains(onePerLine, f.key) {
 		separator = "\n"
 	}
-	return s.show(append([]string{}, items...), strings.Join(items, separator))
+	return s.show(append([]string{}, items...), joined(items, separator))
 }
 
 // How the items of a field are listed: in alphabetical order, one on a line.

@@ -2,7 +2,6 @@ package firewallcmd
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -177,7 +176,7 @@ func (s *session) migrate() error {
 
 // migrateFile follows the options of lokkit in a file, one on each line.
 func (s *session) migrateFile(path string) error {
-	data, err := os.ReadFile(path)
+	data, err := zones.ReadFile(path)
 	if err != nil {
 		return misuse("No option specified.", "cannot read the options of system-config-firewall: %v", err)
 	}

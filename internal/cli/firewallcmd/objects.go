@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"richwall/internal/printable"
 	"richwall/zones"
 )
 
@@ -33,7 +33,7 @@ func (s *session) listNames() error {
 	if err != nil {
 		return err
 	}
-	return s.show(names, strings.Join(names, " "))
+	return s.show(names, joined(names, " "))
 }
 
 // describe makes the listing of an object.
@@ -210,7 +210,7 @@ func readObject(k *kind, name, path string) (settings, error) {
 	if !strings.HasSuffix(path, ".xml") {
 		return nil, fail("INVALID_NAME", "its name must end in .xml")
 	}
-	data, err := os.ReadFile(path)
+	data, err := zones.ReadFile(path)
 	if err != nil {
 		var inner *fs.PathError
 		if errors.As(err, &inner) {
@@ -291,15 +291,15 @@ func (s *session) activeZones() error {
 	})
 	var lines []string
 	for _, name := range bound {
-		lines = append(lines, name+mark(name == zone))
+		lines = append(lines, printable.Item(name)+mark(name == zone))
 		for _, key := range []string{"interfaces", "sources"} {
 			if len(active[name][key]) > 0 {
-				lines = append(lines, "  "+key+": "+strings.Join(active[name][key], " "))
+				lines = append(lines, "  "+key+": "+joined(active[name][key], " "))
 			}
 		}
 	}
 	if !slices.Contains(bound, zone) {
-		lines = append(lines, zone+mark(true))
+		lines = append(lines, printable.Item(zone)+mark(true))
 	}
 	return s.show(active, strings.Join(lines, "\n"))
 }
@@ -318,9 +318,9 @@ func (s *session) activePolicies() error {
 	}
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(active)) {
-		lines = append(lines, name,
-			"  ingress-zones: "+strings.Join(active[name]["ingress_zones"], " "),
-			"  egress-zones: "+strings.Join(active[name]["egress_zones"], " "))
+		lines = append(lines, printable.Item(name),
+			"  ingress-zones: "+joined(active[name]["ingress_zones"], " "),
+			"  egress-zones: "+joined(active[name]["egress_zones"], " "))
 	}
 	return s.show(active, strings.Join(lines, "\n"))
 }

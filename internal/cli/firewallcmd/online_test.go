@@ -1,10 +1,13 @@
 package firewallcmd
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -179,5 +182,78 @@ func TestNoBus(t *testing.T) {
 	var stderr strings.Builder
 	if status := Online([]string{"--state"}, nil, &stderr, &stderr); status != 36 || !strings.HasPrefix(stderr.String(), "Error: DBUS_ERROR: ") {
 		t.Errorf("exit status %d: %s", status, stderr.String())
+	}
+}
+
+// hostile is what a file or another program may have put in place of any text.
+const hostile = "name\x1b[2J\x1b]0;title\x07\u009b31m\u202e\u2066\u2028\r\x7fsuccess"
+
+// TestWhatOthersWroteIsHarmlessOnATerminal runs listings against a firewall all of whose texts are hostile. A description alone keeps its
+// line breaks, as firewalld prints them.
+func TestWhatOthersWroteIsHarmlessOnATerminal(t *testing.T) {
+	lines := hostile + "\nline"
+	object := dictionary("target", lines, "short", lines, "description", lines, "services", []string{lines}, "interfaces", []string{lines},
+		"ports", []pair{{lines, lines}}, "forward_ports", []quad{{lines, lines, lines, lines}}, "rules_str", []string{lines},
+		"type", lines, "options", map[string]string{lines: lines}, "entries", []string{lines}, "destination", map[string]string{lines: lines})
+	set := struct {
+		Version, Short, Description, Type string
+		Options                           map[string]string
+		Entries                           []string
+	}{lines, lines, lines, lines, map[string]string{lines: lines}, []string{lines}}
+	active := map[string]map[string][]string{lines: {
+		"interfaces": {lines}, "sources": {lines}, "ingress_zones": {lines}, "egress_zones": {lines},
+	}}
+	rows := []struct {
+		IPV, Table, Chain string
+		Priority          int32
+		Args              []string
+	}{{lines, lines, lines, 0, []string{lines, lines}}}
+	startBus(t, map[string]any{
+		".getDefaultZone": lines, ".zone.getZones": []string{lines}, ".zone.getActiveZones": active, ".policy.getActivePolicies": active,
+		".policy.getPolicies": []string{lines}, ".zone.getZoneSettings2": object, ".policy.getPolicySettings": object, ".getServiceSettings2": object,
+		".zone.getServices": []string{lines}, ".zone.getInterfaces": []string{lines}, ".zone.getZoneOfInterface": lines, ".listServices": []string{lines},
+		".ipset.getIPSets": []string{lines}, ".ipset.getIPSetSettings": set, ".ipset.getEntries": []string{lines}, ".direct.getAllRules": rows,
+		".direct.passthrough": lines, ".zone.addService": errors.New(lines), ".getLogDenied": lines,
+		"org.freedesktop.DBus.Properties.Get": dbus.MakeVariant("RUNNING"),
+	})
+	for _, args := range [][]string{
+		{"--get-default-zone"}, {"--get-zones"}, {"--get-active-zones"}, {"--get-active-policies"}, {"--get-policies"}, {"--get-services"}, {"--get-ipsets"},
+		{"--zone=a", "--list-all"}, {"--zone=a", "--list-all", "--verbose"}, {"--zone=a", "--list-services"}, {"--zone=a", "--list-interfaces"},
+		{"--get-zone-of-interface=eth0"}, {"--get-zone-of-interface=eth0", "--get-zone-of-interface=eth1"}, {"--info-policy=a"}, {"--info-service=a"},
+		{"--info-ipset=a"}, {"--ipset=a", "--get-entries"}, {"--direct", "--get-all-rules"}, {"--direct", "--passthrough", "ipv4", "-S"},
+		{"--zone=a", "--add-service=b"}, {"--get-log-denied"}, {"--" + lines}, {"--zone=a", "--add-port=" + lines + "/tcp"},
+		{"--json", "--get-zones"}, {"--json", "--info-policy=a"}, {"--json", "--direct", "--get-all-rules"}, {"--json", "--get-active-zones"},
+	} {
+		var out strings.Builder
+		status := Online(args, strings.NewReader(""), &out, &out)
+		if !strings.Contains(out.String(), "name") {
+			t.Errorf("%q ends with %d and shows nothing of the text: %q", args, status, out.String())
+		}
+		for _, c := range out.String() {
+			if unicode.IsControl(c) && c != '\n' && c != '\t' || unicode.In(c, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
+				t.Errorf("%q prints %U: %q", args, c, out.String())
+				break
+			}
+		}
+		if args[0] == "--json" {
+			var value any
+			if err := json.Unmarshal([]byte(out.String()), &value); err != nil || !strings.Contains(fmt.Sprint(value), hostile) {
+				t.Errorf("%q is no JSON of the text: %v: %s", args, err, out.String())
+			}
+		}
+	}
+}
+
+// TestOneValueIsOneLine shows a name with a line break in it, which must not look like two names.
+func TestOneValueIsOneLine(t *testing.T) {
+	bus := answers()
+	bus[".zone.getZones"] = []string{"a\nb"}
+	bus[".zone.getServices"] = []string{"c\nd", "e"}
+	startBus(t, bus)
+	var out strings.Builder
+	Online([]string{"--get-zones"}, nil, &out, &out)
+	Online([]string{"--list-services"}, nil, &out, &out)
+	if want := "a\\nb\nc\\nd e\n"; out.String() != want {
+		t.Errorf("the listings are %q, want %q", out.String(), want)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"richwall/grammar"
+	"richwall/internal/printable"
 	"richwall/zones"
 )
 
@@ -90,10 +92,13 @@ type output struct {
 	colour         bool // of errors: red, as firewalld has them on a terminal
 }
 
+// What is printed quotes what others wrote, in files and to the firewall. print and complain keep its line breaks; a value that is
+// one of several goes through joined first.
+
 // print prints a text to standard output. An empty one prints nothing at all.
 func (o *output) print(text string) {
 	if text != "" && !o.quiet {
-		fmt.Fprintln(o.stdout, text)
+		fmt.Fprintln(o.stdout, printable.Block(text))
 	}
 }
 
@@ -109,10 +114,19 @@ func (o *output) complain(text string) {
 	switch {
 	case text == "" || o.quiet:
 	case o.colour:
-		fmt.Fprintf(o.stderr, "\x1b[91m%s\x1b[00m\n", text)
+		fmt.Fprintf(o.stderr, "\x1b[91m%s\x1b[00m\n", printable.Block(text))
 	default:
-		fmt.Fprintln(o.stderr, text)
+		fmt.Fprintln(o.stderr, printable.Block(text))
 	}
+}
+
+// joined is a list as one text. No value of it looks like two.
+func joined(values []string, separator string) string {
+	shown := make([]string, len(values))
+	for i, v := range values {
+		shown[i] = printable.Item(v)
+	}
+	return strings.Join(shown, separator)
 }
 
 // warn prints a warning.

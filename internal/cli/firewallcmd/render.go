@@ -3,9 +3,12 @@ package firewallcmd
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
+
+	"richwall/internal/printable"
 )
 
 // show prints the result of a listing: value with --json, otherwise text.
@@ -14,10 +17,15 @@ func (s *session) show(value any, text string) error {
 		s.out.print(text)
 		return nil
 	}
-	encoder := json.NewEncoder(s.out.stdout)
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := io.WriteString(s.out.stdout, printable.JSON(b.String()))
+	return err
 }
 
 // listing is an object as --list-all and --info-… show it: its name, what is remarkable about it, and its settings.
@@ -30,7 +38,7 @@ type listing struct {
 
 // text is the listing as lines of text.
 func (l *listing) text(verbose bool) string {
-	lines := []string{l.name}
+	lines := []string{printable.Item(l.name)}
 	if len(l.marks) > 0 {
 		lines[0] += " (" + strings.Join(l.marks, ", ") + ")"
 	}
@@ -68,16 +76,16 @@ func (l *listing) value(f *field) string {
 		if f.key == "options" {
 			separator = "="
 		}
-		return strings.Join(pairs(l.settings.dict(f.key), separator), " ")
+		return joined(pairs(l.settings.dict(f.key), separator), " ")
 	case words, ports, forwards:
 	}
 	items := l.items(f)
 	if !slices.Contains(linesInListing, f.key) {
-		return strings.Join(items, " ")
+		return joined(items, " ")
 	}
 	var b strings.Builder
 	for _, item := range items {
-		b.WriteString("\n\t" + item)
+		b.WriteString("\n\t" + printable.Item(item))
 	}
 	return b.String()
 }

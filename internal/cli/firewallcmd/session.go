@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"richwall/internal/printable"
 )
 
 // session is one call of a program.
@@ -52,7 +54,7 @@ func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) in
 		errors.As(err, &usage)
 		usage.said = string(p) + ": " + usage.said
 		for _, line := range usage.lines(p) {
-			fmt.Fprintln(stderr, line)
+			fmt.Fprintln(stderr, printable.Block(line))
 		}
 		return 2
 	}

@@ -1,8 +1,8 @@
 package firewallcmd
 
 import (
+	"errors"
 	"slices"
-	"strings"
 )
 
 // defaultZone is the zone of everything that is not bound to another.
@@ -18,10 +18,23 @@ func (s *session) showState() error {
 		return s.show(state, state)
 	case "failed":
 		s.out.complain(state)
+		s.explainFailures()
 		return exitStatus(statusOf(&failure{code: "RUNNING_BUT_FAILED"}))
 	}
 	s.out.complain("not running")
 	return exitStatus(statusOf(&failure{code: "NOT_RUNNING"}))
+}
+
+// explainFailures prints what could not be used of the configuration, and where it is. firewalld itself cannot say, so that
+// nothing is printed then.
+func (s *session) explainFailures() {
+	var failures []string
+	if s.daemon.main("richwall", "getFailures", nil, &failures) != nil {
+		return
+	}
+	for _, f := range failures {
+		s.out.complain("hint: " + oneLine(errors.New(f)))
+	}
 }
 
 // callDaemon calls a method without arguments.
@@ -56,7 +69,7 @@ func (s *session) ipsetTypes() error {
 		return errNoAnswer
 	}
 	types = slices.Sorted(slices.Values(types))
-	return s.show(types, strings.Join(types, " "))
+	return s.show(types, joined(types, " "))
 }
 
 func (s *session) lockdown() error {

@@ -21,7 +21,7 @@ var sections = []section{
 	{"The firewall as a whole", "", []option{
 		{name: "state", use: alone | onlineOnly, do: doState, help: "is the daemon running? exit 0 running, 251 failed, 252 not running"},
 		{name: "reload", use: alone | onlineOnly, do: doCall, item: "reload", help: "put the files into effect; connections stay"},
-		{name: "complete-reload", use: alone | onlineOnly, do: doCall, item: "completeReload", help: "put the files into effect and forget connections"},
+		{name: "complete-reload", use: alone | onlineOnly, do: doCall, item: "completeReload", help: "the same as --reload: connections stay"},
 		{name: "runtime-to-permanent", use: alone | onlineOnly, do: doCall, item: "runtimeToPermanent", help: "save what is in effect to the files"},
 		{name: "reset-to-defaults", use: alone, do: doReset, help: "forget the administrator's files; they stay as *.old"},
 		{name: "check-config", use: alone, do: doCheckConfig, help: "look for errors in the files"},

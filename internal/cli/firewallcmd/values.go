@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -29,7 +28,7 @@ func checkValue(f *field, value string) (string, error) {
 // readPort reads a port such as 80/tcp or 5000-5010/udp.
 func readPort(value string) (string, error) {
 	port, protocol, ok := strings.Cut(value, "/")
-	if !ok || protocol == "" || port == "" {
+	if !ok || port == "" || strings.Contains(protocol, "/") {
 		return "", fail("INVALID_PORT", "bad port (most likely missing protocol), correct syntax is portid[-portid]/protocol")
 	}
 	p := zones.Port{Port: port, Protocol: protocol}
@@ -81,7 +80,7 @@ func forwardPort(part map[string]string) (string, error) {
 		}
 	}
 	if part["toaddr"] != "" {
-		if _, err := netip.ParseAddr(part["toaddr"]); err != nil {
+		if err := zones.CheckForwardAddr(part["toaddr"]); err != nil {
 			return "", fail("INVALID_ADDR", "%s", part["toaddr"])
 		}
 	}

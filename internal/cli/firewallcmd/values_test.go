@@ -5,8 +5,8 @@ import "testing"
 func TestReadPort(t *testing.T) {
 	for value, want := range map[string]string{
 		"80/tcp": "80/tcp", "5000-5010/udp": "5000-5010/udp", "http/tcp": "http/tcp",
-		"80": "INVALID_PORT", "": "INVALID_PORT", "/tcp": "INVALID_PORT", "80/": "INVALID_PORT", "99999/tcp": "INVALID_PORT",
-		"80/foo": "INVALID_PROTOCOL",
+		"80": "INVALID_PORT", "": "INVALID_PORT", "/tcp": "INVALID_PORT", "80/tcp/udp": "INVALID_PORT", "99999/tcp": "INVALID_PORT",
+		"80/foo": "INVALID_PROTOCOL", "80/": "INVALID_PROTOCOL",
 	} {
 		have, err := readPort(value)
 		if err != nil {
@@ -20,18 +20,23 @@ func TestReadPort(t *testing.T) {
 
 func TestReadForward(t *testing.T) {
 	for value, want := range map[string]string{
-		"port=80:proto=tcp:toport=8080":                 "port=80:proto=tcp:toport=8080:toaddr=",
-		"port=80:proto=tcp:toaddr=192.0.2.1":            "port=80:proto=tcp:toport=:toaddr=192.0.2.1",
-		"port=80:proto=tcp:toport=1:toaddr=2001:db8::1": "port=80:proto=tcp:toport=1:toaddr=2001:db8::1",
-		"if=eth0:port=80:proto=tcp:toport=8080":         "port=80:proto=tcp:toport=8080:toaddr=",
-		"x":                                             "INVALID_FORWARD: missing port",
-		"port=80":                                       "INVALID_FORWARD: missing protocol",
-		"port=80:proto=tcp":                             "INVALID_FORWARD: missing destination",
-		"port=80:proto=tcp:foo=1":                       "INVALID_FORWARD: invalid forward port arg 'foo'",
-		"port=80:proto=foo:toport=1":                    "INVALID_PROTOCOL: 'foo' not in {'tcp'|'udp'|'sctp'|'dccp'}",
-		"port=99999:proto=tcp:toport=1":                 "INVALID_PORT: 99999",
-		"port=80:proto=tcp:toport=99999":                "INVALID_PORT: 99999",
-		"port=80:proto=tcp:toaddr=nowhere":              "INVALID_ADDR: nowhere",
+		"port=80:proto=tcp:toport=8080":                   "port=80:proto=tcp:toport=8080:toaddr=",
+		"port=80:proto=tcp:toaddr=192.0.2.1":              "port=80:proto=tcp:toport=:toaddr=192.0.2.1",
+		"port=80:proto=tcp:toport=1:toaddr=2001:db8::1":   "port=80:proto=tcp:toport=1:toaddr=2001:db8::1",
+		"if=eth0:port=80:proto=tcp:toport=8080":           "port=80:proto=tcp:toport=8080:toaddr=",
+		"x":                                               "INVALID_FORWARD: missing port",
+		"port=80":                                         "INVALID_FORWARD: missing protocol",
+		"port=80:proto=tcp":                               "INVALID_FORWARD: missing destination",
+		"port=80:proto=tcp:foo=1":                         "INVALID_FORWARD: invalid forward port arg 'foo'",
+		"port=80:proto=foo:toport=1":                      "INVALID_PROTOCOL: 'foo' not in {'tcp'|'udp'|'sctp'|'dccp'}",
+		"port=99999:proto=tcp:toport=1":                   "INVALID_PORT: 99999",
+		"port=80:proto=tcp:toport=99999":                  "INVALID_PORT: 99999",
+		"port=80:proto=tcp:toaddr=nowhere":                "INVALID_ADDR: nowhere",
+		"port=80:proto=tcp:toport=1:toaddr=[2001:db8::1]": "port=80:proto=tcp:toport=1:toaddr=[2001:db8::1]",
+		"port=80:proto=tcp:toaddr=[192.0.2.1]":            "INVALID_ADDR: [192.0.2.1]",
+		"port=80:proto=tcp:toaddr=[2001:db8::1":           "INVALID_ADDR: [2001:db8::1",
+		"port=80:proto=tcp:toaddr=fe80::1%eth0":           "INVALID_ADDR: fe80::1%eth0",
+		"port=80:proto=tcp:toaddr=2001:db8::/64":          "INVALID_ADDR: 2001:db8::/64",
 	} {
 		have, err := readForward(value)
 		if err != nil {

@@ -3,7 +3,6 @@ package firewalldcmd
 import (
 	"bytes"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -71,28 +70,6 @@ func TestHelpAndMistakesEndAtOnce(t *testing.T) {
 	}
 	if status := Main([]string{"--nosuch"}, &out, &errs); status != statusUsage || !strings.Contains(errs.String(), "--nosuch") {
 		t.Errorf("--nosuch: status %d, %s", status, errs.String())
-	}
-}
-
-func TestLogLines(t *testing.T) {
-	var out bytes.Buffer
-	log := newLogger(&sink{console: &out}, false)
-	log.Debug("not seen")
-	log.Info("told")
-	log.Warn("ALREADY_ENABLED: 'ssh' already in 'public'")
-	log.With("call", "addService").Error("INVALID_SERVICE: nosuch", "sender", ":1.5")
-	want := regexp.MustCompile(`^DATE told
-DATE WARNING: ALREADY_ENABLED: 'ssh' already in 'public'
-DATE ERROR: INVALID_SERVICE: nosuch call=addService sender=:1.5
-$`)
-	date := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `)
-	if got := date.ReplaceAllString(out.String(), "DATE "); !want.MatchString(got) {
-		t.Errorf("the log is\n%s", got)
-	}
-	out.Reset()
-	newLogger(&sink{console: &out}, true).Log(t.Context(), slog.LevelDebug, "seen")
-	if !strings.Contains(out.String(), " DEBUG1: seen\n") {
-		t.Errorf("the log is %s", out.String())
 	}
 }
 

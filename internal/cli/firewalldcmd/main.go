@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"richwall/internal/bus"
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
+	"richwall/internal/printable"
 	"richwall/internal/statedir"
 	"richwall/zones"
 )
@@ -40,7 +42,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
 	case err != nil:
-		fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		complain(stderr, err)
 		return statusUsage
 	case os.Geteuid() != 0:
 		fmt.Fprintln(stderr, "firewalld: cannot start: only root may change the firewall")
@@ -55,18 +57,23 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	limitMemory()
 	sink, err := openSink(o, stdout)
 	if err != nil {
-		fmt.Fprintf(stderr, "firewalld: %v\n", err)
+		complain(stderr, err)
 		return statusFailed
 	}
-	p := program{options: o, log: newLogger(sink, o.debug > 0)}
+	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
 		p.log.Error(err.Error())
 		if sink.console == nil {
-			fmt.Fprintf(stderr, "firewalld: %v\n", err)
+			complain(stderr, err)
 		}
 	}
 	return status
+}
+
+// complain prints why the program ends.
+func complain(stderr io.Writer, err error) {
+	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(err.Error(), maxLine))
 }
 
 // program is the running daemon.
@@ -75,6 +82,8 @@ type program struct {
 	log    *slog.Logger
 	daemon *daemon.Daemon
 	bus    *bus.Server
+	// reloads is a reload that was asked for and has not begun.
+	reloads chan struct{}
 }
 
 // run starts the daemon and serves it until a signal.
@@ -92,29 +101,33 @@ func (p *program) run() (status int, err error) {
 		}
 		defer file.remove()
 	}
-	if err := bus.Free(""); err != nil {
-		return statusFailed, err
+	free := bus.Free("")
+	if errors.Is(free, bus.ErrTaken) {
+		return statusLost, free
 	}
 	state, err := statedir.For(p.state, p.system)
 	if err != nil {
 		return statusFailed, err
 	}
-	panicked, _ := state.Panic() // the daemon logs the reason when that is not known
-	guard, err := kernel.Base(context.Background(), kernel.Options{Log: p.log}, panicked)
+	guard, err := p.base(state)
 	if err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	}
 	defer guard.Close()
+	if free != nil { // the guard stays until a daemon finds the bus
+		return statusFailed, free
+	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
 		return statusFailed, err
 	}
 	defer p.bus.Close()
-	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped}}
+	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
+	p.bus.Attach(p.daemon)
 	if stopped, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	} else if stopped {
-		return p.stop()
+		return p.stopStarting(guard)
 	}
 	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
@@ -126,9 +139,23 @@ func (p *program) run() (status int, err error) {
 	} else {
 		defer w.close()
 	}
-	p.tell("READY=1")
+	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
+}
+
+// base puts the guard into the kernel, before any file is read. In panic mode the guard then drops everything.
+func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
+	ctx, options := context.Background(), kernel.Options{Log: p.log}
+	guard, err := kernel.Base(ctx, options, false)
+	if err != nil {
+		return guard, err
+	}
+	if on, _ := state.Panic(); on { // the daemon logs the reason when that is not known
+		guard.Close()
+		return kernel.Base(ctx, options, true)
+	}
+	return guard, nil
 }
 
 // newDaemon makes the daemon over a configuration's folders, whose first rules take the place of the guard.
@@ -160,11 +187,31 @@ func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
 		case err := <-done:
 			return false, err
 		case s := <-signals:
-			if s != syscall.SIGHUP { // the files are being read just now
-				return true, nil
+			if s == syscall.SIGHUP { // the files are being read just now
+				continue
 			}
+		case <-p.bus.Done(): // another firewall has taken over
 		}
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(stopTime):
+		}
+		return true, nil
 	}
+}
+
+// stopStarting ends a daemon whose start was broken off. Without rules in the kernel the guard has nothing to wait for; panic mode
+// stays.
+func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
+	if p.daemon.Snapshot().Runtime != nil {
+		return p.stop()
+	}
+	p.tell("STOPPING=1")
+	if p.daemon.Snapshot().Panic {
+		return 0, nil
+	}
+	return 0, guard.Lower()
 }
 
 // tell tells the service manager something.
@@ -176,25 +223,48 @@ func (p *program) tell(state string) {
 
 // serve waits for signals.
 func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
+	go p.reload()
 	for {
 		select {
 		case s := <-signals:
 			if s != syscall.SIGHUP {
 				return p.stop()
 			}
-			go p.reload()
+			select {
+			case p.reloads <- struct{}{}:
+			default: // one that has not begun will do
+			}
 		case <-p.bus.Done():
-			return statusLost, errors.Join(errors.New("another firewall has taken over"), p.daemon.Leave())
+			return p.leave()
 		}
 	}
 }
 
+// reload reloads whenever that was asked for.
 func (p *program) reload() {
-	p.tell(reloading())
-	if err := p.daemon.Reload(context.Background()); err != nil {
-		p.log.Error("cannot reload: everything stays as it was", "reason", err)
+	for range p.reloads {
+		p.tell(reloading())
+		if err := p.daemon.Reload(context.Background()); err != nil {
+			p.log.Error("cannot reload: everything stays as it was", "reason", err)
+		}
+		p.tell("READY=1\n" + p.status())
 	}
-	p.tell("READY=1")
+}
+
+// status is what the service manager shows of the daemon (STATUS, sd_notify(3)).
+func (p *program) status() string {
+	now := p.daemon.Snapshot()
+	if now.State == daemon.Failed {
+		return "STATUS=failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
+	}
+	return "STATUS=running"
+}
+
+// leave ends the daemon without its rules, for another one that has taken its place.
+func (p *program) leave() (status int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return statusLost, errors.Join(errors.New("another firewall has taken over"), p.daemon.Leave(ctx))
 }
 
 // stop ends the daemon, with its rules if the configuration says so.

@@ -2,6 +2,7 @@ package richwall
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -28,7 +29,7 @@ type checkOptions struct {
 }
 
 func newCheck() *cobra.Command {
-	o := checkOptions{directories: directories{config: "/etc/firewalld"}}
+	o := checkOptions{directories: directories{config: systemConfig}}
 	cmd := &cobra.Command{
 		Use:   "check [DIR]",
 		Short: "Say what is wrong with a configuration",
@@ -53,6 +54,9 @@ with --strict, and 2 for errors.`,
 		ValidArgsFunction: folders,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
+				if args[0] == "" { // an unset variable in a script must not pass for a folder without errors
+					return errors.New("the name of the folder is empty: name the one to check, such as /etc/firewalld")
+				}
 				o.config = args[0]
 			}
 			return o.run(cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -82,8 +86,11 @@ func (o *checkOptions) run(out, notes io.Writer) error {
 	if err := o.exist(); err != nil {
 		return err
 	}
-	cfg, problems := zones.Load(zones.Dirs{System: o.config, Default: o.defaultConfig})
+	cfg, problems := zones.Load(o.dirs())
 	if cfg != nil {
+		if err := o.bounded(cfg); err != nil {
+			return err
+		}
 		problems = append(problems, zones.Lint(cfg)...)
 		problems = append(problems, o.compile(cfg)...)
 		if o.firewalld {
@@ -108,7 +115,7 @@ func (o *checkOptions) run(out, notes io.Writer) error {
 	return nil
 }
 
-// compile is what the back ends refuse, each thing once.
+// compile is what the back ends refuse, each thing once, whichever zones are in use.
 func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 	backends := o.backends
 	if len(backends) == 0 {
@@ -117,8 +124,9 @@ func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 	var problems zones.Problems
 	seen := map[zones.Problem]bool{}
 	for _, b := range backends {
-		_, err := compile.Compile(cfg, ir.Backend(b))
-		refused, _ := err.(compile.Errors)
+		_, err := compile.History{}.Check(cfg.ForRuntime(), ir.Backend(b))
+		var refused compile.Errors
+		errors.As(err, &refused)
 		for _, e := range refused {
 			p := zones.Problem{Code: e.Code, Msg: e.Msg}
 			if e.Origin != nil {
@@ -137,7 +145,7 @@ func (o *checkOptions) compile(cfg *zones.Config) zones.Problems {
 // onThisMachine is what onMachine finds on this one, for a configuration that is for it. That something of it cannot be read
 // matters only to who asks with --machine.
 func (o *checkOptions) onThisMachine(cfg *zones.Config, notes io.Writer) (zones.Problems, error) {
-	if !o.machine && filepath.Clean(o.config) != "/etc/firewalld" {
+	if !o.machine && filepath.Clean(o.config) != systemConfig {
 		return nil, nil
 	}
 	m, err := mss.Read()
@@ -203,6 +211,7 @@ func addition(r *grammar.Rule) string {
 type checkReport struct {
 	Problems []checkProblem `json:"problems"`
 	Summary  checkSummary   `json:"summary"`
+	shown    zones.Problems // to a person
 }
 
 // checkProblem is a problem. Line and column count from 1; 0 means not known.
@@ -213,7 +222,6 @@ type checkProblem struct {
 	Code     grammar.Code `json:"code"`
 	Severity string       `json:"severity"` // error or warning
 	Message  string       `json:"message"`
-	text     string
 }
 
 type checkSummary struct {
@@ -241,9 +249,11 @@ func newCheckReport(dir string, cfg *zones.Config, problems zones.Problems) *che
 			} else {
 				r.Summary.Errors++
 			}
-			r.Problems = append(r.Problems, checkProblem{p.Path, p.Line, p.Column, p.Code, word, p.Msg, p.String()})
+			r.Problems = append(r.Problems, checkProblem{p.Path, p.Line, p.Column, p.Code, word, p.Msg})
+			r.shown = append(r.shown, p)
 		}
 	}
+	r.shown = r.shown.Shown()
 	if cfg != nil {
 		r.Summary.Files = ownFiles(cfg, dir)
 	}
@@ -292,13 +302,13 @@ func (o *checkOptions) print(out io.Writer, r *checkReport) error {
 		return printJSON(out, r)
 	}
 	p := newPainter(out)
-	for _, problem := range r.Problems {
+	for _, problem := range r.shown {
 		c := yellow
-		if problem.Severity == "error" {
+		if problem.Severity == zones.Error {
 			c = red
 		}
 		code := string(problem.Code)
-		fmt.Fprintln(out, strings.Replace(problem.text, code+": ", p.paint(c, code)+": ", 1))
+		fmt.Fprintln(out, strings.Replace(problem.String(), code+": ", p.paint(c, code)+": ", 1))
 	}
 	if o.quiet {
 		return nil

@@ -1,10 +1,15 @@
 package richwall
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -41,12 +46,28 @@ func iptablesForm(family ir.Families) func(io.Writer, *ir.Ruleset, bool, bool) (
 	}
 }
 
-// printJSON prints a value as indented JSON.
+// printJSON prints a value as indented JSON, with escapes for what is not printable.
 func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	out := bufio.NewWriter(w)
+	last := rune(0)
+	for _, c := range b.String() {
+		if c != '\n' && !unicode.IsPrint(c) || c == '#' && last == '#' {
+			for _, unit := range utf16.Encode([]rune{c}) {
+				fmt.Fprintf(out, `\u%04x`, unit)
+			}
+		} else {
+			out.WriteRune(c)
+		}
+		last = c
+	}
+	return out.Flush()
 }
 
 func formNamed(name string) (form, error) {
@@ -128,7 +149,7 @@ func (o *compileOptions) run(cmd *cobra.Command, args []string) error {
 		rs = rs.Only(fromRules(rules))
 	}
 	notes, err := f.print(cmd.OutOrStdout(), rs, len(rules) > 0, o.origins)
-	for _, n := range notes {
+	for _, n := range slices.Concat(rs.Notes, notes) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", n)
 	}
 	return err

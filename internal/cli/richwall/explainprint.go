@@ -213,12 +213,16 @@ func chainName(s eval.Step) string {
 // ruleText is a rule as the back end's tools have it, and the element of a set that the packet is in.
 func (e *explanation) ruleText(s eval.Step) string {
 	var b []byte
+	var err error
 	if e.backend == ir.NFTables {
-		b = nft.Spec(nil, s.Rule)
+		b, err = nft.Spec(nil, s.Rule)
 	} else {
-		b = iptables.Spec(nil, s.Rule, e.packet.Family)
+		b, err = iptables.Spec(nil, s.Rule, e.packet.Family)
 	}
 	text := strings.TrimSpace(string(b))
+	if err != nil { // the back end's tools have no words for it
+		text = s.Rule.String()
+	}
 	if s.Element != nil {
 		text += " (" + s.Element.Text + ")"
 	}

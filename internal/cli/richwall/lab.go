@@ -159,12 +159,14 @@ func (o *labOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := ready(cmd.Context(), plans); err != nil {
+	ctx, stop := interruptible(cmd)
+	defer stop()
+	if err := ready(ctx, plans); err != nil {
 		return err
 	}
 	shown := make([]labJSON, len(plans))
 	for i, p := range plans {
-		if shown[i], err = o.try(cmd.Context(), p, bench, rules); err != nil {
+		if shown[i], err = o.try(ctx, p, bench, rules); err != nil {
 			return err
 		}
 	}

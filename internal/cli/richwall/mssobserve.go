@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"richwall/internal/mss/observe"
+	"richwall/internal/printable"
 )
 
 type observeOptions struct {
@@ -148,7 +149,8 @@ func (o *observeOptions) count(cmd *cobra.Command, c *observe.Counter) (source s
 		return "", s, err
 	}
 	defer l.Close()
-	ctx := cmd.Context()
+	ctx, stop := interruptible(cmd)
+	defer stop()
 	if o.span > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.span)
@@ -181,8 +183,10 @@ func (o *observeOptions) file(cmd *cobra.Command, c *observe.Counter, line *stat
 			size = info.Size()
 		}
 	}
+	ctx, stop := interruptible(cmd)
+	defer stop()
 	start := time.Now()
-	s, err := observe.ReadFile(cmd.Context(), in, c, func(done int64) {
+	s, err := observe.ReadFile(ctx, in, c, func(done int64) {
 		line.show(func() string { return progress(done, size, c.Endpoints(), time.Since(start)) })
 	})
 	if err != nil && s.Packets == 0 {
@@ -222,6 +226,9 @@ type statusLine struct {
 }
 
 func newStatusLine(w io.Writer) *statusLine {
+	if p, ok := w.(*printable.Writer); ok {
+		w = p.Unwrap() // the line is the program's own
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return &statusLine{}
@@ -229,7 +236,7 @@ func newStatusLine(w io.Writer) *statusLine {
 	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
 		return &statusLine{}
 	}
-	return &statusLine{w: w}
+	return &statusLine{w: f}
 }
 
 // eraseLine goes to the start of the line and erases it (ECMA-48, 8.3.41).

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"richwall/grammar"
+	"richwall/internal/printable"
 	"richwall/zones"
 )
 
@@ -28,10 +30,10 @@ func (p *place) flags(cmd *cobra.Command) {
 // completeNames completes a flag with names of the configuration that the other flags choose.
 func completeNames(cmd *cobra.Command, flag string, names func(*zones.Config) []string) {
 	cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		var dirs zones.Dirs
-		dirs.System, _ = cmd.Flags().GetString("config")
-		dirs.Default, _ = cmd.Flags().GetString("default-config")
-		cfg, _ := zones.Load(dirs)
+		var d directories
+		d.config, _ = cmd.Flags().GetString("config")
+		d.defaultConfig, _ = cmd.Flags().GetString("default-config")
+		cfg, _ := zones.Load(d.dirs())
 		if cfg == nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
@@ -72,14 +74,33 @@ func (e ruleError) Error() string {
 			b.WriteByte('\n')
 		}
 		if one.Pos.Line == 0 || one.Pos.Line > len(lines) {
-			fmt.Fprintf(&b, "%s\n%v", e.text, one)
+			fmt.Fprintf(&b, "%s\n%s", printable.Line(e.text, shownBefore+shownBehind), printable.Message(one.Error()))
 			continue
 		}
 		line := lines[one.Pos.Line-1]
-		before := line[:min(one.Pos.Column-1, len(line))]
-		fmt.Fprintf(&b, "%s\n%s^ %s: %s", line, strings.Repeat(" ", len([]rune(before))), one.Code, one.Msg)
+		at := min(one.Pos.Column-1, len(line))
+		before := shownPart(line[:at])
+		fmt.Fprintf(&b, "%s%s\n%s^ %s: %s", before, printable.Text(line[at:], shownBehind), strings.Repeat(" ", utf8.RuneCountInString(before)),
+			one.Code, printable.Message(one.Msg))
 	}
 	return b.String()
+}
+
+// How much of a rule is shown before and behind the place of a mistake, in bytes.
+const (
+	shownBefore = 120
+	shownBehind = 160
+)
+
+// shownPart is what stands before a mistake, without the beginning of what is very long.
+func shownPart(text string) string {
+	if cut := len(text) - shownBefore; cut > 0 {
+		for cut < len(text) && !utf8.RuneStart(text[cut]) {
+			cut++
+		}
+		return "…" + printable.Text(text[cut:], 0)
+	}
+	return printable.Line(text, 0)
 }
 
 // with is the configuration with the rules added where the flags say, checked.

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,26 +29,37 @@ import (
 // Main runs the command and returns its exit status: 0, 1 for what a command says is not as it should be, 2 for a wrong
 // command line or configuration, or the number of firewalld's error code where there is one.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	debug.SetMemoryLimit(memoryGoal)
+	out, notes := printer(stdout), printer(stderr)
+	defer out.Flush()
+	defer notes.Flush()
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	root.SetOut(out)
+	root.SetErr(notes)
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
 	}
 	var exit exitError
 	if errors.As(err, &exit) {
 		if exit.err != nil {
-			fmt.Fprintln(stderr, exit.err)
+			fmt.Fprintln(notes, exit.err)
 		}
 		return exit.status
 	}
-	fmt.Fprintf(stderr, "richwall: %v\n", err)
+	fmt.Fprintf(notes, "richwall: %v\n", err)
 	return 2
+}
+
+// memoryGoal is how many bytes of memory the command tries to keep to, at the cost of time.
+const memoryGoal = 160 << 20
+
+// interruptible is a context that ends with SIGINT and SIGTERM, for what has something to clean up. Until it is asked for, these
+// signals end the command at once, whatever it reads or works on.
+func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 }
 
 // exitError ends the command with a status, after printing err if there is one.
@@ -71,7 +84,7 @@ func statusOf(err error) error {
 	case errors.As(err, &rules):
 		return exitError{zones.CodeNumber(rules[0].Code), err}
 	case errors.As(err, &compiled):
-		return exitError{zones.CodeNumber(compiled[0].Code), err}
+		return exitError{zones.CodeNumber(compiled[0].Code), firstOf(compiled)}
 	case errors.As(err, &found):
 		for _, p := range found {
 			if p.Severity == zones.Error {
@@ -80,6 +93,17 @@ func statusOf(err error) error {
 		}
 	}
 	return err
+}
+
+// maxCompiled is how many of a compiler's errors are shown.
+const maxCompiled = 20
+
+// firstOf is the first errors of a list as one, with how many more there are.
+func firstOf(list compile.Errors) error {
+	if len(list) <= maxCompiled {
+		return list
+	}
+	return fmt.Errorf("%w\nand %d more", list[:maxCompiled], len(list)-maxCompiled)
 }
 
 func newRoot() *cobra.Command {
@@ -107,6 +131,7 @@ firewalld and spoken to with firewall-cmd.`,
 type directories struct {
 	config        string
 	defaultConfig string
+	trusted       bool
 }
 
 func (d *directories) flags(cmd *cobra.Command) {
@@ -119,9 +144,19 @@ func (d *directories) flags(cmd *cobra.Command) {
 func (d *directories) flagDefault(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&d.defaultConfig, "default-config", "", "the `DIR` of shipped definitions, such as /usr/lib/firewalld; without it, those that richwall comes with")
 	cmd.MarkFlagDirname("default-config")
+	cmd.Flags().BoolVar(&d.trusted, "trusted", false, "follow links out of the folder, and read and work out as much as there is, as with /etc/firewalld")
 }
 
-// exist is an error if a folder that was named is none.
+// systemConfig is the folder of this machine's firewall. Only root can write it, so that links in it are followed; and it may be
+// empty.
+const systemConfig = "/etc/firewalld"
+
+// dirs are the folders. Nothing outside of them is read, unless they are trusted, as this machine's configuration is.
+func (d *directories) dirs() zones.Dirs {
+	return zones.Dirs{System: d.config, Default: d.defaultConfig, Follow: d.trusted || filepath.Clean(d.config) == systemConfig}
+}
+
+// exist is an error if a folder that was named is none, or no configuration.
 func (d *directories) exist() error {
 	for _, dir := range []string{d.config, d.defaultConfig} {
 		if dir == "" {
@@ -135,9 +170,32 @@ func (d *directories) exist() error {
 			return fmt.Errorf("cannot read the configuration: %w", err)
 		case !info.IsDir():
 			return fmt.Errorf("cannot read the configuration: %s is a file, and a folder such as /etc/firewalld is needed", dir)
+		case !isConfiguration(dir) && filepath.Clean(dir) != systemConfig:
+			return fmt.Errorf("no firewalld configuration in %s: it has none of %s%s", dir, strings.Join(ofConfiguration, ", "), nearby(dir))
 		}
 	}
 	return nil
+}
+
+// ofConfiguration is what a configuration is made of.
+var ofConfiguration = []string{"firewalld.conf", "richwall.conf", "direct.xml", "zones", "policies", "services", "ipsets", "icmptypes", "helpers"}
+
+// isConfiguration tells whether a folder has any of that.
+func isConfiguration(dir string) bool {
+	return slices.ContainsFunc(ofConfiguration, func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	})
+}
+
+// nearby suggests a configuration below a folder or above it; "" if there is none.
+func nearby(dir string) string {
+	for _, step := range []string{"firewalld", "etc/firewalld", "..", "../firewalld", "../..", "../../.."} {
+		if near := filepath.Join(dir, step); isConfiguration(near) {
+			return "; did you mean " + near + "?"
+		}
+	}
+	return ""
 }
 
 // isFile says whether there is a file of that name.
@@ -151,14 +209,14 @@ func (d *directories) load(stderr io.Writer) (*zones.Config, error) {
 	if err := d.exist(); err != nil {
 		return nil, err
 	}
-	cfg, problems := zones.Load(zones.Dirs{System: d.config, Default: d.defaultConfig})
+	cfg, problems := zones.Load(d.dirs())
 	if cfg == nil {
 		return nil, statusOf(problems)
 	}
-	for _, p := range problems {
+	for _, p := range problems.Shown() {
 		fmt.Fprintln(stderr, p)
 	}
-	return cfg, nil
+	return cfg, d.bounded(cfg)
 }
 
 // backendNames are the back ends as firewalld.conf spells them.

@@ -12,7 +12,7 @@ complete -c firewall-cmd -l policy-set -x -d 'do it to all policies whose names 
 complete -c firewall-cmd -l timeout -x -d 'undo it after N seconds, minutes or hours'
 complete -c firewall-cmd -l state -f -d 'is the daemon running? exit 0 running, 251 failed, 252 not running'
 complete -c firewall-cmd -l reload -f -d 'put the files into effect; connections stay'
-complete -c firewall-cmd -l complete-reload -f -d 'put the files into effect and forget connections'
+complete -c firewall-cmd -l complete-reload -f -d 'the same as --reload: connections stay'
 complete -c firewall-cmd -l runtime-to-permanent -f -d 'save what is in effect to the files'
 complete -c firewall-cmd -l reset-to-defaults -f -d 'forget the administrator\'s files; they stay as *.old'
 complete -c firewall-cmd -l check-config -f -d 'look for errors in the files'

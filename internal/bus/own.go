@@ -1,0 +1,11 @@
+package bus
+
+// ownIface is what richwall has beyond firewalld, apart from firewalld's interfaces, so that these stay as they are.
+var ownIface = &iface{
+	name: "richwall",
+	methods: []method{
+		// What could not be used of the configuration, a line each, with the file and line where it is known; none unless the
+		// state is FAILED.
+		def("getFailures", "", "as", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Failures, nil }),
+	},
+}

@@ -1,0 +1,110 @@
+package faults
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newService is a message bus and a folder for firewalld.
+func newService(t *testing.T, files map[string]string) *service {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("firewalld wants to be root")
+	}
+	s := &service{T: t, lab: newLab(t, "nft", "dbus-daemon"), dir: t.TempDir()}
+	for name, text := range files {
+		write(t, filepath.Join(s.dir, "firewalld"), map[string]string{name: text})
+	}
+	t.Cleanup(s.startBus())
+	return s
+}
+
+// A start with many files takes its time. From the moment the daemon has its name on the bus until it serves, no packet is let in
+// that the rules will not let in; and the service manager is told only when the rules are there.
+func TestStartIsClosed(t *testing.T) {
+	files := map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`}
+	for i := range 40 {
+		var rules strings.Builder
+		for k := range 600 {
+			fmt.Fprintf(&rules, `<rule priority="%d" family="ipv4"><source address="10.%d.%d.0/28"/><port port="%d" protocol="tcp"/><accept/></rule>`, k+1, i, k%250, 1000+k)
+		}
+		files[fmt.Sprintf("zones/z%d.xml", i)] = fmt.Sprintf(`<zone><interface name="x%d"/>%s</zone>`, i, &rules)
+	}
+	s := newService(t, files)
+	daemon, log, ready := s.begin()
+	defer daemon.Process.Kill()
+	served := make(chan error, 1)
+	go func() { served <- ready() }()
+	s.awaitName()
+	for asked := 0; ; asked++ {
+		select {
+		case err := <-served:
+			if err != nil {
+				t.Fatalf("firewalld does not start: %v\n%s", err, log)
+			}
+			if asked == 0 {
+				t.Error("the start was too quick to see what it lets in")
+			}
+			if !strings.Contains(table(t, s.lab), "filter_IN_public_allow") {
+				t.Error("the rules are not there when the service manager is told")
+			}
+			if open := openPorts(t, s.lab, openPort); len(open) != 2 {
+				t.Errorf("ssh is open %d times, want it with both families", len(open))
+			}
+			return
+		default:
+		}
+		if open := openPorts(t, s.lab, closedPort); open != nil {
+			t.Fatalf("ports %v are open during the start", open)
+		}
+	}
+}
+
+// A daemon that is killed in panic mode is in panic mode when it starts again, and so is one that was stopped; in between
+// nothing passes either.
+func TestPanicOutlivesTheDaemon(t *testing.T) {
+	s := newService(t, map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+	daemon, _ := s.start()
+	if err := s.call("enablePanicMode"); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
+		daemon.Process.Signal(end)
+		daemon.Wait()
+		if open := openPorts(t, s.lab, openPort); open != nil {
+			t.Errorf("after %v ports %v are open", end, open)
+		}
+		daemon, _ = s.start()
+		if open := openPorts(t, s.lab, openPort); open != nil {
+			t.Errorf("after %v and a start ports %v are open", end, open)
+		}
+	}
+	if err := s.call("disablePanicMode"); err != nil {
+		t.Fatal(err)
+	}
+	if open := openPorts(t, s.lab, openPort); len(open) != 2 {
+		t.Errorf("without panic mode ssh is open %d times, want it with both families", len(open))
+	}
+	daemon.Process.Signal(unix.SIGTERM)
+	daemon.Wait()
+}
+
+// A stop during a start ends it, and leaves nothing that drops packets behind.
+func TestStopDuringStart(t *testing.T) {
+	s := newService(t, map[string]string{"zones/public.xml": `<zone><interface name="c0"/></zone>`})
+	daemon, log, _ := s.begin()
+	s.awaitName()
+	daemon.Process.Signal(unix.SIGTERM)
+	if err := daemon.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v, and says\n%s", err, log)
+	}
+	if open := openPorts(t, s.lab, closedPort); len(open) != 2 {
+		listing, _ := s.lab.Firewall().Run(t.Context(), "", "nft", "list", "ruleset")
+		t.Errorf("port %d is open %d times after a stop, want it with both families:\n%s", closedPort, len(open), listing)
+	}
+}

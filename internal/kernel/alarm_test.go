@@ -1,0 +1,84 @@
+package kernel
+
+import (
+	"bytes"
+	"log/slog"
+
+	"strings"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/lab"
+)
+
+// A repair of what another program has changed may fail on the way to the kernel, here because the socket does not take so
+// many rules at once. Then nobody knows what the kernel has: the guard stands, what is looked at next is no reason for the
+// daemon to end, and the next commit puts all right.
+func TestGuardBehindARepairThatIsNotSent(t *testing.T) {
+	if missing := lab.Missing("nft"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	ns, err := lab.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	few, lots := &Desired{Rules: many(0, 10)}, &Desired{Rules: many(0, 6000)}
+	if err := k.Commit(t.Context(), few); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ns.Run(t.Context(), "", "nft", "flush", "ruleset"); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.socket.conn.SetWriteBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	k.socket.buffer = 1 << 30 // so that no more is asked for
+	if err := k.Commit(t.Context(), lots); err == nil {
+		t.Fatal("the socket takes all at once")
+	}
+	k.look()
+	if head, err := k.socket.tableHead(guardTable); err != nil || !head.there {
+		t.Errorf("no guard stands: %v", err)
+	}
+	if err := k.Commit(t.Context(), few); err != nil {
+		t.Fatal(err)
+	}
+	k.look()
+	head, err := k.socket.tableHead(guardTable)
+	if rules, reading := k.socket.tableHead(ir.Table); err != nil || reading != nil || head.there || !rules.there {
+		t.Errorf("the guard stands: %v, the rules do: %v, errors %v, %v", head.there, rules.there, err, reading)
+	}
+}
+
+// A fault in what looks at other programs' changes, or in who is told of them, is logged, and the next change is looked at
+// all the same.
+func TestGuardAgainstFaultsOfFollowing(t *testing.T) {
+	var log bytes.Buffer
+	w := &watch{monitor: &monitor{wake: make(chan struct{}, 1), done: make(chan struct{})}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	looks, reported := 0, 0
+	w.told = func(Foreign) {
+		if reported++; reported == 1 {
+			panic("a fault of who is told")
+		}
+		close(w.monitor.done)
+	}
+	w.monitor.wakeUp()
+	w.follow(func() []Foreign {
+		if looks++; looks < 3 {
+			w.monitor.wakeUp()
+		}
+		if looks == 1 {
+			panic("a fault of looking")
+		}
+		return []Foreign{{}}
+	})
+	if reported != 2 || !strings.Contains(log.String(), "a fault of looking") || !strings.Contains(log.String(), "a fault of who is told") {
+		t.Errorf("%d reports, and the log\n%s", reported, log.String())
+	}
+}

@@ -1,0 +1,85 @@
+package kernel_test
+
+import (
+	"strings"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+)
+
+// refused is a commit that the kernel does not take.
+func refused(t *testing.T, k kernel.Kernel, backend ir.Backend) {
+	t.Helper()
+	bad := &ir.Ruleset{Backend: backend, Chains: []*ir.Chain{{Table: "filter", Name: "c", Families: ir.Both, Rules: []*ir.Rule{
+		{Families: ir.Both, Actions: []ir.Action{ir.Jump{Chain: "nowhere"}}}}}}}
+	if err := k.Commit(t.Context(), &kernel.Desired{Rules: bad}); err == nil {
+		t.Fatal("a jump to nowhere is committed")
+	}
+}
+
+// guardHolds checks that the guard stands, that another program cannot take it away, and whether it lets anything pass.
+func guardHolds(t *testing.T, ns *lab.Namespace, passes bool) {
+	t.Helper()
+	run(t, ns, "", "nft", "flush", "ruleset")
+	if !guardStands(t, ns) {
+		t.Fatal("another program takes the guard away")
+	}
+	if got := strings.Contains(run(t, ns, "", "nft", "list", "table", "inet", "firewalld_guard"), "accept"); got != passes {
+		t.Errorf("something passes the guard: %v, want %v", got, passes)
+	}
+}
+
+// A start that fails, or is killed, leaves a guard. The next process makes it its own: another program cannot take it away,
+// and with panic mode nothing passes it, be it loopback or what belongs to a connection.
+func TestBaseOverAGuardThatWasLeft(t *testing.T) {
+	ns := namespace(t)
+	for _, panicked := range []bool{false, true, true, false, false} {
+		g, err := kernel.Base(t.Context(), kernel.Options{Enter: ns.Do}, panicked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guardHolds(t, ns, !panicked)
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A Kernel whose first commit fails, and which is closed, leaves the guard protected, for the Kernel that is opened next. What
+// that one commits takes the guard's place.
+func TestBaseBetweenKernels(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		t.Run(string(backend), func(t *testing.T) {
+			ns := namespace(t)
+			options := kernel.Options{Backend: backend, Enter: ns.Do}
+			var err error
+			if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
+				t.Fatal(err)
+			}
+			defer options.Guard.Close()
+			for range 3 {
+				k, err := kernel.New(options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				refused(t, k, backend)
+				guardHolds(t, ns, true)
+				if err := k.Close(); err != nil {
+					t.Fatal(err)
+				}
+				guardHolds(t, ns, true)
+			}
+			k, err := kernel.New(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
+			if guardStands(t, ns) {
+				t.Error("the guard stands beside the rules")
+			}
+		})
+	}
+}

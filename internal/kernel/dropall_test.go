@@ -1,0 +1,65 @@
+package kernel_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+)
+
+// What drops every packet beside the rules stands until it is taken away: no commit of a Kernel ends it, be it the first
+// one, one that ends panic mode, or one that stops the firewall. To put it up or take it away twice is no error.
+func TestDropAllPanicOutlivesCommits(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		t.Run(string(backend), func(t *testing.T) {
+			l := newLab(t)
+			ns := l.Firewall()
+			drop := func(on bool) {
+				t.Helper()
+				for range 2 {
+					if err := kernel.DropAll(kernel.Options{Enter: ns.Do}, on); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			drop(false)
+			drop(true)
+			rules := letsIn(t, backend, "")
+			k := open(t, ns, backend)
+			for i, next := range []*kernel.Desired{{Rules: rules}, {Rules: rules, Panic: true}, {Rules: rules}, {}, {Rules: rules}} {
+				commit(t, k, next)
+				if got := arrive(t, l, 80); len(got) > 0 {
+					t.Errorf("behind commit %d packets come %v", i, got)
+				}
+			}
+			if err := kernel.Remove(t.Context(), kernel.Options{Backend: ir.NFTables, Enter: ns.Do}); err != nil && !errors.Is(err, kernel.ErrForeignOwner) {
+				t.Fatal(err)
+			}
+			if got := arrive(t, l, 80); len(got) > 0 {
+				t.Errorf("without the rules packets come %v", got)
+			}
+			commit(t, k, &kernel.Desired{Rules: rules})
+			drop(false)
+			if got := arrive(t, l, 80); !got["in"] {
+				t.Error("port 80 stays closed")
+			}
+		})
+	}
+}
+
+// It drops where panic mode drops.
+func TestDropAllPanicChains(t *testing.T) {
+	ns := namespace(t)
+	commit(t, open(t, ns, ir.NFTables), &kernel.Desired{Panic: true})
+	if err := kernel.DropAll(kernel.Options{Enter: ns.Do}, true); err != nil {
+		t.Fatal(err)
+	}
+	chains := func(table string) string {
+		t.Helper()
+		_, text, _ := strings.Cut(run(t, ns, "", "nft", "list", "table", "inet", table), "chain")
+		return text
+	}
+	sameLines(t, chains("firewalld_policy_drop"), chains("firewalld_drop_all"))
+}

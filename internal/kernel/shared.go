@@ -1,0 +1,299 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"richwall/compile/ir"
+)
+
+// slot is a place in a shared chain: a rule as the tool saves it, or one of ours of which that is not known yet, by its spec.
+type slot struct{ text, spec string }
+
+// sharedRule is a rule of ours in a shared chain.
+type sharedRule struct {
+	sharedChain
+	spec string
+}
+
+type sharedChain struct {
+	family      ir.Families
+	table, name string
+}
+
+// sharedEdit makes the lines that take rules of ours out of a chain that others have rules in too, and put others in. Those
+// that stay are not touched, nor is anything that is not ours.
+type sharedEdit struct {
+	*tableEdit
+	name string
+	listing
+}
+
+// listing is the rules of a shared chain as they are behind some lines. Of rules that were taken out it may not be known which of
+// the slots they were, as the tool saves them otherwise than the administrator wrote them: they are still among these.
+type listing struct {
+	slots []slot
+	lost  int // how many those are
+}
+
+func (e *tableEdit) sharedEdit(name string) *sharedEdit {
+	s := &sharedEdit{tableEdit: e, name: name}
+	for _, text := range e.saved.rules[name] {
+		s.slots = append(s.slots, slot{text: text})
+	}
+	return s
+}
+
+// editShared makes the difference of all shared chains. Rules that go before those of others, behind them, and to places of
+// their own do not know of one another.
+func (e *tableEdit) editShared(ctx context.Context) error {
+	for _, name := range e.sharedNames() {
+		had, want := e.had.chain(name), e.want.chain(name)
+		if had != nil && want != nil && had.equal(want) {
+			continue
+		}
+		s := e.sharedEdit(name)
+		for _, group := range []func(place int) bool{
+			func(place int) bool { return place == 0 }, func(place int) bool { return place > 0 }, func(place int) bool { return place == ir.Behind },
+		} {
+			if err := s.edit(ctx, had.only(group), want.only(group)); err != nil {
+				return err
+			}
+		}
+		e.listings[name] = s.listing
+	}
+	return nil
+}
+
+// sharedNames are the shared chains in which there is or shall be something of ours.
+func (e *tableEdit) sharedNames() []string {
+	var names []string
+	for _, c := range slices.Concat(e.had.chains, e.want.chains) {
+		if c.shared && !slices.Contains(names, c.name) {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// edit makes the difference of one group of rules.
+func (s *sharedEdit) edit(ctx context.Context, had, want *chainRules) error {
+	there, err := s.find(ctx, had)
+	if err != nil {
+		return err
+	}
+	begin, end, first := 0, 0, -1
+	if located(there) {
+		if len(there) == len(had.specs) && !had.again {
+			begin, end = inCommon(had.specs, want.specs, func(a, b string) bool { return a == b })
+		}
+		first = there[0].index
+	}
+	for _, p := range there[begin : len(there)-end] {
+		s.line("-D %s %s", s.name, p.spec)
+		if i := s.at(p.spec); i >= 0 {
+			s.slots = slices.Delete(s.slots, i, i+1)
+		} else {
+			s.lost++
+		}
+	}
+	for i := begin; i < len(want.specs)-end; i++ {
+		s.insert(want, i, end, first)
+	}
+	return nil
+}
+
+// foundRule is a rule of ours in a chain, by its index; −1 if it is there and not known where.
+type foundRule struct {
+	spec  string
+	index int
+}
+
+// located says whether it is known of all rules where they are, and they stand in order.
+func located(list []foundRule) bool {
+	return len(list) > 0 && list[0].index >= 0 && slices.IsSortedFunc(list, func(a, b foundRule) int { return a.index - b.index })
+}
+
+// find looks for rules of ours. Those that are not there any more are left out.
+func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, error) {
+	var list []foundRule
+	taken := map[int]bool{}
+	for _, spec := range c.specs {
+		index := -1
+		for i, has := range s.slots {
+			if !taken[i] && s.is(has, spec) {
+				index = i
+				break
+			}
+		}
+		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
+			found, err := s.k.ruleExists(s.family, s.table, s.name, words(spec))
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				continue
+			}
+		} else if index < 0 {
+			continue
+		}
+		taken[index] = true
+		list = append(list, foundRule{spec, index})
+	}
+	return list, nil
+}
+
+// is says whether a slot has a rule of ours.
+func (s *sharedEdit) is(has slot, spec string) bool {
+	text, known := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]
+	return has.text == spec || has.spec == spec || known && has.text == text
+}
+
+// at is where a rule of ours is now; −1 if that is not known.
+func (s *sharedEdit) at(spec string) int {
+	return slices.IndexFunc(s.slots, func(has slot) bool { return s.is(has, spec) })
+}
+
+// insert puts the i-th of some rules, of which so many at the end stay, into the chain: behind the one before it, before the one
+// behind it, where the first that went was, or where it wants to go.
+func (s *sharedEdit) insert(want *chainRules, i, end, first int) {
+	place, spec := want.place(i), want.specs[i]
+	index := 0
+	switch {
+	case place > 0:
+		index = min(place-1, len(s.slots)-s.lost)
+	case i > 0:
+		index = s.at(want.specs[i-1]) + 1
+	case end > 0:
+		index = max(s.at(want.specs[len(want.specs)-end]), 0)
+	case first >= 0:
+		index = first
+	case place == ir.Behind:
+		index = len(s.slots)
+	}
+	number := index + 1
+	if place == ir.Behind { // what is lost stood before it
+		number = max(number-s.lost, 1)
+	}
+	if index = min(index, len(s.slots)); index == len(s.slots) {
+		s.rule(s.name, want.rules[i], "-A %s %s", s.name, spec)
+	} else {
+		s.rule(s.name, want.rules[i], "-I %s %d %s", s.name, number, spec)
+	}
+	s.slots = slices.Insert(s.slots, index, slot{spec: spec})
+}
+
+// makeShared makes a shared chain that is not there. One of another program's is made at a start, as that program may come
+// later, and where it was taken away; a rule for it that is new in a running firewall is refused, as is a chain of one's own
+// that another program has made. At a start such a chain is what an earlier process has left, and is emptied.
+func (e *tableEdit) makeShared(c *chainRules) error {
+	was := e.before.chain(c.name)
+	mine := e.k.made[e.sharedChain(c.name)] || was != nil && was.declared
+	there := slices.Contains(e.saved.order, c.name)
+	switch {
+	case c.builtin || there && (mine || !c.declared) || !there && !c.declared && len(c.specs) == 0:
+		return nil
+	case there && !e.k.starting:
+		return &RuleError{Chain: c.name, Err: fmt.Errorf("table %s of %s has such a chain already, which another program has made", e.table, tool(e.family))}
+	case !c.declared && was == nil && !e.k.starting:
+		return &RuleError{Origin: c.rules[0].Origin, Chain: c.name, Err: fmt.Errorf("there is no such chain in table %s of %s", e.table, tool(e.family))}
+	case !c.declared:
+		e.k.options.Log.Warn("the chain of a direct rule is not there, and was made: nothing comes to it until another rule leads there",
+			"chain", c.name, "table", e.table, "program", tool(e.family))
+	}
+	e.line(":%s - [0:0]", c.name)
+	e.made = append(e.made, c.name)
+	e.saved.rules[c.name] = nil
+	return nil
+}
+
+func (e *tableEdit) sharedChain(name string) sharedChain { return sharedChain{e.family, e.table, name} }
+
+// removeShared removes shared chains that we made, when nothing is left in them.
+func (e *tableEdit) removeShared(stale []string) {
+	for _, c := range e.had.chains {
+		if !c.shared || c.builtin || e.want.chain(c.name) != nil || !e.k.made[e.sharedChain(c.name)] {
+			continue
+		}
+		if by := e.usedByOthers(c.name, stale); by != "" || e.listings[c.name].length() > 0 {
+			e.k.options.Log.Warn("a chain stays, as another program has rules in it or jumps to it", "chain", c.name, "table", e.table)
+			continue
+		}
+		e.line("-X %s", c.name)
+		e.unmade = append(e.unmade, c.name)
+	}
+}
+
+// alreadyThere adds to what is ours what an earlier process seems to have left in shared chains: the rules that shall be there.
+func (e *tableEdit) alreadyThere(ctx context.Context) error {
+	for _, c := range e.want.chains {
+		if !c.shared || c.declared && e.k.starting || e.had.chain(c.name) != nil {
+			continue
+		}
+		found, err := e.sharedEdit(c.name).find(ctx, c)
+		if err != nil {
+			return err
+		}
+		left := &chainRules{name: c.name, builtin: c.builtin, shared: true, again: true}
+		for i, spec := range c.specs {
+			if slices.ContainsFunc(found, func(f foundRule) bool { return f.spec == spec }) {
+				left.specs, left.places, left.rules = append(left.specs, spec), append(left.places, c.place(i)), append(left.rules, c.rules[i])
+			}
+		}
+		e.had.chains = append(e.had.chains, left)
+	}
+	return nil
+}
+
+// learn remembers which shared chains a script has made and removed, and how the tool saves the rules that it has put into
+// them: administrators write them otherwise.
+func (k *iptablesKernel) learn(ctx context.Context, s *script) {
+	for _, name := range s.made {
+		k.made[sharedChain{s.family, s.table, name}] = true
+	}
+	for _, name := range s.unmade {
+		delete(k.made, sharedChain{s.family, s.table, name})
+	}
+	var saved *savedTable
+	for name, list := range s.listings {
+		if !slices.ContainsFunc(list.slots, func(has slot) bool { return has.text == "" }) {
+			continue
+		}
+		if saved == nil {
+			var err error
+			if saved, err = k.save(ctx, s.family, s.table); err != nil || saved == nil {
+				return // the tool will be asked for each rule
+			}
+		}
+		for spec, text := range list.texts(saved.rules[name]) {
+			k.texts[sharedRule{sharedChain{s.family, s.table, name}, spec}] = text
+		}
+	}
+}
+
+func (l listing) length() int { return len(l.slots) - l.lost }
+
+// texts are how the tool saves rules of ours, by their specs, as far as what it saves is the listing. What another program has
+// put there meanwhile makes it another one.
+func (l listing) texts(saved []string) map[string]string {
+	known := map[string]string{}
+	at, lost := 0, l.lost
+	for _, has := range l.slots {
+		switch {
+		case at < len(saved) && has.text == "":
+			known[has.spec] = saved[at]
+			at++
+		case at < len(saved) && has.text == saved[at]:
+			at++
+		case has.text != "" && lost > 0:
+			lost--
+		default:
+			return nil
+		}
+	}
+	if at < len(saved) {
+		return nil
+	}
+	return known
+}

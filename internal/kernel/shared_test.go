@@ -1,0 +1,198 @@
+package kernel_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"richwall/compile"
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+	"richwall/zones"
+)
+
+// directly is what a configuration with some elements of direct.xml asks of a back end.
+func directly(t *testing.T, backend ir.Backend, elements string) *kernel.Desired {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/direct.xml", "<direct>"+elements+"</direct>")
+	cfg, problems := zones.Load(zones.Dirs{System: dir})
+	if cfg == nil {
+		t.Fatal(problems)
+	}
+	rs, err := compile.Compile(cfg, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &kernel.Desired{Rules: rs}
+	if backend == ir.NFTables {
+		if d.Direct, err = compile.Direct(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// docker makes the chains of a program that publishes ports of containers, with IPv4 and IPv6.
+func docker(t *testing.T, ns *lab.Namespace) {
+	t.Helper()
+	for _, program := range []string{"iptables-restore", "ip6tables-restore"} {
+		run(t, ns, `*nat
+:DOCKER - [0:0]
+-A PREROUTING -j DOCKER
+-A DOCKER -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 80
+COMMIT
+*filter
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A DOCKER-USER -p udp -j DROP
+-A DOCKER-USER -j RETURN
+COMMIT
+`, program, "--noflush")
+	}
+}
+
+// chain is the rules of a chain of both families' tables, without the chain's name.
+func chain(t *testing.T, ns *lab.Namespace, table, name string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, program := range []string{"iptables", "ip6tables"} {
+		for line := range strings.Lines(run(t, ns, "", program, "-t", table, "-S", name)) {
+			if rule, ok := strings.CutPrefix(line, "-A "+name+" "); ok {
+				b.WriteString(rule)
+			}
+		}
+	}
+	return b.String()
+}
+
+const (
+	intoDocker = `<rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="1">-s 10.0.0.1 -p tcp --dport 22 -j ACCEPT</rule>
+		<rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="0">-s 10.0.0.0/8 -j ACCEPT</rule>
+		<passthrough ipv="ipv4">-t nat -A DOCKER -p tcp --dport 8081 -j REDIRECT --to-ports 80</passthrough>
+		<passthrough ipv="ipv6">-I DOCKER-USER -s fd00::1 -j ACCEPT</passthrough>`
+	dockerWithOurs = `-s 10.0.0.0/8 -j ACCEPT
+-s 10.0.0.1/32 -p tcp -m tcp --dport 22 -j ACCEPT
+-p udp -j DROP
+-j RETURN
+-s fd00::1/128 -j ACCEPT
+-p udp -j DROP
+-j RETURN
+`
+	dockerAlone = "-p udp -j DROP\n-j RETURN\n-p udp -j DROP\n-j RETURN\n"
+	published   = "-p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 80\n"
+)
+
+func bothBackends(t *testing.T, test func(t *testing.T, backend ir.Backend)) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		t.Run(string(backend), func(t *testing.T) { test(t, backend) })
+	}
+}
+
+// Direct rules in another program's chains stand beside the rules that it has there: at the start, after changes here and there,
+// after the next start of a process that was killed, and they go by themselves.
+func TestDirectRulesInForeignChains(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		docker(t, ns)
+		before := saved(t, ns)
+		k := open(t, ns, backend)
+		commit(t, k, directly(t, backend, intoDocker))
+		sameLines(t, dockerWithOurs, chain(t, ns, "filter", "DOCKER-USER"))
+		sameLines(t, published+"-p tcp -m tcp --dport 8081 -j REDIRECT --to-ports 80\n"+published, chain(t, ns, "nat", "DOCKER"))
+
+		commit(t, k, directly(t, backend, intoDocker+`<passthrough ipv="ipv4">-A INPUT -s 10.9.9.9 -j DROP</passthrough>`))
+		run(t, ns, "", "iptables", "-I", "DOCKER-USER", "-p", "icmp", "-j", "DROP")
+		commit(t, k, directly(t, backend, intoDocker+`<rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="2">-s 10.0.0.3 -j DROP</rule>`))
+		want := "-p icmp -j DROP\n" + strings.Replace(dockerWithOurs, "-p udp", "-s 10.0.0.3/32 -j DROP\n-p udp", 1)
+		sameLines(t, want, chain(t, ns, "filter", "DOCKER-USER"))
+		commit(t, k, directly(t, backend, intoDocker))
+		run(t, ns, "", "iptables", "-D", "DOCKER-USER", "-p", "icmp", "-j", "DROP")
+		sameLines(t, dockerWithOurs, chain(t, ns, "filter", "DOCKER-USER"))
+
+		if err := k.Close(); err != nil { // as if it had been killed
+			t.Fatal(err)
+		}
+		k = open(t, ns, backend)
+		commit(t, k, directly(t, backend, intoDocker))
+		sameLines(t, dockerWithOurs, chain(t, ns, "filter", "DOCKER-USER"))
+		run(t, ns, "", "iptables", "-I", "DOCKER-USER", "2", "-p", "icmp", "-j", "DROP")
+		commit(t, k, directly(t, backend, intoDocker+`<passthrough ipv="ipv4">-I DOCKER-USER 9 -s 10.0.0.9 -j DROP</passthrough>`))
+		want = strings.Replace(strings.Replace(dockerWithOurs, "ACCEPT\n", "ACCEPT\n-p icmp -j DROP\n", 1), "RETURN\n", "RETURN\n-s 10.0.0.9/32 -j DROP\n", 1)
+		sameLines(t, want, chain(t, ns, "filter", "DOCKER-USER"))
+		run(t, ns, "", "iptables", "-D", "DOCKER-USER", "-p", "icmp", "-j", "DROP")
+		commit(t, k, &kernel.Desired{})
+		sameLines(t, before, saved(t, ns))
+	})
+}
+
+// When another program takes away a direct rule from its own chain, that is put back, and all that it has there stays.
+func TestForeignChainsAreRepaired(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		docker(t, ns)
+		w := watch(t, ns, backend)
+		desired := directly(t, backend, intoDocker)
+		commit(t, w, desired)
+		run(t, ns, "", "iptables", "-I", "DOCKER-USER", "-p", "icmp", "-j", "DROP")
+		run(t, ns, "", "iptables", "-D", "DOCKER-USER", "-s", "10.0.0.0/8", "-j", "ACCEPT")
+		if f := w.next(t); !strings.Contains(strings.Join(f.Changes, "; "), "table filter, chain DOCKER-USER: 1 rule removed") {
+			t.Errorf("reported is %q", f.Changes)
+		}
+		commit(t, w, desired)
+		got := chain(t, ns, "filter", "DOCKER-USER")
+		for _, rule := range []string{"-p icmp -j DROP\n", "-s 10.0.0.0/8 -j ACCEPT\n-s 10.0.0.1/32", "-p udp -j DROP\n-j RETURN\n-s fd00"} {
+			if strings.Count(got, rule) != 1 {
+				t.Errorf("%q is not there once:\n%s", rule, got)
+			}
+		}
+		w.none(t)
+	})
+}
+
+// At a start a chain that another program may make later is made, with a warning, and goes again when nobody else uses it. In a
+// running firewall a rule for a chain that is not there is refused, as is a chain that another program has.
+func TestMissingChains(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		var log bytes.Buffer
+		k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		first := `<rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="1">-s 10.0.0.1 -j ACCEPT</rule>`
+		commit(t, k, directly(t, backend, first))
+		if said := log.String(); !strings.Contains(said, "chain=DOCKER-USER") || strings.Count(said, "was made") != 1 {
+			t.Errorf("the log says\n%s", said)
+		}
+		run(t, ns, "", "iptables", "-A", "DOCKER-USER", "-j", "RETURN")
+		before := saved(t, ns)
+		for _, more := range []string{
+			`<rule ipv="ipv4" table="filter" chain="NOSUCH" priority="0">-j ACCEPT</rule>`,
+			`<passthrough ipv="ipv4">-A NOSUCH -j ACCEPT</passthrough>`,
+		} {
+			if err := k.Commit(t.Context(), directly(t, backend, first+more)); err == nil || !strings.Contains(err.Error(), "chain NOSUCH") {
+				t.Errorf("with %s: %v", more, err)
+			}
+		}
+		run(t, ns, "", "iptables", "-N", "THEIRS")
+		if err := k.Commit(t.Context(), directly(t, backend, first+`<chain ipv="ipv4" table="filter" chain="THEIRS"/>`)); err == nil {
+			t.Error("another program's chain becomes one of ours")
+		}
+		run(t, ns, "", "iptables", "-X", "THEIRS")
+		sameLines(t, before, saved(t, ns))
+		commit(t, k, directly(t, backend, ""))
+		sameLines(t, "-j RETURN\n", strings.ReplaceAll(run(t, ns, "", "iptables", "-S", "DOCKER-USER"), "-N DOCKER-USER\n-A DOCKER-USER ", ""))
+
+		fresh := namespace(t)
+		k = open(t, fresh, backend)
+		commit(t, k, directly(t, backend, first))
+		commit(t, k, directly(t, backend, ""))
+		if got := run(t, fresh, "", "iptables", "-S"); strings.Contains(got, "DOCKER-USER") {
+			t.Errorf("the chain is still there:\n%s", got)
+		}
+	})
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// deviation is a difference on purpose: what it is about, what firewalld and richwall say to it, each as a regular expression,
+// and why. docs/deviations.md has them all for people. An outcome is a line "exit N", the output, and the lines of the error
+// output behind "stderr: "; what of a state differs is told line by line.
+type deviation struct{ what, theirs, ours, reason string }
+
+var deviations = []deviation{
+	{"", "Traceback \\(most recent|BUG:|has no attribute|is not a valid netmask|has no len\\(\\)|KeyError|IndexError|ValueError|TypeError|x not in list|Exception: \"'includes'\"|Exception: \"'helpers'\"", "^exit [1-9]", "firewalld has an internal error, richwall says what is wrong"},
+	{"^dbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
+	{"^sh gdbus", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "^exit 1\nstderr: org.freedesktop.DBus.Error.UnknownMethod", "what is not there is named in other words"},
+	{"^ebtables-save", "_direct|^ACCEPT$|RETURN", "not there|^$", "chains of ebtables without rules, which firewalld makes at each start with iptables"},
+	{"Properties.Set .*NftablesFlowtable", "^exit 1", "^exit 0", "a property that is announced as one that can be set can be set"},
+	{"(config.direct.(addChain|update)|permanent --direct --add-chain|offline --direct --add-chain)", "^exit 0", "BUILTIN_CHAIN", "a permanent chain of the table itself is refused, as at runtime"},
+	{"^file services/", "^ *<module name=\"nf_conntrack_", "", "modules of a service are written by the names of helpers"},
+	{"^file firewalld.conf", "(?i)=(true|false|yes|no)$", "=(yes|no|strict)$", "PENDING: values of firewalld.conf as they are written"},
+	{"policy", "^exit 0", "PANIC_MODE", "in panic mode no change is taken, not even one that changes nothing"},
+	{"type=tcp-reset", "^exit (0|13)|COMMAND_FAILED", "INVALID_RULE", "tcp-reset answers TCP alone, and iptables takes it for nothing else"},
+	{"prefix=.?\"?a=b", "INVALID_RULE.*_lexer", "", "a quoted text may have ="},
+	{"tcp-mss-clamp value=(None|70000|0536|65536)", "^exit 0", "INVALID_RULE", "a size that the kernel does not take, or takes for another"},
+	{"(22-|1-)( |'|/|:)", "^exit 0", "INVALID_PORT", "a range has two ends"},
+	{"255\\.0\\.255\\.0", "^exit 0", "INVALID_(ADDR|SOURCE|RULE)", "a mask that no prefix says"},
+	{"source mac=", "^exit 0|COMMAND_FAILED", "INVALID_RULE: .*(HOST|MAC)", "iptables knows the MAC address of incoming packets only"},
+	{"tcp-mss-clamp", "COMMAND_FAILED", "INVALID_RULE", "the kernel has no path MTU for what has arrived"},
+	{"invert=", "^exit 0", "INVALID_RULE", "a typo must not turn a rule around"},
+	{"limit", "^exit 0", "INVALID_RULE.*limit", "the rule would act without its limit"},
+	{"--(service|ipset|icmptype|helper|policy)=( |$)", "", "^exit 2\nstderr: usage", "an object to change needs a name"},
+	{"elper", "^exit 0", "INVALID_IPV", "a helper is for ipv4, ipv6 or both"},
+	{"a-chain-whose-name-is-too-long", "^exit (0|13)|COMMAND_FAILED", "INVALID_CHAIN", "a chain that iptables cannot have is refused"},
+	{"Properties.Get.*IPv[46]ICMPTypes", "^exit 0", "^exit 0", "ICMP types that are known are those that have a definition"},
+	{"--load-.*-defaults|loadDefaults", "^exit 0", "NO_DEFAULTS", "firewalld has a copy of what is shipped, which it wrote although nothing was changed"},
+	{"assthrough|--direct", "NOT_ENABLED|^exit 0", "COMMAND_FAILED: cannot use table", "PENDING: what is to be removed is looked up before it is checked"},
+	{"--reload|--complete-reload|/ reload|/ completeReload|resetToDefaults|--reset-to-defaults", "COMMAND_FAILED: Direct:", "^exit 0", "a direct rule that cannot be loaded does not keep the rest from being loaded"},
+	{"", "^exit [1-9]", "PANIC_MODE", "in panic mode a change is refused for that, whatever else is wrong with it"},
+	{"^\\$", "^exit 0\nsuccess", "No options specified", "a command that says nothing to do is a wrong use"},
+	{"", "^exit 0", "INVALID_(PROTOCOL|RULE): .*protocol 0", "iptables takes protocol 0 for any"},
+	{"rule ", "^exit 0", "INVALID_(IPSET|SERVICE|ICMPTYPE)", "a rule that names what is not there is refused also in a zone that is not in use"},
+	{"remove|query", "NOT_ENABLED|^exit [01]\n(false|no)?$", "^exit [1-9].*INVALID_", "what is invalid is refused when it is to be removed or asked for, too"},
+	{"^offline .*--direct .*--remove", "^exit (2|108|111)", "^exit 0\nsuccess\nstderr: Warning: NOT_ENABLED", "what is not there is a warning, as everywhere else"},
+	{"^offline", "WARNING: Module '[^\n]*' already set", "^exit 0", "modules of a service are written by the names of helpers"},
+	{"--path-|Properties.Get.*(path|default|builtin|filename)", "^exit 0", "^exit 0", "firewalld has a copy of what is shipped, which it wrote although nothing was changed"},
+	{"^ip6?tables-save \\w+ (mychain|chain2)$", "not there", "^-", "chains of others stay over a start and a reload"},
+	{"service", "^exit 0", "INVALID_MODULE", "a module without a name that the kernel could know is refused"},
+	{"", "/ipset restore' failed.*255\\.255", "^exit 0", "a mask in dots is written as a prefix"},
+	{"an-ipset-whose-name-is-far-too-long", "^exit 0", "INVALID_NAME", "ipset takes no name of more than 31 bytes"},
+	{"(?i)icmptype.*(addDestination|--add-destination)", "^exit 0|INVALID_ICMPTYPE", "ALREADY_ENABLED", "an ICMP type without destinations is for both families"},
+	{"", "MISSING_(PORT|PROTOCOL)", "INVALID_(PORT|PROTOCOL)", "an empty value is refused for what it is"},
+	{"removeChain|--remove-chain", "BUILTIN_CHAIN", "NOT_ENABLED", "a chain that is not there cannot be removed, whatever it is called"},
+	{"forward-port|orwardPort", "COMMAND_FAILED: 'python-nftables' failed", "^exit 0", "StrictForwardPorts works with older versions of nft"},
+	{"^(bus zone.getZoneSettings2|file zones/|bus zone).* ?zone(.xml)?$", "orward", "orward", "a zone from a file keeps everything that the file says"},
+	{"^file direct.xml$", "^<[?]xml[^\n]*\n<direct>\n</direct>$", "not there", "a file of direct rules without any, which firewalld writes although nothing was changed"},
+	{"^mode direct.xml$", "", "not there", "a file of direct rules without any, which firewalld writes although nothing was changed"},
+	{"^file (zones|policies)/", "^[(]order[)]", "^[(]order[)]", "a zone or policy that is as it was is not written again when what runs is saved"},
+	{"^file ", "port=\"http\"", "port=\"80\"", "a port given by the name of a service is written as a number"},
+	{"^ipset ", "^(create|add) ", "not there", "ipsets are made for direct rules that can look them up, which those for ebtables cannot"},
+	{"olicy.*/", "^exit 0", "INVALID_NAME", "only zones can be in folders"},
+	{"--get-zone-of-source=.*--get-zone-of-source=", "^exit", "^exit", "the zones of all sources are told, not only of the first"},
+	{"rule ", "^exit 0", "INVALID_RULE: .*its family is", "a rule for one family over an ipset of the other is refused before it is in use"},
+	{"^nft chain raw_(output|prerouting)$", "not there", "policy drop", "panic mode with iptables is a table of nftables, which all packets pass first"},
+	{"ipset:('|\"|$| )", "^exit 0", "INVALID_SOURCE", "an ipset without a name is refused as a source"},
+	{"lockdown", "^exit 0\nstderr: Lockdown feature", "^exit 0", "PENDING: the text about lockdown"},
+	{"^bus properties of config|Properties.Get.*FirewallD1.config'|Properties.Set", "", "", "PENDING: values of firewalld.conf as they are written"},
+	{"config.direct.(get|query)|--permanent --direct --(get|query)", "^exit [01]", "INVALID_(IPV|TABLE)", "a family or table that does not exist is refused when it is asked for, as at runtime"},
+	{"runtime-to-permanent|runtimeToPermanent", "RT_TO_PERM_FAILED", "^exit 0", "firewalld cannot save a service that was changed and has includes or helpers"},
+	{"interface-name16", "", "INVALID_INTERFACE", "a name of an interface that the kernel cannot have is refused"},
+	{"", "dictionary changed size during iteration", "", "a reload of firewalld crashes while something has a timeout"},
+	{"^(\\$|offline)", "No option specified|No options specified", "INVALID_(NAME|VALUE)", "an empty value is refused for what it is"},
+	{"--query-.*--query-", "^exit 0\nstderr: Warning: (INVALID|MISSING)", "^exit [12]", "a query of several things of which all are invalid has the exit code of that"},
+	{"^nft chain nat_PRE|^ip6?tables-save nat", "dnat .*:0$|--to-destination [^ ]*:0$|redirect to :0", "", "a forward port to port 0 leaves the port as it is"},
+	{"ipset:('|\"|$| )", "INVALID_IPSET", "INVALID_SOURCE", "a source that is an ipset without a name is no source"},
+	{"config.direct.removeRules", "^exit 0", "INVALID_TABLE", "a table that does not exist is refused, as at runtime"},
+	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
+}
+
+type matcher struct {
+	what, theirs, ours *regexp.Regexp
+	reason             string
+}
+
+var matchers = func() (out []matcher) {
+	for _, d := range deviations {
+		out = append(out, matcher{regexp.MustCompile("(?s)" + d.what), regexp.MustCompile("(?s)" + d.theirs), regexp.MustCompile("(?s)" + d.ours), d.reason})
+	}
+	return out
+}()
+
+// explain is the reason for a difference, or nothing.
+func explain(d difference) string {
+	if reason := sameCode(d); reason != "" {
+		return reason
+	}
+	if d.shipped {
+		return "a copy of what is shipped, which firewalld writes although nothing was changed"
+	}
+	for _, m := range matchers {
+		if m.what.MatchString(d.what) && m.theirs.MatchString(d.theirs) && m.ours.MatchString(d.ours) {
+			return m.reason
+		}
+	}
+	return ""
+}
+
+// sortedByCount are the keys of a map, the greatest count first.
+func sortedByCount(m map[string]int) []string {
+	return slices.SortedFunc(keysOf(m), func(a, b string) int {
+		if m[a] != m[b] {
+			return m[b] - m[a]
+		}
+		return map[bool]int{true: -1, false: 1}[a < b]
+	})
+}
+
+// failed is the reason for all differences of a state in which firewalld does not run, with the configuration that it took.
+func failed(d difference) string {
+	if d.what == "bus queryPanicMode" && d.theirs == "false" && d.ours == "true" {
+		return "panic mode stays on over a restart"
+	}
+	theirs, message, _ := strings.Cut(d.theirs, "\n")
+	if d.what != "bus state" || theirs != "FAILED" || !strings.HasPrefix(d.ours, "RUNNING") {
+		return ""
+	}
+	message = plain.ReplaceAllString(message, "#")
+	return "firewalld fails with a configuration that it has accepted before, and starts with the stock one: " + message[:min(len(message), 70)]
+}
+
+// code is an error's code at the start of a line, or in an error of the bus.
+var code = regexp.MustCompile(`(?m)^(?:stderr: )?(?:Error: |Warning: |org\.fedoraproject\.FirewallD1\.Exception: ")?([A-Z][A-Z0-9_]{5,})\b`)
+
+// missing are the codes of objects that are not there.
+var missing = []string{"INVALID_ZONE", "INVALID_POLICY", "INVALID_SERVICE", "INVALID_IPSET", "INVALID_ICMPTYPE", "INVALID_HELPER"}
+
+// sameCode is the reason for a difference in which both sides have refused something, or warned, with the same code.
+func sameCode(d difference) string {
+	if d.shape == "" {
+		return ""
+	}
+	if sortedWords(d.theirs) == sortedWords(d.ours) {
+		return "the same in another order, where firewalld has none"
+	}
+	theirExit, theirs, _ := strings.Cut(d.theirs, "\n")
+	ourExit, ours, _ := strings.Cut(d.ours, "\n")
+	a, b := code.FindAllStringSubmatch(theirs, -1), code.FindAllStringSubmatch(ours, -1)
+	refused := theirExit != "exit 0" && ourExit != "exit 0"
+	switch {
+	case theirExit == ourExit && theirExit == "exit 2" && d.shape[0] != 'd':
+		return "a wrong use of the commands is told in other words"
+	case theirExit == ourExit && len(a) > 0 && len(a) == len(b) && slices.EqualFunc(a, b, func(a, b []string) bool { return a[1] == b[1] }):
+		return "the same code, with other words behind it"
+	case theirExit == ourExit && theirExit != "exit 0" && len(a) > 0 && len(b) > 0 && a[0][1] == b[0][1]:
+		return "the same code, with other words behind it"
+	case refused && len(a) > 0 && len(b) > 0 && slices.Contains(missing, a[0][1]) && slices.Contains(missing, b[0][1]):
+		return "several things are not there, and both refuse it for one of them"
+	case refused && (d.wrong > 1 || d.wrong == 1 && len(a) > 0 && len(b) > 0 && (slices.Contains(missing, a[0][1]) || slices.Contains(missing, b[0][1]))):
+		return "several things are wrong, and both refuse it for one of them"
+	}
+	return ""
+}
