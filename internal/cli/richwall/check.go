@@ -88,7 +88,7 @@ func (o *checkOptions) run(out, notes io.Writer) error {
 	}
 	cfg, problems := zones.Load(o.dirs())
 	if cfg != nil {
-		if err := o.bounded(cfg); err != nil {
+		if err := o.bounded(cfg, mostRules); err != nil {
 			return err
 		}
 		problems = append(problems, zones.Lint(cfg)...)

@@ -142,6 +142,9 @@ func (o *labOptions) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	cfg, err := o.load(cmd.ErrOrStderr())
+	if err == nil {
+		err = o.bounded(cfg, mostLabRules)
+	}
 	if err != nil {
 		return err
 	}

@@ -216,7 +216,7 @@ func (d *directories) load(stderr io.Writer) (*zones.Config, error) {
 	for _, p := range problems.Shown() {
 		fmt.Fprintln(stderr, p)
 	}
-	return cfg, d.bounded(cfg)
+	return cfg, d.bounded(cfg, mostRules)
 }
 
 // backendNames are the back ends as firewalld.conf spells them.

@@ -8,22 +8,26 @@ import (
 	"richwall/zones"
 )
 
-// mostRules is how large the ruleset of a folder may be that is not trusted, by the reckoning of sizeOfRules: some hundred megabytes.
-const mostRules = 150_000
+// How large the ruleset of a folder may be that is not trusted, by the reckoning of a sizer: some hundred megabytes; and for the lab,
+// in which the back end's tools load it twice.
+const (
+	mostRules    = 150_000
+	mostLabRules = 25_000
+)
 
 // rulesOfBinding is how many rules an interface or a source of a zone makes, one in each chain that finds the zone of a packet. There is one
 // more for each zone that packets may come from, in the chain that finds where they go.
 const rulesOfBinding = 6
 
-// bounded is an error if the ruleset of a configuration would take too much memory, unless its folder is trusted.
-func (d *directories) bounded(cfg *zones.Config) error {
+// bounded is an error if the ruleset of a configuration would be larger than may be, unless its folder is trusted.
+func (d *directories) bounded(cfg *zones.Config, most int) error {
 	if d.dirs().Follow {
 		return nil
 	}
 	s := sizer{Config: cfg, services: map[string]int{}}
-	if s.measure(); s.size > mostRules {
+	if s.measure(); s.size > most {
 		return fmt.Errorf("cannot work out the rules of %s: there would be more than %d, of zones and policies between each other, what is bound to zones, and services in rules; "+
-			"--trusted is for folders from which that is wanted", d.config, mostRules)
+			"--trusted is for folders from which that is wanted", d.config, most)
 	}
 	return nil
 }
@@ -45,6 +49,9 @@ func (s *sizer) measure() {
 		s.content(&z.Content)
 	}
 	s.size += bound * (rulesOfBinding + used)
+	for _, set := range s.IPSets {
+		s.size += len(set.Entries) / 8
+	}
 	s.size += 4 * used * used // each pair has chains of its own
 	for _, p := range s.Policies {
 		if !p.Disable {
@@ -68,14 +75,22 @@ func (s *sizer) content(c *zones.Content) {
 		s.size += s.service(name)
 	}
 	s.size += (len(c.Ports) + len(c.SourcePorts) + len(c.Rules)) / 2
+	halves := 0 // of what does not become one with others
 	for _, r := range c.Rules {
 		if s.size > mostRules {
 			return
 		}
-		if e, ok := r.Element.(*grammar.Service); ok {
+		switch e := r.Element.(type) {
+		case *grammar.Service:
 			s.size += s.service(e.Name) / 8
+		case *grammar.TCPMSSClamp:
+			halves += 3 // it is in a chain for each direction as well
+		}
+		if r.Log != nil || r.Priority != 0 {
+			halves++
 		}
 	}
+	s.size += halves / 2
 }
 
 // service is how many rules a service and those that it includes make.
