@@ -48,9 +48,9 @@ const (
 )
 
 // Save writes what next has and old, which is what the folder holds, has not. The result is next with its objects as they
-// read back, so that they know their files. What a file held before is kept beside it as NAME.old. A file is written whole
-// and then put in its place; when one cannot be, those before it are put back, and the error names the path. Its code is
-// INVALID_NAME, INVALID_VALUE or COMMAND_FAILED.
+// read back, so that they know their files; what would not read back is an error before any file is written. What a file held
+// before is kept beside it as NAME.old. A file is written whole and then put in its place; when one cannot be, those before it are
+// put back, and the error names the path. Its code is INVALID_NAME, INVALID_VALUE or COMMAND_FAILED, or that of what cannot be read.
 func (s Store) Save(old, next *Config) (*Config, error) {
 	var files []file
 	for _, k := range kinds {
@@ -65,13 +65,17 @@ func (s Store) Save(old, next *Config) (*Config, error) {
 		return nil, err
 	}
 	files = append(files, confs...)
+	stored, err := s.reread(next, files)
+	if err != nil {
+		return nil, err
+	}
 	t := &transaction{store: s}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
 			return nil, errors.Join(err, t.undo())
 		}
 	}
-	return s.reread(next, files)
+	return stored, nil
 }
 
 // path is where a file of the administrator's folder is written, which links may lead to.
@@ -160,7 +164,7 @@ func (s Store) confFiles(old, next *Config) ([]file, error) {
 	return files, nil
 }
 
-// reread is a configuration with the objects that were written as they read back.
+// reread is a configuration with the objects that are to be written as they will read back.
 func (s Store) reread(c *Config, files []file) (*Config, error) {
 	for _, f := range files {
 		if f.kind == nil || f.data == nil {
@@ -168,7 +172,7 @@ func (s Store) reread(c *Config, files []file) (*Config, error) {
 		}
 		var problems Problems
 		if c, problems = f.kind.reread(c, f.name, f.data, filepath.Join(s.Dirs.System, f.path)); problems.Err() != nil {
-			return nil, fmt.Errorf("internal error: what was written cannot be read: %w", problems.Err())
+			return nil, fmt.Errorf("internal error: what would be written could not be read again: %w", problems.Err())
 		}
 	}
 	return c, nil
