@@ -23,9 +23,6 @@ func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
 // LoadAgain reads the configuration, as the function of that name.
 func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
 
-// LoadRest reads the configuration, as the function of that name.
-func (s Store) LoadRest(before *Config) *Rest { return LoadRest(s.Dirs, before) }
-
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
 

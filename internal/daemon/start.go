@@ -126,7 +126,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
 	others := besideDirect(losses)
-	if doubtful(others) {
+	if zones.InDoubt(others) {
 		d.logProblems(rest.Problems)
 		for _, l := range others {
 			failed = append(failed, l.Problem.String())
@@ -143,10 +143,6 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		}
 	}
 	return d.startRest(ctx, rest.Config, before, losses, links, true)
-}
-
-func doubtful(losses []zones.Loss) bool {
-	return slices.ContainsFunc(losses, func(l zones.Loss) bool { return l.Way == zones.Doubtful })
 }
 
 // accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
@@ -214,7 +210,7 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 		}
 		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)
-		if careful && doubtful(besideDirect(lost)) {
+		if careful && zones.InDoubt(besideDirect(lost)) {
 			return lossTexts(besideDirect(losses)), errDoubt
 		}
 	}
