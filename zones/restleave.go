@@ -95,12 +95,7 @@ func (c *Config) partsWithout(p *Problem) (*Config, Way) {
 	if p.Code == InvalidName || c.Zones[p.Object.Name].refuses() {
 		return c.withoutZones(p.Object.Name), Doubtful
 	}
-	for name, part := range c.ZoneParts {
-		if strings.HasPrefix(name, p.Object.Name+"/") {
-			c = c.WithZone(refusing(part))
-		}
-	}
-	return c, Refuses
+	return c.refused(p.Object), Refuses
 }
 
 // withoutZones is the configuration without a zone and the parts that make it up.

@@ -1,7 +1,7 @@
 package zones
 
 import (
-	"slices"
+	"strings"
 
 	"richwall/grammar"
 )
@@ -32,34 +32,18 @@ func refusingPolicy(p *Policy) *Policy {
 // refuses tells whether a zone or policy refuses everything already.
 func (c *Content) refuses() bool { return len(c.Rules) > 0 && c.Rules[0].Rule == refusal.Rule }
 
-// passedOver is what it costs that a part of an object was passed over. An ipset with fewer entries than are meant is a doubt where
-// something refuses by it, or is bound to it; where it only lets in, less is let in.
-func (c *Config) passedOver(o Object) Way {
-	if o.Kind != KindIPSet || c.refusesBy(o.Name) {
-		return Doubtful
+// refused is the configuration with a zone or policy that refuses everything. Of a zone that is made up of several files, each does.
+func (c *Config) refused(o Object) *Config {
+	if o.Kind == KindPolicy {
+		return c.WithPolicy(refusingPolicy(c.Policies[o.Name]))
 	}
-	return LeftOut
-}
-
-// refusesBy tells whether less may be refused when entries of an ipset are missing.
-func (c *Config) refusesBy(set string) bool {
-	rules := func(content *Content) bool {
-		return slices.ContainsFunc(content.Rules, func(r RichRule) bool {
-			from, to := r.Source != nil && r.Source.IPSet == set, r.Destination != nil && r.Destination.IPSet == set
-			inverted := from && r.Source.Invert || to && r.Destination.Invert
-			return (from || to) && (inverted || ruleCost(words(r.Rule)) > LeftOut)
-		})
+	if z := zoneFiles(c)[o.Name]; z != nil {
+		return c.WithZone(refusing(z))
 	}
-	for _, z := range c.Zones {
-		if slices.Contains(z.Sources, "ipset:"+set) || rules(&z.Content) {
-			return true
+	for name, part := range c.ZoneParts {
+		if strings.HasPrefix(name, o.Name+"/") {
+			c = c.WithZone(refusing(part))
 		}
 	}
-	for _, p := range c.Policies {
-		if rules(&p.Content) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(c.Direct.Rules, func(r DirectRule) bool { return slices.Contains(r.Args, set) }) ||
-		slices.ContainsFunc(c.Direct.Passthroughs, func(r DirectPassthrough) bool { return slices.Contains(r.Args, set) })
+	return c
 }

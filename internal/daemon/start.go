@@ -110,10 +110,10 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return nil, err
 	}
 	if good.none() {
-		losses := besideWarnings(rest.Losses)
+		cfg, losses := rest.Closed()
 		d.logLosses(losses)
 		d.logWarnings(rest.Problems)
-		return d.startRest(ctx, rest.Config, nil, losses, links, false)
+		return d.startRest(ctx, cfg, nil, losses, links, false)
 	}
 	if err := d.gone(); err != nil {
 		return nil, err
