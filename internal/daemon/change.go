@@ -128,7 +128,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 
 // reload is Reload by one who holds files.
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
-	if err := d.gone(); err != nil && !d.lastGood().none() {
+	if err := d.missing(ctx); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
 	loaded, err := d.readAgain(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -89,6 +90,15 @@ type lastGood struct {
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
+// hadFiles tells whether the administrator had objects of his own. Of a configuration that cannot be used it is not known, and may be.
+func (g lastGood) hadFiles() bool {
+	if g.folder == "" {
+		return g.damaged != nil
+	}
+	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
+	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) // a former version wrote no list
+}
+
 func (d *Daemon) lastGood() (g lastGood) {
 	var err error
 	if g.folder, g.installed, err = d.opt.State.LastGood(); err != nil && !errors.Is(err, statedir.ErrNone) {
@@ -115,7 +125,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		d.logWarnings(rest.Problems)
 		return d.startRest(ctx, cfg, nil, losses, links, false)
 	}
-	if err := d.gone(); err != nil {
+	if err := d.missing(ctx); err != nil {
 		return nil, err
 	}
 	losses := rest.Losses
@@ -157,14 +167,33 @@ func besideWarnings(losses []zones.Loss) []zones.Loss {
 	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
 }
 
-// gone is an error when the administrator's folder is not there. Without one, the configuration is what is shipped, and that is as
-// it should be on a machine that never had one; where one was kept, its disk is missing.
-func (d *Daemon) gone() error {
-	_, err := os.Stat(d.opt.Dirs.System)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not there; for the shipped configuration, make it as an empty folder", d.opt.Dirs.System)
+// missing is an error when the administrator's folder is not there, or holds no file although it held some when the last good
+// configuration was kept: its disk is not mounted, or somebody has emptied it. Without a last good configuration, such a folder means
+// the shipped one.
+func (d *Daemon) missing(ctx context.Context) error {
+	type state struct {
+		empty bool
+		err   error
+	}
+	folder := d.opt.Dirs.System
+	found, err := inTime(ctx, folder, func() (s state) {
+		s.empty, s.err = d.store.Empty()
+		return s
+	})
+	switch {
+	case err != nil:
+		return err
+	case errors.Is(found.err, fs.ErrNotExist) && !d.lastGood().none():
+		return fmt.Errorf("%s is not there; %s", folder, meantSo(folder))
+	case found.err == nil && found.empty && d.lastGood().hadFiles():
+		return fmt.Errorf("%s holds no file, and did when it was used last; %s", folder, meantSo(folder))
 	}
 	return nil
+}
+
+// meantSo says how the shipped configuration can be chosen on purpose.
+func meantSo(folder string) string {
+	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
 }
 
 // besideDirect are the losses of all but direct.xml. As with firewalld, the firewall's state is not Failed for that.
@@ -341,7 +370,10 @@ func (d *Daemon) keepCurrent() {
 
 // keepGood keeps a configuration that was installed without an error. files is held, and mu is not.
 func (d *Daemon) keepGood(cfg *zones.Config) {
-	if d.opt.State == nil || d.gone() != nil {
+	if d.opt.State == nil {
+		return
+	}
+	if _, err := os.Stat(d.opt.Dirs.System); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err := d.opt.State.Keep(zones.Export(cfg), now()); err != nil {

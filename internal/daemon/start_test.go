@@ -244,11 +244,58 @@ func TestFolderGone(t *testing.T) {
 		b.again(t)
 		b.expect(t, Failed, "is not there", []string{"8080"}, nil)
 	}
-	if err := os.Mkdir(b.dir, 0o750); err != nil {
+}
+
+// Neither does a folder without any file mean the shipped configuration, if it held some when it was used last: it may be the place of
+// a disk that is not mounted. An empty firewalld.conf says that it is meant so.
+func TestFolderEmptied(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	if err := os.RemoveAll(filepath.Join(b.dir, "zones")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(b.dir, "services"), 0o750); err != nil { // as a package may make it
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "holds no file") {
+		t.Errorf("a reload without files gives %v", err)
+	}
+	for range 2 {
+		b.again(t)
+		b.expect(t, Failed, "firewall-cmd --reset-to-defaults, or make an empty file "+b.dir+"/firewalld.conf", []string{"8080"}, nil)
+	}
+	b.write(t, map[string]string{"firewalld.conf": ""})
+	b.again(t)
+	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+}
+
+// A folder that never held a file is what it was, also after an update has changed what is shipped; so is one whose last object has been
+// deleted.
+func TestFolderEmptyOnPurpose(t *testing.T) {
+	b := startKept(t, nil)
+	b.again(t)
+	b.expect(t, Running, "", []string{"22"}, nil)
+	b.opt.Dirs.Default = t.TempDir()
+	shipped := filepath.Join(b.opt.Dirs.Default, "ipsets")
+	err := os.Mkdir(shipped, 0o750)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(shipped, "new.xml"), []byte(`<ipset type="hash:ip"/>`), 0o600)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	b.again(t)
-	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+	b.expect(t, Running, "", []string{"22"}, nil)
+	mine := zones.Object{Kind: zones.KindZone, Name: "mine"}
+	for _, edit := range []zones.Edit{zones.New(mine, nil), zones.Delete(mine)} {
+		if err := b.ChangePermanent(Change{Edit: edit}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.again(t)
+		b.expect(t, Running, "", []string{"22"}, nil)
+	}
 }
 
 // A default zone that does not exist is replaced by a reload, with a warning, as in firewalld. A start does so only if a reload
