@@ -48,7 +48,14 @@ const (
 // read back, so that they know their files; what would not read back is an error before any file is written. What a file held
 // before is kept beside it as NAME.old. A file is written whole and then put in its place; when one cannot be, those before it are
 // put back, and the error names the path. Its code is INVALID_NAME, INVALID_VALUE or COMMAND_FAILED, or that of what cannot be read.
-func (s Store) Save(old, next *Config) (*Config, error) {
+func (s Store) Save(old, next *Config) (*Config, error) { return s.SaveIf(old, next, Always) }
+
+// Always is for one who never gives up waiting for the disk.
+func Always() bool { return true }
+
+// SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
+// back, and the error is ErrGivenUp.
+func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, error) {
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
@@ -66,13 +73,27 @@ func (s Store) Save(old, next *Config) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.put(files, keep); err != nil {
+		return nil, err
+	}
+	return stored, nil
+}
+
+// ErrGivenUp is that nobody waits any more for files to be written.
+var ErrGivenUp = errors.New("nobody waits any more for the files to be written")
+
+// put changes files, or none of them.
+func (s Store) put(files []file, keep func() bool) (*transaction, error) {
 	t := &transaction{store: s}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
 			return nil, errors.Join(err, t.undo())
 		}
 	}
-	return stored, nil
+	if !keep() {
+		return nil, errors.Join(ErrGivenUp, t.undo())
+	}
+	return t, nil
 }
 
 // path is where a file of the administrator's folder is written, which links may lead to.

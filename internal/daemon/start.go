@@ -16,13 +16,6 @@ import (
 	"richwall/zones"
 )
 
-// readTime is the longest that a start or a reload waits for the files: they may be on a network that does not answer. It and
-// loadRest are variables for tests.
-var (
-	readTime = 20 * time.Second
-	loadRest = zones.LoadRest
-)
-
 // mostRounds is how often a start leaves out what the back end or the kernel refuses. Each round leaves out all that one
 // attempt has named.
 const mostRounds = 20
@@ -39,12 +32,21 @@ const mostRounds = 20
 func (d *Daemon) Start(ctx context.Context) error {
 	d.recallPanic()
 	links := d.askManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	failed, err := d.startWith(ctx, links)
 	if err != nil {
 		return err
 	}
+	d.started(failed)
+	d.reservePanic()
+	return nil
+}
+
+// started notes what could not be used of the configuration that is installed now.
+func (d *Daemon) started(failed []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = Running
@@ -55,8 +57,6 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.state, d.failures = Failed, failed
 	}
 	d.publish()
-	d.reservePanic()
-	return nil
 }
 
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files.
@@ -99,11 +99,19 @@ func (g lastGood) hadFiles() bool {
 	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) // a former version wrote no list
 }
 
-func (d *Daemon) lastGood() (g lastGood) {
-	var err error
-	if g.folder, g.installed, err = d.opt.State.LastGood(); err != nil && !errors.Is(err, statedir.ErrNone) {
-		d.opt.Log.Error("the last good configuration cannot be used", "reason", err)
-		return lastGood{damaged: err}
+func (d *Daemon) lastGood() lastGood {
+	g, err := inTime(context.Background(), "the folder of the last good configuration", func() (g lastGood) {
+		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
+		return g
+	})
+	switch {
+	case err != nil:
+		g = lastGood{damaged: err}
+	case errors.Is(g.damaged, statedir.ErrNone):
+		return lastGood{}
+	}
+	if g.damaged != nil {
+		d.opt.Log.Error("the last good configuration cannot be used", "reason", g.damaged)
 	}
 	return g
 }
@@ -205,20 +213,6 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
 	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
-}
-
-// inTime calls a function that reads the files in a folder. The error is that it did not return within readTime.
-func inTime[T any](ctx context.Context, folder string, read func() T) (result T, err error) {
-	done := make(chan T, 1)
-	go func() { done <- read() }()
-	select {
-	case result = <-done:
-		return result, nil
-	case <-time.After(readTime):
-		return result, fmt.Errorf("%s could not be read within %v", folder, readTime)
-	case <-ctx.Done():
-		return result, ctx.Err()
-	}
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
@@ -361,22 +355,12 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 
 // keepCurrent keeps the configuration that is in force as the last good one, if all of it is.
 func (d *Daemon) keepCurrent() {
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(context.Background()); err != nil {
+		d.opt.Log.Error("the configuration is not kept as the last good one", "reason", err)
+		return
+	}
+	defer d.unlockFiles()
 	if now := d.Snapshot(); now.State == Running {
 		d.keepGood(now.Permanent)
-	}
-}
-
-// keepGood keeps a configuration that was installed without an error. files is held, and mu is not.
-func (d *Daemon) keepGood(cfg *zones.Config) {
-	if d.opt.State == nil {
-		return
-	}
-	if _, err := os.Stat(d.opt.Dirs.System); errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err := d.opt.State.Keep(zones.Export(cfg), now()); err != nil {
-		d.opt.Log.Error("the configuration cannot be kept as the last good one: should its files break, an older one is used, if there is one", "reason", err)
 	}
 }
