@@ -15,17 +15,23 @@ func Export(c *Config) map[string][]byte {
 		list = append(list, k.export(c, files)...)
 	}
 	files[OwnFiles] = []byte(strings.Join(list, ""))
-	var conf, own strings.Builder
-	for _, k := range confKeys {
-		if k.get != nil {
-			conf.WriteString(k.name + "=" + k.get(c.Conf) + "\n")
-		}
-	}
+	var own strings.Builder
 	for _, k := range ownKeys {
 		own.WriteString(k.name + "=" + *k.field(c.Own) + "\n")
 	}
-	files["firewalld.conf"], files["richwall.conf"] = []byte(conf.String()), []byte(own.String())
+	files["firewalld.conf"], files["richwall.conf"] = c.Conf.text(), []byte(own.String())
 	return files
+}
+
+// text is a firewalld.conf with all values.
+func (c *Conf) text() []byte {
+	var b strings.Builder
+	for _, k := range confKeys {
+		if k.get != nil {
+			b.WriteString(k.name + "=" + k.get(c) + "\n")
+		}
+	}
+	return []byte(b.String())
 }
 
 // export adds the file of each object of the kind, and returns the lines of OwnFiles.

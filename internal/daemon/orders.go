@@ -176,17 +176,31 @@ func intoParts(permanent, runtime *zones.Config) (*zones.Config, error) {
 	return zones.Apply(next, edits...)
 }
 
-// ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. If the reload
-// is refused the files are put back.
+// ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. The files need not be
+// readable for that, nor the state Running. If the reload is refused the files are put back.
 func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
 		return err
 	}
 	defer d.unlockFiles()
-	shipped, problems := d.store.Shipped()
-	if shipped == nil {
-		return problems.Err()
+	var next *zones.Config
+	var undo func() error
+	err := d.inWriteTime(func(keep func() bool) (err error) {
+		next, undo, err = d.store.Reset(keep)
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	return d.setConf(ctx, zones.ResetToDefaults(shipped), links)
+	old := d.Snapshot().Permanent
+	d.permanentIs(next, nil)
+	if err := d.reload(ctx, links); err != nil {
+		if back := d.inWriteTime(func(func() bool) error { return undo() }); back != nil {
+			d.opt.Log.Error("cannot put the files back", "reason", back)
+		}
+		d.permanentIs(old, nil)
+		return err
+	}
+	return nil
 }
