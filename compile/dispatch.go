@@ -150,8 +150,14 @@ type dispatchPoint struct {
 }
 
 // compileDispatch makes the way from a base chain to the chains of zones and policies, in up to three stages: by where the
-// packet comes from, by where it goes, and then through policies and the zone, by priority, to the zone's target.
+// packet comes from, by where it goes, and then through policies and the zone, by priority, to the zone's target. A check makes no
+// way: nothing can be wrong with one, and its rules grow with the square of the zones, all of which a check takes as in use.
 func (s *state) compileDispatch() {
+	all := s.bindings()
+	s.bound = [2][]binding{sortBindings(all, ir.Source), sortBindings(all, ir.Dest)}
+	if s.all {
+		return
+	}
 	toZone := func(table, hook, before, after string) func(string) string {
 		return func(zone string) string { return s.chain(table, hook, before+zone+after) }
 	}
@@ -176,8 +182,6 @@ func (s *state) compileDispatch() {
 				to: toZone(h.table, h.hook, z.Name+"_to_", ""), withoutMAC: s.applied[:n]})
 		}
 	}
-	all := s.bindings()
-	s.bound = [2][]binding{sortBindings(all, ir.Source), sortBindings(all, ir.Dest)}
 	for _, p := range points {
 		for _, b := range s.bound[p.side] {
 			s.dispatchBinding(p, b)

@@ -105,6 +105,7 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			}
 		}
 	})
+	d.Chains, d.Rules, d.Passthroughs = chainOrder(d.Chains), ruleOrder(d.Rules), passOrder(d.Passthroughs)
 	return d, r.report()
 }
 

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -18,22 +19,47 @@ var directKind = &objectKind[Direct]{
 	settings: []attribute[Direct]{
 		{KeyChain, list[Direct, DirectChain]{
 			slice: func(d *Direct) *[]DirectChain { return &d.Chains }, same: func(a, b DirectChain) bool { return a == b },
-			args: chainArgs, parse: parseChain, state: chainState,
+			args: chainArgs, parse: parseChain, state: chainState, order: chainOrder,
 		}},
 		{KeyDirectRule, list[Direct, DirectRule]{
 			slice: func(d *Direct) *[]DirectRule { return &d.Rules },
 			same:  func(a, b DirectRule) bool { return slices.Equal(ruleArgs(a), ruleArgs(b)) },
-			args:  ruleArgs, parse: parseDirectRule, state: ruleState,
+			args:  ruleArgs, parse: parseDirectRule, state: ruleState, order: ruleOrder,
 		}},
 		{KeyPassthrough, list[Direct, DirectPassthrough]{
 			slice: func(d *Direct) *[]DirectPassthrough { return &d.Passthroughs },
 			same:  func(a, b DirectPassthrough) bool { return slices.Equal(passArgs(a), passArgs(b)) },
-			args:  passArgs, parse: parsePassthrough, state: passState,
+			args:  passArgs, parse: parsePassthrough, state: passState, order: passOrder,
 		}},
 	},
 	path:  func(string) string { return "direct.xml" },
 	read:  func(_ string, data []byte, path string) (*Direct, Problems) { return ReadDirect(data, path) },
 	write: WriteDirect,
+}
+
+// With is a direct interface of files, and behind it what is in a running one and was not in the files that it was made from.
+// Passthroughs of the running one stay in any case, as in firewalld.
+func (d *Direct) With(running, files *Direct) *Direct {
+	with := *d
+	with.Chains = chainOrder(joined(d.Chains, running.Chains, files.Chains, chainArgs))
+	with.Rules = ruleOrder(joined(d.Rules, running.Rules, files.Rules, ruleArgs))
+	with.Passthroughs = passOrder(joined(d.Passthroughs, running.Passthroughs, nil, passArgs))
+	return &with
+}
+
+// joined is a list, and behind it what is in running but not in files. Two are the same if their arguments are.
+func joined[T any](list, running, files []T, args func(T) []string) []T {
+	known := map[string]bool{}
+	for _, v := range slices.Concat(list, files) {
+		known[JoinArgs(args(v))] = true
+	}
+	list = slices.Clone(list)
+	for _, v := range running {
+		if !known[JoinArgs(args(v))] {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 func chainArgs(c DirectChain) []string { return []string{c.IPV, c.Table, c.Chain} }
@@ -43,6 +69,32 @@ func ruleArgs(r DirectRule) []string {
 }
 
 func passArgs(p DirectPassthrough) []string { return append([]string{p.IPV}, p.Args...) }
+
+// Chains of the same table, rules of the same chain, and passthroughs of the same IP version stand together, in the order in which they
+// first occur.
+
+func chainOrder(list []DirectChain) []DirectChain {
+	return together(list, func(c DirectChain) [3]string { return [3]string{c.IPV, c.Table} })
+}
+
+func ruleOrder(list []DirectRule) []DirectRule {
+	return together(list, func(r DirectRule) [3]string { return [3]string{r.IPV, r.Table, r.Chain} })
+}
+
+func passOrder(list []DirectPassthrough) []DirectPassthrough {
+	return together(list, func(p DirectPassthrough) [3]string { return [3]string{p.IPV} })
+}
+
+// together is a list with the items of equal keys side by side, in the order in which the keys first occur.
+func together[T any](list []T, key func(T) [3]string) []T {
+	first := map[[3]string]int{}
+	for i, item := range list {
+		if _, ok := first[key(item)]; !ok {
+			first[key(item)] = i
+		}
+	}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b T) int { return cmp.Compare(first[key(a)], first[key(b)]) })
+}
 
 // The messages are worded as firewalld's, with arguments as a shell takes them.
 

@@ -13,6 +13,7 @@ type list[T, V any] struct {
 	same  func(a, b V) bool
 	parse func(e env, o *T, args []string) (V, error)
 	shown func(v V) string                  // an item in a message; nil means as it was given
+	order func([]V) []V                     // the order in which items are kept; nil means that in which they were added
 	state func(v V, relation string) string // the whole message, which says "already is in" or "is not in"; nil means that of env
 }
 
@@ -41,8 +42,15 @@ func (s list[T, V]) set(e env, o *T, value any) error {
 			next = append(next, v)
 		}
 	}
-	*s.slice(o) = next
+	*s.slice(o) = s.ordered(next)
 	return nil
+}
+
+func (s list[T, V]) ordered(list []V) []V {
+	if s.order == nil {
+		return list
+	}
+	return s.order(list)
 }
 
 // itemKey is the same text for equal items alone.
@@ -83,7 +91,7 @@ func (s list[T, V]) add(e env, o *T, args []string) error {
 	if s.find(o, v) >= 0 {
 		return s.already(e, args, v)
 	}
-	*s.slice(o) = append(slices.Clip(*s.slice(o)), v)
+	*s.slice(o) = s.ordered(append(slices.Clip(*s.slice(o)), v))
 	return nil
 }
 

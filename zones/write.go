@@ -342,30 +342,19 @@ func WriteHelper(h *Helper) []byte {
 	})
 }
 
-// WriteDirect is direct.xml. Chains and rules of the same table, and passthroughs of the same IP version, stand together.
+// WriteDirect is direct.xml.
 func WriteDirect(d *Direct) []byte {
 	var w writer
 	return w.file("direct", nil, func() {
-		for _, c := range together(d.Chains, func(c DirectChain) [3]string { return [3]string{c.IPV, c.Table} }) {
+		for _, c := range d.Chains {
 			w.empty(1, "chain", pairs("ipv", c.IPV, "table", c.Table, "chain", c.Chain))
 		}
-		for _, r := range together(d.Rules, func(r DirectRule) [3]string { return [3]string{r.IPV, r.Table, r.Chain} }) {
+		for _, r := range d.Rules {
 			attrs := pairs("ipv", r.IPV, "table", r.Table, "chain", r.Chain, "priority", strconv.Itoa(r.Priority))
 			w.text(1, "rule", attrs, JoinArgs(r.Args))
 		}
-		for _, p := range together(d.Passthroughs, func(p DirectPassthrough) [3]string { return [3]string{p.IPV} }) {
+		for _, p := range d.Passthroughs {
 			w.text(1, "passthrough", pairs("ipv", p.IPV), JoinArgs(p.Args))
 		}
 	})
-}
-
-// together is a list with the items of equal keys side by side, in the order in which the keys first occur.
-func together[T any](list []T, key func(T) [3]string) []T {
-	first := map[[3]string]int{}
-	for i, item := range list {
-		if _, ok := first[key(item)]; !ok {
-			first[key(item)] = i
-		}
-	}
-	return slices.SortedStableFunc(slices.Values(list), func(a, b T) int { return cmp.Compare(first[key(a)], first[key(b)]) })
 }

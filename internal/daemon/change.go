@@ -183,13 +183,13 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 	defer d.mu.Unlock()
 	next := loaded.ForRuntime()
 	if !loaded.Conf.FlushAllOnReload {
-		next = keepRuntime(d.runtime, next)
+		next = keepRuntime(d.runtime, next).WithDirect(next.Direct.With(d.runtime.Direct, d.loaded.Direct))
 	}
 	old, before := d.runtime.Conf, d.permanent
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}
-	d.permanent, d.state, d.failures = loaded, Running, nil
+	d.permanent, d.loaded, d.state, d.failures = loaded, loaded, Running, nil
 	d.timed.stop()
 	d.publish()
 	if next.Conf.DefaultZone != old.DefaultZone {
@@ -202,8 +202,8 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 	return nil
 }
 
-// keepRuntime is a new configuration with what FlushAllOnReload=no keeps of the runtime one: which zone an interface is in,
-// sets and their entries, and the direct interface.
+// keepRuntime is a new configuration with what FlushAllOnReload=no keeps of the runtime one, beside direct rules: which zone an
+// interface is in, and sets and their entries.
 func keepRuntime(old, next *zones.Config) *zones.Config {
 	for _, name := range zones.Names(old.Zones) {
 		for _, iface := range old.Zones[name].Interfaces {
@@ -224,7 +224,7 @@ func keepRuntime(old, next *zones.Config) *zones.Config {
 			next = next.WithIPSet(joined(now, set))
 		}
 	}
-	return next.WithDirect(old.Direct)
+	return next
 }
 
 // joined is a set with the entries that it has in the files and those that it had.

@@ -77,6 +77,7 @@ type Daemon struct {
 	kernel    kernel.Kernel
 	bridge    *kernel.Bridge // what ebtables has of ours; nil for not known
 	permanent *zones.Config  // changed only by who holds files, too
+	loaded    *zones.Config  // of the files, as it was at the last start or reload
 	runtime   *zones.Config
 	history   compile.History // of what is installed
 	panic     bool

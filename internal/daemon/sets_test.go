@@ -75,3 +75,35 @@ func TestSetsOverReloadsWithoutFlush(t *testing.T) {
 		}
 	}
 }
+
+// With FlushAllOnReload=no a reload adds the direct rules of the files to those that were added while the firewall ran. Rules that the
+// files no longer have go; passthroughs stay.
+func TestDirectRulesOverReloadsWithoutFlush(t *testing.T) {
+	direct := func(rules ...string) string {
+		return "<direct>" + strings.Join(rules, "") + "</direct>"
+	}
+	rule := func(chain, port string) string {
+		return `<rule ipv="ipv4" table="filter" chain="` + chain + `" priority="0">--dport ` + port + `</rule>`
+	}
+	b := start(t, map[string]string{
+		"firewalld.conf": "FlushAllOnReload=no\n",
+		"direct.xml":     direct(rule("INPUT", "1"), rule("OUTPUT", "2"), `<passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough>`),
+	})
+	edit := zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect},
+		zones.Item{Key: zones.KeyDirectRule, Args: []string{"ipv4", "filter", "INPUT", "0", "--dport", "3"}})
+	if err := b.ChangeRuntime(t.Context(), Change{Edit: edit}); err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"direct.xml": direct(rule("OUTPUT", "2"), rule("INPUT", "4"))})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := b.Snapshot().Runtime.Direct
+	var ports []string
+	for _, r := range got.Rules {
+		ports = append(ports, r.Chain+" "+r.Args[1])
+	}
+	if want := "OUTPUT 2, INPUT 4, INPUT 3"; strings.Join(ports, ", ") != want || len(got.Passthroughs) != 1 {
+		t.Errorf("the rules are %q and there are %d passthroughs, want %q and 1", ports, len(got.Passthroughs), want)
+	}
+}

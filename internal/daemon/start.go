@@ -242,7 +242,7 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 		return failed, err
 	}
 	d.mu.Lock()
-	d.permanent = cfg
+	d.permanent, d.loaded = cfg, cfg
 	whole := len(losses) == 0 && d.repairs.waiting == ""
 	d.mu.Unlock()
 	if whole {
@@ -349,7 +349,7 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.permanent = cfg
+	d.permanent, d.loaded = cfg, cfg
 	return nil
 }
 

@@ -21,6 +21,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"richwall/internal/irgen"
 )
 
 // What a command may take for a folder that a stranger wrote, whatever is in it. Time is that of the processor, so that it does
@@ -34,24 +36,11 @@ const (
 // secret is in files outside of the folders, and in the environment.
 const secret = "the-secret-of-the-machine"
 
-// hostileFolders is the number of folders; HOSTILE_FOLDERS asks for another one.
-func hostileFolders(t *testing.T) int {
-	text := os.Getenv("HOSTILE_FOLDERS")
-	if text == "" {
-		return 30
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // Whatever a folder holds that somebody else wrote, check, compile, explain and lab end within bounds of time and memory, read
-// nothing outside of it, and print nothing that a terminal or a build server would obey.
+// nothing outside of it, and print nothing that a terminal or a build server would obey. RICHWALL_FOLDERS is how many there are,
+// RICHWALL_SEED repeats a run.
 func TestHostileFolders(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := irgen.Seed(t)
 	t.Setenv("SECRET", secret)
 	outside := t.TempDir()
 	for _, name := range []string{"secret.xml", "secret.conf", "zones/x.xml"} {
@@ -59,7 +48,7 @@ func TestHostileFolders(t *testing.T) {
 	}
 	var slowest time.Duration
 	var largest int64
-	for i := range hostileFolders(t) {
+	for i := range irgen.Setting(t, "RICHWALL_FOLDERS", 30) {
 		dir := filepath.Join(t.TempDir(), "etc")
 		made, err := exec.Command("make-hostile-folder", dir, outside, fmt.Sprint(seed), fmt.Sprint(i)).CombinedOutput()
 		if err != nil {

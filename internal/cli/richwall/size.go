@@ -3,6 +3,7 @@ package richwall
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"richwall/grammar"
 	"richwall/zones"
@@ -26,7 +27,7 @@ func (d *directories) bounded(cfg *zones.Config, most int) error {
 	}
 	s := sizer{Config: cfg, services: map[string]int{}}
 	if s.measure(); s.size > most {
-		return fmt.Errorf("cannot work out the rules of %s: there would be more than %d, of zones and policies between each other, what is bound to zones, and services in rules; "+
+		return fmt.Errorf("cannot work out the rules of %s: there would be more than %d, of zones and policies between each other, what is bound to zones, entries of ipsets, and services in rules; "+
 			"--trusted is for folders from which that is wanted", d.config, most)
 	}
 	return nil
@@ -50,7 +51,7 @@ func (s *sizer) measure() {
 	}
 	s.size += bound * (rulesOfBinding + used)
 	for _, set := range s.IPSets {
-		s.size += len(set.Entries) / 8
+		s.size += entrySize(set)
 	}
 	s.size += 4 * used * used // each pair has chains of its own
 	for _, p := range s.Policies {
@@ -59,6 +60,20 @@ func (s *sizer) measure() {
 		}
 		s.content(&p.Content)
 	}
+}
+
+// entrySize is how many rules the entries of a set weigh as much as. A range beside another field is up to thirty prefixes in the kernel
+// (linux/net/netfilter/nft_set_pipapo.c).
+func entrySize(set *zones.IPSet) int {
+	eighths := len(set.Entries)
+	if strings.Contains(set.Type, ",") {
+		for _, entry := range set.Entries {
+			if strings.Contains(entry, "-") {
+				eighths += 7
+			}
+		}
+	}
+	return eighths / 8
 }
 
 // side is how many zones a side of a policy has.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"richwall/zones"
 )
 
 // A folder that may be a stranger's is refused, before its rules are worked out, if what it binds to its zones would make too many.
@@ -24,6 +26,23 @@ func TestBindingsAreBounded(t *testing.T) {
 		}
 		cfg, err := d.load(t.Output())
 		if (err == nil && cfg != nil) != c.taken || err != nil && !strings.Contains(err.Error(), "what is bound to zones") {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+}
+
+// Ranges of ports beside addresses are many prefixes each in the kernel, so that fewer of them are loaded into the lab.
+func TestRangesInSetsAreBounded(t *testing.T) {
+	for _, c := range []struct {
+		kind, entry string
+		taken       bool
+	}{{"hash:ip,port", "192.0.2.1,tcp:%d", true}, {"hash:ip,port", "192.0.2.1,tcp:1-%d", false}, {"hash:ip", "192.0.2.1-192.0.2.%d", true}} {
+		cfg := &zones.Config{Conf: zones.DefaultConf(), IPSets: map[string]*zones.IPSet{"block": {Type: c.kind}}}
+		for i := range mostLabRules + 1 {
+			cfg.IPSets["block"].Entries = append(cfg.IPSets["block"].Entries, fmt.Sprintf(c.entry, i))
+		}
+		d := directories{config: t.TempDir()}
+		if err := d.bounded(cfg, mostLabRules); (err == nil) != c.taken {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
