@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"richwall/compile"
@@ -156,25 +157,40 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	return nil
 }
 
-// readAgain reads the files. The error is the Problems, or that the files cannot be read in time.
+// readAgain reads the files. The error is the Problems, that the files cannot be read in time, or that what is passed over in them
+// might let in more than the permanent configuration that is in force.
 func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 	type result struct {
 		cfg      *zones.Config
 		problems zones.Problems
+		doubts   []zones.Loss
 	}
-	before := d.Snapshot().Permanent
+	before, load := d.Snapshot().Permanent, loadRest
 	r, err := inTime(ctx, d.opt.Dirs.System, func() (r result) {
 		r.cfg, r.problems = d.store.LoadAgain(before)
+		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
+			rest := load(d.opt.Dirs, r.cfg)
+			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(before)
+		}
 		return r
 	})
 	if err != nil {
 		return nil, refuse(CommandFailed, "%v", err)
 	}
 	d.logProblems(r.problems)
-	if r.cfg == nil {
-		return nil, r.problems.Err()
+	if err := r.problems.Err(); err != nil {
+		return nil, err
+	}
+	if len(r.doubts) > 0 {
+		return nil, inDoubt(r.doubts)
 	}
 	return r.cfg, nil
+}
+
+// inDoubt refuses files for what is passed over in them.
+func inDoubt(doubts []zones.Loss) error {
+	lines := lossTexts(doubts)
+	return refuse(doubts[0].Problem.Code, "the files are not used, because a part of them would be passed over:\n%s", strings.Join(lines, "\n"))
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.

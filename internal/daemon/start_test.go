@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -129,9 +130,10 @@ func TestBrokenReference(t *testing.T) {
 }
 
 // An ipset or ICMP type of which a part cannot be used has a hole. At a first start no last good configuration can stand in, so that the
-// zones and policies that refuse by it refuse everything, and those that only let in by it let in less. A reload takes the files with a
-// warning, as in firewalld, and so does a start after it.
+// zones and policies that refuse by it refuse everything, and those that only let in by it let in less. A reload refuses the files until
+// they are mended.
 func TestHoleAtTheFirstStart(t *testing.T) {
+	const badType = `<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`
 	const hole = `<ipset type="hash:net"><entry>192.0.2.0/33</entry><entry>198.51.100.0/24</entry></ipset>`
 	for name, files := range map[string]map[string]string{
 		"a rule drops by it":         {"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><source ipset="x"/><drop/></rule></zone>`, 1)},
@@ -145,9 +147,14 @@ func TestHoleAtTheFirstStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			files["zones/home.xml"], files["ipsets/x.xml"] = homeZone, hole
-			files["icmptypes/echo-request.xml"] = `<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`
+			files["icmptypes/echo-request.xml"] = badType
 			b := startKept(t, files)
 			b.expect(t, Failed, "work refuses everything", []string{"7777", "22"}, []string{"8080"})
+			if err := b.Reload(t.Context()); err == nil {
+				t.Error("a reload takes the files")
+			}
+			b.expect(t, Failed, "work refuses everything", []string{"7777", "22"}, []string{"8080"})
+			b.write(t, map[string]string{"ipsets/x.xml": strings.Replace(hole, "/33", "/32", 1), "icmptypes/echo-request.xml": strings.Replace(badType, "yess", "yes", 1)})
 			if err := b.Reload(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -298,19 +305,95 @@ func TestFolderEmptyOnPurpose(t *testing.T) {
 	}
 }
 
-// A default zone that does not exist is replaced by a reload, with a warning, as in firewalld. A start does so only if a reload
-// has done it: the zone in its place may be more open.
+// A default zone that does not exist may be a misspelled one, and the zone that firewalld uses in its place may be more open: a start
+// uses the last good configuration, and a reload is refused. At the first start nothing else is known: the zone in its place is used, as
+// in firewalld, and a reload of the same goes on with it.
 func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
 	b.again(t)
 	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
-	if err := b.Reload(t.Context()); err != nil {
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "firewalld.conf: INVALID_ZONE: ") {
+		t.Errorf("a reload gives %v", err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
+	b = startKept(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
+	b.write(t, map[string]string{"zones/work.xml": workZone})
+	for range 2 {
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.expect(t, Running, "", []string{"8080", "22"}, nil)
+		b.again(t)
+	}
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=dro\n"})
+	if err := b.Reload(t.Context()); err == nil {
+		t.Error("a reload takes another default zone that does not exist")
+	}
+}
+
+// A reload never takes files of which a part is passed over, if that may let in more than what is in force: nothing changes, and the last
+// good configuration is not replaced. What is passed over and lets in no more, it takes with a warning, as firewalld does.
+func TestReloadInDoubt(t *testing.T) {
+	const (
+		conf   = "DefaultZone=drop\nStrictForwardPorts=yes\nLogDenied=all\n"
+		set    = `<ipset type="hash:ip"><entry>192.0.2.1</entry><entry>192.0.2.2</entry></ipset>`
+		kind   = `<icmptype><destination ipv4="yes"/></icmptype>`
+		direct = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+	)
+	whole := map[string]string{
+		"firewalld.conf": conf, "ipsets/bad.xml": set, "ipsets/other.xml": set, "icmptypes/echo-request.xml": kind, "icmptypes/echo-reply.xml": kind, "direct.xml": direct,
+		"zones/work/a.xml": workZone,
+		"zones/home.xml":   strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
+	}
+	for name, test := range map[string]struct {
+		file, text string
+		refused    string // what the error says; "" is that the files are taken
+	}{
+		"the default zone cut off":             {"firewalld.conf", "DefaultZone=dro", "firewalld.conf: INVALID_ZONE: "},
+		"its name lost":                        {"firewalld.conf", "DefaultZone=\nStrictForwardPorts=yes\nLogDenied=all\n", "firewalld.conf:1:1: INVALID_VALUE: "},
+		"its key misspelled":                   {"firewalld.conf", strings.Replace(conf, "DefaultZone", "DefaultZon", 1), "firewalld.conf:1:1: INVALID_OPTION: "},
+		"another key misspelled":               {"firewalld.conf", strings.Replace(conf, "Strict", "Stric", 1), "firewalld.conf:2:1: INVALID_OPTION: "},
+		"a key too many":                       {"firewalld.conf", conf + "NoSuchKey=yes\n", ""},
+		"a key too many, and another value":    {"firewalld.conf", strings.Replace(conf, "all", "off", 1) + "NoSuchKey=yes\n", ""},
+		"a key twice":                          {"firewalld.conf", conf + "DefaultZone=public\n", ""},
+		"a value that is none":                 {"firewalld.conf", conf + "IPv6_rpfilter=perhaps\n", ""},
+		"an entry of a set that is dropped by": {"ipsets/bad.xml", strings.Replace(set, "2.2<", "2.2/<", 1), "ipsets/bad.xml:1:47: INVALID_ENTRY: "},
+		"an entry of an unused set":            {"ipsets/other.xml", strings.Replace(set, "2.2<", "2.2/<", 1), ""},
+		"a family of a blocked ICMP type":      {"icmptypes/echo-request.xml", strings.Replace(kind, "yes", "yess", 1), "icmptypes/echo-request.xml:1:24: INVALID_VALUE: "},
+		"a family of an unused ICMP type":      {"icmptypes/echo-reply.xml", strings.Replace(kind, "yes", "yess", 1), ""},
+		"a direct rule without its arguments":  {"direct.xml", strings.Replace(direct, "-s 192.0.2.1 -j DROP", "", 1), "direct.xml:1:9: PARSE_ERROR: "},
+		"another one beside it":                {"direct.xml", strings.Replace(direct, "</direct>", `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`, 1), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, whole)
+			before, commits := b.Snapshot(), b.kernel.commits
+			b.write(t, map[string]string{test.file: test.text})
+			err := b.Reload(t.Context())
+			kept, _, _ := b.opt.State.LastGood()
+			cfg, _ := zones.Load(zones.Dirs{System: kept})
+			switch {
+			case test.refused == "" && err != nil:
+				t.Errorf("a reload is refused: %v", err)
+			case test.refused == "":
+			case err == nil || !strings.Contains(err.Error(), test.refused):
+				t.Errorf("a reload gives %v, want %s", err, test.refused)
+			case !reflect.DeepEqual(b.Snapshot(), before) || b.kernel.commits != commits:
+				t.Error("a reload that was refused has changed something")
+			}
+			if now := b.Snapshot().Permanent; len(zones.Difference(now, cfg)) > 0 {
+				t.Errorf("what is kept is not what is in force: %v", zones.Difference(now, cfg))
+			}
+		})
+	}
+	b := startKept(t, whole)
+	if err := os.Rename(filepath.Join(b.dir, "zones/work/a.xml"), filepath.Join(b.dir, "zones/work/a.xml.away")); err != nil {
 		t.Fatal(err)
 	}
-	b.expect(t, Running, "", []string{"8080", "22"}, nil)
-	b.again(t)
-	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "zones/work: INVALID_ZONE: ") {
+		t.Errorf("a zone loses all of its files, and a reload gives %v", err)
+	}
 }
 
 // At the first start nothing is known to compare with: an unknown key of firewalld.conf is a warning, as in firewalld.
