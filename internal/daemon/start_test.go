@@ -114,6 +114,13 @@ func TestBrokenZone(t *testing.T) {
 	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, []string{"8080"})
 }
 
+// A rule in a file that does nothing has lost what it did. That may have been a drop: its zone refuses everything.
+func TestRuleWithoutItsAction(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n" +
+		"<rule family=\"ipv4\"><source address=\"192.0.2.1\"/><port port=\"8080\" protocol=\"tcp\"/></rule>\n</zone>"})
+	b.expect(t, Failed, "zone work refuses everything", []string{"22"}, []string{"8080"})
+}
+
 // A zone whose own file is whole refuses everything while an ipset that it drops by is broken, and is itself again when only the
 // ipset's file was mended.
 func TestBrokenReference(t *testing.T) {
