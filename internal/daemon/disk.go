@@ -120,6 +120,6 @@ func (d *Daemon) keep(cfg *zones.Config) {
 		return
 	}
 	if err := d.opt.State.Keep(zones.Export(cfg), now()); err != nil {
-		d.opt.Log.Error("the configuration cannot be kept as the last good one: should its files break, an older one is used, if there is one", "reason", err)
+		d.opt.Log.Error("the configuration cannot be kept as the last good one: should its files break before it can, no other is used, and nothing new is let in until they are mended", "reason", err)
 	}
 }

@@ -227,6 +227,49 @@ func TestDamagedLastGood(t *testing.T) {
 	}
 }
 
+// A configuration that could not be kept leaves none behind that a start may use: neither the one before, which may be more open, nor the
+// shipped one. The next one that is kept counts again.
+func TestLastGoodOutdated(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	inTheWay := filepath.Join(filepath.Dir(folder), ".last-good")
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(inTheWay, "x"), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": strings.Replace(workZone, "8080", "9090", 1)})
+	if err := b.Reload(t.Context()); err != nil || !strings.Contains(b.log.String(), "nothing new is let in until they are mended") {
+		t.Fatalf("a reload gives %v; the log says\n%s", err, b.log.String())
+	}
+	for _, spoil := range []func() error{
+		func() error { return os.Remove(filepath.Join(b.dir, "firewalld.conf")) },
+		func() error { return os.RemoveAll(filepath.Join(b.dir, "zones")) },
+		func() error { return os.WriteFile(filepath.Join(b.dir, "zones"), nil, 0o600) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		b.Stop(t.Context())
+		b.Daemon, b.kernel.installed = New(b.opt), nil
+		if err := b.Start(t.Context()); !errors.Is(err, statedir.ErrOutdated) || b.kernel.installed != nil {
+			t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+		}
+	}
+	for _, path := range []string{inTheWay, filepath.Join(b.dir, "zones")} {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080"}, []string{"22"})
+	b.write(t, map[string]string{"zones/work.xml": ""})
+	b.again(t)
+	b.expect(t, Failed, "work.xml", []string{"8080"}, []string{"22"})
+}
+
 // Files that leave doubt beside a last good configuration that was damaged are not used either.
 func TestDoubtAndDamage(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})

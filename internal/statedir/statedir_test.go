@@ -105,7 +105,8 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// When a configuration cannot be kept, as on a full disk, the one before does not count any more: it may be more open.
+// When a configuration cannot be kept, as on a full disk, the one before does not count any more, for later processes too: it may be
+// more open. That is not as if none had ever been kept.
 func TestKeepFails(t *testing.T) {
 	d := open(t)
 	if err := d.Keep(files("1"), at); err != nil {
@@ -116,13 +117,36 @@ func TestKeepFails(t *testing.T) {
 	if err := d.Keep(bad, at); err == nil {
 		t.Fatal("what cannot be written was kept")
 	}
-	if folder, _, err := d.LastGood(); !errors.Is(err, ErrNone) {
-		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	for _, d := range []*Dir{d, {path: d.path}} {
+		for range 2 { // once with the one before, and once without
+			if folder, _, err := d.LastGood(); !errors.Is(err, ErrOutdated) {
+				t.Errorf("the last good configuration is in %s, %v", folder, err)
+			}
+			if err := d.Keep(bad, at); err == nil {
+				t.Fatal("what cannot be written was kept")
+			}
+		}
+		if d.Has(files("1")) || !d.Differs("firewalld.conf", []byte("other")) || d.Differs("firewalld.conf", files("1")["firewalld.conf"]) {
+			t.Error("the one before counts, or is forgotten")
+		}
 	}
 	if err := d.Keep(files("3"), at); err != nil {
 		t.Fatal(err)
 	}
 	if folder, _, err := d.LastGood(); err != nil || !same(content(t, folder), files("3")) {
+		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	}
+}
+
+// When the first configuration of all cannot be kept, none is not what was installed.
+func TestFirstKeepFails(t *testing.T) {
+	d := open(t)
+	bad := files("2")
+	bad["zones/work.xml/x"] = nil
+	if err := d.Keep(bad, at); err == nil {
+		t.Fatal("what cannot be written was kept")
+	}
+	if folder, _, err := d.LastGood(); !errors.Is(err, ErrOutdated) {
 		t.Errorf("the last good configuration is in %s, %v", folder, err)
 	}
 }
