@@ -78,6 +78,7 @@ type Daemon struct {
 	bridge    *kernel.Bridge // what ebtables has of ours; nil for not known
 	permanent *zones.Config  // changed only by who holds files, too
 	loaded    *zones.Config  // of the files, as it was at the last start or reload
+	unkept    *zones.Config  // to be kept as the last good configuration once it is in the kernel; nil for none
 	runtime   *zones.Config
 	history   compile.History // of what is installed
 	panic     bool

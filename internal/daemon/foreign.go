@@ -142,7 +142,7 @@ func (d *Daemon) inKernel() {
 	}
 	d.inForce(nil, d.runtime)
 	d.publish()
-	go d.keepCurrent()
+	go d.keepUnkept()
 }
 
 // notInKernel is what Snapshot says while the first rules are not in the kernel.

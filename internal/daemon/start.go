@@ -243,9 +243,12 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 	}
 	d.mu.Lock()
 	d.permanent, d.loaded = cfg, cfg
-	whole := len(losses) == 0 && d.repairs.waiting == ""
+	whole, waits := len(losses) == 0, d.repairs.waiting != ""
+	if whole && waits {
+		d.unkept = cfg
+	}
 	d.mu.Unlock()
-	if whole {
+	if whole && !waits {
 		d.keepGood(cfg)
 	}
 	return failed, nil
@@ -353,14 +356,18 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	return nil
 }
 
-// keepCurrent keeps the configuration that is in force as the last good one, if all of it is.
-func (d *Daemon) keepCurrent() {
+// keepUnkept keeps the configuration that has waited for the kernel as the last good one, unless there is a newer one.
+func (d *Daemon) keepUnkept() {
 	if err := d.lockFiles(context.Background()); err != nil {
 		d.opt.Log.Error("the configuration is not kept as the last good one", "reason", err)
 		return
 	}
 	defer d.unlockFiles()
-	if now := d.Snapshot(); now.State == Running {
-		d.keepGood(now.Permanent)
+	d.mu.Lock()
+	cfg := d.unkept
+	d.unkept = nil
+	d.mu.Unlock()
+	if cfg != nil {
+		d.keepGood(cfg)
 	}
 }

@@ -554,6 +554,36 @@ func TestKernelTakesNothing(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080"}, nil)
 }
 
+// What was left out at the start is not in the last good configuration either when the kernel takes the rules later: here a direct.xml
+// that cannot be read. A configuration that is whole is kept then.
+func TestKeptOnceInTheKernel(t *testing.T) {
+	const direct = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+	b := startKept(t, map[string]string{"direct.xml": direct})
+	started := func(files map[string]string) (kept *zones.Config) {
+		b.write(t, files)
+		b.kernel.refuse = kernel.ErrBusy
+		b.again(t)
+		b.kernel.refuse = nil
+		b.mu.Lock()
+		b.attend()
+		b.mu.Unlock()
+		b.keepUnkept() // what the attending has begun, and waits for
+		folder, _, err := b.opt.State.LastGood()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, _ = zones.Load(zones.Dirs{System: folder})
+		return kept
+	}
+	if kept := started(map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table=`}); len(kept.Direct.Rules) != 1 {
+		t.Error("the last good configuration has lost its direct rule")
+	}
+	b.expect(t, Running, "", nil, nil)
+	if kept := started(map[string]string{"direct.xml": direct, "zones/work.xml": workZone}); len(kept.Direct.Rules) != 1 || len(kept.Zones["work"].Ports) != 1 {
+		t.Error("the configuration is not kept once it is in the kernel")
+	}
+}
+
 // Panic mode is on after a restart, and before any rule is committed without it; stopping does not open anything.
 func TestPanicSurvives(t *testing.T) {
 	b := startKept(t, nil)
