@@ -149,6 +149,12 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err != nil {
 		return err
 	}
+	if err := d.compilesUnused(loaded); err != nil {
+		if list := blamed(err); len(list) > 0 {
+			return list.Err()
+		}
+		return codeOf(err)
+	}
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return err
 	}

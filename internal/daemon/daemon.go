@@ -289,6 +289,34 @@ func (d *Daemon) acceptsUnused(next *zones.Config) error {
 	return nil
 }
 
+// compilesUnused is nil when all zones and policies of a configuration that was read from files can be installed, also those that are
+// not in use yet. Else what refuses packets in them would be missing when an interface comes up. What is shipped compiles.
+func (d *Daemon) compilesUnused(cfg *zones.Config) error {
+	unused := func(kind zones.Kind, m *zones.Meta) bool {
+		return !m.Origin.Builtin && compile.Unused(cfg, zones.Object{Kind: kind, Name: m.Name})
+	}
+	for _, z := range cfg.Zones {
+		if unused(zones.KindZone, &z.Meta) {
+			return d.compilesAll(cfg)
+		}
+	}
+	for _, p := range cfg.Policies {
+		if unused(zones.KindPolicy, &p.Meta) {
+			return d.compilesAll(cfg)
+		}
+	}
+	return nil
+}
+
+// compilesAll is nil when a permanent configuration compiles, whichever of its zones come into use. The error is a compile.Errors.
+func (d *Daemon) compilesAll(cfg *zones.Config) error {
+	d.mu.Lock()
+	h := d.history.Reloaded()
+	d.mu.Unlock()
+	_, err := h.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
+	return err
+}
+
 // Stop ends the daemon: its rules are removed if CleanupOnExit says so, and else left in place. Panic mode stays in either
 // case: no packet passes until a later start and panic-off, or a boot. Settings of the kernel become what they were: the next
 // start could not know what that was.

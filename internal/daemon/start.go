@@ -220,16 +220,18 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 // leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string, careful bool) (failed []string, err error) {
 	for range mostRounds {
-		runtime := cfg.ForRuntime()
-		if direct != nil {
-			runtime = runtime.WithDirect(direct)
-		}
-		if err = d.installFirst(ctx, runtime, links); err == nil {
-			break
-		}
-		next, lost := leaveOut(cfg, blamed(err))
+		next, lost := leaveOut(cfg, blamed(d.compilesUnused(cfg)))
 		if len(lost) == 0 {
-			break
+			runtime := cfg.ForRuntime()
+			if direct != nil {
+				runtime = runtime.WithDirect(direct)
+			}
+			if err = d.installFirst(ctx, runtime, links); err == nil {
+				break
+			}
+			if next, lost = leaveOut(cfg, blamed(err)); len(lost) == 0 {
+				break
+			}
 		}
 		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)

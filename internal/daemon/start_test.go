@@ -673,6 +673,40 @@ func TestAcceptedCompiles(t *testing.T) {
 	}
 }
 
+// A zone that is not in use and that the back end cannot install is refused by a reload, and a start leaves out what is wrong with it in the
+// closed way: an interface that comes up is bound to its zone, and not left in the default one.
+func TestUnusedZoneThatDoesNotCompile(t *testing.T) {
+	const sound = `<zone target="DROP"><port port="8080" protocol="tcp"/></zone>`
+	for name, test := range map[string]struct{ rule, closed string }{
+		"a rule that lets something in": {`<rule><tcp-mss-clamp value="1400" raise="yes"/></rule>`, "1400"},
+		"a rule that refuses something": {`<rule family="ipv4"><protocol value="icmp"/><reject type="tcp-reset"/></rule>`, "8080"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\nDefaultZone=trusted\n", "zones/work.xml": sound})
+			before := b.Snapshot()
+			b.write(t, map[string]string{"zones/work.xml": strings.Replace(sound, "</zone>", "\n"+test.rule+"</zone>", 1)})
+			var list zones.Problems
+			if err := b.Reload(t.Context()); !errors.As(err, &list) || !strings.Contains(err.Error(), "zones/work.xml:2: ") {
+				t.Errorf("a reload gives %v", err)
+			}
+			if !reflect.DeepEqual(b.Snapshot(), before) {
+				t.Error("a reload that was refused has changed something")
+			}
+			b.again(t)
+			b.expect(t, Failed, "zones/work.xml:2: ", nil, nil)
+			bind := zones.Rebind(zones.Runtime, "work", interfaceItem("eth0"))
+			if err := b.ChangeRuntime(t.Context(), Change{Edit: bind, Manager: true}); err != nil {
+				t.Errorf("an interface cannot be bound: %v", err)
+			}
+			b.expect(t, Failed, "zones/work.xml:2: ", nil, []string{test.closed})
+			folder, _, _ := b.opt.State.LastGood()
+			if cfg, _ := zones.Load(zones.Dirs{System: folder}); cfg == nil || len(cfg.Zones["work"].Rules) != 0 {
+				t.Error("what cannot be used was kept")
+			}
+		})
+	}
+}
+
 // heldKernel takes its time for a commit.
 type heldKernel struct {
 	fakeKernel
