@@ -2,7 +2,6 @@ package zones
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -181,7 +180,7 @@ func (k *objectKind[T]) reread(c *Config, name string, data []byte, path string)
 	}
 	k.meta(o).Origin.Shadows = k.meta(k.objects(c)[name]).Origin.Shadows
 	if len(problems) == 0 {
-		k.meta(o).sum = sha256.Sum256(data)
+		k.meta(o).sum = fileSum(data)
 	}
 	return k.with(*c, o), nil
 }
