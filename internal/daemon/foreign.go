@@ -61,12 +61,13 @@ func (d *Daemon) follow(k kernel.Kernel) {
 	}
 }
 
-// allow calls f, which changes the packet filter because the user has asked for it.
-func (d *Daemon) allow(f func() error) error {
+// allow calls f, which has a process change the packet filter because the user has asked for it, and returns that one's id.
+func (d *Daemon) allow(f func() (pid int, err error)) error {
 	if w, ok := d.kernel.(kernel.Watcher); ok {
 		return w.Allow(f)
 	}
-	return f()
+	_, err := f()
+	return err
 }
 
 // foreign attends to a change by another program, or puts that off.

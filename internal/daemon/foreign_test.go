@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,13 +19,14 @@ import (
 type watchedKernel struct {
 	fakeKernel
 	told    func(kernel.Foreign)
-	allowed int
+	allowed []int // the processes that were
 }
 
 func (k *watchedKernel) Watch(f func(kernel.Foreign)) { k.told = f }
-func (k *watchedKernel) Allow(f func() error) error {
-	k.allowed++
-	return f()
+func (k *watchedKernel) Allow(f func() (int, error)) error {
+	pid, err := f()
+	k.allowed = append(k.allowed, pid)
+	return err
 }
 
 var flushed = kernel.Foreign{By: []kernel.Writer{{PID: 7, Name: "nft"}}, Changes: []string{"chain filter_INPUT: 6 rules removed"}}
@@ -38,7 +40,7 @@ func startWatched(t *testing.T, conf string) (*Daemon, *watchedKernel, *bytes.Bu
 	d := New(Options{
 		Dirs:        zones.Dirs{System: b.dir},
 		Kernel:      func(ir.Backend) (kernel.Kernel, error) { return k, nil },
-		Passthrough: func(context.Context, string, []string) (string, error) { return "", nil },
+		Passthrough: func(context.Context, string, []string) (string, int, error) { return "", 4711, nil },
 		Log:         slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err := d.Start(t.Context()); err != nil {
@@ -142,7 +144,7 @@ func TestPassthroughIsAllowed(t *testing.T) {
 	if _, err := d.Passthrough(t.Context(), "ipv4", []string{"-F", "INPUT_direct"}); err != nil {
 		t.Fatal(err)
 	}
-	if k.allowed != 1 {
-		t.Error("the kernel was not told")
+	if !slices.Equal(k.allowed, []int{4711}) {
+		t.Errorf("the kernel was told of the processes %v", k.allowed)
 	}
 }

@@ -92,25 +92,48 @@ func (k *iptablesKernel) Watch(f func(Foreign)) {
 }
 
 // Allow implements Watcher.
-func (k *iptablesKernel) Allow(f func() error) error {
+func (k *iptablesKernel) Allow(f func() (pid int, err error)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.review(); err != nil {
 		return err
 	}
-	err := f()
+	pid, err := f()
 	if k.held == nil || len(k.watch.changed) > 0 {
 		return err
 	}
-	now, generation, reading := k.readHeld()
-	if reading != nil {
-		return errors.Join(err, reading)
+	return errors.Join(err, k.adopt(uint32(pid)))
+}
+
+// adopt takes the chains of ours for what was committed, as the program with a port has changed them since the last review. The
+// chains that others have changed meanwhile stay what they were, so that the change is found. Where it is not known who has
+// changed what, all do.
+func (k *iptablesKernel) adopt(port uint32) error {
+	now, _, err := k.readHeld()
+	if err != nil {
+		return err
 	}
-	// In the kernel's chains ours are still the same: what f has put there is not.
-	k.keep(now, func(p part, handle uint64) bool { return k.held[p] != nil && slices.Contains(k.held[p].rules, handle) })
-	k.watch.committed()
+	generation, err := k.watch.socket.generation() // behind the reading: what is heard up to it is all that was read
+	if err != nil {
+		return err
+	}
+	if !k.watch.monitor.reached(generation) {
+		k.watch.suspect = true
+		k.watch.monitor.wakeUp()
+		return nil
+	}
+	others := slices.DeleteFunc(k.watch.monitor.between(k.watch.generation, generation), func(t transaction) bool { return t.port == port })
+	by, old := k.writers(others), k.held
+	// In the kernel's chains ours are still the same: what the program has put there is not.
+	k.keep(now, func(p part, handle uint64) bool { return old[p] != nil && slices.Contains(old[p].rules, handle) })
+	for p, was := range old {
+		if slices.ContainsFunc(others, func(t transaction) bool { return t.touched(p) }) {
+			k.held[p] = was
+		}
+	}
 	k.watch.generation = generation
-	return err
+	k.watch.note(k.against(now), by)
+	return nil
 }
 
 // look reviews what was heard, and returns what nobody was told of yet. As long as something is not as it was committed, the

@@ -16,11 +16,12 @@ func (k *nftables) Watch(f func(Foreign)) {
 }
 
 // Allow implements Watcher. What the user changes directly is not in our tables, but may be in those of iptables.
-func (k *nftables) Allow(f func() error) error {
+func (k *nftables) Allow(f func() (pid int, err error)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.direct == nil {
-		return f()
+		_, err := f()
+		return err
 	}
 	return k.direct.Allow(f)
 }

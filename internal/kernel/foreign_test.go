@@ -250,25 +250,80 @@ func TestForeignChangesOfIPTables(t *testing.T) {
 	}
 }
 
-// What the user changes by a command line of the direct interface is not another program's change, and stays.
+// What the user changes by a command line of the direct interface is not another program's change, and stays. What others put
+// beside our rules meanwhile changes nothing about that.
 func TestAllowedChanges(t *testing.T) {
 	ns := namespace(t)
 	rs := scenario(t, "static-mixed.txt", ir.IPTables)
 	w := watch(t, ns, ir.IPTables)
 	commit(t, w, &kernel.Desired{Rules: rs})
-	err := w.Allow(func() error {
-		_, err := ns.Run(t.Context(), "", "iptables", "-A", "IN_public_allow", "-j", "ACCEPT")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	docker := func() { run(t, ns, "", "iptables", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP") }
+	w.passthrough(t, ns, docker, docker, "-A", "IN_public_allow", "-j", "ACCEPT")
 	want := saved(t, ns)
 	run(t, ns, "", "iptables", "-N", "theirs")
 	commit(t, w, &kernel.Desired{Rules: rs})
 	run(t, ns, "", "iptables", "-X", "theirs")
 	sameLines(t, want, saved(t, ns))
 	w.none(t)
+}
+
+// passthrough runs iptables as the user's command line of the direct interface, between what others do meanwhile.
+func (w watching) passthrough(t *testing.T, ns *lab.Namespace, ahead, behind func(), args ...string) {
+	t.Helper()
+	err := w.Allow(func() (int, error) {
+		ahead()
+		defer behind()
+		_, pid, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", args)
+		return pid, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What another program changes while a command line of the direct interface runs is that program's change: it is reported with
+// the program, the guard stands until it is repaired, and the next commit repairs it.
+func TestChangesBesideAllowedOnes(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, c := range []struct {
+		command, want string
+		ahead         bool // the command comes before the user's
+	}{
+		{command: "iptables -F INPUT", want: `^iptables, table filter, chain INPUT: \d+ rules removed$`},
+		{command: "iptables -F INPUT", want: `^iptables, table filter, chain INPUT: \d+ rules removed$`, ahead: true},
+		{command: "iptables -A IN_public -j ACCEPT", want: `^iptables, table filter, chain IN_public: 1 rule added$`},
+		{command: "iptables -I IN_public_allow -j ACCEPT", want: `^iptables, table filter, chain IN_public_allow: 2 rules added$`},
+		{command: "ip6tables -F", want: `^ip6tables, table filter, chain .* removed$`},
+		{command: "nft delete table ip filter", want: `^iptables, table filter, chain .* was removed`},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			useVariant(t, "nft")
+			ns := namespace(t)
+			w := watch(t, ns, ir.IPTables)
+			commit(t, w, &kernel.Desired{Rules: rs})
+			want := saved(t, ns)
+			words := strings.Fields(c.command)
+			theirs := func() { run(t, ns, "", words[0], words[1:]...) }
+			if c.ahead {
+				w.passthrough(t, ns, theirs, func() {}, "-A", "IN_public_allow", "-j", "ACCEPT")
+			} else {
+				w.passthrough(t, ns, func() {}, theirs, "-A", "IN_public_allow", "-j", "ACCEPT")
+			}
+			f := w.next(t)
+			if got := strings.Join(f.Changes, "; "); !regexp.MustCompile(c.want).MatchString(got) {
+				t.Errorf("reported is %q, want %s", got, c.want)
+			}
+			if len(f.By) != 1 || f.By[0].Name != words[0] {
+				t.Errorf("it is said to be by %v", f.By)
+			}
+			if !guardStands(t, ns) {
+				t.Error("the guard does not stand")
+			}
+			commit(t, w, &kernel.Desired{Rules: rs})
+			sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+			w.none(t)
+		})
+	}
 }
 
 // Nothing that a program changes before the first commit is ours.

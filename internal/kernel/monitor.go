@@ -63,7 +63,18 @@ const (
 type transaction struct {
 	generation uint32 // that it made
 	by         Writer
+	port       uint32            // of the socket: a program's first one has its process's id (netlink(7))
 	parts      map[part][]uint64 // with the handles of the rules that it made there
+}
+
+// touched says whether a transaction was about a chain, or about its table.
+func (t transaction) touched(chain part) bool {
+	for p := range t.parts {
+		if p == chain || p.kind == tablePart && p.family == chain.family && p.table == chain.table {
+			return true
+		}
+	}
+	return false
 }
 
 // news is what was heard since somebody asked last.
@@ -211,7 +222,7 @@ func (m *monitor) hear(message netlink.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if kind == unix.NFT_MSG_NEWGEN {
-		m.end(message.Data)
+		m.end(message.Header.PID, message.Data)
 		return
 	}
 	if p, ok := m.about(kind, message.Data); ok {
@@ -239,8 +250,8 @@ func (m *monitor) about(kind uint8, body []byte) (p part, ok bool) {
 	return p, true
 }
 
-// end ends a transaction. The lock is held.
-func (m *monitor) end(body []byte) {
+// end ends a transaction that the socket with a port has made. The lock is held.
+func (m *monitor) end(port uint32, body []byte) {
 	id, pid := attribute(body, unix.NFTA_GEN_ID), attribute(body, unix.NFTA_GEN_PROC_PID)
 	if len(id) != 4 || len(pid) != 4 {
 		m.news.lost = true
@@ -249,7 +260,7 @@ func (m *monitor) end(body []byte) {
 	}
 	m.seen = binary.BigEndian.Uint32(id)
 	if len(m.open) > 0 {
-		t := transaction{generation: m.seen, parts: m.open,
+		t := transaction{generation: m.seen, port: port, parts: m.open,
 			by: Writer{PID: int(binary.BigEndian.Uint32(pid)), Name: text(attribute(body, unix.NFTA_GEN_PROC_NAME))}}
 		if len(m.news.list) < maxNews {
 			m.news.list = append(m.news.list, t)

@@ -166,7 +166,7 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
 		},
 		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
-		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
+		Passthrough: func(ctx context.Context, ipv string, args []string) (output string, pid int, err error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
 		},
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
