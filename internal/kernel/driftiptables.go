@@ -19,10 +19,10 @@ import (
 type heldChains map[part]*heldChain
 
 type heldChain struct {
-	rules   []uint64 // handles, in order; of a partial chain ours alone
-	partial bool     // others have rules in it too
-	policy  uint32   // of one of the kernel's chains: NF_DROP or NF_ACCEPT
-	lacks   string   // what of it is not as it was committed, since the commit itself; empty if all is
+	rules   []liveRule // in order; of a partial chain ours alone
+	partial bool       // others have rules in it too
+	policy  uint32     // of one of the kernel's chains: NF_DROP or NF_ACCEPT
+	lacks   string     // what of it is not as it was committed, since the commit itself; empty if all is
 }
 
 // removed is what a chain lacks that is not there.
@@ -125,7 +125,7 @@ func (k *iptablesKernel) adopt(port uint32) error {
 	others := slices.DeleteFunc(k.watch.monitor.between(k.watch.generation, generation), func(t transaction) bool { return t.port == port })
 	by, old := k.writers(others), k.held
 	// In the kernel's chains ours are still the same: what the program has put there is not.
-	k.keep(now, func(p part, handle uint64) bool { return old[p] != nil && slices.Contains(old[p].rules, handle) })
+	k.keep(now, func(p part, r liveRule) bool { return old[p] != nil && slices.Contains(old[p].rules, r) })
 	for p, was := range old {
 		if slices.ContainsFunc(others, func(t transaction) bool { return t.touched(p) }) {
 			k.held[p] = was
@@ -205,10 +205,10 @@ func (k *iptablesKernel) watched(f func() error) error {
 	}
 	heard := fromOthers(k.watch.monitor.between(begun, generation))
 	others, old := rulesMade(heard), k.held
-	k.keep(now, func(p part, handle uint64) bool {
-		known := old[p] != nil && slices.Contains(old[p].rules, handle)
-		made := before[p] == nil || !slices.Contains(before[p].rules, handle)
-		return known || made && !slices.Contains(others[p], handle)
+	k.keep(now, func(p part, r liveRule) bool {
+		known := old[p] != nil && slices.Contains(old[p].rules, r)
+		made := before[p] == nil || !slices.Contains(before[p].rules, r)
+		return known || made && !slices.Contains(others[p], r)
 	})
 	k.compare(old, others)
 	by := k.writers(heard)
@@ -276,9 +276,9 @@ func fromOthers(list []transaction) []transaction {
 	return slices.DeleteFunc(list, ours)
 }
 
-// rulesMade is the handles of the rules that transactions have made.
-func rulesMade(list []transaction) map[part][]uint64 {
-	rules := map[part][]uint64{}
+// rulesMade is the rules that transactions have made.
+func rulesMade(list []transaction) map[part][]liveRule {
+	rules := map[part][]liveRule{}
 	for _, t := range list {
 		for p, made := range t.parts {
 			rules[p] = append(rules[p], made...)
@@ -300,7 +300,7 @@ func isRestore(w Writer) bool {
 
 // keep remembers the chains of what is installed, and which rules of the kernel's chains are ours. Of a chain that is not
 // there it remembers that.
-func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
+func (k *iptablesKernel) keep(now heldChains, ours func(part, liveRule) bool) {
 	held := heldChains{}
 	k.eachChain(func(p part, c *chainRules) {
 		chain := now[p]
@@ -312,7 +312,7 @@ func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
 			chain = &heldChain{lacks: removed}
 		}
 		if chain.partial = c.partial(); chain.partial {
-			chain.rules = slices.DeleteFunc(chain.rules, func(h uint64) bool { return !ours(p, h) })
+			chain.rules = slices.DeleteFunc(chain.rules, func(r liveRule) bool { return !ours(p, r) })
 		}
 		held[p] = chain
 	})
@@ -339,12 +339,12 @@ func (k *iptablesKernel) eachChain(f func(p part, c *chainRules)) {
 
 // compare compares what is kept with what was to be committed. A chain that has the rules that it had before the commit is as
 // it was. others are the rules that are not ours, whatever chain they are in.
-func (k *iptablesKernel) compare(before heldChains, others map[part][]uint64) {
+func (k *iptablesKernel) compare(before heldChains, others map[part][]liveRule) {
 	k.eachChain(func(p part, c *chainRules) {
 		chain, was := k.held[p], before[p]
 		switch {
 		case chain == nil || chain.lacks != "" || was != nil && was.lacks == "" && slices.Equal(was.rules, chain.rules):
-		case slices.ContainsFunc(chain.rules, func(h uint64) bool { return slices.Contains(others[p], h) }):
+		case slices.ContainsFunc(chain.rules, func(r liveRule) bool { return slices.Contains(others[p], r) }):
 			chain.lacks = "rules were added"
 		default:
 			chain.lacks = c.countDifference(len(chain.rules))
@@ -412,7 +412,7 @@ func (h heldChains) read(s *socket, family uint8) error {
 	err = s.dump(unix.NFT_MSG_GETRULE, family, nil, func(body []byte) {
 		p := part{family: family, table: text(attribute(body, tableName)), kind: chainPart, name: text(attribute(body, unix.NFTA_RULE_CHAIN))}
 		if c := h[p]; c != nil {
-			c.rules = append(c.rules, number64(attribute(body, unix.NFTA_RULE_HANDLE)))
+			c.rules = append(c.rules, ruleOf(body))
 		}
 	})
 	if absent(err) {
@@ -465,7 +465,7 @@ func (k *iptablesKernel) difference(p part, c, now *heldChain) string {
 	}
 	rules := now.rules
 	if c.partial {
-		rules = slices.DeleteFunc(slices.Clone(rules), func(h uint64) bool { return !slices.Contains(c.rules, h) })
+		rules = slices.DeleteFunc(slices.Clone(rules), func(r liveRule) bool { return !slices.Contains(c.rules, r) })
 		if isBuiltin(p.table, p.name) && k.installed.Panic && c.policy != now.policy {
 			return "policy was changed"
 		}

@@ -149,6 +149,32 @@ func TestForeignChanges(t *testing.T) {
 	}
 }
 
+var ruleHandle = regexp.MustCompile(`reject with icmpx.*# handle (\d+)`)
+
+// A rule that another program puts in the place of one of ours has the handle of that one. It is noticed all the same,
+// and counters that go up are no change.
+func TestReplacedRuleIsAnotherOne(t *testing.T) {
+	l := newLab(t)
+	ns := l.Firewall()
+	w := watch(t, ns, ir.NFTables)
+	desired := &kernel.Desired{Rules: letsIn(t, ir.NFTables, "NftablesTableOwner=no\nNftablesCounters=yes\n")}
+	commit(t, w, desired)
+	arrive(t, l, 9, 80)
+	m := ruleHandle.FindStringSubmatch(run(t, ns, "", "nft", "-a", "list", "chain", "inet", "firewalld", "filter_INPUT"))
+	if m == nil {
+		t.Fatal("nothing is refused")
+	}
+	run(t, ns, "", "nft", "replace rule inet firewalld filter_INPUT handle "+m[1]+" accept")
+	if f := w.next(t); !slices.Equal(f.Changes, []string{"chain filter_INPUT: 1 rule removed, 1 added"}) {
+		t.Errorf("reported is %q", f.Changes)
+	}
+	commit(t, w, desired)
+	if got := arrive(t, l, 9); len(got) > 0 {
+		t.Errorf("packets to port 9 come %v", got)
+	}
+	w.none(t)
+}
+
 // A program that saves the ruleset, edits it and loads it again is noticed, although every rule has the handle that it had.
 func TestReloadedTableIsAnotherOne(t *testing.T) {
 	ns := namespace(t)
@@ -218,6 +244,7 @@ func TestForeignChangesOfIPTables(t *testing.T) {
 		{"iptables -F", `^iptables, table filter, chain .* removed`},
 		{"iptables -F IN_public", `^iptables, table filter, chain IN_public: \d+ rules removed$`},
 		{"iptables -A IN_public_allow -j ACCEPT", `^iptables, table filter, chain IN_public_allow: 1 rule added$`},
+		{"iptables -R IN_public_allow 1 -j ACCEPT", `^iptables, table filter, chain IN_public_allow: 1 rule removed, 1 added$`},
 		{"ip6tables -t nat -D PREROUTING 1", `^ip6tables, table nat, chain PREROUTING: 1 rule removed$`},
 		{"nft flush ruleset", `chain .* was removed`},
 	} {

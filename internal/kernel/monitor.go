@@ -63,8 +63,8 @@ const (
 type transaction struct {
 	generation uint32 // that it made
 	by         Writer
-	port       uint32            // of the socket: a program's first one has its process's id (netlink(7))
-	parts      map[part][]uint64 // with the handles of the rules that it made there
+	port       uint32              // of the socket: a program's first one has its process's id (netlink(7))
+	parts      map[part][]liveRule // with the rules that it made there
 }
 
 // touched says whether a transaction was about a chain, or about its table.
@@ -92,9 +92,9 @@ type monitor struct {
 	done    chan struct{} // closed when nothing is heard any more
 
 	mu       sync.Mutex
-	seen     uint32            // the newest generation that was heard of
-	advanced chan struct{}     // closed when there is a newer one, or messages were lost
-	open     map[part][]uint64 // of the transaction whose end was not heard yet
+	seen     uint32              // the newest generation that was heard of
+	advanced chan struct{}       // closed when there is a newer one, or messages were lost
+	open     map[part][]liveRule // of the transaction whose end was not heard yet
 	news     news
 	closed   bool
 }
@@ -111,7 +111,7 @@ const (
 
 // newMonitor listens for what others do to tables. own is the port of the socket whose commits are not told of: 0 for none.
 func newMonitor(enter func(func() error) error, own uint32, watched func(family uint8, table string) bool) (*monitor, error) {
-	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]uint64{}}
+	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]liveRule{}}
 	err := enter(func() (err error) {
 		m.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageBuffer})
 		return err
@@ -196,7 +196,7 @@ func (m *monitor) run() {
 func (m *monitor) lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.news.lost, m.open = true, map[part][]uint64{}
+	m.news.lost, m.open = true, map[part][]liveRule{}
 	m.advance()
 }
 
@@ -228,7 +228,7 @@ func (m *monitor) hear(message netlink.Message) {
 	if p, ok := m.about(kind, message.Data); ok {
 		made := m.open[p]
 		if kind == unix.NFT_MSG_NEWRULE {
-			made = append(made, number64(attribute(message.Data, unix.NFTA_RULE_HANDLE)))
+			made = append(made, ruleOf(message.Data))
 		}
 		m.open[p] = made
 	}
@@ -267,7 +267,7 @@ func (m *monitor) end(port uint32, body []byte) {
 		} else {
 			m.news.lost = true
 		}
-		m.open = map[part][]uint64{}
+		m.open = map[part][]liveRule{}
 		m.wakeUp()
 	}
 	close(m.advanced)
