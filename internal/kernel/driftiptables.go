@@ -2,11 +2,9 @@ package kernel
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -235,35 +233,6 @@ func (k *iptablesKernel) reviewRead(now heldChains, generation uint32, reading e
 		return
 	}
 	k.watch.note(k.against(now), k.writers(k.watch.monitor.between(k.watch.generation, generation)))
-}
-
-// reviewSilent counts the rules that iptables-legacy has. Those are all there is to find out what others have changed.
-func (k *iptablesKernel) reviewSilent() {
-	if k.installed == nil || len(k.watch.changed) > 0 {
-		return
-	}
-	var list []string
-	for _, family := range k.silent {
-		for _, table := range iptables.Tables {
-			want := rulesOf(k.installed.Rules, family, table)
-			if len(want.chains) == 0 {
-				continue
-			}
-			saved, err := k.save(context.Background(), family, table)
-			if err != nil || saved == nil { // the commit says so, if it matters
-				continue
-			}
-			for _, c := range want.chains {
-				if d := c.countDifference(len(saved.rules[c.name])); d != "" {
-					list = append(list, fmt.Sprintf("%s, table %s, chain %s: %s", tool(family), table, c.name, d))
-				}
-			}
-		}
-	}
-	if len(list) > 0 {
-		k.options.Log.Warn("another program has changed the rules; they are put back", "changes", strings.Join(list, "; "))
-	}
-	k.watch.changed = list
 }
 
 // fromOthers is the transactions that programs other than the restore tools have made. Where none has the name of a restore

@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -496,7 +497,7 @@ func TestBurstOfFlushes(t *testing.T) {
 	}
 }
 
-// Of iptables-legacy nobody tells what others change. Each commit counts its rules, so that a reload puts them back.
+// Of iptables-legacy nobody tells what others change. Each commit looks at its rules, so that a reload puts them back.
 func TestReloadRepairs(t *testing.T) { variants(t, testReloadRepairs) }
 
 func testReloadRepairs(t *testing.T) {
@@ -511,5 +512,62 @@ func testReloadRepairs(t *testing.T) {
 		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables)})
 		t.Log(command)
 		sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+	}
+}
+
+// A program that puts another rule in the place of one of ours, so that there are as many as before, is noticed by the next commit
+// with iptables-legacy too: the rule is put back. So is the policy that panic mode needs.
+func TestReplacedRulesAreRepaired(t *testing.T) { variants(t, testReplacedRules) }
+
+func testReplacedRules(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, c := range []struct {
+		command string
+		panic   bool
+	}{
+		{command: "iptables -R IN_public_allow 1 -j ACCEPT"}, {command: "iptables -R INPUT 3 -j ACCEPT"},
+		{command: "ip6tables -t mangle -R PRE_public 1 -j ACCEPT"}, {command: "iptables -t raw -P PREROUTING ACCEPT", panic: true},
+	} {
+		t.Log(c.command)
+		ns := namespace(t)
+		run(t, ns, "", "iptables", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
+		k := open(t, ns, ir.IPTables)
+		commit(t, k, &kernel.Desired{Rules: rs, Panic: c.panic})
+		want := saved(t, ns)
+		words := strings.Fields(c.command)
+		run(t, ns, "", words[0], words[1:]...)
+		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables), Panic: c.panic})
+		replacement := regexp.MustCompile(`(?m)^-A INPUT -j ACCEPT\n`) // it is that program's own rule now
+		sameLines(t, sortedLines(want), sortedLines(replacement.ReplaceAllString(saved(t, ns), "")))
+	}
+}
+
+// What iptables-legacy lists behind a commit is known: another commit finds nothing changed, whatever the configuration, also when
+// others have put rules of their own beside ours.
+func TestNothingIsReplaced(t *testing.T) {
+	useVariant(t, "legacy")
+	for _, c := range some(configurations(t)) {
+		rs := c.compiled(t, ir.IPTables)
+		if rs == nil {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			ns := namespace(t)
+			var log bytes.Buffer
+			k, err := kernel.New(kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			if k.Commit(t.Context(), &kernel.Desired{Rules: rs}) != nil {
+				return // another test sees to what the tools refuse
+			}
+			run(t, ns, "", "iptables", "-I", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
+			run(t, ns, "", "iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+			commit(t, k, &kernel.Desired{Rules: rs})
+			if strings.Contains(log.String(), "another program") {
+				t.Error(log.String())
+			}
+		})
 	}
 }
