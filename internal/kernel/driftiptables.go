@@ -164,6 +164,45 @@ func (k *iptablesKernel) unguard() {
 	}
 }
 
+// lost says whether something is not as it was committed, and rules of the direct interface that could drop a packet are among that
+// or may no longer be come to.
+func (k *iptablesKernel) lost() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.watch.changed) == 0 || k.installed == nil || k.installed.Rules == nil {
+		return false
+	}
+	return slices.ContainsFunc(k.installed.Rules.Chains, func(c *ir.Chain) bool { return slices.ContainsFunc(c.Rules, mayDrop) })
+}
+
+// harmless are targets of iptables with which no packet is dropped: that one is not there lets no packet pass which would not
+// pass with it.
+var harmless = []string{"ACCEPT", "RETURN", "LOG", "NFLOG", "TCPMSS", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
+
+// mayDrop says whether a rule of the direct interface could drop a packet: by its target, or in the chain that it leads to, which may
+// be another program's.
+func mayDrop(r *ir.Rule) bool {
+	return slices.ContainsFunc(r.Actions, func(a ir.Action) bool {
+		raw, ok := a.(ir.Raw)
+		return ok && !slices.Contains(harmless, targetIn(raw.Args))
+	})
+}
+
+// targetIn is the target in the arguments of iptables; empty if there is none, or if it is not certain which one it is.
+func targetIn(args []string) string {
+	target := ""
+	for i, arg := range args {
+		if arg != "-j" && arg != "--jump" || i+1 == len(args) {
+			continue
+		}
+		if target != "" {
+			return ""
+		}
+		target = args[i+1]
+	}
+	return target
+}
+
 // review finds out whether what is installed is still there.
 func (k *iptablesKernel) review() error {
 	if k.installed == nil || k.held == nil {

@@ -122,7 +122,7 @@ func (k *nftables) directKernel() (*iptablesKernel, error) {
 		}
 		k.direct = d
 		if k.watch.told != nil {
-			d.Watch(k.watch.told)
+			k.watchDirect()
 		}
 	}
 	return k.direct, nil
@@ -269,7 +269,7 @@ func (k *nftables) committed(p *plan, made map[int]liveRule) {
 func (k *nftables) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && !k.directLost() {
 		k.watch.unguard(k.unguard)
 	}
 }
