@@ -66,9 +66,16 @@ func TestStartIsClosed(t *testing.T) {
 }
 
 // A daemon that is killed in panic mode is in panic mode when it starts again, and so is one that was stopped; in between
-// nothing passes either.
+// nothing passes either. This is so with both back ends.
 func TestPanicOutlivesTheDaemon(t *testing.T) {
-	s := newService(t, map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) { testPanicOutlivesTheDaemon(t, backend) })
+	}
+}
+
+func testPanicOutlivesTheDaemon(t *testing.T, backend string) {
+	s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
+		"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
 	daemon, _ := s.start()
 	if err := s.call("enablePanicMode"); err != nil {
 		t.Fatal(err)
@@ -82,6 +89,9 @@ func TestPanicOutlivesTheDaemon(t *testing.T) {
 		daemon, _ = s.start()
 		if open := openPorts(t, s.lab, openPort); open != nil {
 			t.Errorf("after %v and a start ports %v are open", end, open)
+		}
+		if raw, err := s.lab.Firewall().Run(t.Context(), "", "iptables", "-t", "raw", "-S"); strings.Contains(raw, "-P PREROUTING DROP") != (backend == "iptables") {
+			t.Errorf("after %v and a start another back end is in use (%v):\n%s", end, err, raw)
 		}
 	}
 	if err := s.call("disablePanicMode"); err != nil {
