@@ -139,7 +139,7 @@ func (k *iptablesKernel) adopt(port uint32) error {
 func (k *iptablesKernel) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watch.monitor.ended() {
+	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}
 	if err := k.review(); err != nil {
@@ -226,6 +226,9 @@ func (k *iptablesKernel) watched(f func() error) error {
 	k.reviewRead(before, begun, reading)
 	k.reviewSilent()
 	committed := f()
+	if k.options.Guard.check() != nil && !k.direct { // the socket is closed, and nobody wants to know any more
+		return committed
+	}
 	now, generation, err := k.readHeld()
 	switch err = cmp.Or(reading, err); {
 	case k.installed == nil:

@@ -53,7 +53,7 @@ func (k *nftables) Allow(f func() (pid int, err error)) error {
 func (k *nftables) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watch.monitor.ended() {
+	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}
 	if err := k.review(); err != nil {

@@ -126,7 +126,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
-	if g := k.watch.guard; err == nil && g != nil {
+	if g := k.watch.guard; err == nil && g != nil && k.options.Guard.check() == nil {
 		stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
 		if err := g.set(stand, next.Panic); err != nil {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
