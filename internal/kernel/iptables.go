@@ -27,6 +27,7 @@ type iptablesKernel struct {
 	installed *Desired // nil if it is not known what the kernel has
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
+	allowed   uint32     // the port of a process that Allow waits for; 0 if there is none
 	starting  bool       // nothing of the firewall was committed before
 	made      map[sharedChain]bool
 	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
