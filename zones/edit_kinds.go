@@ -76,7 +76,7 @@ type kindOps interface {
 	keep(c, others *Config) *Config
 	changes(old, next *Config) []Change
 	files(old, next *Config) (*Config, []file, error)
-	export(c *Config, files map[string][]byte)
+	export(c *Config, files map[string][]byte) (own []string)
 	reread(c *Config, name string, data []byte, path string) (*Config, Problems)
 }
 

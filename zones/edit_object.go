@@ -84,15 +84,6 @@ func LoadDefaults(o Object, shipped *Config) Edit {
 	return named(o, func(k kindOps) Edit { return k.defaults(o.Name, shipped) })
 }
 
-// ResetToDefaults is the shipped configuration with the default firewalld.conf. The direct rules stay, as in firewalld.
-func ResetToDefaults(shipped *Config) Edit {
-	return func(c *Config) (*Config, error) {
-		next := *shipped
-		next.Conf, next.Own, next.Direct = DefaultConf(), c.Own, c.Direct
-		return &next, nil
-	}
-}
-
 // by is an edit of an object's kind.
 func by(o Object, edit func(kindOps) Edit) Edit {
 	k, err := ops(o.Kind)

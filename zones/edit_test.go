@@ -464,9 +464,6 @@ func TestObjects(t *testing.T) {
 	if next := must(t, changed, LoadDefaults(publicZone, shipped)); next.Zones["public"] != shipped.Zones["public"] {
 		t.Error("the shipped zone does not come back")
 	}
-	if next := must(t, changed, ResetToDefaults(shipped)); len(Difference(shipped, next)) != 0 {
-		t.Errorf("reset, there is left %v", Difference(shipped, next))
-	}
 	if value, ok := must(t, c, SetConf("CleanupOnExit", "False")).Conf.Value("CleanupOnExit"); value != "no" || !ok {
 		t.Errorf("CleanupOnExit is %s", value)
 	}

@@ -2,32 +2,49 @@ package zones
 
 import "strings"
 
+// OwnFiles is the name of the file in which Export lists the files of the administrator's objects, a path a line. Load passes over it.
+const OwnFiles = "OWN"
+
 // Export returns a configuration as the files of one folder, by their paths below it: an administrator's folder that Load
 // reads as the same configuration, whatever /usr/lib/firewalld has by then. Definitions that are built into the program are
-// left out.
+// left out. OwnFiles says which of the files stand for one of the administrator's.
 func Export(c *Config) map[string][]byte {
 	files := map[string][]byte{}
+	var list []string
 	for _, k := range kinds {
-		k.export(c, files)
+		list = append(list, k.export(c, files)...)
 	}
-	var conf, own strings.Builder
-	for _, k := range confKeys {
-		if k.get != nil {
-			conf.WriteString(k.name + "=" + k.get(c.Conf) + "\n")
-		}
-	}
+	files[OwnFiles] = []byte(strings.Join(list, ""))
+	var own strings.Builder
 	for _, k := range ownKeys {
 		own.WriteString(k.name + "=" + *k.field(c.Own) + "\n")
 	}
-	files["firewalld.conf"], files["richwall.conf"] = []byte(conf.String()), []byte(own.String())
+	files["firewalld.conf"], files["richwall.conf"] = c.Conf.text(), []byte(own.String())
 	return files
 }
 
-// export adds the file of each object of the kind.
-func (k *objectKind[T]) export(c *Config, files map[string][]byte) {
-	for name, o := range k.objects(c) {
-		if origin := k.meta(o).Origin; origin.Path != "" || !origin.Builtin {
-			files[k.path(name)] = k.write(o)
+// text is a firewalld.conf with all values.
+func (c *Conf) text() []byte {
+	var b strings.Builder
+	for _, k := range confKeys {
+		if k.get != nil {
+			b.WriteString(k.name + "=" + k.get(c) + "\n")
 		}
 	}
+	return []byte(b.String())
+}
+
+// export adds the file of each object of the kind, and returns the lines of OwnFiles.
+func (k *objectKind[T]) export(c *Config, files map[string][]byte) (own []string) {
+	objects := k.objects(c)
+	for _, name := range Names(objects) {
+		origin := k.meta(objects[name]).Origin
+		if origin.Path != "" || !origin.Builtin {
+			files[k.path(name)] = k.write(objects[name])
+		}
+		if origin.Path != "" && !origin.Builtin {
+			own = append(own, k.path(name)+"\n")
+		}
+	}
+	return own
 }

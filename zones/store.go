@@ -22,9 +22,6 @@ func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
 // LoadAgain reads the configuration, as the function of that name.
 func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
 
-// LoadRest reads the configuration, as the function of that name.
-func (s Store) LoadRest(before *Config) *Rest { return LoadRest(s.Dirs, before) }
-
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
 
@@ -37,6 +34,8 @@ type file struct {
 	mode fs.FileMode
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
+
+	known func(data []byte) bool // tells whether the file may hold something, as far as is known; nil for anything
 }
 
 // The modes of files and folders are firewalld's.
@@ -47,30 +46,59 @@ const (
 )
 
 // Save writes what next has and old, which is what the folder holds, has not. The result is next with its objects as they
-// read back, so that they know their files. What a file held before is kept beside it as NAME.old. A file is written whole
-// and then put in its place; when one cannot be, those before it are put back, and the error names the path. Its code is
-// INVALID_NAME, INVALID_VALUE or COMMAND_FAILED.
+// read back, so that they know their files; what would not read back is an error before any file is written. What a file held
+// before is kept beside it as NAME.old. A file is written whole and then put in its place; when one cannot be, those before it are
+// put back, and the error names the path. Its code is INVALID_NAME, INVALID_VALUE or COMMAND_FAILED, or that of what cannot be read.
 func (s Store) Save(old, next *Config) (*Config, error) {
+	stored, _, err := s.SaveIf(old, next, Always)
+	return stored, err
+}
+
+// Always is for one who never gives up waiting for the disk.
+func Always() bool { return true }
+
+// SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
+// back, and the error is ErrGivenUp. strange are the paths of files that held something else than old, because somebody had changed them
+// since they were read: as with firewalld, that is in NAME.old alone now.
+func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, strange []string, err error) {
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		next, files = same, append(files, list...)
 	}
 	confs, err := s.confFiles(old, next)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	files = append(files, confs...)
+	if stored, err = s.reread(next, files); err != nil {
+		return nil, nil, err
+	}
+	t, err := s.put(files, keep)
+	if err != nil {
+		return nil, nil, err
+	}
+	return stored, t.strange, nil
+}
+
+// ErrGivenUp is that nobody waits any more for files to be written.
+var ErrGivenUp = errors.New("nobody waits any more for the files to be written")
+
+// put changes files, or none of them.
+func (s Store) put(files []file, keep func() bool) (*transaction, error) {
 	t := &transaction{store: s}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
 			return nil, errors.Join(err, t.undo())
 		}
 	}
-	return s.reread(next, files)
+	if !keep() {
+		return nil, errors.Join(ErrGivenUp, t.undo())
+	}
+	return t, nil
 }
 
 // path is where a file of the administrator's folder is written, which links may lead to.
@@ -99,8 +127,11 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		if a != nil && b != nil && k.meta(b).lossy {
 			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it", k.kind, name)
 		}
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
-		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {
+		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {
+			return had && (k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data))
+		}}
+		switch {
 		case has:
 			f.data = k.write(b)
 			if a != nil && bytes.Equal(k.write(a), f.data) {
@@ -159,7 +190,7 @@ func (s Store) confFiles(old, next *Config) ([]file, error) {
 	return files, nil
 }
 
-// reread is a configuration with the objects that were written as they read back.
+// reread is a configuration with the objects that are to be written as they will read back.
 func (s Store) reread(c *Config, files []file) (*Config, error) {
 	for _, f := range files {
 		if f.kind == nil || f.data == nil {
@@ -167,7 +198,7 @@ func (s Store) reread(c *Config, files []file) (*Config, error) {
 		}
 		var problems Problems
 		if c, problems = f.kind.reread(c, f.name, f.data, filepath.Join(s.Dirs.System, f.path)); problems.Err() != nil {
-			return nil, fmt.Errorf("internal error: what was written cannot be read: %w", problems.Err())
+			return nil, fmt.Errorf("internal error: what would be written could not be read again: %w", problems.Err())
 		}
 	}
 	return c, nil

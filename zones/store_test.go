@@ -169,6 +169,19 @@ func TestSaveUndoes(t *testing.T) {
 	}
 }
 
+// An object whose file could not be read again is refused before any file is written.
+func TestSaveRefusesWhatCannotBeRead(t *testing.T) {
+	s, c := newStore(t)
+	broken := &Service{Meta: Meta{Name: "app"}, Ports: []Port{{Protocol: "nosuch"}}}
+	next := must(t, c, New(Object{KindIPSet, "one"}, Settings{KeyType: "hash:ip"})).WithService(broken)
+	if _, err := s.Save(c, next); err == nil {
+		t.Error("a service that cannot be read is written")
+	}
+	if files := tree(t, s.Dirs.System); len(files) > 0 {
+		t.Errorf("there are files: %v", files)
+	}
+}
+
 // No name makes a file outside of the folder.
 func TestFileNames(t *testing.T) {
 	for _, o := range []Object{{KindZone, ".."}, {KindZone, "../x"}, {KindZone, "x/.."}, {KindService, "a/b"}, {KindHelper, ".."}, {KindIPSet, "a\\b"},

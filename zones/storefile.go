@@ -1,6 +1,9 @@
 package zones
 
-import "path/filepath"
+import (
+	"io/fs"
+	"path/filepath"
+)
 
 // ReadFile is the content of a regular file of the administrator's folder, by its path below it. It is read as Load reads files:
 // nothing is waited for, and what is larger than Load takes is an error. The error is of package fs if there is no such file.
@@ -11,6 +14,20 @@ func (s Store) ReadFile(path string) ([]byte, error) {
 	}
 	defer f.close()
 	return f.read(filepath.ToSlash(path), maxFileBytes)
+}
+
+// Empty tells whether the administrator's folder holds no file, at whatever depth: as a folder does whose disk is not mounted. The error
+// is of package fs if there is no such folder.
+func (s Store) Empty() (bool, error) {
+	empty := true
+	err := filepath.WalkDir(s.Dirs.System+"/", func(_ string, e fs.DirEntry, err error) error { // the folder itself may be a link
+		if err != nil || e.IsDir() {
+			return err
+		}
+		empty = false
+		return fs.SkipAll
+	})
+	return empty, err
 }
 
 // WithoutErrors is a configuration without what Check refuses of it, left out as LoadRest leaves it out.

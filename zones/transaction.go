@@ -9,8 +9,9 @@ import (
 
 // transaction is a number of files that change together, as far as a file system can do that.
 type transaction struct {
-	store Store
-	done  []saved
+	store   Store
+	done    []saved
+	strange []string // paths of files that held what is not known
 }
 
 // saved is what was at a path before.
@@ -21,6 +22,8 @@ type saved struct {
 	link   string // where it led, if it was a link
 	exists bool
 	folder bool // the path is a folder that was made
+
+	renamed bool // what was there is NAME.old
 }
 
 // replace puts a file in its place, and what was there beside it as NAME.old. As with firewalld a link stays one, to a file with
@@ -39,6 +42,9 @@ func (t *transaction) replace(f file) error {
 		return err
 	}
 	kept := newAttributes(f.mode)
+	if before.exists && f.known != nil && !f.known(before.data) {
+		t.strange = append(t.strange, path)
+	}
 	if before.exists && before.link == "" {
 		kept = before.attributes
 		if err := t.keepOld(path+".old", before); err != nil {
@@ -61,11 +67,10 @@ func (t *transaction) keepOld(path string, before saved) error {
 	return writeWhole(path, before.data, kept)
 }
 
-// remove makes what is at a path, a link too, NAME.old.
+// remove makes what is at a path, a link too, NAME.old, without looking into it.
 func (t *transaction) remove(path string) error {
-	before, err := t.save(path)
-	if err != nil || !before.exists {
-		return err
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	if _, err := t.save(path + ".old"); err != nil {
 		return err
@@ -73,6 +78,7 @@ func (t *transaction) remove(path string) error {
 	if err := os.Rename(path, path+".old"); err != nil {
 		return failed("remove", path, err)
 	}
+	t.done = append(t.done, saved{path: path, renamed: true})
 	return syncFolder(filepath.Dir(path))
 }
 
@@ -156,6 +162,9 @@ func (t *transaction) undo() error {
 
 // restore puts back what was at the path.
 func (s *saved) restore() error {
+	if s.renamed {
+		return os.Rename(s.path+".old", s.path)
+	}
 	if s.exists && s.link == "" {
 		return writeWhole(s.path, s.data, s.attributes)
 	}

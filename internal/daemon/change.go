@@ -52,8 +52,10 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 
 // ChangePermanent edits the permanent configuration and its files. The kernel is not touched: a reload does that.
 func (d *Daemon) ChangePermanent(c Change) error {
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(context.Background()); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	return d.changePermanent(c)
 }
 
@@ -104,31 +106,46 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 
 // save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
 func (d *Daemon) save(old, next *zones.Config, c *Change) error {
-	stored, err := d.store.Save(old, next)
+	var stored *zones.Config
+	var strange []string
+	err := d.inWriteTime(func(keep func() bool) (err error) {
+		stored, strange, err = saveFiles(d.store, old, next, keep)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	for _, path := range strange {
+		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it", "file", path, "kept", path+".old")
+	}
+	d.permanentIs(stored, c)
+	return nil
+}
+
+// permanentIs makes a configuration that is in the files the permanent one. files is held.
+func (d *Daemon) permanentIs(stored *zones.Config, c *Change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.permanent
 	d.permanent = stored
 	d.publish()
 	d.emit(PermanentChanged{Old: before, New: stored, Change: c})
-	return nil
 }
 
 // Reload reads the files anew and makes them the runtime configuration, in one transaction. Files that cannot be used
 // change nothing.
 func (d *Daemon) Reload(ctx context.Context) error {
 	links := d.askManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	return d.reload(ctx, links)
 }
 
 // reload is Reload by one who holds files.
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
-	if err := d.gone(); err != nil && !d.lastGood().none() {
+	if err := d.missing(ctx); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
 	loaded, err := d.readAgain(ctx)

@@ -6,7 +6,7 @@
 // kernel, and only then make it current and tell the listeners. An error anywhere leaves files, memory and kernel as they were.
 //
 // Files are read and written under a lock of their own, so that a disk that does not answer keeps nobody from changing what is
-// in force. Nobody who asks for the state waits for anything: Snapshot takes no lock.
+// in force. Whoever needs that lock, or the disk, waits for a bounded time (disk.go). Nobody who asks for the state waits for anything: Snapshot takes no lock.
 //
 // The D-Bus adapter and cmd/firewalld import it; it imports neither.
 package daemon
@@ -65,8 +65,9 @@ type Daemon struct {
 	opt   Options
 	store zones.Store
 
-	// files is held by whoever reads or writes the files of the configuration. It is taken before mu.
-	files   sync.Mutex
+	// files is full while somebody reads or writes the files of the configuration (lockFiles). It is taken before mu.
+	files   chan struct{}
+	hung    <-chan struct{} // closed when a change of the files that was given up has ended; nil for none; files guards it
 	said    string          // the last warning about files that somebody else has changed; files guards it
 	checked compile.History // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
@@ -91,6 +92,8 @@ type Daemon struct {
 	emergency atomic.Bool   // every packet is dropped by DropAll
 	wishes    atomic.Uint64 // counts the calls of SetPanic: the last one counts
 	noting    sync.Mutex    // held while panic mode is noted on disk
+	keeping   sync.Mutex    // held while the last good configuration is written
+	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
@@ -104,7 +107,7 @@ type Snapshot struct {
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {
-	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, state: Init, managed: map[string]string{}}
+	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), state: Init, managed: map[string]string{}}
 	d.timed.init(d.expire)
 	d.publish()
 	return d

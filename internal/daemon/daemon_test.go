@@ -331,6 +331,55 @@ func TestResetToDefaults(t *testing.T) {
 	}
 }
 
+// A reset is the way out of the state FAILED, whatever is broken in the files: a zone, a service, firewalld.conf, direct.xml, or that the
+// folder is gone, beside a last good configuration or without one.
+func TestResetWhenFailed(t *testing.T) {
+	broken := map[string]string{"zones/work.xml": "<zone><", "services/app.xml": "\x00", "firewalld.conf": "DefaultZone\n", "direct.xml": "<direct><", "richwall.conf": "x\n"}
+	reset := func(t *testing.T, b *bed) {
+		t.Helper()
+		b.expect(t, Failed, b.dir, nil, nil)
+		for _, after := range []func(){func() {
+			if err := b.ResetToDefaults(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}, func() { b.again(t) }} {
+			after()
+			b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+		}
+		if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("8080", "tcp"))}); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("without a last good configuration", func(t *testing.T) { reset(t, startKept(t, broken)) })
+	t.Run("beside one", func(t *testing.T) {
+		b := startKept(t, map[string]string{"zones/work.xml": workZone})
+		b.write(t, broken)
+		b.again(t)
+		reset(t, b)
+		for name, text := range broken {
+			if old, err := os.ReadFile(filepath.Join(b.dir, name+".old")); err != nil || string(old) != text {
+				t.Errorf("%s.old is %q, %v", name, old, err)
+			}
+		}
+	})
+	t.Run("without the folder", func(t *testing.T) {
+		b := startKept(t, map[string]string{"zones/work.xml": workZone})
+		if err := os.RemoveAll(b.dir); err != nil {
+			t.Fatal(err)
+		}
+		b.again(t)
+		reset(t, b)
+	})
+	t.Run("with an empty folder", func(t *testing.T) {
+		b := startKept(t, map[string]string{"zones/work.xml": workZone})
+		if err := os.RemoveAll(filepath.Join(b.dir, "zones")); err != nil {
+			t.Fatal(err)
+		}
+		b.again(t)
+		reset(t, b)
+	})
+}
+
 // A zone that is made up of several files is one zone when it runs. Written back, each file keeps what is in it: what was
 // taken out goes, and what was added is in the first.
 func TestZoneOfSeveralFiles(t *testing.T) {

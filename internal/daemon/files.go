@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -15,13 +16,33 @@ import (
 // else: what is otherwise in them now, and what is wrong with it, with file and line. Nothing else comes of it before a reload:
 // as in firewalld, the permanent configuration is what was last read or written.
 func (d *Daemon) FilesTouched(paths []string) {
-	d.files.Lock()
-	defer d.files.Unlock()
-	before := d.Snapshot().Permanent
-	if before == nil || d.wroteAll(before, paths) {
+	if err := d.lockFiles(context.Background()); err != nil {
+		d.opt.Log.Warn("files were changed, and it is not known by whom", "reason", err)
 		return
 	}
-	loaded, problems := d.store.LoadAgain(before)
+	defer d.unlockFiles()
+	before := d.Snapshot().Permanent
+	if before == nil {
+		return
+	}
+	type found struct {
+		ours     bool
+		loaded   *zones.Config
+		problems zones.Problems
+	}
+	now, err := inTime(context.Background(), d.opt.Dirs.System, func() (f found) {
+		if f.ours = d.wroteAll(before, paths); !f.ours {
+			f.loaded, f.problems = d.store.LoadAgain(before)
+		}
+		return f
+	})
+	if err != nil {
+		d.opt.Log.Warn("files were changed, and it is not known how", "reason", err)
+	}
+	if err != nil || now.ours {
+		return
+	}
+	loaded, problems := now.loaded, now.problems
 	if loaded == nil {
 		d.sayOnce("the files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was", problems.Err().Error(), func() {
 			d.logProblems(problems)

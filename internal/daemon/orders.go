@@ -16,11 +16,22 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 
 // CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems.
 func (d *Daemon) CheckPermanent() error {
-	cfg, problems := d.store.Load()
-	if cfg == nil {
-		return problems.Err()
+	type result struct {
+		cfg      *zones.Config
+		problems zones.Problems
 	}
-	_, err := compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
+	r, err := inTime(context.Background(), d.opt.Dirs.System, func() (r result) {
+		r.cfg, r.problems = d.store.Load()
+		return r
+	})
+	if err != nil {
+		return refuse(CommandFailed, "%v", err)
+	}
+	cfg := r.cfg
+	if cfg == nil {
+		return r.problems.Err()
+	}
+	_, err = compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
 	var refused compile.Errors
 	if errors.As(err, &refused) {
 		return refused.Problems().Err()
@@ -31,8 +42,10 @@ func (d *Daemon) CheckPermanent() error {
 // SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
 func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	links := d.askManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	runtime := d.Snapshot().Runtime
 	if runtime.Zones[zone] == nil {
 		return refuse(zones.InvalidZone, "%s", zone)
@@ -46,8 +59,10 @@ func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 // SetLogDenied says which refused packets are logged: in firewalld.conf, and at once.
 func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
 	links := d.askManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	if d.Snapshot().Runtime.Conf.LogDenied == value {
 		return refuse(AlreadySet, "%s", value)
 	}
@@ -75,8 +90,10 @@ func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]
 // What the files have and the runtime configuration has not, such as a zone made since the last reload, stays.
 func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	told := d.tellManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	permanent, next, err := d.lasting(told)
 	if err != nil {
 		return err
@@ -159,15 +176,31 @@ func intoParts(permanent, runtime *zones.Config) (*zones.Config, error) {
 	return zones.Apply(next, edits...)
 }
 
-// ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. If the reload
-// is refused the files are put back.
+// ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. The files need not be
+// readable for that, nor the state Running. If the reload is refused the files are put back.
 func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	links := d.askManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
-	shipped, problems := d.store.Shipped()
-	if shipped == nil {
-		return problems.Err()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
 	}
-	return d.setConf(ctx, zones.ResetToDefaults(shipped), links)
+	defer d.unlockFiles()
+	var next *zones.Config
+	var undo func() error
+	err := d.inWriteTime(func(keep func() bool) (err error) {
+		next, undo, err = d.store.Reset(keep)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	old := d.Snapshot().Permanent
+	d.permanentIs(next, nil)
+	if err := d.reload(ctx, links); err != nil {
+		if back := d.inWriteTime(func(func() bool) error { return undo() }); back != nil {
+			d.opt.Log.Error("cannot put the files back", "reason", back)
+		}
+		d.permanentIs(old, nil)
+		return err
+	}
+	return nil
 }

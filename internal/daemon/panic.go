@@ -26,19 +26,25 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 
 // notePanic notes for later processes whether panic mode is on now.
 func (d *Daemon) notePanic() {
-	noted := make(chan error, 1)
-	go func() {
+	err := inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()
-		noted <- d.opt.State.SetPanic(d.Snapshot().Panic)
-	}()
+		return d.opt.State.SetPanic(d.Snapshot().Panic)
+	})
+	if err != nil {
+		d.opt.Log.Error("cannot note on disk that panic mode was switched: a restart does not know of it", "reason", err)
+	}
+}
+
+// inPatience calls a function that writes a note, and waits no longer than notePatience for it.
+func inPatience(note func() error) error {
+	noted := make(chan error, 1)
+	go func() { noted <- note() }()
 	select {
 	case err := <-noted:
-		if err != nil {
-			d.opt.Log.Error("cannot note on disk that panic mode was switched: a restart does not know of it", "reason", err)
-		}
+		return err
 	case <-time.After(notePatience):
-		d.opt.Log.Error("the disk does not answer: until it does, a restart does not know that panic mode was switched")
+		return errors.New("the disk does not answer; as soon as it does, the note is written")
 	}
 }
 
@@ -138,9 +144,12 @@ func (d *Daemon) panicIs(on bool) {
 
 // reservePanic prepares the note about panic mode, which a disk that has become full could not take.
 func (d *Daemon) reservePanic() {
-	d.noting.Lock()
-	defer d.noting.Unlock()
-	if err := d.opt.State.ReservePanic(); err != nil {
+	err := inPatience(func() error {
+		d.noting.Lock()
+		defer d.noting.Unlock()
+		return d.opt.State.ReservePanic()
+	})
+	if err != nil {
 		d.opt.Log.Error("panic mode may not be noted on disk when it is switched on: a restart would not know of it", "reason", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -13,13 +14,6 @@ import (
 	"richwall/internal/kernel"
 	"richwall/internal/statedir"
 	"richwall/zones"
-)
-
-// readTime is the longest that a start or a reload waits for the files: they may be on a network that does not answer. It and
-// loadRest are variables for tests.
-var (
-	readTime = 20 * time.Second
-	loadRest = zones.LoadRest
 )
 
 // mostRounds is how often a start leaves out what the back end or the kernel refuses. Each round leaves out all that one
@@ -38,12 +32,21 @@ const mostRounds = 20
 func (d *Daemon) Start(ctx context.Context) error {
 	d.recallPanic()
 	links := d.askManager(ctx)
-	d.files.Lock()
-	defer d.files.Unlock()
+	if err := d.lockFiles(ctx); err != nil {
+		return err
+	}
+	defer d.unlockFiles()
 	failed, err := d.startWith(ctx, links)
 	if err != nil {
 		return err
 	}
+	d.started(failed)
+	d.reservePanic()
+	return nil
+}
+
+// started notes what could not be used of the configuration that is installed now.
+func (d *Daemon) started(failed []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = Running
@@ -54,8 +57,6 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.state, d.failures = Failed, failed
 	}
 	d.publish()
-	d.reservePanic()
-	return nil
 }
 
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files.
@@ -89,11 +90,28 @@ type lastGood struct {
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
-func (d *Daemon) lastGood() (g lastGood) {
-	var err error
-	if g.folder, g.installed, err = d.opt.State.LastGood(); err != nil && !errors.Is(err, statedir.ErrNone) {
-		d.opt.Log.Error("the last good configuration cannot be used", "reason", err)
-		return lastGood{damaged: err}
+// hadFiles tells whether the administrator had objects of his own. Of a configuration that cannot be used it is not known, and may be.
+func (g lastGood) hadFiles() bool {
+	if g.folder == "" {
+		return g.damaged != nil
+	}
+	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
+	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) // a former version wrote no list
+}
+
+func (d *Daemon) lastGood() lastGood {
+	g, err := inTime(context.Background(), "the folder of the last good configuration", func() (g lastGood) {
+		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
+		return g
+	})
+	switch {
+	case err != nil:
+		g = lastGood{damaged: err}
+	case errors.Is(g.damaged, statedir.ErrNone):
+		return lastGood{}
+	}
+	if g.damaged != nil {
+		d.opt.Log.Error("the last good configuration cannot be used", "reason", g.damaged)
 	}
 	return g
 }
@@ -110,12 +128,12 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return nil, err
 	}
 	if good.none() {
-		losses := besideWarnings(rest.Losses)
+		cfg, losses := rest.Closed()
 		d.logLosses(losses)
 		d.logWarnings(rest.Problems)
-		return d.startRest(ctx, rest.Config, nil, losses, links, false)
+		return d.startRest(ctx, cfg, nil, losses, links, false)
 	}
-	if err := d.gone(); err != nil {
+	if err := d.missing(ctx); err != nil {
 		return nil, err
 	}
 	losses := rest.Losses
@@ -126,7 +144,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
 	others := besideDirect(losses)
-	if doubtful(others) {
+	if zones.InDoubt(others) {
 		d.logProblems(rest.Problems)
 		for _, l := range others {
 			failed = append(failed, l.Problem.String())
@@ -145,10 +163,6 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 	return d.startRest(ctx, rest.Config, before, losses, links, true)
 }
 
-func doubtful(losses []zones.Loss) bool {
-	return slices.ContainsFunc(losses, func(l zones.Loss) bool { return l.Way == zones.Doubtful })
-}
-
 // accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
 // of them is the last good configuration.
 func (d *Daemon) accepted(rest *zones.Rest) bool {
@@ -161,14 +175,33 @@ func besideWarnings(losses []zones.Loss) []zones.Loss {
 	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
 }
 
-// gone is an error when the administrator's folder is not there. Without one, the configuration is what is shipped, and that is as
-// it should be on a machine that never had one; where one was kept, its disk is missing.
-func (d *Daemon) gone() error {
-	_, err := os.Stat(d.opt.Dirs.System)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not there; for the shipped configuration, make it as an empty folder", d.opt.Dirs.System)
+// missing is an error when the administrator's folder is not there, or holds no file although it held some when the last good
+// configuration was kept: its disk is not mounted, or somebody has emptied it. Without a last good configuration, such a folder means
+// the shipped one.
+func (d *Daemon) missing(ctx context.Context) error {
+	type state struct {
+		empty bool
+		err   error
+	}
+	folder := d.opt.Dirs.System
+	found, err := inTime(ctx, folder, func() (s state) {
+		s.empty, s.err = d.store.Empty()
+		return s
+	})
+	switch {
+	case err != nil:
+		return err
+	case errors.Is(found.err, fs.ErrNotExist) && !d.lastGood().none():
+		return fmt.Errorf("%s is not there; %s", folder, meantSo(folder))
+	case found.err == nil && found.empty && d.lastGood().hadFiles():
+		return fmt.Errorf("%s holds no file, and did when it was used last; %s", folder, meantSo(folder))
 	}
 	return nil
+}
+
+// meantSo says how the shipped configuration can be chosen on purpose.
+func meantSo(folder string) string {
+	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
 }
 
 // besideDirect are the losses of all but direct.xml. As with firewalld, the firewall's state is not Failed for that.
@@ -180,20 +213,6 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
 	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
-}
-
-// inTime calls a function that reads the files in a folder. The error is that it did not return within readTime.
-func inTime[T any](ctx context.Context, folder string, read func() T) (result T, err error) {
-	done := make(chan T, 1)
-	go func() { done <- read() }()
-	select {
-	case result = <-done:
-		return result, nil
-	case <-time.After(readTime):
-		return result, fmt.Errorf("%s could not be read within %v", folder, readTime)
-	case <-ctx.Done():
-		return result, ctx.Err()
-	}
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
@@ -214,7 +233,7 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 		}
 		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)
-		if careful && doubtful(besideDirect(lost)) {
+		if careful && zones.InDoubt(besideDirect(lost)) {
 			return lossTexts(besideDirect(losses)), errDoubt
 		}
 	}
@@ -336,19 +355,12 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 
 // keepCurrent keeps the configuration that is in force as the last good one, if all of it is.
 func (d *Daemon) keepCurrent() {
-	d.files.Lock()
-	defer d.files.Unlock()
-	if now := d.Snapshot(); now.State == Running {
-		d.keepGood(now.Permanent)
-	}
-}
-
-// keepGood keeps a configuration that was installed without an error. files is held, and mu is not.
-func (d *Daemon) keepGood(cfg *zones.Config) {
-	if d.opt.State == nil || d.gone() != nil {
+	if err := d.lockFiles(context.Background()); err != nil {
+		d.opt.Log.Error("the configuration is not kept as the last good one", "reason", err)
 		return
 	}
-	if err := d.opt.State.Keep(zones.Export(cfg), now()); err != nil {
-		d.opt.Log.Error("the configuration cannot be kept as the last good one: should its files break, an older one is used, if there is one", "reason", err)
+	defer d.unlockFiles()
+	if now := d.Snapshot(); now.State == Running {
+		d.keepGood(now.Permanent)
 	}
 }

@@ -128,6 +128,40 @@ func TestBrokenReference(t *testing.T) {
 	b.expect(t, Running, "", []string{"22", "8080"}, nil)
 }
 
+// An ipset or ICMP type of which a part cannot be used has a hole. At a first start no last good configuration can stand in, so that the
+// zones and policies that refuse by it refuse everything, and those that only let in by it let in less. A reload takes the files with a
+// warning, as in firewalld, and so does a start after it.
+func TestHoleAtTheFirstStart(t *testing.T) {
+	const hole = `<ipset type="hash:net"><entry>192.0.2.0/33</entry><entry>198.51.100.0/24</entry></ipset>`
+	for name, files := range map[string]map[string]string{
+		"a rule drops by it":         {"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><source ipset="x"/><drop/></rule></zone>`, 1)},
+		"it is a source":             {"zones/work.xml": strings.Replace(workZone, "</zone>", `<source ipset="x"/></zone>`, 1)},
+		"all but it is let in":       {"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule family="ipv4"><source invert="True" ipset="x"/><accept/></rule></zone>`, 1)},
+		"a zone of several files":    {"zones/work/a.xml": workZone, "zones/work/b.xml": `<zone><rule><source ipset="x"/><drop/></rule></zone>`},
+		"a policy rejects by it":     {"policies/to-work.xml": `<policy target="CONTINUE"><ingress-zone name="ANY"/><egress-zone name="HOST"/><port port="8080" protocol="tcp"/><rule><source ipset="x"/><reject/></rule></policy>`},
+		"an ICMP type is blocked":    {"zones/work.xml": strings.Replace(workZone, "</zone>", `<icmp-block name="echo-request"/></zone>`, 1)},
+		"a rule drops an ICMP type":  {"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><icmp-type name="echo-request"/><drop/></rule></zone>`, 1)},
+		"a rule blocks an ICMP type": {"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><icmp-block name="echo-request"/></rule></zone>`, 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files["zones/home.xml"], files["ipsets/x.xml"] = homeZone, hole
+			files["icmptypes/echo-request.xml"] = `<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`
+			b := startKept(t, files)
+			b.expect(t, Failed, "work refuses everything", []string{"7777", "22"}, []string{"8080"})
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.expect(t, Running, "", []string{"7777", "8080"}, nil)
+			b.again(t)
+			b.expect(t, Running, "", []string{"7777", "8080"}, nil)
+		})
+	}
+	b := startKept(t, map[string]string{"ipsets/x.xml": hole, "zones/work.xml": `<zone target="DROP"><source ipset="x"/></zone>`})
+	b.expect(t, Failed, "what should come to it may be let in elsewhere", nil, nil)
+	b = startKept(t, map[string]string{"ipsets/x.xml": hole, "zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><source ipset="x"/><accept/></rule></zone>`, 1)})
+	b.expect(t, Running, "", []string{"8080"}, nil)
+}
+
 // What a reload has put into force is the last good configuration, too; a reload that was refused is not.
 func TestReloadIsKept(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
@@ -210,11 +244,58 @@ func TestFolderGone(t *testing.T) {
 		b.again(t)
 		b.expect(t, Failed, "is not there", []string{"8080"}, nil)
 	}
-	if err := os.Mkdir(b.dir, 0o750); err != nil {
+}
+
+// Neither does a folder without any file mean the shipped configuration, if it held some when it was used last: it may be the place of
+// a disk that is not mounted. An empty firewalld.conf says that it is meant so.
+func TestFolderEmptied(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	if err := os.RemoveAll(filepath.Join(b.dir, "zones")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(b.dir, "services"), 0o750); err != nil { // as a package may make it
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "holds no file") {
+		t.Errorf("a reload without files gives %v", err)
+	}
+	for range 2 {
+		b.again(t)
+		b.expect(t, Failed, "firewall-cmd --reset-to-defaults, or make an empty file "+b.dir+"/firewalld.conf", []string{"8080"}, nil)
+	}
+	b.write(t, map[string]string{"firewalld.conf": ""})
+	b.again(t)
+	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+}
+
+// A folder that never held a file is what it was, also after an update has changed what is shipped; so is one whose last object has been
+// deleted.
+func TestFolderEmptyOnPurpose(t *testing.T) {
+	b := startKept(t, nil)
+	b.again(t)
+	b.expect(t, Running, "", []string{"22"}, nil)
+	b.opt.Dirs.Default = t.TempDir()
+	shipped := filepath.Join(b.opt.Dirs.Default, "ipsets")
+	err := os.Mkdir(shipped, 0o750)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(shipped, "new.xml"), []byte(`<ipset type="hash:ip"/>`), 0o600)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	b.again(t)
-	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+	b.expect(t, Running, "", []string{"22"}, nil)
+	mine := zones.Object{Kind: zones.KindZone, Name: "mine"}
+	for _, edit := range []zones.Edit{zones.New(mine, nil), zones.Delete(mine)} {
+		if err := b.ChangePermanent(Change{Edit: edit}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.again(t)
+		b.expect(t, Running, "", []string{"22"}, nil)
+	}
 }
 
 // A default zone that does not exist is replaced by a reload, with a warning, as in firewalld. A start does so only if a reload

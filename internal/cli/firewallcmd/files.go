@@ -26,14 +26,19 @@ type files struct {
 
 // openFiles reads the files in two folders; "" means the usual ones.
 func openFiles(system, shipped string) (*files, zones.Problems) {
-	disk := zones.Store{Dirs: zones.Dirs{
-		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig), Follow: true,
-	}}
+	disk := diskOf(system, shipped)
 	config, problems := disk.Read()
 	if config == nil {
 		return nil, problems
 	}
 	return &files{disk, config, problems}, problems
+}
+
+// diskOf is where the files in two folders are; "" means the usual ones.
+func diskOf(system, shipped string) zones.Store {
+	return zones.Store{Dirs: zones.Dirs{
+		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig), Follow: true,
+	}}
 }
 
 // notices are what is wrong with files that keeps nothing but direct.xml from being used: a line as firewalld prints it, and one
@@ -212,12 +217,13 @@ func (f *files) setDefaultZone(zone string) error { return f.apply(zones.SetDefa
 func (f *files) setLogDenied(value string) error  { return f.apply(zones.SetLogDenied(value)) }
 func (f *files) logDenied() (string, error)       { return f.config.Conf.LogDenied, nil }
 
+// reset makes the files mean the shipped configuration. They need not be readable for that.
 func (f *files) reset() error {
-	shipped, err := f.shipped()
-	if err != nil {
-		return err
+	next, _, err := f.disk.Reset(zones.Always)
+	if err == nil {
+		f.config = next
 	}
-	return f.apply(zones.ResetToDefaults(shipped))
+	return err
 }
 
 // check looks for what does not fit together. Files that cannot be read are not even opened.

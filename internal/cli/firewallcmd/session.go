@@ -89,6 +89,10 @@ func (s *session) do() error {
 
 // connect reaches the daemon or reads the files.
 func (s *session) connect() error {
+	if s.program == offline && s.option != nil && s.option.do == doReset { // of files that may be broken
+		s.store = &files{disk: diskOf(s.value("system-config"), s.value("default-config"))}
+		return nil
+	}
 	if s.program == offline {
 		files, problems := openFiles(s.value("system-config"), s.value("default-config"))
 		s.store = files

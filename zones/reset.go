@@ -1,0 +1,109 @@
+package zones
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+)
+
+// Reset makes the administrator's folder mean the shipped configuration, whatever is in it: also files that cannot be read. The files of
+// all objects become NAME.old. firewalld.conf gets the default values, and is made if there is none, which says that the folder is meant
+// so. As in firewalld, direct.xml and richwall.conf stay; one that cannot be read becomes NAME.old, too. keep is as for SaveIf.
+//
+// The result is what the folder means then, and a function that puts back what was there.
+func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
+	shipped, problems := s.Shipped()
+	if shipped == nil {
+		return nil, nil, problems.Err()
+	}
+	next := *shipped
+	next.Conf = DefaultConf()
+	files := s.objectFiles()
+	for _, f := range []struct {
+		name string
+		read func(data []byte, path string) bool // false for what cannot be used
+	}{
+		{"direct.xml", func(data []byte, path string) bool { return readTo(&next.Direct, ReadDirect, data, path) }},
+		{"richwall.conf", func(data []byte, path string) bool { return readTo(&next.Own, ReadOwnConf, data, path) }},
+	} {
+		data, err := readRegular(s.path(f.name))
+		if !errors.Is(err, fs.ErrNotExist) && (err != nil || !f.read(data, filepath.Join(s.Dirs.System, f.name))) {
+			files = append(files, file{path: f.name})
+		}
+	}
+	t, err := s.put(append(files, s.defaultConf()...), keep)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &next, t.undo, nil
+}
+
+// readTo reads a file into what is to have its content, if there is no error in it.
+func readTo[T any](to **T, read func([]byte, string) (*T, Problems), data []byte, path string) bool {
+	result, problems := read(data, path)
+	if result == nil || problems.Err() != nil {
+		return false
+	}
+	*to = result
+	return true
+}
+
+// objectFolders are the folders of a configuration that objects are in.
+var objectFolders = []string{"ipsets", "icmptypes", "helpers", "services", "zones", "policies"}
+
+// objectFiles are the files of all objects, to go. A folder that cannot be listed goes as a whole.
+func (s Store) objectFiles() []file {
+	var files []file
+	f := &folder{path: s.Dirs.System}
+	var look func(name string, parts bool)
+	look = func(name string, parts bool) {
+		entries, exists, err := f.list(name)
+		if exists && err != nil {
+			files = append(files, file{path: name})
+		}
+		for _, e := range entries {
+			path := name + "/" + e.Name()
+			if _, object := objectName(e); object {
+				files = append(files, file{path: path})
+			} else if info, err := f.stat(path); parts && err == nil && info.IsDir() {
+				look(path, false)
+			}
+		}
+	}
+	for _, name := range objectFolders {
+		look(name, name == "zones")
+	}
+	return files
+}
+
+// defaultConf is what becomes of firewalld.conf in a reset: its comments stay, unless it has lines that a load passes over.
+func (s Store) defaultConf() []file {
+	const name = "firewalld.conf"
+	all := file{path: name, data: DefaultConf().text(), mode: confMode, fixed: true}
+	data, err := readRegular(s.path(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []file{all}
+	case err != nil:
+		return []file{{path: name}, all}
+	}
+	was, _ := ReadConf(data, "")
+	conf := ParseConfFile(data)
+	for _, key := range was.differing(DefaultConf()) {
+		if conf, err = conf.Set(key, DefaultConf().Written(key)); err != nil {
+			return []file{all}
+		}
+	}
+	_, problems := ReadConf(conf.Bytes(), "")
+	passed := slices.ContainsFunc(problems, func(p *Problem) bool { return !conf.deprecated(p.Line) })
+	switch {
+	case passed:
+	case bytes.Equal(conf.Bytes(), data):
+		return nil
+	default:
+		all.data = conf.Bytes()
+	}
+	return []file{all}
+}

@@ -1,0 +1,80 @@
+package zones
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// A reset takes away all that the administrator has made, also what cannot be read, and keeps it as NAME.old. What it has done can be put
+// back, and it puts it back itself when nobody waits for it.
+func TestReset(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  []string // the files after it
+		conf  string
+	}{
+		"a whole configuration": {
+			map[string]string{"firewalld.conf": "# mine\nLogDenied=all\n", "zones/a.xml": "<zone/>", "zones/lan/b.xml": "<zone/>", "services/app.xml": "<service/>",
+				"direct.xml": "<direct/>", "richwall.conf": "RuleFolding=no\n"},
+			[]string{"direct.xml", "firewalld.conf", "firewalld.conf.old", "richwall.conf", "services/app.xml.old", "zones/a.xml.old", "zones/lan/b.xml.old"},
+			"# mine\nLogDenied=off\n",
+		},
+		"nothing": {nil, []string{"firewalld.conf"}, string(DefaultConf().text())},
+		"files that cannot be read": {
+			map[string]string{"firewalld.conf": "Default\n", "zones/a.xml": "<zone><", "services/app.xml": "\x00", "policies/bad name.xml": "", "direct.xml": "<direct><", "richwall.conf": "x\n",
+				"ipsets": "not a folder", "helpers/folder.xml/x": "", "zones/a.xml.old": "before"},
+			[]string{"direct.xml.old", "firewalld.conf", "firewalld.conf.old", "helpers/folder.xml.old/x", "ipsets.old", "policies/bad name.xml.old", "richwall.conf.old",
+				"services/app.xml.old", "zones/a.xml.old"},
+			string(DefaultConf().text()),
+		},
+		"a firewalld.conf that is a folder": {map[string]string{"firewalld.conf/x": ""}, []string{"firewalld.conf", "firewalld.conf.old/x"}, string(DefaultConf().text())},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Store{Dirs{System: t.TempDir()}}
+			for path, text := range c.files {
+				writeFile(t, filepath.Join(s.Dirs.System, path), text)
+			}
+			before := fileTexts(t, s.Dirs.System)
+			if _, _, err := s.Reset(func() bool { return false }); err == nil || !reflect.DeepEqual(fileTexts(t, s.Dirs.System), before) {
+				t.Errorf("nobody waits for the reset: the error is %v, and there are %q", err, fileTexts(t, s.Dirs.System))
+			}
+			next, undo, err := s.Reset(Always)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := fileTexts(t, s.Dirs.System)
+			if got := Names(files); !slices.Equal(got, c.want) || files["firewalld.conf"] != c.conf {
+				t.Errorf("there are %q, and firewalld.conf is %q", got, files["firewalld.conf"])
+			}
+			loaded, problems := s.Load()
+			if loaded == nil || !reflect.DeepEqual(plainConfig(loaded), plainConfig(next)) {
+				t.Errorf("the files are another configuration than the result: %v", problems)
+			}
+			if err := undo(); err != nil || !reflect.DeepEqual(fileTexts(t, s.Dirs.System), before) {
+				t.Errorf("put back, the error is %v, and there are %q", err, fileTexts(t, s.Dirs.System))
+			}
+		})
+	}
+}
+
+// fileTexts are the files in a folder, by their paths below it.
+func fileTexts(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		files[name] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}

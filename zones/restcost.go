@@ -1,0 +1,117 @@
+package zones
+
+import (
+	"slices"
+
+	"richwall/grammar"
+)
+
+// costs is what it costs to leave out an item of a zone, a policy or direct.xml, or a part of a rule, by the name of its element.
+var costs = map[string]Way{
+	"short": LeftOut, "description": LeftOut,
+	"service": LeftOut, "port": LeftOut, "protocol": LeftOut, "source-port": LeftOut, "icmp-type": LeftOut,
+	"masquerade": LeftOut, "forward": LeftOut, "tcp-mss-clamp": LeftOut, "tcp-mss": LeftOut,
+	"log": LeftOut, "nflog": LeftOut, "audit": LeftOut, "accept": LeftOut,
+	"interface": Doubtful, "source": Doubtful, "ingress-zone": Doubtful, "egress-zone": Doubtful,
+	"chain": Doubtful, "passthrough": Doubtful,
+	"forward-port": Refuses, // without it, the port is the machine's own
+	"drop":         Refuses, "reject": Refuses, "mark": Refuses, "icmp-block": Refuses, "icmp-block-inversion": Refuses, "disable": Refuses,
+}
+
+// cost is what it costs to leave out an item. A word that is not known may be a misspelled interface.
+func cost(word string) Way {
+	if way, ok := costs[word]; ok {
+		return way
+	}
+	return Doubtful
+}
+
+// ruleCost is what it costs to leave out a rule that has some parts: nothing if it accepts, and otherwise what the worst of
+// its parts costs. What it matches does not count.
+func ruleCost(words []string) Way {
+	words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return slices.Contains([]string{"source", "destination", "limit"}, w) })
+	refuses := slices.ContainsFunc(words, func(w string) bool { return w == "drop" || w == "reject" || w == "mark" })
+	if slices.Contains(words, "accept") && !refuses {
+		return LeftOut
+	}
+	worst := LeftOut
+	for _, w := range words {
+		worst = max(worst, cost(w))
+	}
+	return min(worst, Refuses)
+}
+
+// words are the parts of a rule by the names of their elements.
+func words(r *grammar.Rule) []string {
+	var list []string
+	if r.Element != nil {
+		list = append(list, r.Element.Keyword())
+	}
+	if r.Action != nil {
+		list = append(list, r.Action.Keyword())
+	}
+	return list
+}
+
+// denies tells whether a policy may refuse something.
+func denies(p *Policy) bool {
+	return p.Target == TargetDrop || p.Target == PolicyReject || len(p.ICMPBlocks) > 0 ||
+		slices.ContainsFunc(p.Rules, func(r RichRule) bool { return ruleCost(words(r.Rule)) > LeftOut })
+}
+
+// rootCost is what an error in the root element costs: without a priority it is not known what a packet meets first.
+func rootCost(p *Problem) Way {
+	if p.Code == InvalidTarget {
+		return Refuses
+	}
+	return Doubtful
+}
+
+// itemCost is what it costs to leave out an element below the root. Of what others refer to, all counts but its descriptions.
+func itemCost(root, n *node) Way {
+	switch {
+	case root.name != "zone" && root.name != "policy" && root.name != "direct":
+		if n.name == "short" || n.name == "description" {
+			return LeftOut
+		}
+		return Refuses
+	case n.name == "ingress-zone" || n.name == "egress-zone":
+		if !mayRefuse(root) {
+			return LeftOut
+		}
+	case n.name == "rule" && root.name == "direct":
+		args, _ := SplitArgs(n.text)
+		return argsCost(args)
+	case n.name == "rule":
+		var words []string
+		for _, c := range n.children {
+			words = append(words, c.name)
+		}
+		return ruleCost(words)
+	}
+	return cost(n.name)
+}
+
+// mayRefuse tells whether the file of a policy may refuse something, as denies does of a policy.
+func mayRefuse(root *node) bool {
+	allows := root.get("target") == TargetAccept || root.get("target") == TargetContinue
+	for _, n := range root.children {
+		switch {
+		case n.name == "disable":
+			return false
+		case n.name != "ingress-zone" && n.name != "egress-zone" && itemCost(root, n) > LeftOut:
+			allows = false
+		}
+	}
+	return !allows
+}
+
+// argsCost is what it costs to leave out a rule of the direct interface.
+func argsCost(args []string) Way {
+	for i := range args[:max(0, len(args)-1)] {
+		if (args[i] == "-j" || args[i] == "--jump") && args[i+1] == "ACCEPT" {
+			return LeftOut
+		}
+	}
+	return Doubtful
+}
