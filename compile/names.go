@@ -1,9 +1,10 @@
 package compile
 
 import (
-	"crypto/sha512"
 	"maps"
 	"math/big"
+
+	"richwall/internal/sha2"
 )
 
 // maxChain is the longest name that iptables takes for a chain, XT_EXTENSION_MAXNAMELEN − 1 (linux/netfilter/x_tables.h).
@@ -63,7 +64,7 @@ type mersenneTwister struct {
 
 // seedText seeds by the number whose big-endian bytes are the text and its SHA-512.
 func seedText(text string) *mersenneTwister {
-	sum := sha512.Sum512([]byte(text))
+	sum := sha2.Sum512([]byte(text))
 	number := new(big.Int).SetBytes(append([]byte(text), sum[:]...))
 	var key []uint32
 	word, mask := new(big.Int), big.NewInt(0xffffffff)

@@ -167,7 +167,7 @@ func (k *objectKind[T]) change(s Scope, name string, edit func(e env, o *T) erro
 
 // changed notes that an object is not what its file says any more.
 func changed(m *Meta) {
-	m.places, m.sum = nil, [32]byte{}
+	m.places, m.sum = nil, 0
 	if m.Origin.Builtin {
 		m.Origin = Origin{Shadows: true}
 	}

@@ -47,9 +47,9 @@ type Meta struct {
 	Version     string
 	Short       string
 	Description string
-	places      places   // where its references to other objects stand
-	sum         [32]byte // SHA-256 of the file it was read from; zero if it is not what a file says, or the file is doubtful
-	lossy       bool     // its file says more, which could not be read or used
+	places      places // where its references to other objects stand
+	sum         uint64 // fileSum of the file it was read from; zero if it is not what a file says, or the file is doubtful
+	lossy       bool   // its file says more, which could not be read or used
 }
 
 // places is where the items of a file stand, by a text such as "service ssh".

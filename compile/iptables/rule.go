@@ -485,9 +485,7 @@ func (s *spec) dnat(a ir.DNAT, family ir.Families) {
 		s.fail("%s is no address of %s", a.Addr, family)
 	case a.Low == 0 && a.High == 0 && !a.Addr.IsValid():
 		s.fail("a new destination has neither an address nor a port")
-	case a.Low == 0 && a.High != 0:
-		s.fail("the range of ports 0-%d has no beginning", a.High)
-	case a.Low != 0:
+	case a.Low != 0 || a.High != 0:
 		s.check(ir.CheckSpan("port", a.Low, a.High))
 		if !slices.Contains(grammar.TransportProtocols, protocolName(s.number)) {
 			s.fail("a new port needs a protocol that has ports, and the rule asks for none")
@@ -572,7 +570,7 @@ func destination(a ir.DNAT) string {
 	if a.Addr.IsValid() {
 		text = a.Addr.String()
 	}
-	if a.Low == 0 {
+	if a.High == 0 {
 		return text
 	}
 	if a.Addr.Is6() {

@@ -75,7 +75,7 @@ type Masquerade struct{}
 type DNAT struct {
 	Family    Families   // V4 or V6
 	Addr      netip.Addr // invalid means this machine
-	Low, High int        // port range; 0 means unchanged
+	Low, High int        // port range; both 0 mean unchanged
 }
 
 // SetHelper assigns a connection tracking helper.

@@ -409,8 +409,6 @@ func (c *checker) dnat(a ir.DNAT) error {
 	switch {
 	case a.Low == 0 && a.High == 0:
 		return nil
-	case a.Low == 0:
-		return fmt.Errorf("the range of ports 0-%d has no beginning", a.High)
 	case !hasPorts(c.protocol):
 		return errors.New("a new port needs a protocol that has ports, and the rule asks for none")
 	}

@@ -177,7 +177,7 @@ func (r *ruleEncoder) dnat(a ir.DNAT) {
 	if a.Addr.IsValid() {
 		addr = put(a.Addr.AsSlice())
 	}
-	if a.Low != 0 {
+	if a.High != 0 {
 		low = put(networkBytes(a.Low))
 	}
 	if a.Low != a.High {
@@ -185,7 +185,7 @@ func (r *ruleEncoder) dnat(a ir.DNAT) {
 	}
 	if !a.Addr.IsValid() {
 		redirect := &expr.Redir{RegisterProtoMin: low, RegisterProtoMax: high}
-		if a.Low != 0 {
+		if a.High != 0 {
 			redirect.Flags = givenPort
 		}
 		r.add(redirect)

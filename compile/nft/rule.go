@@ -444,13 +444,13 @@ func logLevel(level string) string {
 
 func appendDNAT(b []byte, a ir.DNAT) []byte {
 	switch {
-	case !a.Addr.IsValid() && a.Low == 0:
+	case !a.Addr.IsValid() && a.High == 0:
 		return append(b, "redirect"...)
 	case !a.Addr.IsValid():
 		return fmt.Appendf(b, "redirect to :%s", span(a.Low, a.High))
 	}
 	addr := a.Addr.String()
-	if a.Low == 0 {
+	if a.High == 0 {
 		return fmt.Appendf(b, "dnat %s to %s", ipWord(a.Addr), addr)
 	}
 	if a.Addr.Is6() {

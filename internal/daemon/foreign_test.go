@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,13 +19,12 @@ import (
 type watchedKernel struct {
 	fakeKernel
 	told    func(kernel.Foreign)
-	allowed int
+	allowed []int // the processes that were
 }
 
 func (k *watchedKernel) Watch(f func(kernel.Foreign)) { k.told = f }
-func (k *watchedKernel) Allow(f func() error) error {
-	k.allowed++
-	return f()
+func (k *watchedKernel) Allow(f func(started func(pid int)) error) error {
+	return f(func(pid int) { k.allowed = append(k.allowed, pid) })
 }
 
 var flushed = kernel.Foreign{By: []kernel.Writer{{PID: 7, Name: "nft"}}, Changes: []string{"chain filter_INPUT: 6 rules removed"}}
@@ -36,10 +36,13 @@ func startWatched(t *testing.T, conf string) (*Daemon, *watchedKernel, *bytes.Bu
 	b.write(t, map[string]string{"richwall.conf": conf})
 	k, log := &watchedKernel{}, &bytes.Buffer{}
 	d := New(Options{
-		Dirs:        zones.Dirs{System: b.dir},
-		Kernel:      func(ir.Backend) (kernel.Kernel, error) { return k, nil },
-		Passthrough: func(context.Context, string, []string) (string, error) { return "", nil },
-		Log:         slog.New(slog.NewTextHandler(log, nil)),
+		Dirs:   zones.Dirs{System: b.dir},
+		Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },
+		Passthrough: func(_ context.Context, _ string, _ []string, started func(pid int)) (string, error) {
+			started(4711)
+			return "", nil
+		},
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -142,7 +145,7 @@ func TestPassthroughIsAllowed(t *testing.T) {
 	if _, err := d.Passthrough(t.Context(), "ipv4", []string{"-F", "INPUT_direct"}); err != nil {
 		t.Fatal(err)
 	}
-	if k.allowed != 1 {
-		t.Error("the kernel was not told")
+	if !slices.Equal(k.allowed, []int{4711}) {
+		t.Errorf("the kernel was told of the processes %v", k.allowed)
 	}
 }

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,15 +28,7 @@ func newService(t *testing.T, files map[string]string) *service {
 // A start with many files takes its time. From the moment the daemon has its name on the bus until it serves, no packet is let in
 // that the rules will not let in; and the service manager is told only when the rules are there.
 func TestStartIsClosed(t *testing.T) {
-	files := map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`}
-	for i := range 40 {
-		var rules strings.Builder
-		for k := range 600 {
-			fmt.Fprintf(&rules, `<rule priority="%d" family="ipv4"><source address="10.%d.%d.0/28"/><port port="%d" protocol="tcp"/><accept/></rule>`, k+1, i, k%250, 1000+k)
-		}
-		files[fmt.Sprintf("zones/z%d.xml", i)] = fmt.Sprintf(`<zone><interface name="x%d"/>%s</zone>`, i, &rules)
-	}
-	s := newService(t, files)
+	s := newService(t, slow())
 	daemon, log, ready := s.begin()
 	defer daemon.Process.Kill()
 	served := make(chan error, 1)
@@ -50,7 +43,7 @@ func TestStartIsClosed(t *testing.T) {
 			if asked == 0 {
 				t.Error("the start was too quick to see what it lets in")
 			}
-			if !strings.Contains(table(t, s.lab), "filter_IN_public_allow") {
+			if !strings.Contains(table(t, s.lab.Firewall()), "filter_IN_public_allow") {
 				t.Error("the rules are not there when the service manager is told")
 			}
 			if open := openPorts(t, s.lab, openPort); len(open) != 2 {
@@ -66,9 +59,16 @@ func TestStartIsClosed(t *testing.T) {
 }
 
 // A daemon that is killed in panic mode is in panic mode when it starts again, and so is one that was stopped; in between
-// nothing passes either.
+// nothing passes either. This is so with both back ends.
 func TestPanicOutlivesTheDaemon(t *testing.T) {
-	s := newService(t, map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) { testPanicOutlivesTheDaemon(t, backend) })
+	}
+}
+
+func testPanicOutlivesTheDaemon(t *testing.T, backend string) {
+	s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
+		"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
 	daemon, _ := s.start()
 	if err := s.call("enablePanicMode"); err != nil {
 		t.Fatal(err)
@@ -83,6 +83,9 @@ func TestPanicOutlivesTheDaemon(t *testing.T) {
 		if open := openPorts(t, s.lab, openPort); open != nil {
 			t.Errorf("after %v and a start ports %v are open", end, open)
 		}
+		if raw, err := s.lab.Firewall().Run(t.Context(), "", "iptables", "-t", "raw", "-S"); strings.Contains(raw, "-P PREROUTING DROP") != (backend == "iptables") {
+			t.Errorf("after %v and a start another back end is in use (%v):\n%s", end, err, raw)
+		}
 	}
 	if err := s.call("disablePanicMode"); err != nil {
 		t.Fatal(err)
@@ -92,6 +95,19 @@ func TestPanicOutlivesTheDaemon(t *testing.T) {
 	}
 	daemon.Process.Signal(unix.SIGTERM)
 	daemon.Wait()
+}
+
+// slow is files of many rules, with which a start takes its time, and of a zone that lets in ssh.
+func slow() map[string]string {
+	files := map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`}
+	for i := range 40 {
+		var rules strings.Builder
+		for k := range 600 {
+			fmt.Fprintf(&rules, `<rule priority="%d" family="ipv4"><source address="10.%d.%d.0/28"/><port port="%d" protocol="tcp"/><accept/></rule>`, k+1, i, k%250, 1000+k)
+		}
+		files[fmt.Sprintf("zones/z%d.xml", i)] = fmt.Sprintf(`<zone><interface name="x%d"/>%s</zone>`, i, &rules)
+	}
+	return files
 }
 
 // A stop during a start ends it, and leaves nothing that drops packets behind.
@@ -106,5 +122,46 @@ func TestStopDuringStart(t *testing.T) {
 	if open := openPorts(t, s.lab, closedPort); len(open) != 2 {
 		listing, _ := s.lab.Firewall().Run(t.Context(), "", "nft", "list", "ruleset")
 		t.Errorf("port %d is open %d times after a stop, want it with both families:\n%s", closedPort, len(open), listing)
+	}
+}
+
+// A stop during a start does what a stop does: with CleanupOnExit=yes neither the rules of an earlier process stay nor what stands
+// until the first ones are there. With CleanupOnExit=no either stays, and so it does where firewalld.conf cannot be read.
+func TestBrokenOffStarts(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		for _, earlier := range []bool{false, true} {
+			for _, cleanup := range []string{"yes", "no", "unknown"} {
+				t.Run(fmt.Sprintf("%s-%v-%s", backend, earlier, cleanup), func(t *testing.T) {
+					s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
+						"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+					if earlier {
+						daemon, _ := s.start()
+						daemon.Process.Kill()
+						daemon.Wait()
+					}
+					conf := filepath.Join(s.dir, "firewalld", "firewalld.conf")
+					write(t, filepath.Join(s.dir, "firewalld"), slow())
+					write(t, filepath.Dir(conf), map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\nCleanupOnExit=" + cleanup + "\n"})
+					if cleanup == "unknown" {
+						if err := errors.Join(os.Remove(conf), unix.Mkfifo(conf, 0o600)); err != nil {
+							t.Fatal(err)
+						}
+					}
+					daemon, log, _ := s.begin()
+					s.awaitName()
+					daemon.Process.Signal(unix.SIGTERM)
+					if err := daemon.Wait(); err != nil {
+						t.Errorf("the daemon ends with %v, and says\n%s", err, log)
+					}
+					if said := strings.Contains(log.String(), "was broken off: what keeps packets out stays"); said == (cleanup == "yes") {
+						t.Errorf("the log says\n%s", log)
+					}
+					ssh, other := len(openPorts(t, s.lab, openPort)) > 0, len(openPorts(t, s.lab, closedPort)) > 0
+					if open := cleanup == "yes"; ssh != (open || earlier) || other != open {
+						t.Errorf("ssh is open: %v; another port is: %v", ssh, other)
+					}
+				})
+			}
+		}
 	}
 }

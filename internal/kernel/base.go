@@ -25,7 +25,12 @@ type Guard struct {
 	lent    bool    // a Kernel uses it too
 	chains  *tools  // what has put up chains of iptables, where the kernel has no nf_tables; else nil
 	lowered bool
+	earlier ir.Backend // whose rules of an earlier process stand in the guard's place; empty if none do
 }
+
+// Earlier is the back end of the rules of an earlier process that Base has found whole, so that no guard was needed; empty if it
+// has found none.
+func (g *Guard) Earlier() ir.Backend { return g.earlier }
 
 // Base makes the kernel drop what is not of a connection that is there already, before anything else is known: see
 // guardChains. The first commit of the Kernel that is opened with the Guard takes it away, in the transaction that brings the
@@ -36,18 +41,27 @@ func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	t := tools{o.Enter}
 	s, err := openSocket(o.Enter)
 	if err != nil {
-		return &Guard{chains: &t}, t.baseChains(ctx, panicked, err)
+		return t.baseChains(ctx, panicked, err)
 	}
 	owner, err := s.canOwn()
 	if err != nil {
 		s.conn.Close()
-		return &Guard{chains: &t}, t.baseChains(ctx, panicked, err)
+		return t.baseChains(ctx, panicked, err)
 	}
 	g, err := newGuard(s, owner, o.Log)
-	if err == nil && (panicked || !s.holdsRules() && !t.hold(ctx)) {
-		err = g.set(true, panicked)
+	base := &Guard{socket: s}
+	switch {
+	case err != nil:
+		return base, err
+	case panicked: // what the rules of an earlier process let pass must not
+	case s.holdsRules():
+		base.earlier = ir.NFTables
+		return base, nil
+	case t.hold(ctx):
+		base.earlier = ir.IPTables
+		return base, nil
 	}
-	return &Guard{socket: s}, err
+	return base, g.set(true, panicked)
 }
 
 // Close gives up what the Guard holds. What stands in the kernel stays, and is the next process's.
@@ -230,24 +244,26 @@ func (t tools) hold(ctx context.Context) bool {
 const baseChain = "firewalld_guard"
 
 // baseChains puts the guard into the filter table of iptables and ip6tables, before all else. why is the reason for it.
-func (t tools) baseChains(ctx context.Context, panicked bool, why error) error {
+func (t tools) baseChains(ctx context.Context, panicked bool, why error) (*Guard, error) {
+	base := &Guard{chains: &t}
 	if !panicked && t.hold(ctx) {
-		return nil
+		base.earlier = ir.IPTables
+		return base, nil
 	}
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
 		saved, err := t.save(ctx, family, "filter")
 		if err != nil || saved == nil {
 			if family == ir.V4 {
-				return fmt.Errorf("cannot drop what comes in until the rules are there: %w, and iptables has no table filter: %w", why, err)
+				return base, fmt.Errorf("cannot drop what comes in until the rules are there: %w, and iptables has no table filter: %w", why, err)
 			}
 			continue
 		}
 		input := baseScript(saved, family, panicked)
 		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock()); err != nil {
-			return fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
+			return base, fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
 		}
 	}
-	return nil
+	return base, nil
 }
 
 // baseScript is input for iptables-restore, which makes the chains anew if they are there.

@@ -54,7 +54,7 @@ func TestBaseOfChains(t *testing.T) {
 		return text
 	}
 	for _, panicked := range []bool{false, true, false} {
-		if err := tools.baseChains(t.Context(), panicked, errors.New("no nf_tables")); err != nil {
+		if _, err := tools.baseChains(t.Context(), panicked, errors.New("no nf_tables")); err != nil {
 			t.Fatal(err)
 		}
 		for _, rule := range []string{"-A INPUT -j firewalld_guard_input\n", "-A FORWARD -j firewalld_guard_forward\n", "-A OUTPUT -j firewalld_guard_output\n",
@@ -72,7 +72,7 @@ func TestBaseOfChains(t *testing.T) {
 			t.Errorf("with %v there is\n%s", err, show())
 		}
 	}
-	if err := tools.baseChains(t.Context(), false, errors.New("no nf_tables")); err != nil {
+	if _, err := tools.baseChains(t.Context(), false, errors.New("no nf_tables")); err != nil {
 		t.Fatal(err)
 	}
 	k, err := newIPTables(Options{Enter: ns.Do}.withDefaults(), false)
@@ -94,7 +94,7 @@ func TestBaseOfChains(t *testing.T) {
 	if got := show(); strings.Contains(got, "guard") || strings.Count(got, "-A INPUT -j INPUT_direct\n") != 2 {
 		t.Errorf("the commit leaves\n%s", got)
 	}
-	if err := tools.baseChains(t.Context(), false, errors.New("no nf_tables")); err != nil || strings.Contains(show(), "guard") {
+	if _, err := tools.baseChains(t.Context(), false, errors.New("no nf_tables")); err != nil || strings.Contains(show(), "guard") {
 		t.Errorf("the base stands beside the rules of an earlier process: %v\n%s", err, show())
 	}
 }

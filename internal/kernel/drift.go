@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -15,8 +16,7 @@ import (
 	"richwall/compile/nft"
 )
 
-// liveTable is a table as far as it tells whether it was changed. What a rule does is not looked at: a rule that is replaced
-// gets another handle, and none of a table is given out twice.
+// liveTable is a table as far as it tells whether it was changed.
 type liveTable struct {
 	handle  uint64 // another one for each table that is made; 0 if there is no such table, or if it is not known
 	flags   uint32
@@ -26,10 +26,34 @@ type liveTable struct {
 }
 
 type liveChain struct {
-	base    string   // hook, priority, type and policy as the kernel has them; empty for a chain without a hook
-	rules   []uint64 // handles, in order
-	unknown bool     // rules are not known
+	base    string     // hook, priority, type and policy as the kernel has them; empty for a chain without a hook
+	rules   []liveRule // in order
+	unknown bool       // rules are not known
 }
+
+// liveRule is a rule as the kernel has it. No handle of a table is given out twice, but a rule that is put in the place of another
+// one by NLM_F_REPLACE has that one's handle: what it does is looked at too.
+type liveRule struct {
+	handle  uint64
+	content uint64 // a digest of the expressions, without counters; another one in each process
+}
+
+// ruleOf is the rule that a message is about. The kernel tells its expressions alike in a dump, an event and an echo.
+func ruleOf(body []byte) liveRule {
+	var content maphash.Hash
+	content.SetSeed(contents)
+	eachAttribute(attribute(body, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) {
+		counter := false
+		eachAttribute(e, func(kind uint16, v []byte) { counter = counter || kind == unix.NFTA_EXPR_NAME && text(v) == "counter" })
+		if !counter {
+			content.Write(e)
+		}
+	})
+	return liveRule{number64(attribute(body, unix.NFTA_RULE_HANDLE)), content.Sum64()}
+}
+
+// contents is the seed of all digests.
+var contents = maphash.MakeSeed()
 
 // elements is how often each element of a set is there, by what it has of key, last key, data and being the end of an interval.
 // nil is a set whose elements may come and go.
@@ -69,7 +93,7 @@ func (t *liveTable) add(kind uint8, body []byte) {
 		t.chains[text(attribute(body, unix.NFTA_CHAIN_NAME))] = &liveChain{base: base(body)}
 	case unix.NFT_MSG_NEWRULE:
 		if c := t.chains[text(attribute(body, unix.NFTA_RULE_CHAIN))]; c != nil {
-			c.rules = append(c.rules, number64(attribute(body, unix.NFTA_RULE_HANDLE)))
+			c.rules = append(c.rules, ruleOf(body))
 		}
 	case unix.NFT_MSG_NEWSET:
 		if number32(attribute(body, unix.NFTA_SET_FLAGS))&unix.NFT_SET_ANONYMOUS == 0 { // those are part of a rule
@@ -238,8 +262,8 @@ func (i *installed) live() (*liveTable, error) {
 		if err != nil {
 			return nil, err
 		}
-		handles, known := i.handles[c.Name]
-		t.chains[c.Name] = &liveChain{base: base(m.Body), rules: handles, unknown: !known}
+		rules, known := i.rules[c.Name]
+		t.chains[c.Name] = &liveChain{base: base(m.Body), rules: rules, unknown: !known}
 	}
 	return t, nil
 }
@@ -319,22 +343,22 @@ func (c *liveChain) difference(now *liveChain) string {
 	case slices.Equal(c.rules, now.rules):
 		return ""
 	}
-	gone, added := count64(c.rules, now.rules), count64(now.rules, c.rules)
+	gone, added := countMissing(c.rules, now.rules), countMissing(now.rules, c.rules)
 	if gone+added == 0 {
 		return "rules were put in another order"
 	}
 	return changeText("rule", gone, added)
 }
 
-// count64 is how many numbers a has that b has not.
-func count64(a, b []uint64) int {
-	has := make(map[uint64]bool, len(b))
-	for _, n := range b {
-		has[n] = true
+// countMissing is how many rules a has that b has not.
+func countMissing(a, b []liveRule) int {
+	has := make(map[liveRule]bool, len(b))
+	for _, r := range b {
+		has[r] = true
 	}
 	missing := 0
-	for _, n := range a {
-		if !has[n] {
+	for _, r := range a {
+		if !has[r] {
 			missing++
 		}
 	}

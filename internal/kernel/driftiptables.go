@@ -2,11 +2,10 @@ package kernel
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -19,10 +18,10 @@ import (
 type heldChains map[part]*heldChain
 
 type heldChain struct {
-	rules   []uint64 // handles, in order; of a partial chain ours alone
-	partial bool     // others have rules in it too
-	policy  uint32   // of one of the kernel's chains: NF_DROP or NF_ACCEPT
-	lacks   string   // what of it is not as it was committed, since the commit itself; empty if all is
+	rules   []liveRule // in order; of a partial chain ours alone
+	partial bool       // others have rules in it too
+	policy  uint32     // of one of the kernel's chains: NF_DROP or NF_ACCEPT
+	lacks   string     // what of it is not as it was committed, since the commit itself; empty if all is
 }
 
 // removed is what a chain lacks that is not there.
@@ -92,25 +91,54 @@ func (k *iptablesKernel) Watch(f func(Foreign)) {
 }
 
 // Allow implements Watcher.
-func (k *iptablesKernel) Allow(f func() error) error {
+func (k *iptablesKernel) Allow(f func(started func(pid int)) error) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	unlock := sync.OnceFunc(k.mu.Unlock)
+	defer unlock()
 	if err := k.review(); err != nil {
 		return err
 	}
-	err := f()
-	if k.held == nil || len(k.watch.changed) > 0 {
+	err := f(func(pid int) { // until now nobody has looked at what the process may have done already
+		k.allowed = uint32(pid)
+		unlock()
+	})
+	unlock() // there may have been no process
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err = errors.Join(err, k.review())
+	k.allowed = 0
+	return err
+}
+
+// adopt reviews while a process may change what it wants: it takes the chains of ours for what was committed, as that process has
+// changed them since the last review. The chains that others have changed meanwhile stay what they were, so that the change is
+// found. Where it is not known who has changed what, all do.
+func (k *iptablesKernel) adopt() error {
+	now, _, err := k.readHeld()
+	if err != nil {
 		return err
 	}
-	now, generation, reading := k.readHeld()
-	if reading != nil {
-		return errors.Join(err, reading)
+	generation, err := k.watch.socket.generation() // behind the reading: what is heard up to it is all that was read
+	if err != nil {
+		return err
 	}
-	// In the kernel's chains ours are still the same: what f has put there is not.
-	k.keep(now, func(p part, handle uint64) bool { return k.held[p] != nil && slices.Contains(k.held[p].rules, handle) })
-	k.watch.committed()
+	if !k.watch.monitor.reached(generation) {
+		k.watch.suspect = true
+		k.watch.monitor.wakeUp()
+		return nil
+	}
+	others := slices.DeleteFunc(k.watch.monitor.between(k.watch.generation, generation), func(t transaction) bool { return t.port == k.allowed })
+	by, old := k.writers(others), k.held
+	// In the kernel's chains ours are still the same: what the program has put there is not.
+	k.keep(now, func(p part, r liveRule) bool { return old[p] != nil && slices.Contains(old[p].rules, r) })
+	for p, was := range old {
+		if slices.ContainsFunc(others, func(t transaction) bool { return t.touched(p) }) {
+			k.held[p] = was
+		}
+	}
 	k.watch.generation = generation
-	return err
+	k.watch.note(k.against(now), by)
+	return nil
 }
 
 // look reviews what was heard, and returns what nobody was told of yet. As long as something is not as it was committed, the
@@ -118,7 +146,7 @@ func (k *iptablesKernel) Allow(f func() error) error {
 func (k *iptablesKernel) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watch.monitor.ended() {
+	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}
 	if err := k.review(); err != nil {
@@ -143,10 +171,52 @@ func (k *iptablesKernel) unguard() {
 	}
 }
 
+// lost says whether something is not as it was committed, and rules of the direct interface that could drop a packet are among that
+// or may no longer be come to.
+func (k *iptablesKernel) lost() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.watch.changed) == 0 || k.installed == nil || k.installed.Rules == nil {
+		return false
+	}
+	return slices.ContainsFunc(k.installed.Rules.Chains, func(c *ir.Chain) bool { return slices.ContainsFunc(c.Rules, mayDrop) })
+}
+
+// harmless are targets of iptables with which no packet is dropped: that one is not there lets no packet pass which would not
+// pass with it.
+var harmless = []string{"ACCEPT", "RETURN", "LOG", "NFLOG", "TCPMSS", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
+
+// mayDrop says whether a rule of the direct interface could drop a packet: by its target, or in the chain that it leads to, which may
+// be another program's.
+func mayDrop(r *ir.Rule) bool {
+	return slices.ContainsFunc(r.Actions, func(a ir.Action) bool {
+		raw, ok := a.(ir.Raw)
+		return ok && !slices.Contains(harmless, targetIn(raw.Args))
+	})
+}
+
+// targetIn is the target in the arguments of iptables; empty if there is none, or if it is not certain which one it is.
+func targetIn(args []string) string {
+	target := ""
+	for i, arg := range args {
+		if arg != "-j" && arg != "--jump" || i+1 == len(args) {
+			continue
+		}
+		if target != "" {
+			return ""
+		}
+		target = args[i+1]
+	}
+	return target
+}
+
 // review finds out whether what is installed is still there.
 func (k *iptablesKernel) review() error {
-	if k.installed == nil || k.held == nil {
+	switch {
+	case k.installed == nil || k.held == nil:
 		return nil
+	case k.allowed != 0 && len(k.watch.changed) == 0: // once something is to be put back, all is
+		return k.adopt()
 	}
 	return k.watch.review(k)
 }
@@ -166,6 +236,9 @@ func (k *iptablesKernel) watched(f func() error) error {
 	k.reviewRead(before, begun, reading)
 	k.reviewSilent()
 	committed := f()
+	if k.options.Guard.check() != nil && !k.direct { // the socket is closed, and nobody wants to know any more
+		return committed
+	}
 	now, generation, err := k.readHeld()
 	switch err = cmp.Or(reading, err); {
 	case k.installed == nil:
@@ -182,10 +255,10 @@ func (k *iptablesKernel) watched(f func() error) error {
 	}
 	heard := fromOthers(k.watch.monitor.between(begun, generation))
 	others, old := rulesMade(heard), k.held
-	k.keep(now, func(p part, handle uint64) bool {
-		known := old[p] != nil && slices.Contains(old[p].rules, handle)
-		made := before[p] == nil || !slices.Contains(before[p].rules, handle)
-		return known || made && !slices.Contains(others[p], handle)
+	k.keep(now, func(p part, r liveRule) bool {
+		known := old[p] != nil && slices.Contains(old[p].rules, r)
+		made := before[p] == nil || !slices.Contains(before[p].rules, r)
+		return known || made && !slices.Contains(others[p], r)
 	})
 	k.compare(old, others)
 	by := k.writers(heard)
@@ -214,35 +287,6 @@ func (k *iptablesKernel) reviewRead(now heldChains, generation uint32, reading e
 	k.watch.note(k.against(now), k.writers(k.watch.monitor.between(k.watch.generation, generation)))
 }
 
-// reviewSilent counts the rules that iptables-legacy has. Those are all there is to find out what others have changed.
-func (k *iptablesKernel) reviewSilent() {
-	if k.installed == nil || len(k.watch.changed) > 0 {
-		return
-	}
-	var list []string
-	for _, family := range k.silent {
-		for _, table := range iptables.Tables {
-			want := rulesOf(k.installed.Rules, family, table)
-			if len(want.chains) == 0 {
-				continue
-			}
-			saved, err := k.save(context.Background(), family, table)
-			if err != nil || saved == nil { // the commit says so, if it matters
-				continue
-			}
-			for _, c := range want.chains {
-				if d := c.countDifference(len(saved.rules[c.name])); d != "" {
-					list = append(list, fmt.Sprintf("%s, table %s, chain %s: %s", tool(family), table, c.name, d))
-				}
-			}
-		}
-	}
-	if len(list) > 0 {
-		k.options.Log.Warn("another program has changed the rules; they are put back", "changes", strings.Join(list, "; "))
-	}
-	k.watch.changed = list
-}
-
 // fromOthers is the transactions that programs other than the restore tools have made. Where none has the name of a restore
 // tool, as it is run by another name, none can be told from ours.
 func fromOthers(list []transaction) []transaction {
@@ -253,9 +297,9 @@ func fromOthers(list []transaction) []transaction {
 	return slices.DeleteFunc(list, ours)
 }
 
-// rulesMade is the handles of the rules that transactions have made.
-func rulesMade(list []transaction) map[part][]uint64 {
-	rules := map[part][]uint64{}
+// rulesMade is the rules that transactions have made.
+func rulesMade(list []transaction) map[part][]liveRule {
+	rules := map[part][]liveRule{}
 	for _, t := range list {
 		for p, made := range t.parts {
 			rules[p] = append(rules[p], made...)
@@ -277,7 +321,7 @@ func isRestore(w Writer) bool {
 
 // keep remembers the chains of what is installed, and which rules of the kernel's chains are ours. Of a chain that is not
 // there it remembers that.
-func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
+func (k *iptablesKernel) keep(now heldChains, ours func(part, liveRule) bool) {
 	held := heldChains{}
 	k.eachChain(func(p part, c *chainRules) {
 		chain := now[p]
@@ -289,7 +333,7 @@ func (k *iptablesKernel) keep(now heldChains, ours func(part, uint64) bool) {
 			chain = &heldChain{lacks: removed}
 		}
 		if chain.partial = c.partial(); chain.partial {
-			chain.rules = slices.DeleteFunc(chain.rules, func(h uint64) bool { return !ours(p, h) })
+			chain.rules = slices.DeleteFunc(chain.rules, func(r liveRule) bool { return !ours(p, r) })
 		}
 		held[p] = chain
 	})
@@ -316,12 +360,12 @@ func (k *iptablesKernel) eachChain(f func(p part, c *chainRules)) {
 
 // compare compares what is kept with what was to be committed. A chain that has the rules that it had before the commit is as
 // it was. others are the rules that are not ours, whatever chain they are in.
-func (k *iptablesKernel) compare(before heldChains, others map[part][]uint64) {
+func (k *iptablesKernel) compare(before heldChains, others map[part][]liveRule) {
 	k.eachChain(func(p part, c *chainRules) {
 		chain, was := k.held[p], before[p]
 		switch {
 		case chain == nil || chain.lacks != "" || was != nil && was.lacks == "" && slices.Equal(was.rules, chain.rules):
-		case slices.ContainsFunc(chain.rules, func(h uint64) bool { return slices.Contains(others[p], h) }):
+		case slices.ContainsFunc(chain.rules, func(r liveRule) bool { return slices.Contains(others[p], r) }):
 			chain.lacks = "rules were added"
 		default:
 			chain.lacks = c.countDifference(len(chain.rules))
@@ -389,7 +433,7 @@ func (h heldChains) read(s *socket, family uint8) error {
 	err = s.dump(unix.NFT_MSG_GETRULE, family, nil, func(body []byte) {
 		p := part{family: family, table: text(attribute(body, tableName)), kind: chainPart, name: text(attribute(body, unix.NFTA_RULE_CHAIN))}
 		if c := h[p]; c != nil {
-			c.rules = append(c.rules, number64(attribute(body, unix.NFTA_RULE_HANDLE)))
+			c.rules = append(c.rules, ruleOf(body))
 		}
 	})
 	if absent(err) {
@@ -442,7 +486,7 @@ func (k *iptablesKernel) difference(p part, c, now *heldChain) string {
 	}
 	rules := now.rules
 	if c.partial {
-		rules = slices.DeleteFunc(slices.Clone(rules), func(h uint64) bool { return !slices.Contains(c.rules, h) })
+		rules = slices.DeleteFunc(slices.Clone(rules), func(r liveRule) bool { return !slices.Contains(c.rules, r) })
 		if isBuiltin(p.table, p.name) && k.installed.Panic && c.policy != now.policy {
 			return "policy was changed"
 		}

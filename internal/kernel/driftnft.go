@@ -10,19 +10,42 @@ func (k *nftables) Watch(f func(Foreign)) {
 	defer k.mu.Unlock()
 	k.watch.told = f
 	if k.direct != nil {
-		k.direct.Watch(f)
+		k.watchDirect()
 	}
 	go k.watch.follow(k.look)
 }
 
-// Allow implements Watcher. What the user changes directly is not in our tables, but may be in those of iptables.
-func (k *nftables) Allow(f func() error) error {
+// watchDirect has the rules of the direct interface told of, after the guard was raised for them. The lock is held.
+func (k *nftables) watchDirect() {
+	told := k.watch.told
+	k.direct.Watch(func(f Foreign) {
+		k.guardDirect()
+		told(f)
+	})
+}
+
+// guardDirect raises the guard if another program has changed rules of the direct interface that could drop a packet.
+func (k *nftables) guardDirect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.direct == nil {
-		return f()
+	if !k.watch.monitor.ended() && k.directLost() {
+		k.watch.guard.noticed()
+		k.alarm()
 	}
-	return k.direct.Allow(f)
+}
+
+// directLost says whether rules of the direct interface that could drop a packet are not as they were committed.
+func (k *nftables) directLost() bool { return k.direct != nil && k.direct.lost() }
+
+// Allow implements Watcher. What the user changes directly is not in our tables, but may be in those of iptables.
+func (k *nftables) Allow(f func(started func(pid int)) error) error {
+	k.mu.Lock()
+	direct := k.direct
+	k.mu.Unlock() // others may change our tables while f goes on
+	if direct == nil {
+		return f(func(int) {})
+	}
+	return direct.Allow(f)
 }
 
 // look reviews what was heard, and returns what nobody was told of yet. As long as something is not as it was committed, the
@@ -30,14 +53,14 @@ func (k *nftables) Allow(f func() error) error {
 func (k *nftables) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watch.monitor.ended() {
+	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}
 	if err := k.review(); err != nil {
 		k.options.Log.Error(err.Error())
 	}
 	reports := k.watch.reports()
-	if len(k.watch.changed) > 0 {
+	if len(k.watch.changed) > 0 || k.directLost() {
 		k.alarm()
 	} else if k.installed != nil && k.installed.Rules != nil {
 		k.watch.unguard(k.unguard)

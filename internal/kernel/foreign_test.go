@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -149,6 +150,32 @@ func TestForeignChanges(t *testing.T) {
 	}
 }
 
+var ruleHandle = regexp.MustCompile(`reject with icmpx.*# handle (\d+)`)
+
+// A rule that another program puts in the place of one of ours has the handle of that one. It is noticed all the same,
+// and counters that go up are no change.
+func TestReplacedRuleIsAnotherOne(t *testing.T) {
+	l := newLab(t)
+	ns := l.Firewall()
+	w := watch(t, ns, ir.NFTables)
+	desired := &kernel.Desired{Rules: letsIn(t, ir.NFTables, "NftablesTableOwner=no\nNftablesCounters=yes\n")}
+	commit(t, w, desired)
+	arrive(t, l, 9, 80)
+	m := ruleHandle.FindStringSubmatch(run(t, ns, "", "nft", "-a", "list", "chain", "inet", "firewalld", "filter_INPUT"))
+	if m == nil {
+		t.Fatal("nothing is refused")
+	}
+	run(t, ns, "", "nft", "replace rule inet firewalld filter_INPUT handle "+m[1]+" accept")
+	if f := w.next(t); !slices.Equal(f.Changes, []string{"chain filter_INPUT: 1 rule removed, 1 added"}) {
+		t.Errorf("reported is %q", f.Changes)
+	}
+	commit(t, w, desired)
+	if got := arrive(t, l, 9); len(got) > 0 {
+		t.Errorf("packets to port 9 come %v", got)
+	}
+	w.none(t)
+}
+
 // A program that saves the ruleset, edits it and loads it again is noticed, although every rule has the handle that it had.
 func TestReloadedTableIsAnotherOne(t *testing.T) {
 	ns := namespace(t)
@@ -218,6 +245,7 @@ func TestForeignChangesOfIPTables(t *testing.T) {
 		{"iptables -F", `^iptables, table filter, chain .* removed`},
 		{"iptables -F IN_public", `^iptables, table filter, chain IN_public: \d+ rules removed$`},
 		{"iptables -A IN_public_allow -j ACCEPT", `^iptables, table filter, chain IN_public_allow: 1 rule added$`},
+		{"iptables -R IN_public_allow 1 -j ACCEPT", `^iptables, table filter, chain IN_public_allow: 1 rule removed, 1 added$`},
 		{"ip6tables -t nat -D PREROUTING 1", `^ip6tables, table nat, chain PREROUTING: 1 rule removed$`},
 		{"nft flush ruleset", `chain .* was removed`},
 	} {
@@ -250,25 +278,120 @@ func TestForeignChangesOfIPTables(t *testing.T) {
 	}
 }
 
-// What the user changes by a command line of the direct interface is not another program's change, and stays.
+// What the user changes by a command line of the direct interface is not another program's change, and stays. What others put
+// beside our rules meanwhile changes nothing about that.
 func TestAllowedChanges(t *testing.T) {
 	ns := namespace(t)
 	rs := scenario(t, "static-mixed.txt", ir.IPTables)
 	w := watch(t, ns, ir.IPTables)
 	commit(t, w, &kernel.Desired{Rules: rs})
-	err := w.Allow(func() error {
-		_, err := ns.Run(t.Context(), "", "iptables", "-A", "IN_public_allow", "-j", "ACCEPT")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	docker := func() { run(t, ns, "", "iptables", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP") }
+	w.passthrough(t, ns, docker, docker, "-A", "IN_public_allow", "-j", "ACCEPT")
 	want := saved(t, ns)
 	run(t, ns, "", "iptables", "-N", "theirs")
 	commit(t, w, &kernel.Desired{Rules: rs})
 	run(t, ns, "", "iptables", "-X", "theirs")
 	sameLines(t, want, saved(t, ns))
 	w.none(t)
+}
+
+// passthrough runs iptables as the user's command line of the direct interface, between what others do meanwhile.
+func (w watching) passthrough(t *testing.T, ns *lab.Namespace, ahead, behind func(), args ...string) {
+	t.Helper()
+	err := w.Allow(func(started func(int)) error {
+		ahead()
+		defer behind()
+		_, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", args, started)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What another program changes while a command line of the direct interface runs is that program's change: it is reported with
+// the program, the guard stands until it is repaired, and the next commit repairs it.
+func TestChangesBesideAllowedOnes(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, c := range []struct {
+		command, want string
+		ahead         bool // the command comes before the user's
+	}{
+		{command: "iptables -F INPUT", want: `^iptables, table filter, chain INPUT: \d+ rules removed$`},
+		{command: "iptables -F INPUT", want: `^iptables, table filter, chain INPUT: \d+ rules removed$`, ahead: true},
+		{command: "iptables -A IN_public -j ACCEPT", want: `^iptables, table filter, chain IN_public: 1 rule added$`},
+		{command: "iptables -I IN_public_allow -j ACCEPT", want: `^iptables, table filter, chain IN_public_allow: 2 rules added$`},
+		{command: "ip6tables -F", want: `^ip6tables, table filter, chain .* removed$`},
+		{command: "nft delete table ip filter", want: `^iptables, table filter, chain .* was removed`},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			useVariant(t, "nft")
+			ns := namespace(t)
+			w := watch(t, ns, ir.IPTables)
+			commit(t, w, &kernel.Desired{Rules: rs})
+			want := saved(t, ns)
+			words := strings.Fields(c.command)
+			theirs := func() { run(t, ns, "", words[0], words[1:]...) }
+			if c.ahead {
+				w.passthrough(t, ns, theirs, func() {}, "-A", "IN_public_allow", "-j", "ACCEPT")
+			} else {
+				w.passthrough(t, ns, func() {}, theirs, "-A", "IN_public_allow", "-j", "ACCEPT")
+			}
+			f := w.next(t)
+			if got := strings.Join(f.Changes, "; "); !regexp.MustCompile(c.want).MatchString(got) {
+				t.Errorf("reported is %q, want %s", got, c.want)
+			}
+			if len(f.By) != 1 || f.By[0].Name != words[0] {
+				t.Errorf("it is said to be by %v", f.By)
+			}
+			if !guardStands(t, ns) {
+				t.Error("the guard does not stand")
+			}
+			commit(t, w, &kernel.Desired{Rules: rs})
+			sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+			w.none(t)
+		})
+	}
+}
+
+// A command line of the direct interface may take its time, such as one that looks up names. What another program changes meanwhile is
+// noticed at once, and the guard stands: nobody waits for the end of the command.
+func TestChangesDuringALongPassthrough(t *testing.T) {
+	for _, c := range []struct {
+		backend         ir.Backend
+		direct, command string
+	}{
+		{ir.NFTables, "", "nft flush table inet firewalld"},
+		{ir.NFTables, "-p tcp --dport 80 -j DROP", "iptables -F INPUT"},
+		{ir.NFTables, "-p tcp --dport 80 -j DROP", "nft flush table inet firewalld"},
+		{ir.IPTables, "", "iptables -F INPUT"},
+	} {
+		t.Run(string(c.backend)+", "+c.direct+", "+c.command, func(t *testing.T) {
+			useVariant(t, "nft")
+			ns := namespace(t)
+			w := watch(t, ns, c.backend)
+			desired := &kernel.Desired{Rules: letsIn(t, c.backend, "NftablesTableOwner=no\n")}
+			if c.direct != "" {
+				desired.Direct = directRules(t, c.direct)
+			}
+			commit(t, w, desired)
+			words := strings.Fields(c.command)
+			w.passthrough(t, ns, func() {}, func() {
+				run(t, ns, "", words[0], words[1:]...)
+				if f := w.next(t); len(f.By) != 1 || f.By[0].Name != words[0] {
+					t.Errorf("%v is reported", f)
+				}
+				if !guardStands(t, ns) {
+					t.Error("the guard does not stand")
+				}
+			}, "-N", "theirs")
+			commit(t, w, desired)
+			if guardStands(t, ns) {
+				t.Error("the guard stands beside the rules")
+			}
+			w.none(t)
+		})
+	}
 }
 
 // Nothing that a program changes before the first commit is ours.
@@ -414,7 +537,7 @@ func TestBurstOfFlushes(t *testing.T) {
 	}
 }
 
-// Of iptables-legacy nobody tells what others change. Each commit counts its rules, so that a reload puts them back.
+// Of iptables-legacy nobody tells what others change. Each commit looks at its rules, so that a reload puts them back.
 func TestReloadRepairs(t *testing.T) { variants(t, testReloadRepairs) }
 
 func testReloadRepairs(t *testing.T) {
@@ -429,5 +552,62 @@ func testReloadRepairs(t *testing.T) {
 		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables)})
 		t.Log(command)
 		sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+	}
+}
+
+// A program that puts another rule in the place of one of ours, so that there are as many as before, is noticed by the next commit
+// with iptables-legacy too: the rule is put back. So is the policy that panic mode needs.
+func TestReplacedRulesAreRepaired(t *testing.T) { variants(t, testReplacedRules) }
+
+func testReplacedRules(t *testing.T) {
+	rs := scenario(t, "static-mixed.txt", ir.IPTables)
+	for _, c := range []struct {
+		command string
+		panic   bool
+	}{
+		{command: "iptables -R IN_public_allow 1 -j ACCEPT"}, {command: "iptables -R INPUT 3 -j ACCEPT"},
+		{command: "ip6tables -t mangle -R PRE_public 1 -j ACCEPT"}, {command: "iptables -t raw -P PREROUTING ACCEPT", panic: true},
+	} {
+		t.Log(c.command)
+		ns := namespace(t)
+		run(t, ns, "", "iptables", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
+		k := open(t, ns, ir.IPTables)
+		commit(t, k, &kernel.Desired{Rules: rs, Panic: c.panic})
+		want := saved(t, ns)
+		words := strings.Fields(c.command)
+		run(t, ns, "", words[0], words[1:]...)
+		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables), Panic: c.panic})
+		replacement := regexp.MustCompile(`(?m)^-A INPUT -j ACCEPT\n`) // it is that program's own rule now
+		sameLines(t, sortedLines(want), sortedLines(replacement.ReplaceAllString(saved(t, ns), "")))
+	}
+}
+
+// What iptables-legacy lists behind a commit is known: another commit finds nothing changed, whatever the configuration, also when
+// others have put rules of their own beside ours.
+func TestNothingIsReplaced(t *testing.T) {
+	useVariant(t, "legacy")
+	for _, c := range some(configurations(t)) {
+		rs := c.compiled(t, ir.IPTables)
+		if rs == nil {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			ns := namespace(t)
+			var log bytes.Buffer
+			k, err := kernel.New(kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			if k.Commit(t.Context(), &kernel.Desired{Rules: rs}) != nil {
+				return // another test sees to what the tools refuse
+			}
+			run(t, ns, "", "iptables", "-I", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
+			run(t, ns, "", "iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+			commit(t, k, &kernel.Desired{Rules: rs})
+			if strings.Contains(log.String(), "another program") {
+				t.Error(log.String())
+			}
+		})
 	}
 }

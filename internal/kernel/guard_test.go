@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -261,6 +262,65 @@ func TestGuardAgainstFlushes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// When another program takes away rules of the direct interface that drop packets, the guard stands until they are back, with the
+// nftables back end too: what they drop is not let in meanwhile. Where those rules drop nothing there is no guard.
+func TestGuardForDirectRules(t *testing.T) {
+	for _, c := range []struct {
+		rule, command string
+		stands        bool
+	}{
+		{"-p tcp --dport 80 -j DROP", "iptables -F", true},
+		{"-p tcp --dport 80 -j DROP", "iptables -R INPUT 1 -j ACCEPT", true},
+		{"-p tcp --dport 80 --jump REJECT", "iptables -D INPUT 1", true},
+		{"-p tcp --dport 80 -j ACCEPT", "iptables -F", false},
+		{"-p tcp --dport 80 -j LOG", "iptables -F", false},
+	} {
+		t.Run(c.rule+", "+c.command, func(t *testing.T) {
+			useVariant(t, "nft")
+			l := newLab(t)
+			ns := l.Firewall()
+			w := watch(t, ns, ir.NFTables)
+			desired := &kernel.Desired{Rules: letsIn(t, ir.NFTables, ""), Direct: directRules(t, c.rule)}
+			commit(t, w, desired)
+			before := arrive(t, l, 80)["in"]
+			words := strings.Fields(c.command)
+			run(t, ns, "", words[0], words[1:]...)
+			w.next(t)
+			if guardStands(t, ns) != c.stands {
+				t.Errorf("the guard stands: %v", !c.stands)
+			}
+			run(t, ns, "", "nft", "add table inet theirs") // wakes whoever listens
+			if got := arrive(t, l, 80)["in"]; got && c.stands {
+				t.Error("what is dropped comes in")
+			}
+			commit(t, w, desired)
+			if guardStands(t, ns) {
+				t.Error("the guard stands beside the rules")
+			}
+			if got := arrive(t, l, 80)["in"]; got != before {
+				t.Errorf("packets to port 80 come in: %v, and before that %v", got, before)
+			}
+		})
+	}
+}
+
+// directRules are rules of the direct interface for INPUT of IPv4 and IPv6.
+func directRules(t *testing.T, rule string) *ir.Ruleset {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/direct.xml", fmt.Sprintf(`<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">%s</rule>
+		<rule ipv="ipv6" table="filter" chain="INPUT" priority="0">%s</rule></direct>`, rule, rule))
+	cfg, problems := zones.Load(zones.Dirs{System: dir})
+	if cfg == nil {
+		t.Fatal(problems)
+	}
+	rs, err := compile.Direct(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rs
 }
 
 // Where the configuration leaves what other programs change, there is no guard.

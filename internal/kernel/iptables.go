@@ -27,15 +27,17 @@ type iptablesKernel struct {
 	installed *Desired // nil if it is not known what the kernel has
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
+	allowed   uint32     // the port of a process that Allow waits for; 0 if there is none
 	starting  bool       // nothing of the firewall was committed before
 	made      map[sharedChain]bool
-	lacking   map[sharedChain]bool  // tables, without a chain's name, that the kernel does not have
-	texts     map[sharedRule]string // how the tool saves rules of ours
+	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
+	texts     map[sharedRule]string    // how the tool saves rules of ours
+	listed    map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
 // newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
+	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
 		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
@@ -125,7 +127,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
-	if g := k.watch.guard; err == nil && g != nil {
+	if g := k.watch.guard; err == nil && g != nil && k.options.Guard.check() == nil {
 		stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
 		if err := g.set(stand, next.Panic); err != nil {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
@@ -178,6 +180,7 @@ type script struct {
 	rules  map[int]*ir.Rule // by line, from 1
 	chains map[int]string   // the chain of those
 
+	want         *tableRules        // what is ours in the table behind it
 	listings     map[string]listing // of shared chains that it changes, behind it
 	made, unmade []string           // shared chains that it makes and removes
 }
@@ -232,7 +235,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	default:
 		had = saved.remains()
 	}
-	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table,
+	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if before == nil {
 		if err := e.alreadyThere(ctx); err != nil {
@@ -277,6 +280,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 		err := k.restore(ctx, s)
 		if err == nil {
 			k.learn(ctx, s)
+			k.list(ctx, s)
 			continue
 		}
 		if before == nil {
@@ -287,6 +291,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			if scriptErr == nil && back != nil {
 				scriptErr = k.restore(ctx, back)
 				k.learn(ctx, back)
+				k.list(ctx, back)
 			}
 			if scriptErr != nil {
 				k.options.Log.Error("a table could not be put back", "table", done.table, "error", scriptErr)

@@ -1,7 +1,12 @@
 package kernel_test
 
 import (
+	"bytes"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -101,6 +106,42 @@ func TestLowerGuardDuringACommit(t *testing.T) {
 			t.Errorf("the commit ends with %v, and the tables were %q, and are %q", committed, before, after)
 		}
 		k.Close()
+	}
+}
+
+// The tools of iptables may be at work when the start is broken off. Their rules are there then, and nothing is said of a guard that
+// has not gone: it has.
+func TestLowerGuardDuringACommitOfIPTables(t *testing.T) {
+	ns := namespace(t)
+	useVariant(t, "nft")
+	dir := t.TempDir()
+	afterRestore(t, 1, fmt.Sprintf("touch %[1]s/begun; until [ -e %[1]s/lowered ]; do sleep 0.01; done", dir))
+	var log bytes.Buffer
+	options := kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	var err error
+	if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
+		t.Fatal(err)
+	}
+	k, err := kernel.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.(kernel.Watcher).Watch(func(f kernel.Foreign) { t.Errorf("%v is reported", f) })
+	rules := letsIn(t, ir.IPTables, "")
+	var group sync.WaitGroup
+	group.Go(func() { _ = k.Commit(t.Context(), &kernel.Desired{Rules: rules}) }) // what it says matters to nobody any more
+	eventually(t, "the commit does not begin", func() bool { _, err := os.Stat(filepath.Join(dir, "begun")); return err == nil })
+	if err := options.Guard.Lower(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "lowered"), "")
+	group.Wait()
+	time.Sleep(300 * time.Millisecond) // another look is taken by then
+	if err := k.Close(); err != nil {
+		t.Log(err) // the socket is closed
+	}
+	if guardStands(t, ns) || log.Len() > 0 {
+		t.Errorf("the guard stands: %v; the log says\n%s", guardStands(t, ns), &log)
 	}
 }
 

@@ -63,7 +63,18 @@ const (
 type transaction struct {
 	generation uint32 // that it made
 	by         Writer
-	parts      map[part][]uint64 // with the handles of the rules that it made there
+	port       uint32              // of the socket: a program's first one has its process's id (netlink(7))
+	parts      map[part][]liveRule // with the rules that it made there
+}
+
+// touched says whether a transaction was about a chain, or about its table.
+func (t transaction) touched(chain part) bool {
+	for p := range t.parts {
+		if p == chain || p.kind == tablePart && p.family == chain.family && p.table == chain.table {
+			return true
+		}
+	}
+	return false
 }
 
 // news is what was heard since somebody asked last.
@@ -81,9 +92,9 @@ type monitor struct {
 	done    chan struct{} // closed when nothing is heard any more
 
 	mu       sync.Mutex
-	seen     uint32            // the newest generation that was heard of
-	advanced chan struct{}     // closed when there is a newer one, or messages were lost
-	open     map[part][]uint64 // of the transaction whose end was not heard yet
+	seen     uint32              // the newest generation that was heard of
+	advanced chan struct{}       // closed when there is a newer one, or messages were lost
+	open     map[part][]liveRule // of the transaction whose end was not heard yet
 	news     news
 	closed   bool
 }
@@ -100,7 +111,7 @@ const (
 
 // newMonitor listens for what others do to tables. own is the port of the socket whose commits are not told of: 0 for none.
 func newMonitor(enter func(func() error) error, own uint32, watched func(family uint8, table string) bool) (*monitor, error) {
-	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]uint64{}}
+	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]liveRule{}}
 	err := enter(func() (err error) {
 		m.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageBuffer})
 		return err
@@ -185,7 +196,7 @@ func (m *monitor) run() {
 func (m *monitor) lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.news.lost, m.open = true, map[part][]uint64{}
+	m.news.lost, m.open = true, map[part][]liveRule{}
 	m.advance()
 }
 
@@ -211,13 +222,13 @@ func (m *monitor) hear(message netlink.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if kind == unix.NFT_MSG_NEWGEN {
-		m.end(message.Data)
+		m.end(message.Header.PID, message.Data)
 		return
 	}
 	if p, ok := m.about(kind, message.Data); ok {
 		made := m.open[p]
 		if kind == unix.NFT_MSG_NEWRULE {
-			made = append(made, number64(attribute(message.Data, unix.NFTA_RULE_HANDLE)))
+			made = append(made, ruleOf(message.Data))
 		}
 		m.open[p] = made
 	}
@@ -239,8 +250,8 @@ func (m *monitor) about(kind uint8, body []byte) (p part, ok bool) {
 	return p, true
 }
 
-// end ends a transaction. The lock is held.
-func (m *monitor) end(body []byte) {
+// end ends a transaction that the socket with a port has made. The lock is held.
+func (m *monitor) end(port uint32, body []byte) {
 	id, pid := attribute(body, unix.NFTA_GEN_ID), attribute(body, unix.NFTA_GEN_PROC_PID)
 	if len(id) != 4 || len(pid) != 4 {
 		m.news.lost = true
@@ -249,14 +260,14 @@ func (m *monitor) end(body []byte) {
 	}
 	m.seen = binary.BigEndian.Uint32(id)
 	if len(m.open) > 0 {
-		t := transaction{generation: m.seen, parts: m.open,
+		t := transaction{generation: m.seen, port: port, parts: m.open,
 			by: Writer{PID: int(binary.BigEndian.Uint32(pid)), Name: text(attribute(body, unix.NFTA_GEN_PROC_NAME))}}
 		if len(m.news.list) < maxNews {
 			m.news.list = append(m.news.list, t)
 		} else {
 			m.news.lost = true
 		}
-		m.open = map[part][]uint64{}
+		m.open = map[part][]liveRule{}
 		m.wakeUp()
 	}
 	close(m.advanced)

@@ -33,10 +33,10 @@ type nftables struct {
 // installed is what a Kernel put into the kernel.
 type installed struct {
 	Desired
-	owned      bool                // nobody else can change the table
-	ownedPanic bool                // nor that of panic mode
-	table      uint64              // its handle; 0 if that is not known
-	handles    map[string][]uint64 // of the rules of chains; those of a chain that is missing are not known
+	owned      bool                  // nobody else can change the table
+	ownedPanic bool                  // nor that of panic mode
+	table      uint64                // its handle; 0 if that is not known
+	rules      map[string][]liveRule // by chain; those of a chain that is missing are not known
 }
 
 func newNFTables(o Options) (*nftables, error) {
@@ -122,7 +122,7 @@ func (k *nftables) directKernel() (*iptablesKernel, error) {
 		}
 		k.direct = d
 		if k.watch.told != nil {
-			d.Watch(k.watch.told)
+			k.watchDirect()
 		}
 	}
 	return k.direct, nil
@@ -197,7 +197,7 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 	case len(a.refused) > 0:
 		return k.refusal(p, a.refused)
 	}
-	k.committed(p, a.handles)
+	k.committed(p, a.made)
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
 }
@@ -257,8 +257,8 @@ func ownerHint(port uint32) string {
 }
 
 // committed notes what the kernel has.
-func (k *nftables) committed(p *plan, handles map[int]uint64) {
-	k.installed = p.result(handles)
+func (k *nftables) committed(p *plan, made map[int]liveRule) {
+	k.installed = p.result(made)
 	k.options.Guard.settled(k.socket)
 	k.watch.committed()
 	k.watch.guard.note(p.guarded, p.next.Panic)
@@ -269,7 +269,7 @@ func (k *nftables) committed(p *plan, handles map[int]uint64) {
 func (k *nftables) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && !k.directLost() {
 		k.watch.unguard(k.unguard)
 	}
 }

@@ -36,10 +36,10 @@ type change struct {
 	what   string // for anything else: what it does
 }
 
-// rest is the rules of a chain behind a change: those that stay, by their handles, and new ones in their midst.
+// rest is the rules of a chain behind a change: those that stay, and new ones in their midst.
 type rest struct {
-	before, after []uint64 // handles of the rules that stay, before and behind the new ones
-	added         []int    // where among the changes the new rules are
+	before, after []liveRule // the rules that stay, before and behind the new ones
+	added         []int      // where among the changes the new rules are
 }
 
 // newPlan compares. The error is what cannot be said in messages.
@@ -378,19 +378,19 @@ func (p *plan) updateRules(old, next *ir.Chain) {
 	if gone == 0 && len(added) == 0 {
 		return
 	}
-	handles := p.before.handles[next.Name]
-	if keep+end == 0 || handles == nil || dear(gone+len(added), len(old.Rules), len(next.Rules)) {
+	rules := p.before.rules[next.Name]
+	if keep+end == 0 || rules == nil || dear(gone+len(added), len(old.Rules), len(next.Rules)) {
 		p.put("cannot empty chain "+next.Name, nil, nil, p.enc.FlushChain(next.Name))
 		p.addRules(next.Name, next.Rules)
 		return
 	}
-	r := &rest{before: handles[:keep], after: handles[keep+gone:]}
-	for _, h := range handles[keep : keep+gone] {
-		p.put("cannot remove a rule from chain "+next.Name, nil, nil, p.enc.DeleteRule(next.Name, h))
+	r := &rest{before: rules[:keep], after: rules[keep+gone:]}
+	for _, old := range rules[keep : keep+gone] {
+		p.put("cannot remove a rule from chain "+next.Name, nil, nil, p.enc.DeleteRule(next.Name, old.handle))
 	}
 	var before uint64
 	if end > 0 {
-		before = r.after[0]
+		before = r.after[0].handle
 	}
 	r.added = p.insert(next.Name, added, before)
 	p.chains[next.Name] = r
@@ -436,22 +436,22 @@ func (p *plan) errors(refused []refusal) error {
 	return joined(list)
 }
 
-// result is what the kernel has after the plan was carried out. told are the handles of new rules, by the index of the
+// result is what the kernel has after the plan was carried out. told are the new rules, and the new table, by the index of the
 // change; a chain of which one is missing has to be made anew when it changes.
-func (p *plan) result(told map[int]uint64) *installed {
-	i := &installed{Desired: *p.next, owned: p.owned, ownedPanic: p.ownedPanic, handles: map[string][]uint64{}}
+func (p *plan) result(told map[int]liveRule) *installed {
+	i := &installed{Desired: *p.next, owned: p.owned, ownedPanic: p.ownedPanic, rules: map[string][]liveRule{}}
 	if p.next.Rules == nil {
 		return i
 	}
 	if p.replaced {
-		i.table = told[p.table]
+		i.table = told[p.table].handle
 	} else {
 		i.table = p.before.table
 	}
 	if p.before != nil && !p.replaced {
-		for chain, list := range p.before.handles {
+		for chain, list := range p.before.rules {
 			if _, changed := p.chains[chain]; !changed {
-				i.handles[chain] = list
+				i.rules[chain] = list
 			}
 		}
 	}
@@ -461,12 +461,12 @@ func (p *plan) result(told map[int]uint64) *installed {
 		}
 		list := slices.Clone(r.before)
 		for _, at := range r.added {
-			if h, ok := told[at]; ok {
-				list = append(list, h)
+			if made, ok := told[at]; ok {
+				list = append(list, made)
 			}
 		}
 		if len(list) == len(r.before)+len(r.added) {
-			i.handles[chain] = append(list, r.after...)
+			i.rules[chain] = append(list, r.after...)
 		}
 	}
 	return i

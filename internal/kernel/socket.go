@@ -193,8 +193,8 @@ type refusal struct {
 
 // answer is what the kernel says to a batch. If anything was refused, nothing was changed.
 type answer struct {
-	refused []refusal      // in the order of the batch
-	handles map[int]uint64 // of the rules and tables that were made with NLM_F_ECHO, by their index in the batch
+	refused []refusal        // in the order of the batch
+	made    map[int]liveRule // the rules that were made with NLM_F_ECHO, and the handles of such tables, by their index in the batch
 }
 
 // errLost says that it is not known what became of a batch.
@@ -227,7 +227,7 @@ func (s *socket) transact(changes []nft.Message) (*answer, error) {
 	if err := s.send(messages); err != nil {
 		return nil, err
 	}
-	a := &answer{handles: map[int]uint64{}}
+	a := &answer{made: map[int]liveRule{}}
 	acknowledged := false
 	_, err := s.drain(func(m netlink.Message, refused *netlink.OpError) {
 		switch {
@@ -235,10 +235,10 @@ func (s *socket) transact(changes []nft.Message) (*answer, error) {
 			a.refused = append(a.refused, refusal{index: int(int32(refused.Sequence - first)), err: refused.Err})
 		case m.Header.Type == netlink.Error && m.Header.Sequence == last:
 			acknowledged = true
-		case handleOf[m.Header.Type] != 0:
-			if h := attribute(m.Data, handleOf[m.Header.Type]); len(h) == 8 {
-				a.handles[int(int32(m.Header.Sequence-first))] = binary.BigEndian.Uint64(h)
-			}
+		case m.Header.Type == tablesMessage(unix.NFT_MSG_NEWRULE):
+			a.made[int(int32(m.Header.Sequence-first))] = ruleOf(m.Data)
+		case m.Header.Type == tablesMessage(unix.NFT_MSG_NEWTABLE):
+			a.made[int(int32(m.Header.Sequence-first))] = liveRule{handle: number64(attribute(m.Data, tableHandle))}
 		}
 	})
 	switch {
@@ -248,12 +248,6 @@ func (s *socket) transact(changes []nft.Message) (*answer, error) {
 		return nil, errLost
 	}
 	return a, nil
-}
-
-// handleOf is the attribute with the handle in what the kernel sends back of something that was made.
-var handleOf = map[netlink.HeaderType]uint16{
-	tablesMessage(unix.NFT_MSG_NEWRULE):  unix.NFTA_RULE_HANDLE,
-	tablesMessage(unix.NFT_MSG_NEWTABLE): tableHandle,
 }
 
 // makeRoom makes the receive buffer large enough for the rules that the kernel sends back. They wait there until all is

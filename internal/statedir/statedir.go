@@ -15,7 +15,6 @@ package statedir
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -30,6 +29,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"richwall/internal/sha2"
 )
 
 // The names of what a Dir has.
@@ -82,7 +83,7 @@ func folderName(path string) string {
 		return "-"
 	}
 	if len(name) > longestName {
-		sum := sha256.Sum256([]byte(path))
+		sum := sha2.Sum256([]byte(path))
 		name = name[:longestName-2*8-1] + "-" + hex.EncodeToString(sum[:8])
 	}
 	return name
@@ -201,7 +202,7 @@ func sums(files map[string][]byte) map[string]string {
 }
 
 func sum(data []byte) string {
-	digest := sha256.Sum256(data)
+	digest := sha2.Sum256(data)
 	return hex.EncodeToString(digest[:])
 }
 

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -32,8 +34,12 @@ const (
 	statusNotRoot = 255
 )
 
-// stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown.
-const stopTime = time.Second
+const (
+	// stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown.
+	stopTime = time.Second
+	// confTime is the longest that a start that is broken off waits for firewalld.conf.
+	confTime = 500 * time.Millisecond
+)
 
 // Main runs the daemon until a signal ends it, and returns its exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
@@ -124,24 +130,42 @@ func (p *program) run() (status int, err error) {
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	p.bus.Attach(p.daemon)
-	if stopped, err := p.start(signals); err != nil {
+	if end, err := p.start(signals); err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
-	} else if stopped {
-		return p.stopStarting(guard)
+	} else if end != nil {
+		return end(guard)
 	}
 	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
 		cfg, problems := store.Shipped()
 		return cfg, problems.Err()
 	})
-	if w, err := watch(p.system, settle, p.log, p.daemon.FilesTouched); err != nil {
-		p.log.Warn("changes that others make to files will not be noticed", "reason", err)
-	} else {
-		defer w.close()
-	}
+	p.watch(func() error {
+		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
+		return err
+	})
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
+}
+
+// watchTime is how long the program waits for the folder's disk before it serves signals.
+const watchTime = time.Second
+
+// watch begins to watch the files. A disk that does not answer is not waited for: signals and calls are served meanwhile.
+func (p *program) watch(begin func() error) {
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		if err := begin(); err != nil {
+			p.log.Warn("changes that others make to files will not be noticed", "reason", err)
+		}
+	}()
+	select {
+	case <-begun:
+	case <-time.After(watchTime):
+		p.log.Warn("the disk does not answer: changes that others make to files are not noticed until it does")
+	}
 }
 
 // base puts the guard into the kernel, before any file is read. In panic mode the guard then drops everything.
@@ -166,8 +190,8 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
 		},
 		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
-		Passthrough: func(ctx context.Context, ipv string, args []string) (string, error) {
-			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
+		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
+			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
 			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
@@ -176,8 +200,9 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 	})
 }
 
-// start starts the daemon, unless a signal ends the program before that; stopped says so.
-func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
+// start starts the daemon, unless a signal ends the program before that, or another firewall takes its place: end is then what is
+// to be done, else nil.
+func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (status int, err error), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
@@ -185,24 +210,27 @@ func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
 	for {
 		select {
 		case err := <-done:
-			return false, err
+			return nil, err
 		case s := <-signals:
 			if s == syscall.SIGHUP { // the files are being read just now
 				continue
 			}
-		case <-p.bus.Done(): // another firewall has taken over
+			end = p.stopStarting
+		case <-p.bus.Done():
+			end = p.leaveStarting
 		}
 		cancel()
 		select {
 		case <-done:
 		case <-time.After(stopTime):
 		}
-		return true, nil
+		return end, nil
 	}
 }
 
-// stopStarting ends a daemon whose start was broken off. Without rules in the kernel the guard has nothing to wait for; panic mode
-// stays.
+// stopStarting ends a daemon whose start was broken off by a signal, as stop ends one that has started. With CleanupOnExit the guard
+// goes, and the rules of an earlier process that stood in its place. Without, or when firewalld.conf cannot be read, either stays
+// until the next start. Panic mode stays in any case.
 func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	if p.daemon.Snapshot().Runtime != nil {
 		return p.stop()
@@ -211,8 +239,62 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	if p.daemon.Snapshot().Panic {
 		return 0, nil
 	}
-	return 0, guard.Lower()
+	if keep := p.keeps(); keep != "" {
+		p.log.Warn("the start was broken off: what keeps packets out stays in the kernel until the next start", "reason", keep)
+		return 0, nil
+	}
+	if err := guard.Lower(); err != nil || guard.Earlier() == "" {
+		return 0, err
+	}
+	return 0, kernel.Remove(context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log})
 }
+
+// keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.
+func (p *program) keeps() (reason string) {
+	done := make(chan string, 1)
+	go func() { done <- keepsRules(p.system) }()
+	select {
+	case reason = <-done:
+		return reason
+	case <-time.After(confTime):
+		return "firewalld.conf could not be read in time"
+	}
+}
+
+// keepsRules is that for the folder of a configuration. One without firewalld.conf has the defaults; where the folder itself is
+// missing it is not known what was meant.
+func keepsRules(folder string) (reason string) {
+	const most = 1 << 20 // bytes, as of any load
+	if _, err := os.Stat(folder); err != nil {
+		return err.Error()
+	}
+	file, err := os.Open(filepath.Join(folder, "firewalld.conf"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	} else if err != nil {
+		return err.Error()
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, most))
+	if err != nil {
+		return err.Error()
+	}
+	if conf, _ := zones.ReadConf(text, file.Name()); conf == nil || !conf.CleanupOnExit {
+		return "CleanupOnExit=no in firewalld.conf"
+	}
+	return ""
+}
+
+// leaveStarting ends a daemon in whose start another firewall has taken its place. The guard goes, which that one does not know of.
+func (p *program) leaveStarting(guard *kernel.Guard) (status int, err error) {
+	if p.daemon.Snapshot().Runtime != nil {
+		return p.leave()
+	}
+	return statusLost, errors.Join(errTaken, guard.Lower())
+}
+
+// errTaken is why the program ends when its name on the message bus is another one's.
+var errTaken = errors.New("another firewall has taken over")
 
 // tell tells the service manager something.
 func (p *program) tell(state string) {
@@ -264,7 +346,7 @@ func (p *program) status() string {
 func (p *program) leave() (status int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	return statusLost, errors.Join(errors.New("another firewall has taken over"), p.daemon.Leave(ctx))
+	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx))
 }
 
 // stop ends the daemon, with its rules if the configuration says so.

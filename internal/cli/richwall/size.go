@@ -97,7 +97,7 @@ func (s *sizer) content(c *zones.Content) {
 		}
 		switch e := r.Element.(type) {
 		case *grammar.Service:
-			s.size += s.service(e.Name) / 8
+			s.size += s.service(e.Name) / 3 // rules of a priority each stand apart until they are folded
 		case *grammar.TCPMSSClamp:
 			halves += 3 // it is in a chain for each direction as well
 		}
