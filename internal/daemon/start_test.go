@@ -554,6 +554,43 @@ func TestKernelTakesNothing(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080"}, nil)
 }
 
+// A kernel that is busy at first, and then refuses a rule, gets the rest without it, as if it had refused it at once.
+func TestBusyAndThenRefused(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n" +
+		"<rule><port port=\"5555\" protocol=\"tcp\"/><accept/></rule>\n</zone>"})
+	k := &refusingKernel{text: "nothing"}
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+	k.refuse = kernel.ErrBusy
+	b.kernel = &k.fakeKernel
+	b.again(t)
+	b.expect(t, Failed, notInKernel, nil, []string{"8080"})
+	b.mu.Lock()
+	k.refuse, k.text = nil, "5555"
+	b.attend()
+	b.attend() // which comes too late for anything
+	b.mu.Unlock()
+	for deadline := time.Now().Add(time.Minute); strings.Contains(strings.Join(b.Snapshot().Failures, ""), notInKernel); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the rules do not come; the log says\n%s", b.log.String())
+		}
+	}
+	if err := b.lockFiles(t.Context()); err != nil { // whoever still starts has ended then
+		t.Fatal(err)
+	}
+	b.unlockFiles()
+	b.expect(t, Failed, "work.xml:4", []string{"8080"}, []string{"5555"})
+	if folder, _, err := b.opt.State.LastGood(); err != nil || !strings.Contains(string(must(os.ReadFile(filepath.Join(folder, "zones/work.xml")))), "5555") {
+		t.Errorf("a configuration without the rule was kept, or none: %v", err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // What was left out at the start is not in the last good configuration either when the kernel takes the rules later: here a direct.xml
 // that cannot be read. A configuration that is whole is kept then.
 func TestKeptOnceInTheKernel(t *testing.T) {
