@@ -105,8 +105,12 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if err != nil {
 		return err
 	}
-	if err := d.commit(ctx, d.kernel, desired); err != nil {
-		return err
+	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
+	if err != nil && on { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
+		err = d.kernel.Commit(ctx, desired)
+	}
+	if err != nil {
+		return refuse(CommandFailed, "%v", err)
 	}
 	if !on && d.opt.DropAll != nil { // an earlier process may have done it, too
 		if err := d.opt.DropAll(false); err != nil {

@@ -591,6 +591,34 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// Panic mode that is switched on and off while the first rules wait for the kernel brings all of them, also those for bridges.
+func TestPanicWhileWaiting(t *testing.T) {
+	b := start(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	bridged, busy := 0, error(nil)
+	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
+		if busy == nil {
+			bridged = len(next.Rules)
+		}
+		return busy
+	}
+	b.kernel.refuse = kernel.ErrBusy
+	b.again(t)
+	bridged, b.kernel.refuse, busy = 0, nil, errors.New("somebody has the lock of ebtables")
+	if err := b.SetPanic(t.Context(), true); err != nil || !b.kernel.installed.Panic {
+		t.Fatalf("panic mode is not on: %v", err)
+	}
+	if bridged != 0 || b.Snapshot().State != Failed {
+		t.Errorf("%d rules are there for bridges, and the state is %s", bridged, b.Snapshot().State)
+	}
+	busy = nil
+	if err := b.SetPanic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if bridged != 1 || b.Snapshot().State != Running {
+		t.Errorf("%d rules are there for bridges, and the state is %s", bridged, b.Snapshot().State)
+	}
+}
+
 // What was left out at the start is not in the last good configuration either when the kernel takes the rules later: here a direct.xml
 // that cannot be read. A configuration that is whole is kept then.
 func TestKeptOnceInTheKernel(t *testing.T) {
