@@ -54,6 +54,8 @@ type Options struct {
 	Manager Manager
 	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
 	DropAll func(on bool) error
+	// Dropping tells whether the kernel drops every packet, as after DropAll or in panic mode. Nil is not known.
+	Dropping func() (bool, error)
 	// State keeps what outlives the process; nil keeps nothing.
 	State *statedir.Dir
 	Log   *slog.Logger

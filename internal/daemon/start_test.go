@@ -674,6 +674,46 @@ func TestPanicSurvives(t *testing.T) {
 	}
 }
 
+// A process that ended before it had noted panic mode has left the kernel dropping every packet: panic mode is on then, and can be
+// switched off.
+func TestPanicThatWasNotNoted(t *testing.T) {
+	b := startKept(t, nil)
+	dropped := true
+	b.opt.Dropping = func() (bool, error) { return dropped, nil }
+	b.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	b.again(t)
+	if !b.Snapshot().Panic || !b.kernel.installed.Panic {
+		t.Error("every packet is dropped, and panic mode is off")
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped || b.kernel.installed.Panic {
+		t.Errorf("panic mode does not end: %v", err)
+	}
+	b.again(t)
+	if b.Snapshot().Panic {
+		t.Error("panic mode is on after a restart")
+	}
+}
+
+// Where the disk does not take the note, the kernel drops every packet by a table that outlives the process.
+func TestPanicThatCannotBeNoted(t *testing.T) {
+	b := startKept(t, nil)
+	dropped := false
+	b.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	folder, _, err := b.opt.State.LastGood()
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(filepath.Dir(folder), "panic", "x"), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetPanic(t.Context(), true); err != nil || !dropped {
+		t.Errorf("the table is there: %v, %v", dropped, err)
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped {
+		t.Errorf("the table is there: %v, %v", dropped, err)
+	}
+}
+
 // Panic mode comes on while the daemon is still starting, and the rules come with it.
 func TestPanicBeforeTheRules(t *testing.T) {
 	b := startKept(t, nil)
