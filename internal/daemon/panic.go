@@ -36,7 +36,9 @@ func (d *Daemon) notePanic() {
 		return
 	}
 	d.opt.Log.Error("cannot note on disk that panic mode was switched", "reason", err)
-	if !d.Snapshot().Panic || d.opt.DropAll == nil {
+	d.mu.Lock() // so that nobody ends panic mode meanwhile
+	defer d.mu.Unlock()
+	if !d.panic || d.opt.DropAll == nil {
 		return
 	}
 	if err := d.opt.DropAll(true); err != nil {

@@ -24,6 +24,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -467,7 +468,7 @@ func (d *Dir) ReservePanic() error {
 // panicTime is the longest that the note about panic mode is waited for.
 const panicTime = 2 * time.Second
 
-// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time,
+// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time, or is damaged,
 // it counts as on: the error says why.
 func (d *Dir) Panic() (on bool, err error) {
 	if d == nil {
@@ -500,5 +501,11 @@ func (d *Dir) readPanic() (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	if !noteForm.Match(data) {
+		return true, fmt.Errorf("%s is damaged", panicked)
+	}
 	return bytes.Equal(data, boot), nil
 }
+
+// noteForm is what a note about panic mode looks like: the id of a boot, a UUID as the kernel writes it (random(4)).
+var noteForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n$`)
