@@ -55,6 +55,8 @@ type Options struct {
 	Manager Manager
 	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
 	DropAll func(on bool) error
+	// Dropping tells whether the kernel drops every packet, as after DropAll or in panic mode. Nil is not known.
+	Dropping func() (bool, error)
 	// State keeps what outlives the process; nil keeps nothing.
 	State *statedir.Dir
 	Log   *slog.Logger
@@ -72,6 +74,7 @@ type Daemon struct {
 	checked compile.History // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
 	mu        sync.Mutex // guards all below
+	starting  bool       // what is installed now is the first configuration
 	state     State
 	failures  []string // what could not be used of the configuration, and where it is; none unless the state is Failed
 	backend   ir.Backend
@@ -176,8 +179,8 @@ const (
 var errNoKernel = errors.New("the packet filter cannot be used")
 
 // install commits a configuration with the back end it asks for, and makes it the runtime one. What another back end had
-// installed is removed after that. When the first configuration cannot be committed for a reason that does not lie in it, it is
-// tried again until it is in the kernel, and meanwhile what was put there before the start stands.
+// installed is removed after that. When that of a start cannot be committed for a reason that does not lie in it, it is tried again
+// until it is in the kernel, and meanwhile what was put there before the start stands.
 func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	k := d.kernel
@@ -190,8 +193,10 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	if err == nil {
 		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
-		if err != nil && d.kernel == nil && ctx.Err() == nil && len(blamed(err)) == 0 {
-			d.follow(k)
+		if err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0 {
+			if k != d.kernel {
+				d.follow(k)
+			}
 			d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 			d.waitForKernel(err)
 			return nil

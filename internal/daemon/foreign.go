@@ -117,6 +117,11 @@ func (d *Daemon) attendFirst() {
 	if err == nil {
 		err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	}
+	if len(blamed(err)) > 0 {
+		d.opt.Log.Error("the kernel refuses a part of the configuration: the start is made again without it", "reason", err)
+		go d.startAgain()
+		return
+	}
 	if err != nil {
 		if err.Error() != d.repairs.waiting {
 			d.opt.Log.Error("the rules still cannot be put into the kernel", "reason", err)

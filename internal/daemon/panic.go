@@ -24,15 +24,25 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	return nil
 }
 
-// notePanic notes for later processes whether panic mode is on now.
+// notePanic notes for later processes whether panic mode is on now. Where the disk does not take that, a table stays in the kernel
+// that drops every packet, which a later process finds.
 func (d *Daemon) notePanic() {
 	err := inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()
 		return d.opt.State.SetPanic(d.Snapshot().Panic)
 	})
-	if err != nil {
-		d.opt.Log.Error("cannot note on disk that panic mode was switched: a restart does not know of it", "reason", err)
+	if err == nil {
+		return
+	}
+	d.opt.Log.Error("cannot note on disk that panic mode was switched", "reason", err)
+	d.mu.Lock() // so that nobody ends panic mode meanwhile
+	defer d.mu.Unlock()
+	if !d.panic || d.opt.DropAll == nil {
+		return
+	}
+	if err := d.opt.DropAll(true); err != nil {
+		d.opt.Log.Error("a restart does not know that panic mode is on", "reason", err)
 	}
 }
 
@@ -105,8 +115,12 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if err != nil {
 		return err
 	}
-	if err := d.commit(ctx, d.kernel, desired); err != nil {
-		return err
+	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
+	if err != nil && on { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
+		err = d.kernel.Commit(ctx, desired)
+	}
+	if err != nil {
+		return refuse(CommandFailed, "%v", err)
 	}
 	if !on && d.opt.DropAll != nil { // an earlier process may have done it, too
 		if err := d.opt.DropAll(false); err != nil {
@@ -154,9 +168,16 @@ func (d *Daemon) reservePanic() {
 	}
 }
 
-// recallPanic switches panic mode on if it was on when the last process ended.
+// recallPanic switches panic mode on if it was on when the last process ended: by the note, or by the kernel, where the process ended
+// before it was noted, or the disk was full.
 func (d *Daemon) recallPanic() {
 	on, err := d.opt.State.Panic()
+	if !on && d.opt.Dropping != nil {
+		var asking error
+		if on, asking = d.opt.Dropping(); asking != nil {
+			d.opt.Log.Error("the kernel does not say whether panic mode was on before this start", "reason", asking)
+		}
+	}
 	switch {
 	case err != nil:
 		d.opt.Log.Error("cannot read whether panic mode was on before this start: it is on now, and no packet passes until firewall-cmd --panic-off", "reason", err)

@@ -49,12 +49,12 @@ func (d *Daemon) Start(ctx context.Context) error {
 func (d *Daemon) started(failed []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.state = Running
 	if d.repairs.waiting != "" {
 		failed = append(failed, notInKernel)
 	}
+	d.state, d.failures = Running, failed
 	if len(failed) > 0 {
-		d.state, d.failures = Failed, failed
+		d.state = Failed
 	}
 	d.publish()
 }
@@ -256,11 +256,57 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 	return failed, nil
 }
 
-// installFirst is installFor by one who does not hold the lock.
+// errStopped is that the daemon was stopped while it was starting.
+var errStopped = errors.New("the daemon was stopped")
+
+// installFirst is installFor for a start, by one who does not hold the lock.
 func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[string]string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.repairs.stopped {
+		return errStopped
+	}
+	d.starting = true
+	defer func() { d.starting = false }()
 	return d.installFor(ctx, cfg, links)
+}
+
+// startAgain starts with the files once more, because the kernel was busy at first and then has refused something in them. Until it
+// succeeds, what was put into the kernel before the start stands.
+func (d *Daemon) startAgain() {
+	ctx := context.Background()
+	links := d.askManager(ctx)
+	err := d.lockFiles(ctx)
+	if err == nil {
+		err = d.startLocked(ctx, links)
+		d.unlockFiles()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && !d.repairs.stopped && d.repairs.waiting != "" {
+		d.waitForKernel(err)
+	}
+}
+
+// startLocked is startAgain by one who holds files.
+func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error {
+	d.mu.Lock()
+	waits, before := d.repairs.waiting != "", d.permanent
+	d.unkept = nil
+	d.mu.Unlock()
+	if !waits { // a reload was quicker
+		return nil
+	}
+	failed, err := d.startWith(ctx, links)
+	if err != nil {
+		return err
+	}
+	d.started(failed)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.timed.stop()
+	d.emit(Reloaded{Old: before, New: d.permanent})
+	return nil
 }
 
 // leaveOut is a configuration without what its problems are about, and without what refers to that. There are no losses if the

@@ -554,6 +554,71 @@ func TestKernelTakesNothing(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080"}, nil)
 }
 
+// A kernel that is busy at first, and then refuses a rule, gets the rest without it, as if it had refused it at once.
+func TestBusyAndThenRefused(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n" +
+		"<rule><port port=\"5555\" protocol=\"tcp\"/><accept/></rule>\n</zone>"})
+	k := &refusingKernel{text: "nothing"}
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+	k.refuse = kernel.ErrBusy
+	b.kernel = &k.fakeKernel
+	b.again(t)
+	b.expect(t, Failed, notInKernel, nil, []string{"8080"})
+	b.mu.Lock()
+	k.refuse, k.text = nil, "5555"
+	b.attend()
+	b.attend() // which comes too late for anything
+	b.mu.Unlock()
+	for deadline := time.Now().Add(time.Minute); strings.Contains(strings.Join(b.Snapshot().Failures, ""), notInKernel); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the rules do not come; the log says\n%s", b.log.String())
+		}
+	}
+	if err := b.lockFiles(t.Context()); err != nil { // whoever still starts has ended then
+		t.Fatal(err)
+	}
+	b.unlockFiles()
+	b.expect(t, Failed, "work.xml:4", []string{"8080"}, []string{"5555"})
+	if folder, _, err := b.opt.State.LastGood(); err != nil || !strings.Contains(string(must(os.ReadFile(filepath.Join(folder, "zones/work.xml")))), "5555") {
+		t.Errorf("a configuration without the rule was kept, or none: %v", err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Panic mode that is switched on and off while the first rules wait for the kernel brings all of them, also those for bridges.
+func TestPanicWhileWaiting(t *testing.T) {
+	b := start(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	bridged, busy := 0, error(nil)
+	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
+		if busy == nil {
+			bridged = len(next.Rules)
+		}
+		return busy
+	}
+	b.kernel.refuse = kernel.ErrBusy
+	b.again(t)
+	bridged, b.kernel.refuse, busy = 0, nil, errors.New("somebody has the lock of ebtables")
+	if err := b.SetPanic(t.Context(), true); err != nil || !b.kernel.installed.Panic {
+		t.Fatalf("panic mode is not on: %v", err)
+	}
+	if bridged != 0 || b.Snapshot().State != Failed {
+		t.Errorf("%d rules are there for bridges, and the state is %s", bridged, b.Snapshot().State)
+	}
+	busy = nil
+	if err := b.SetPanic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if bridged != 1 || b.Snapshot().State != Running {
+		t.Errorf("%d rules are there for bridges, and the state is %s", bridged, b.Snapshot().State)
+	}
+}
+
 // What was left out at the start is not in the last good configuration either when the kernel takes the rules later: here a direct.xml
 // that cannot be read. A configuration that is whole is kept then.
 func TestKeptOnceInTheKernel(t *testing.T) {
@@ -606,6 +671,46 @@ func TestPanicSurvives(t *testing.T) {
 	b.again(t)
 	if b.Snapshot().Panic || b.kernel.installed.Panic {
 		t.Error("panic mode is on after a restart")
+	}
+}
+
+// A process that ended before it had noted panic mode has left the kernel dropping every packet: panic mode is on then, and can be
+// switched off.
+func TestPanicThatWasNotNoted(t *testing.T) {
+	b := startKept(t, nil)
+	dropped := true
+	b.opt.Dropping = func() (bool, error) { return dropped, nil }
+	b.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	b.again(t)
+	if !b.Snapshot().Panic || !b.kernel.installed.Panic {
+		t.Error("every packet is dropped, and panic mode is off")
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped || b.kernel.installed.Panic {
+		t.Errorf("panic mode does not end: %v", err)
+	}
+	b.again(t)
+	if b.Snapshot().Panic {
+		t.Error("panic mode is on after a restart")
+	}
+}
+
+// Where the disk does not take the note, the kernel drops every packet by a table that outlives the process.
+func TestPanicThatCannotBeNoted(t *testing.T) {
+	b := startKept(t, nil)
+	dropped := false
+	b.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	folder, _, err := b.opt.State.LastGood()
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(filepath.Dir(folder), "panic", "x"), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetPanic(t.Context(), true); err != nil || !dropped {
+		t.Errorf("the table is there: %v, %v", dropped, err)
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped {
+		t.Errorf("the table is there: %v, %v", dropped, err)
 	}
 }
 

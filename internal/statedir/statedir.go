@@ -23,6 +23,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -265,9 +266,15 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, mostBytes))
 }
 
-// write writes a file and waits until it is on the disk.
+// write writes a file and waits until it is on the disk. What stands in its place and is no file, such as a pipe, goes: it would be
+// waited for.
 func write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -294,7 +301,7 @@ func (d *Dir) point(folder string) error {
 }
 
 func syncFolder(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -468,7 +475,7 @@ func (d *Dir) ReservePanic() error {
 // panicTime is the longest that the note about panic mode is waited for.
 const panicTime = 2 * time.Second
 
-// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time,
+// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time, or is damaged,
 // it counts as on: the error says why.
 func (d *Dir) Panic() (on bool, err error) {
 	if d == nil {
@@ -501,5 +508,11 @@ func (d *Dir) readPanic() (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	if !noteForm.Match(data) {
+		return true, fmt.Errorf("%s is damaged", panicked)
+	}
 	return bytes.Equal(data, boot), nil
 }
+
+// noteForm is what a note about panic mode looks like: the id of a boot, a UUID as the kernel writes it (random(4)).
+var noteForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n$`)

@@ -203,6 +203,25 @@ func TestPanic(t *testing.T) {
 		}
 		is(on)
 	}
+	note := filepath.Join(d.path, panicked)
+	whole, err := os.ReadFile(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damaged := range []string{"", string(whole[:10]), string(whole[:len(whole)-1]), "\x00" + string(whole[1:]), string(whole) + "x"} {
+		if err := os.WriteFile(note, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := (&Dir{path: d.path}).Panic(); !on || err == nil {
+			t.Errorf("with the note %q panic mode is %v, %v", damaged, on, err)
+		}
+	}
+	for _, on := range []bool{false, true} {
+		if err := d.SetPanic(on); err != nil {
+			t.Fatal(err)
+		}
+		is(on)
+	}
 	boot := filepath.Join(t.TempDir(), "boot_id")
 	if err := os.WriteFile(boot, []byte("another\n"), 0o600); err != nil {
 		t.Fatal(err)

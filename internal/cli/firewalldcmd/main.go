@@ -189,7 +189,8 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
 		},
-		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
+		DropAll:  func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
+		Dropping: func() (bool, error) { return kernel.Dropping(kernel.Options{Log: p.log}) },
 		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
