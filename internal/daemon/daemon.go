@@ -88,6 +88,7 @@ type Daemon struct {
 	panic     bool
 	pmtu      borrowed // net.ipv4.ip_no_pmtu_disc
 	timed     timers
+	awaits    func(table, chain string) bool // which chains of other programs may come after the first commit (kernel.Desired)
 	repairs   repairs
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
@@ -192,6 +193,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	}
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	if err == nil {
+		desired.Awaits = d.awaits
 		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
 		if err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0 {
 			if k != d.kernel {

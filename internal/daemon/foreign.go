@@ -115,6 +115,7 @@ func (d *Daemon) attendFirst() {
 	ctx := context.Background()
 	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
 	if err == nil {
+		desired.Awaits = d.awaits
 		err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	}
 	if len(blamed(err)) > 0 {

@@ -121,7 +121,7 @@ var errDoubt = errors.New("the files are not used: to leave out what is broken i
 
 // startFiles installs what the files say, without what cannot be used of them, and returns that. Where a last good configuration
 // was kept, it does not install one that might let in more than the files mean. direct.xml alone does not decide about that:
-// where it cannot be read the direct rules of the last good configuration stand in for it.
+// the direct rules of the last good configuration stand in for those that cannot be used.
 func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good lastGood) (failed []string, err error) {
 	rest, err := d.readRest(ctx)
 	if err != nil {
@@ -129,9 +129,8 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 	}
 	if good.none() {
 		cfg, losses := rest.Closed()
-		d.logLosses(losses)
 		d.logWarnings(rest.Problems)
-		return d.startRest(ctx, cfg, nil, losses, links, false)
+		return d.startRest(ctx, cfg, losses, links, good)
 	}
 	if err := d.missing(ctx); err != nil {
 		return nil, err
@@ -143,24 +142,15 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
 		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
-	others := besideDirect(losses)
-	if zones.InDoubt(others) {
+	if decisive := good.decisive(losses); zones.InDoubt(decisive) {
 		d.logProblems(rest.Problems)
-		for _, l := range others {
+		for _, l := range decisive {
 			failed = append(failed, l.Problem.String())
 		}
 		return failed, errDoubt
 	}
-	d.logLosses(losses)
 	d.logWarnings(rest.Problems)
-	var before *zones.Direct
-	if len(others) < len(losses) && good.folder != "" {
-		if cfg, _ := zones.Load(zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}); cfg != nil {
-			before = cfg.Direct
-			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good.folder)
-		}
-	}
-	return d.startRest(ctx, rest.Config, before, losses, links, true)
+	return d.startRest(ctx, rest.Config, losses, links, good)
 }
 
 // accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
@@ -204,56 +194,47 @@ func meantSo(folder string) string {
 	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
 }
 
-// besideDirect are the losses of all but direct.xml. As with firewalld, the firewall's state is not Failed for that.
-func besideDirect(losses []zones.Loss) []zones.Loss {
-	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Object.Kind == zones.KindDirect })
-}
-
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
 	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
 }
 
-// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
-// and with other direct rules where they are given. It returns all that is left out. A careful start ends with errDoubt where
-// leaving out might let in more.
-func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string, careful bool) (failed []string, err error) {
+// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. It
+// returns all that is left out. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
+func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zones.Loss, links map[string]string, good lastGood) (failed []string, err error) {
+	p := &part{cfg: cfg, good: good}
+	d.lose(p, losses)
+	d.await(p)
 	for range mostRounds {
-		next, lost := leaveOut(cfg, blamed(d.compilesUnused(cfg)))
+		lost := p.leaveOut(blamed(d.compilesUnused(p.whole())))
 		if len(lost) == 0 {
-			runtime := cfg.ForRuntime()
-			if direct != nil {
-				runtime = runtime.WithDirect(direct)
-			}
-			if err = d.installFirst(ctx, runtime, links); err == nil {
+			if err = d.installFirst(ctx, p.whole().ForRuntime(), links); err == nil {
 				break
 			}
-			if next, lost = leaveOut(cfg, blamed(err)); len(lost) == 0 {
+			if lost = p.leaveOut(blamed(err)); len(lost) == 0 {
 				break
 			}
 		}
-		d.logLosses(lost)
-		cfg, losses = next, append(losses, lost...)
-		if careful && zones.InDoubt(besideDirect(lost)) {
-			return lossTexts(besideDirect(losses)), errDoubt
+		d.lose(p, lost)
+		if !good.none() && zones.InDoubt(good.decisive(lost)) {
+			return p.failed(), errDoubt
 		}
 	}
-	failed = lossTexts(besideDirect(losses))
 	if err != nil {
-		return failed, err
+		return p.failed(), err
 	}
 	d.mu.Lock()
-	d.permanent, d.loaded = cfg, cfg
-	whole, waits := len(losses) == 0, d.repairs.waiting != ""
+	d.permanent, d.loaded = p.cfg, p.cfg
+	whole, waits := len(p.losses) == 0, d.repairs.waiting != ""
 	if whole && waits {
-		d.unkept = cfg
+		d.unkept = p.cfg
 	}
 	d.mu.Unlock()
 	if whole && !waits {
-		d.keepGood(cfg)
+		d.keepGood(p.cfg)
 	}
-	return failed, nil
+	return p.failed(), nil
 }
 
 // errStopped is that the daemon was stopped while it was starting.
@@ -373,12 +354,6 @@ func (d *Daemon) logWarnings(list zones.Problems) {
 	}
 }
 
-func (d *Daemon) logLosses(losses []zones.Loss) {
-	for _, l := range losses {
-		d.opt.Log.Error(l.String())
-	}
-}
-
 func (d *Daemon) logProblems(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Error {
@@ -395,6 +370,9 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	if cfg == nil {
 		return problems.Err()
 	}
+	d.mu.Lock()
+	d.awaits = nil
+	d.mu.Unlock()
 	if err := d.installFirst(ctx, cfg.ForRuntime(), links); err != nil {
 		return err
 	}

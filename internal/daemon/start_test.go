@@ -474,7 +474,8 @@ func TestDamagedConf(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
-// A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them.
+// A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them. The state says
+// so: a rule that is lost may have dropped something.
 func TestBrokenDirect(t *testing.T) {
 	rule := `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p tcp --dport 81 -j DROP</rule></direct>`
 	direct := func(b *bed) int {
@@ -484,7 +485,7 @@ func TestBrokenDirect(t *testing.T) {
 		return len(b.kernel.installed.Direct.Chains)
 	}
 	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": "<direct><rule"})
-	b.expect(t, Running, "", []string{"8080"}, nil)
+	b.expect(t, Failed, "direct.xml:1:", []string{"8080"}, nil)
 	if direct(b) != 0 {
 		t.Error("there are direct rules")
 	}
@@ -495,9 +496,96 @@ func TestBrokenDirect(t *testing.T) {
 	b.again(t)
 	b.write(t, map[string]string{"direct.xml": "<direct><rule"})
 	b.again(t)
-	b.expect(t, Running, "", []string{"8080"}, nil)
+	b.expect(t, Failed, "the direct rules of the last good configuration", []string{"8080"}, nil)
 	if direct(b) == 0 {
 		t.Error("the direct rules are gone")
+	}
+}
+
+// A direct rule that the back end refuses is one that cannot be used, too: all direct rules of the last good configuration stand in when
+// it may have dropped something. Without one, the rest is in force. The state is Failed, and names the line.
+func TestRefusedDirect(t *testing.T) {
+	const (
+		sound   = "<direct>\n<rule ipv=\"ipv4\" table=\"filter\" chain=\"INPUT\" priority=\"0\">-p tcp --dport 8080 -j DROP</rule>\n</direct>"
+		another = "<rule ipv=\"ipv4\" table=\"filter\" chain=\"INPUT\" priority=\"0\">-p tcp --dport 81 -j DROP</rule>\n"
+	)
+	var k *refusingKernel
+	direct := func(text string) bool {
+		var b strings.Builder
+		k.installed.Direct.Dump(&b)
+		return strings.Contains(b.String(), text)
+	}
+	started := func(t *testing.T, files map[string]string) *bed {
+		b := startKept(t, files)
+		k = &refusingKernel{text: "nosuch"}
+		b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+		b.kernel = &k.fakeKernel
+		b.again(t)
+		return b
+	}
+	for name, refused := range map[string]string{
+		"a rule that drops":  strings.Replace(sound, "-p tcp", "-m nosuch", 1),
+		"one beside another": strings.Replace(sound, "</direct>", another+`<passthrough ipv="ipv4">-I INPUT -m nosuch</passthrough></direct>`, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := started(t, map[string]string{"zones/work.xml": workZone, "direct.xml": sound})
+			b.expect(t, Running, "", []string{"8080"}, nil)
+			kept, _, _ := b.opt.State.LastGood()
+			b.write(t, map[string]string{"direct.xml": refused})
+			b.again(t)
+			b.expect(t, Failed, "direct.xml:", []string{"8080"}, nil)
+			b.expect(t, Failed, "in force instead of direct.xml are the direct rules of the last good configuration", nil, nil)
+			if !direct("8080") || direct("81 ") {
+				t.Error("the direct rules are not those of the last good configuration")
+			}
+			if now, _, _ := b.opt.State.LastGood(); now != kept {
+				t.Error("what cannot be used was kept")
+			}
+			b.write(t, map[string]string{"direct.xml": sound})
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.expect(t, Running, "", []string{"8080"}, nil)
+		})
+	}
+	t.Run("that of the last good configuration, too", func(t *testing.T) {
+		b := startKept(t, map[string]string{"direct.xml": strings.Replace(sound, "</direct>", another+"</direct>", 1)})
+		k = &refusingKernel{text: "8080"}
+		b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+		b.kernel = &k.fakeKernel
+		b.again(t)
+		b.expect(t, Failed, "packets may be let in that should not", []string{"22"}, nil)
+		if !direct("81") || direct("8080") {
+			t.Error("more than the rule that is refused is left out")
+		}
+	})
+	t.Run("at the first start", func(t *testing.T) {
+		b := started(t, map[string]string{"zones/work.xml": workZone, "direct.xml": strings.Replace(sound, "-p tcp", "-m nosuch", 1)})
+		b.expect(t, Failed, "direct.xml:2: ", []string{"8080"}, nil)
+	})
+	t.Run("a rule that accepts", func(t *testing.T) {
+		b := started(t, map[string]string{"zones/work.xml": workZone, "direct.xml": sound})
+		b.write(t, map[string]string{"direct.xml": strings.Replace(sound, "</direct>", strings.Replace(another, "-p tcp --dport 81 -j DROP", "-m nosuch -j ACCEPT", 1)+"</direct>", 1)})
+		b.again(t)
+		b.expect(t, Failed, "it is left out", []string{"8080"}, nil)
+		if !direct("8080") || strings.Contains(strings.Join(b.Snapshot().Failures, " "), "in force instead") {
+			t.Error("other rules stand in for one that lets something in")
+		}
+	})
+}
+
+// A direct rule in a chain that is not there does nothing. At a start the chain is made only where the last good configuration has rules in
+// it: the program whose chain it is comes later. Any other name may be a misspelled one.
+func TestDirectInMissingChain(t *testing.T) {
+	const in = `<direct><rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+	b := startKept(t, map[string]string{"direct.xml": in})
+	b.again(t)
+	if awaits := b.kernel.installed.Awaits; !awaits("filter", "DOCKER-USER") || awaits("nat", "DOCKER-USER") || awaits("filter", "DOCKER-USR") {
+		t.Error("the chain of the last good configuration is not the one that is awaited")
+	}
+	b = start(t, map[string]string{"direct.xml": in})
+	if b.kernel.installed.Awaits("filter", "DOCKER-USER") {
+		t.Error("a chain is awaited at the first start")
 	}
 }
 
@@ -509,8 +597,11 @@ type refusingKernel struct {
 
 func (k *refusingKernel) Commit(ctx context.Context, next *kernel.Desired) error {
 	var refused []error
-	if next.Rules != nil {
-		for _, c := range next.Rules.Chains {
+	for _, set := range []*ir.Ruleset{next.Rules, next.Direct} {
+		if set == nil {
+			continue
+		}
+		for _, c := range set.Chains {
 			for _, r := range c.Rules {
 				if r.Origin != nil && strings.Contains(r.Origin.Said(), k.text) {
 					refused = append(refused, &kernel.RuleError{Origin: r.Origin, Chain: c.Name, Err: errors.New("not supported")})
@@ -643,7 +734,7 @@ func TestKeptOnceInTheKernel(t *testing.T) {
 	if kept := started(map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table=`}); len(kept.Direct.Rules) != 1 {
 		t.Error("the last good configuration has lost its direct rule")
 	}
-	b.expect(t, Running, "", nil, nil)
+	b.expect(t, Failed, "direct.xml", nil, nil)
 	if kept := started(map[string]string{"direct.xml": direct, "zones/work.xml": workZone}); len(kept.Direct.Rules) != 1 || len(kept.Zones["work"].Ports) != 1 {
 		t.Error("the configuration is not kept once it is in the kernel")
 	}

@@ -26,9 +26,10 @@ type iptablesKernel struct {
 
 	installed *Desired // nil if it is not known what the kernel has
 	watch     watch
-	held      heldChains // of what is installed; nil if that is not known
-	allowed   uint32     // the port of a process that Allow waits for; 0 if there is none
-	starting  bool       // nothing of the firewall was committed before
+	held      heldChains                     // of what is installed; nil if that is not known
+	allowed   uint32                         // the port of a process that Allow waits for; 0 if there is none
+	starting  bool                           // nothing of the firewall was committed before
+	awaits    func(table, chain string) bool // that of the Desired that is committed
 	made      map[sharedChain]bool
 	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
 	texts     map[sharedRule]string    // how the tool saves rules of ours
@@ -125,6 +126,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if !k.direct {
 		k.starting = k.installed == nil
 	}
+	k.awaits = next.Awaits
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
 	if g := k.watch.guard; err == nil && g != nil && k.options.Guard.check() == nil {

@@ -165,7 +165,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *D
 	}
 	d.starting = k.installed == nil
 	previous = d.current()
-	return previous, d.Commit(ctx, &Desired{Rules: next.Direct})
+	return previous, d.Commit(ctx, &Desired{Rules: next.Direct, Awaits: next.Awaits})
 }
 
 // commitTables makes the difference. A batch that others may have made impossible, or of which nobody knows what became, is

@@ -196,16 +196,30 @@ func (e *tableEdit) makeShared(c *chainRules) error {
 		return nil
 	case there && !e.k.starting:
 		return &RuleError{Chain: c.name, Err: fmt.Errorf("table %s of %s has such a chain already, which another program has made", e.table, tool(e.family))}
-	case !c.declared && was == nil && !e.k.starting:
-		return &RuleError{Origin: c.rules[0].Origin, Chain: c.name, Err: fmt.Errorf("there is no such chain in table %s of %s", e.table, tool(e.family))}
+	case !c.declared && was == nil && !(e.k.starting && e.k.awaited(e.table, c.name)):
+		return e.missing(c)
 	case !c.declared:
 		e.k.options.Log.Warn("the chain of a direct rule is not there, and was made: nothing comes to it until another rule leads there",
-			"chain", c.name, "table", e.table, "program", tool(e.family))
+			"rule", c.rules[0].Origin, "chain", c.name, "table", e.table, "program", tool(e.family))
 	}
 	e.line(":%s - [0:0]", c.name)
 	e.made = append(e.made, c.name)
 	e.saved.rules[c.name] = nil
 	return nil
+}
+
+// awaited tells whether a chain of another program may be made for it.
+func (k *iptablesKernel) awaited(table, chain string) bool {
+	return k.awaits == nil || k.awaits(table, chain)
+}
+
+// missing is the errors of all rules in a chain that is not there.
+func (e *tableEdit) missing(c *chainRules) error {
+	var list []*RuleError
+	for _, r := range c.rules {
+		list = append(list, &RuleError{Origin: r.Origin, Chain: c.name, Err: fmt.Errorf("there is no such chain in table %s of %s", e.table, tool(e.family))})
+	}
+	return joined(list)
 }
 
 func (e *tableEdit) sharedChain(name string) sharedChain { return sharedChain{e.family, e.table, name} }

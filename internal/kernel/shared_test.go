@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -165,7 +166,7 @@ func TestMissingChains(t *testing.T) {
 		defer k.Close()
 		first := `<rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="1">-s 10.0.0.1 -j ACCEPT</rule>`
 		commit(t, k, directly(t, backend, first))
-		if said := log.String(); !strings.Contains(said, "chain=DOCKER-USER") || strings.Count(said, "was made") != 1 {
+		if said := log.String(); !strings.Contains(said, "chain=DOCKER-USER") || strings.Count(said, "was made") != 1 || !strings.Contains(said, "direct.xml:1") {
 			t.Errorf("the log says\n%s", said)
 		}
 		run(t, ns, "", "iptables", "-A", "DOCKER-USER", "-j", "RETURN")
@@ -189,6 +190,12 @@ func TestMissingChains(t *testing.T) {
 
 		fresh := namespace(t)
 		k = open(t, fresh, backend)
+		unknown := directly(t, backend, first)
+		unknown.Awaits = func(table, chain string) bool { return table != "filter" || chain != "DOCKER-USER" }
+		var refused *kernel.RuleError
+		if err := k.Commit(t.Context(), unknown); !errors.As(err, &refused) || refused.Origin == nil || refused.Origin.Line != 1 {
+			t.Errorf("a chain that nobody knows is made at the start: %v", err)
+		}
 		commit(t, k, directly(t, backend, first))
 		commit(t, k, directly(t, backend, ""))
 		if got := run(t, fresh, "", "iptables", "-S"); strings.Contains(got, "DOCKER-USER") {

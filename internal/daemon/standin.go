@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"richwall/compile"
+	"richwall/zones"
+)
+
+// part is what a start can use of the files.
+type part struct {
+	cfg    *zones.Config
+	losses []zones.Loss
+	good   lastGood
+	direct *zones.Direct // of the last good configuration, in place of the one in cfg; nil for none
+}
+
+// whole is the configuration with the direct rules that are to be in force.
+func (p *part) whole() *zones.Config {
+	if p.direct == nil {
+		return p.cfg
+	}
+	return p.cfg.WithDirect(p.direct)
+}
+
+// leaveOut takes out what problems of the whole are about, and returns what is lost by that.
+func (p *part) leaveOut(problems zones.Problems) []zones.Loss {
+	next, lost := leaveOut(p.whole(), problems)
+	if p.direct != nil {
+		next, p.direct = next.WithDirect(p.cfg.Direct), next.Direct
+	}
+	p.cfg = next
+	return lost
+}
+
+// lose notes and logs losses. When a direct rule is among them that may have refused something, those of the last good configuration
+// stand in for all of direct.xml, if there is one.
+func (d *Daemon) lose(p *part, lost []zones.Loss) {
+	p.losses = append(p.losses, lost...)
+	if p.direct == nil && p.good.folder != "" && zones.InDoubt(ofDirect(lost)) {
+		p.direct = d.goodDirect(p.good)
+	}
+	for _, l := range lost {
+		d.opt.Log.Error(p.text(l))
+	}
+}
+
+// text says what is lost, in one line.
+func (p *part) text(l zones.Loss) string {
+	if p.direct != nil && isDirect(l) && !strings.HasPrefix(l.Problem.Path, p.good.folder) {
+		return l.Problem.String() + "; the direct rules of the last good configuration are in force"
+	}
+	return l.String()
+}
+
+// failed says what is lost, a line each, and what is in force instead.
+func (p *part) failed() []string {
+	var texts []string
+	for _, l := range p.losses {
+		texts = append(texts, p.text(l))
+	}
+	if p.direct != nil {
+		texts = append(texts, fmt.Sprintf("in force instead of direct.xml are the direct rules of the last good configuration, of %s, in %s",
+			p.good.installed.Local().Format(time.DateTime), p.good.folder))
+	}
+	return texts
+}
+
+// goodDirect is direct.xml of the last good configuration; nil if it cannot be read.
+func (d *Daemon) goodDirect(good lastGood) *zones.Direct {
+	path := filepath.Join(good.folder, "direct.xml")
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return &zones.Direct{}
+	}
+	if err != nil {
+		d.opt.Log.Error("the direct rules of the last good configuration cannot be read", "reason", err)
+		return nil
+	}
+	direct, problems := zones.ReadDirect(data, path)
+	d.logWarnings(problems)
+	return direct
+}
+
+// await says which chains of other programs may be missing when the first rules are committed: those that the last good configuration has
+// rules in. Without one, any other name may be a misspelled one, and a rule in it would do nothing.
+func (d *Daemon) await(p *part) {
+	known := map[[2]string]bool{}
+	if p.good.folder != "" && len(p.cfg.Direct.Rules)+len(p.cfg.Direct.Passthroughs) > 0 {
+		if direct := d.goodDirect(p.good); direct != nil {
+			if rules, err := compile.Direct(p.cfg.WithDirect(direct)); err == nil && rules != nil {
+				for _, c := range rules.Chains {
+					known[[2]string{c.Table, c.Name}] = true
+				}
+			}
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.awaits = func(table, chain string) bool { return known[[2]string{table, chain}] }
+	if p.good.damaged != nil { // it may have had rules in any
+		d.awaits = nil
+	}
+}
+
+// decisive are the losses that decide whether the files are used: not those of direct.xml, if other direct rules can stand in.
+func (g lastGood) decisive(losses []zones.Loss) []zones.Loss {
+	if g.folder == "" {
+		return losses
+	}
+	return slices.DeleteFunc(slices.Clone(losses), isDirect)
+}
+
+// ofDirect are the losses of direct.xml.
+func ofDirect(losses []zones.Loss) []zones.Loss {
+	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return !isDirect(l) })
+}
+
+func isDirect(l zones.Loss) bool { return l.Problem.Object.Kind == zones.KindDirect }
