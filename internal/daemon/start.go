@@ -140,7 +140,7 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		losses = nil
 	}
 	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
-		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
+		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
 	if decisive := good.decisive(losses); zones.InDoubt(decisive) {
 		d.logProblems(rest.Problems)

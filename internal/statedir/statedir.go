@@ -42,6 +42,7 @@ const (
 	manifest = "MANIFEST"
 	panicked = "panic"
 	reserved = "panic.off"
+	nothing  = "nothing" // where the link outdated leads when there was no configuration before
 )
 
 // Dir is a folder for what outlives the process. A nil Dir keeps nothing and has nothing. Its methods may be called at the
@@ -140,24 +141,55 @@ func (d *Dir) outdate() error {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return err
 	}
-	return os.Symlink("nothing", mark)
+	return os.Symlink(nothing, mark)
 }
 
-// Differs tells whether the last good configuration, or one before it that is outdated, has a file with another content.
+// Differs tells whether the last good configuration, or one before it that is outdated, has a file with another content. Its manifest is
+// asked for that, also where files were damaged. It differs, too, when there is one whose manifest cannot be used.
 func (d *Dir) Differs(path string, data []byte) bool {
 	if d == nil {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.kept == nil {
-		d.kept = d.stored()
+	known, err := d.recorded()
+	return err != nil || known[path] != "" && known[path] != sum(data)
+}
+
+// recorded are the sums of the files of what LastGood is about, as far as there is such a thing. The error is that they are not known.
+func (d *Dir) recorded() (map[string]string, error) {
+	if len(d.kept) > 0 {
+		return d.kept, nil
 	}
-	known := d.kept
-	if m, err := verify(filepath.Join(d.path, outdated)); len(known) == 0 && err == nil {
-		known = m.sums
+	if err := leadsNowhere(d.path); err != nil {
+		return nil, err
 	}
-	return known[path] != "" && known[path] != sum(data)
+	mark := filepath.Join(d.path, outdated)
+	if to, _ := os.Readlink(mark); to == nothing {
+		return nil, nil
+	}
+	for _, name := range []string{filepath.Join(d.path, link), mark, d.abandoned()} {
+		if _, err := os.Lstat(name); name != "" && err == nil {
+			m, err := listed(name)
+			if err == nil {
+				err = nothingElse(name, m.sums) // a file that is not listed shows that the list is another one
+			}
+			return m.sums, err
+		}
+	}
+	return nil, nil
+}
+
+// abandoned is a folder that was written to its end and that no link leads to; "" if there is none.
+func (d *Dir) abandoned() string {
+	entries, _ := os.ReadDir(d.path) // what cannot be read is not there for LastGood either
+	for _, e := range entries {
+		folder := filepath.Join(d.path, e.Name())
+		if _, err := os.Lstat(filepath.Join(folder, manifest)); strings.HasPrefix(e.Name(), prefix) && err == nil {
+			return folder
+		}
+	}
+	return ""
 }
 
 // put writes files to a new folder, and makes that the last good one.
@@ -227,7 +259,8 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 			return err
 		}
 		folders[filepath.Dir(to)] = true
-		if d.kept[path] == next[path] && os.Link(filepath.Join(d.path, link, filepath.FromSlash(path)), to) == nil {
+		kept := filepath.Join(d.path, link, filepath.FromSlash(path))
+		if d.kept[path] == next[path] && os.Link(kept, to) == nil {
 			continue
 		}
 		if err := write(to, files[path]); err != nil {
@@ -334,6 +367,9 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 		if _, err := os.Lstat(filepath.Join(d.path, outdated)); !errors.Is(err, fs.ErrNotExist) {
 			return "", time.Time{}, errors.Join(ErrOutdated, err)
 		}
+		if folder := d.abandoned(); folder != "" {
+			return "", time.Time{}, fmt.Errorf("cannot use the last good configuration in %s: the link %s to it is gone", folder, link)
+		}
 		return "", time.Time{}, ErrNone
 	}
 	if folder, err = filepath.EvalSymlinks(filepath.Join(d.path, link)); err != nil {
@@ -370,8 +406,8 @@ type contents struct {
 	sums      map[string]string // by path
 }
 
-// verify compares a folder with its manifest. The error is that they differ.
-func verify(folder string) (contents, error) {
+// listed is what the manifest of a folder says, and is not compared with its files. The error is that it is not as it was written.
+func listed(folder string) (contents, error) {
 	m := contents{sums: map[string]string{}}
 	list, err := read(filepath.Join(folder, manifest))
 	if err != nil {
@@ -389,16 +425,29 @@ func verify(folder string) (contents, error) {
 	}
 	for lines.Scan() {
 		want, path, _ := strings.Cut(lines.Text(), "  ")
-		data, err := read(filepath.Join(folder, filepath.FromSlash(path)))
-		if err != nil {
-			return m, err
-		}
-		if sum(data) != want {
-			return m, fmt.Errorf("%s was changed", path)
-		}
 		m.sums[path] = want
 	}
+	return m, lines.Err()
+}
+
+// verify compares a folder with its manifest. The error is that they differ.
+func verify(folder string) (contents, error) {
+	m, err := listed(folder)
+	if err != nil {
+		return m, err
+	}
+	for _, path := range slices.Sorted(maps.Keys(m.sums)) {
+		if !unchanged(filepath.Join(folder, filepath.FromSlash(path)), m.sums[path]) {
+			return m, fmt.Errorf("%s was changed", path)
+		}
+	}
 	return m, nothingElse(folder, m.sums)
+}
+
+// unchanged tells whether a file has a sum.
+func unchanged(path, want string) bool {
+	data, err := read(path)
+	return err == nil && sum(data) == want
 }
 
 // whole is a manifest without its last line, which has the sum of all lines before it.

@@ -85,6 +85,17 @@ func TestDamaged(t *testing.T) {
 		"a pipe": func(f string) error {
 			return errors.Join(os.Remove(filepath.Join(f, manifest)), unix.Mkfifo(filepath.Join(f, manifest), 0o600))
 		},
+		"a manifest without files": func(f string) error {
+			list := "installed 2026-11-30T06:38:33Z\n"
+			return os.WriteFile(filepath.Join(f, manifest), []byte(list+sum([]byte(list))+"  "+manifest+"\n"), 0o600)
+		},
+		"no link":               func(f string) error { return os.Remove(filepath.Join(filepath.Dir(f), link)) },
+		"a link to nothing":     func(f string) error { return relink(f, func(l string) error { return os.Symlink("/nowhere", l) }) },
+		"a pipe for the link":   func(f string) error { return relink(f, func(l string) error { return unix.Mkfifo(l, 0o600) }) },
+		"a folder for the link": func(f string) error { return relink(f, func(l string) error { return os.Mkdir(l, 0o700) }) },
+		"the state folder a link": func(f string) error {
+			return errors.Join(os.Rename(filepath.Dir(f), filepath.Dir(f)+".away"), os.Symlink("/nowhere", filepath.Dir(f)))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t)
@@ -98,10 +109,38 @@ func TestDamaged(t *testing.T) {
 			if err := damage(folder); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := d.LastGood(); err == nil || errors.Is(err, ErrNone) {
+			next := &Dir{path: d.path}
+			if _, _, err := next.LastGood(); err == nil || errors.Is(err, ErrNone) {
 				t.Errorf("the error is %v", err)
 			}
+			if !next.Differs("firewalld.conf", []byte("other")) || next.Has(files("1")) {
+				t.Error("it is forgotten that there was one")
+			}
 		})
+	}
+}
+
+// relink puts something in the place of the link to a folder.
+func relink(folder string, put func(path string) error) error {
+	path := filepath.Join(filepath.Dir(folder), link)
+	return errors.Join(os.Remove(path), put(path))
+}
+
+// As long as the manifest is whole, it is known what was in files that were damaged.
+func TestManifestOutlivesFiles(t *testing.T) {
+	d := open(t)
+	if err := d.Keep(files("1"), at); err != nil {
+		t.Fatal(err)
+	}
+	folder, _, err := d.LastGood()
+	if err == nil {
+		err = os.Truncate(filepath.Join(folder, "firewalld.conf"), 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next := (&Dir{path: d.path}); next.Differs("firewalld.conf", files("1")["firewalld.conf"]) || !next.Differs("firewalld.conf", nil) {
+		t.Error("the manifest does not count")
 	}
 }
 
