@@ -97,8 +97,8 @@ var ErrNone = errors.New("no configuration was kept yet")
 // ErrOutdated is that the last good configuration could not be kept, as on a full disk: one before it may let in more.
 var ErrOutdated = errors.New("the configuration that was installed last could not be kept, and one before it may let in more")
 
-// Keep makes files, by their paths, the last good configuration. Files that are the last good configuration already are not
-// written again. After a crash at any moment the one before is the last good one still. After an error, such as that of a full
+// Keep makes files, by their paths, the last good configuration. Files that are the last good configuration already, and are on the disk as
+// they were written, are not written again. After a crash at any moment the one before is the last good one still. After an error, such as that of a full
 // disk, LastGood gives ErrOutdated: the one before may let in more than is let in now. If that cannot be noted either, as on a disk that
 // can only be read, the error says so.
 func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
@@ -111,7 +111,7 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	if d.kept == nil {
 		d.kept = d.stored()
 	}
-	if maps.Equal(d.kept, next) {
+	if maps.Equal(d.kept, next) && maps.Equal(d.stored(), next) { // nobody has damaged it since
 		return nil
 	}
 	folder, err := d.put(files, next, at)
@@ -260,7 +260,7 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 		}
 		folders[filepath.Dir(to)] = true
 		kept := filepath.Join(d.path, link, filepath.FromSlash(path))
-		if d.kept[path] == next[path] && os.Link(kept, to) == nil {
+		if d.kept[path] == next[path] && unchanged(kept, next[path]) && os.Link(kept, to) == nil {
 			continue
 		}
 		if err := write(to, files[path]); err != nil {

@@ -144,6 +144,31 @@ func TestManifestOutlivesFiles(t *testing.T) {
 	}
 }
 
+// A file that was damaged while the process ran does not get into the next configuration that is kept, nor stay in the same one.
+func TestDamagedFileIsWrittenAgain(t *testing.T) {
+	for name, next := range map[string]map[string][]byte{"the same": files("1"), "another": files("2")} {
+		t.Run(name, func(t *testing.T) {
+			d := open(t)
+			if err := d.Keep(files("1"), at); err != nil {
+				t.Fatal(err)
+			}
+			folder, _, err := d.LastGood()
+			if err == nil {
+				err = os.WriteFile(filepath.Join(folder, "firewalld.conf"), []byte("garbage"), 0o600)
+			}
+			if err == nil {
+				err = d.Keep(next, at)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if folder, _, err := (&Dir{path: d.path}).LastGood(); err != nil || !same(content(t, folder), next) {
+				t.Errorf("the last good configuration is %v, %v", folder, err)
+			}
+		})
+	}
+}
+
 // When a configuration cannot be kept, as on a full disk, the one before does not count any more, for later processes too: it may be
 // more open. That is not as if none had ever been kept.
 func TestKeepFails(t *testing.T) {
