@@ -29,6 +29,20 @@ func refusingPolicy(p *Policy) *Policy {
 	return next
 }
 
+// Closed is the shipped configuration with zones that let nothing new in, whatever is bound to them, but the answers of DHCP servers (RFC
+// 2131 and 8415). A shipped policy lets neighbour discovery in. Its rules stay in the kernel when the firewall is stopped.
+func Closed(backend string) *Config {
+	c, _ := Load(Dirs{})
+	for _, name := range Names(c.Zones) {
+		z := &Zone{Meta: c.Zones[name].Meta, Target: TargetDrop, Content: Content{Ports: []Port{{"68", "udp"}}, Services: []string{"dhcpv6-client"}}}
+		z.lossy = true
+		c = c.WithZone(z)
+	}
+	conf := DefaultConf()
+	conf.DefaultZone, conf.FirewallBackend, conf.CleanupOnExit = "drop", backend, false
+	return c.WithConf(conf)
+}
+
 // refuses tells whether a zone or policy refuses everything already.
 func (c *Content) refuses() bool { return len(c.Rules) > 0 && c.Rules[0].Rule == refusal.Rule }
 

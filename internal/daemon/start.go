@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"richwall/compile"
+	"richwall/compile/ir"
 	"richwall/internal/kernel"
 	"richwall/internal/statedir"
 	"richwall/zones"
@@ -25,10 +26,11 @@ const mostRounds = 20
 //  1. the files, without what is broken in them;
 //  2. the last configuration that was installed without an error, where the files cannot be read, or leave it in doubt which
 //     rules some packets are meant for;
-//  3. the shipped configuration, only where no configuration was ever kept.
+//  3. the shipped configuration, only where no configuration was ever kept;
+//  4. rules that let nothing new in, so that the firewall can be asked and mended.
 //
-// The state is Failed unless all of the files is in force. The error is for the case that nothing could be installed: what
-// the caller has put into the kernel before the start then still stands.
+// The state is Failed unless all of the files is in force. The error is for the case that nothing could be installed, because the packet
+// filter cannot be used: what the caller has put into the kernel before the start then still stands.
 func (d *Daemon) Start(ctx context.Context) error {
 	d.recallPanic()
 	links := d.askManager(ctx)
@@ -63,22 +65,46 @@ func (d *Daemon) started(failed []string) {
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
 	good := d.lastGood()
 	failed, err = d.startFiles(ctx, links, good)
-	if err == nil || ctx.Err() != nil || errors.Is(err, errNoKernel) {
+	if err == nil || ends(ctx, err) {
 		return failed, err
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
+	dirs, instead := zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, ""
 	switch {
 	case good.damaged != nil:
-		return failed, errors.Join(err, good.damaged)
+		return d.startClosed(ctx, links, append(failed, good.damaged.Error()))
 	case good.folder != "":
 		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.folder)
-		failed = append(failed, fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.folder))
-		return failed, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, links)
+		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.folder)
+	default:
+		d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
+		instead = "in force instead is the shipped configuration: no other was ever installed"
 	}
-	d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
-	failed = append(failed, "in force instead is the shipped configuration: no other was ever installed")
-	return failed, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default, Follow: true}, links)
+	err = d.startOther(ctx, dirs, links)
+	if err == nil || ends(ctx, err) {
+		return append(failed, instead), err
+	}
+	d.opt.Log.Error("that cannot be used either", "reason", err)
+	return d.startClosed(ctx, links, append(failed, err.Error()))
+}
+
+// ends tells whether an error is one for which no configuration can be installed.
+func ends(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, errNoKernel) || errors.Is(err, errStopped)
+}
+
+// startClosed installs rules that let nothing new in, when neither the files nor anything else can be used. firewalld.conf may be what is
+// broken: the back end is nftables, and iptables where the kernel has no nf_tables.
+func (d *Daemon) startClosed(ctx context.Context, links map[string]string, failed []string) ([]string, error) {
+	const instead = "nothing new is let in but loopback, DHCP and neighbour discovery: mend the files and run firewall-cmd --reload, or run firewall-cmd --reset-to-defaults"
+	d.opt.Log.Error(instead)
+	failed = append(failed, instead)
+	err := d.startConfig(ctx, zones.Closed(string(ir.NFTables)), links)
+	if errors.Is(err, errNoKernel) {
+		err = d.startConfig(ctx, zones.Closed(string(ir.IPTables)), links)
+	}
+	return failed, err
 }
 
 // lastGood is the last good configuration; the zero value is that none was ever kept.
@@ -370,6 +396,11 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	if cfg == nil {
 		return problems.Err()
 	}
+	return d.startConfig(ctx, cfg, links)
+}
+
+// startConfig installs a configuration that is not that of the files.
+func (d *Daemon) startConfig(ctx context.Context, cfg *zones.Config, links map[string]string) error {
 	d.mu.Lock()
 	d.awaits = nil
 	d.mu.Unlock()

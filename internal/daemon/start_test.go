@@ -207,7 +207,8 @@ func unreadable(t *testing.T) func() {
 	return func() { readTime, loadRest = wasTime, wasLoad }
 }
 
-// A last good configuration that somebody has changed is not used, and neither is the shipped one: nothing is installed.
+// A last good configuration that somebody has changed is not used, and neither is the shipped one: nothing new is let in. The firewall can
+// be asked, panic mode goes on and off, and a reload of mended files puts them into force.
 func TestDamagedLastGood(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
 	folder, _, err := b.opt.State.LastGood()
@@ -220,10 +221,88 @@ func TestDamagedLastGood(t *testing.T) {
 		}
 	}
 	b.Stop(t.Context())
-	defer unreadable(t)()
-	b.Daemon, b.kernel.installed = New(b.opt), nil
-	if err := b.Start(t.Context()); err == nil || b.kernel.installed != nil {
-		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+	readable := unreadable(t)
+	b.again(t)
+	readable()
+	b.closed(t, "could not be read within")
+	b.closed(t, "zones/work.xml was changed")
+	if err := b.Reload(t.Context()); err == nil {
+		t.Error("a reload takes the files")
+	}
+	if err := errors.Join(b.SetPanic(t.Context(), true), b.SetPanic(t.Context(), false)); err != nil {
+		t.Error(err)
+	}
+	b.closed(t, "was changed")
+	for _, zone := range zones.Names(b.Snapshot().Runtime.Zones) { // as NetworkManager may do
+		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Rebind(zones.Runtime, zone, interfaceItem("eth0")), Manager: true}); err != nil {
+			t.Errorf("an interface cannot be bound to %s: %v", zone, err)
+		}
+		b.closed(t, "was changed")
+	}
+	before := b.kernel.installed
+	b.Stop(t.Context())
+	if b.kernel.installed != before {
+		t.Error("what lets nothing in is gone when the firewall is stopped")
+	}
+	b.Daemon = New(b.opt)
+	b.write(t, map[string]string{"firewalld.conf": "<"})
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.closed(t, "zones/work.xml:1:")
+	b.write(t, map[string]string{"zones/work.xml": workZone, "firewalld.conf": ""})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	if _, _, err := b.opt.State.LastGood(); err != nil {
+		t.Error(err)
+	}
+}
+
+// closed checks that nothing new is let in but what a machine needs to stay on its network, and that the state says why.
+func (b *bed) closed(t *testing.T, failure string) {
+	t.Helper()
+	b.expect(t, Failed, failure, []string{"68", "546"}, []string{"22", "8080", "9090", "7777", "631", "5353"})
+	b.expect(t, Failed, "nothing new is let in but loopback, DHCP and neighbour discovery", nil, nil)
+}
+
+// Neither is a last good configuration used that the kernel refuses.
+func TestRefusedLastGood(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><port port="5555" protocol="tcp"/><accept/></rule></zone>`, 1)})
+	k := &refusingKernel{text: "5555"}
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+	b.kernel = &k.fakeKernel
+	b.write(t, map[string]string{"zones/work.xml": "<zone><"})
+	b.again(t)
+	b.closed(t, "not supported")
+}
+
+// A packet filter that cannot be used at all is an error, and the program ends. One that has only iptables lets nothing new in by it.
+func TestClosedWithoutNFTables(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\n", "zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	if err == nil {
+		err = os.Remove(filepath.Join(folder, "MANIFEST"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": "<zone><"})
+	usable := ir.IPTables
+	b.opt.Kernel = func(backend ir.Backend) (kernel.Kernel, error) {
+		if backend != usable {
+			return nil, errors.New("not supported")
+		}
+		return b.kernel, nil
+	}
+	b.again(t)
+	b.closed(t, "work.xml:1:")
+	b.Stop(t.Context())
+	usable = ""
+	b.Daemon = New(b.opt)
+	if err := b.Start(t.Context()); !errors.Is(err, errNoKernel) {
+		t.Errorf("the error is %v", err)
 	}
 }
 
@@ -251,11 +330,8 @@ func TestLastGoodOutdated(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		b.Stop(t.Context())
-		b.Daemon, b.kernel.installed = New(b.opt), nil
-		if err := b.Start(t.Context()); !errors.Is(err, statedir.ErrOutdated) || b.kernel.installed != nil {
-			t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
-		}
+		b.again(t)
+		b.closed(t, statedir.ErrOutdated.Error())
 	}
 	for _, path := range []string{inTheWay, filepath.Join(b.dir, "zones")} {
 		if err := os.RemoveAll(path); err != nil {
@@ -281,10 +357,35 @@ func TestDoubtAndDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.write(t, map[string]string{"zones/work.xml": "<zone><"})
-	b.Stop(t.Context())
-	b.Daemon, b.kernel.installed = New(b.opt), nil
-	if err := b.Start(t.Context()); !errors.Is(err, errDoubt) || b.kernel.installed != nil {
-		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+	b.again(t)
+	b.closed(t, errDoubt.Error())
+}
+
+// An empty firewalld.conf beside a last good configuration of which nothing is known may have held another default zone.
+func TestNoConfAndDamage(t *testing.T) {
+	for name, lose := range map[string]func(folder string) error{
+		"the manifest": func(f string) error { return os.Truncate(filepath.Join(f, "MANIFEST"), 0) },
+		"a file":       func(f string) error { return os.Remove(filepath.Join(f, "firewalld.conf")) },
+		"the folder":   os.RemoveAll,
+		"the link":     func(f string) error { return os.Remove(filepath.Join(filepath.Dir(f), "last-good")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n"})
+			folder, _, err := b.opt.State.LastGood()
+			if err == nil {
+				err = lose(folder)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.write(t, map[string]string{"firewalld.conf": ""})
+			b.again(t)
+			b.closed(t, "firewalld.conf in ")
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.expect(t, Running, "", []string{"22"}, nil)
+		})
 	}
 }
 
