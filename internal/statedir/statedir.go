@@ -169,13 +169,14 @@ func (d *Dir) recorded() (map[string]string, error) {
 		return nil, nil
 	}
 	for _, name := range []string{filepath.Join(d.path, link), mark, d.abandoned()} {
-		if _, err := os.Lstat(name); name != "" && err == nil {
-			m, err := listed(name)
-			if err == nil {
-				err = nothingElse(name, m.sums) // a file that is not listed shows that the list is another one
-			}
-			return m.sums, err
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		m, err := listed(name)
+		if err == nil {
+			err = nothingElse(name, m.sums) // a file that is not listed shows that the list is another one
+		}
+		return m.sums, err
 	}
 	return nil, nil
 }

@@ -93,6 +93,9 @@ func TestDamaged(t *testing.T) {
 		"a link to nothing":     func(f string) error { return relink(f, func(l string) error { return os.Symlink("/nowhere", l) }) },
 		"a pipe for the link":   func(f string) error { return relink(f, func(l string) error { return unix.Mkfifo(l, 0o600) }) },
 		"a folder for the link": func(f string) error { return relink(f, func(l string) error { return os.Mkdir(l, 0o700) }) },
+		"the state folder a file": func(f string) error {
+			return errors.Join(os.Rename(filepath.Dir(f), filepath.Dir(f)+".away"), os.WriteFile(filepath.Dir(f), nil, 0o600))
+		},
 		"the state folder a link": func(f string) error {
 			return errors.Join(os.Rename(filepath.Dir(f), filepath.Dir(f)+".away"), os.Symlink("/nowhere", filepath.Dir(f)))
 		},
