@@ -16,11 +16,11 @@ func (s Store) ReadFile(path string) ([]byte, error) {
 	return f.read(filepath.ToSlash(path), maxFileBytes)
 }
 
-// Empty tells whether the administrator's folder holds no file, at whatever depth: as a folder does whose disk is not mounted. The error
-// is of package fs if there is no such folder.
-func (s Store) Empty() (bool, error) {
+// EmptyFolder tells whether a folder holds no file, at whatever depth: as one does whose disk is not mounted. The error is of package fs if
+// there is no such folder.
+func EmptyFolder(path string) (bool, error) {
 	empty := true
-	err := filepath.WalkDir(s.Dirs.System+"/", func(_ string, e fs.DirEntry, err error) error { // the folder itself may be a link
+	err := filepath.WalkDir(path+"/", func(_ string, e fs.DirEntry, err error) error { // the folder itself may be a link
 		if err != nil || e.IsDir() {
 			return err
 		}

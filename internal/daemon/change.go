@@ -141,14 +141,14 @@ func (d *Daemon) Reload(ctx context.Context) error {
 		return err
 	}
 	defer d.unlockFiles()
-	return d.reload(ctx, links)
-}
-
-// reload is Reload by one who holds files.
-func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.missing(ctx); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
+	return d.reload(ctx, links)
+}
+
+// reload is Reload by one who holds files, of folders that are as they are meant.
+func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	loaded, err := d.readAgain(ctx)
 	if err != nil {
 		return err

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -116,15 +113,6 @@ type lastGood struct {
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
-// hadFiles tells whether the administrator had objects of his own. Of a configuration that cannot be used it is not known, and may be.
-func (g lastGood) hadFiles() bool {
-	if g.folder == "" {
-		return g.damaged != nil
-	}
-	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
-	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) // a former version wrote no list
-}
-
 func (d *Daemon) lastGood() lastGood {
 	g, err := inTime(context.Background(), "the folder of the last good configuration", func() (g lastGood) {
 		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
@@ -189,35 +177,6 @@ func (d *Daemon) accepted(rest *zones.Rest) bool {
 // firewalld.conf, says nothing where there is no earlier configuration to compare with.
 func besideWarnings(losses []zones.Loss) []zones.Loss {
 	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
-}
-
-// missing is an error when the administrator's folder is not there, or holds no file although it held some when the last good
-// configuration was kept: its disk is not mounted, or somebody has emptied it. Without a last good configuration, such a folder means
-// the shipped one.
-func (d *Daemon) missing(ctx context.Context) error {
-	type state struct {
-		empty bool
-		err   error
-	}
-	folder := d.opt.Dirs.System
-	found, err := inTime(ctx, folder, func() (s state) {
-		s.empty, s.err = d.store.Empty()
-		return s
-	})
-	switch {
-	case err != nil:
-		return err
-	case errors.Is(found.err, fs.ErrNotExist) && !d.lastGood().none():
-		return fmt.Errorf("%s is not there; %s", folder, meantSo(folder))
-	case found.err == nil && found.empty && d.lastGood().hadFiles():
-		return fmt.Errorf("%s holds no file, and did when it was used last; %s", folder, meantSo(folder))
-	}
-	return nil
-}
-
-// meantSo says how the shipped configuration can be chosen on purpose.
-func meantSo(folder string) string {
-	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
 }
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.

@@ -426,6 +426,91 @@ func TestFolderEmptied(t *testing.T) {
 	b.expect(t, Running, "", []string{"22"}, []string{"8080"})
 }
 
+// The same goes where firewalld.conf was the only file, or direct.xml.
+func TestFolderOfOneFileEmptied(t *testing.T) {
+	for name, text := range map[string]string{
+		"firewalld.conf": "DefaultZone=drop\n",
+		"direct.xml":     `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p tcp --dport 22 -j DROP</rule></direct>`,
+	} {
+		b := startKept(t, map[string]string{name: text})
+		if err := os.Remove(filepath.Join(b.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "holds no file") {
+			t.Errorf("%s is gone, and a reload gives %v", name, err)
+		}
+		b.again(t)
+		b.expect(t, Failed, "holds no file", nil, nil)
+		b.expect(t, Failed, "in force instead is the last good configuration", nil, nil)
+		if err := b.ResetToDefaults(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.expect(t, Running, "", []string{"22"}, nil)
+	}
+}
+
+// Nor does a folder with what is shipped that is gone or emptied mean what is built in, where the zones in it were used.
+func TestShippedFolderGone(t *testing.T) {
+	for name, lose := range map[string]func(folder string) error{
+		"gone":    os.RemoveAll,
+		"emptied": func(f string) error { return os.RemoveAll(filepath.Join(f, "zones")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, map[string]string{"zones/work.xml": workZone})
+			shipped := t.TempDir()
+			for _, zone := range zones.Names(b.Snapshot().Permanent.Zones) {
+				if err := errors.Join(os.MkdirAll(filepath.Join(shipped, "zones"), 0o750), os.WriteFile(filepath.Join(shipped, "zones", zone+".xml"), []byte(`<zone target="DROP"/>`), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.opt.Dirs.Default = shipped
+			var err error
+			if b.opt.State, err = statedir.For(t.TempDir(), b.dir); err != nil {
+				t.Fatal(err)
+			}
+			b.again(t)
+			b.expect(t, Running, "", []string{"8080"}, []string{"22"})
+			if err := lose(shipped); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), shipped+" is not there or holds no file") {
+				t.Errorf("a reload gives %v", err)
+			}
+			for range 2 {
+				b.again(t)
+				b.expect(t, Failed, shipped+" is not there or holds no file", []string{"8080"}, []string{"22"})
+			}
+			if err := errors.Join(os.MkdirAll(shipped, 0o750), os.WriteFile(filepath.Join(shipped, "firewalld.conf"), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.expect(t, Running, "", []string{"8080", "22"}, nil)
+		})
+	}
+}
+
+// A shipped folder that there never was is not missed, whatever the administrator has.
+func TestNoShippedFolder(t *testing.T) {
+	b := startKept(t, map[string]string{
+		"zones/work/a.xml": workZone, "zones/home.xml": homeZone, "ipsets/x.xml": `<ipset type="hash:ip"/>`, "services/ssh.xml": `<service><port port="23" protocol="tcp"/></service>`,
+		"policies/p.xml": `<policy target="CONTINUE"><ingress-zone name="ANY"/><egress-zone name="HOST"/></policy>`, "direct.xml": "<direct/>",
+	})
+	b.opt.Dirs.Default = filepath.Join(b.dir, "nosuch")
+	b.again(t)
+	for range 2 {
+		b.again(t)
+		b.expect(t, Running, "", []string{"8080", "7777", "23"}, nil)
+		if err := b.Reload(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))}); err != nil && !strings.Contains(err.Error(), "ALREADY_ENABLED") {
+			t.Error(err)
+		}
+	}
+}
+
 // A folder that never held a file is what it was, also after an update has changed what is shipped; so is one whose last object has been
 // deleted.
 func TestFolderEmptyOnPurpose(t *testing.T) {
