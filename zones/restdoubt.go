@@ -31,6 +31,18 @@ func (r *Rest) mayLetInMore(o Object, before *Config) bool {
 	return true
 }
 
+// Unsaid are the keys of firewalld.conf that have another value than before although no line of the file sets them, each with its value
+// before, as "Key=value".
+func (r *Rest) Unsaid(before *Conf) []string {
+	var list []string
+	for _, key := range r.Config.Conf.differing(before) {
+		if _, ok := r.conf.Get(key); !ok {
+			list = append(list, key+"="+before.Written(key))
+		}
+	}
+	return list
+}
+
 // confGuesses tells whether a value is another one than before, and no line of firewalld.conf says so, or the default zone is
 // one that stands in for another.
 func (r *Rest) confGuesses(before *Conf) bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -164,7 +166,25 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return failed, errDoubt
 	}
 	d.logWarnings(rest.Problems)
+	d.logUnsaid(rest, good)
 	return d.startRest(ctx, rest.Config, losses, links, good)
+}
+
+// logUnsaid warns of the keys of firewalld.conf that the last good configuration had another value for and that no line sets any more: they
+// may have been taken out, or a part of the file may be lost.
+func (d *Daemon) logUnsaid(rest *zones.Rest, good lastGood) {
+	path := filepath.Join(good.folder, "firewalld.conf")
+	data, err := os.ReadFile(path)
+	if good.folder == "" || err != nil {
+		return
+	}
+	before, _ := zones.ReadConf(data, path)
+	if before == nil {
+		return
+	}
+	for _, was := range rest.Unsaid(before) {
+		d.opt.Log.Warn("a key of firewalld.conf is not set any more: its default is used", "was", was)
+	}
 }
 
 // accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left

@@ -660,6 +660,32 @@ func TestDamagedConf(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
+// A key that firewalld.conf has no longer has its default: somebody may have taken it out. The log names each, and what it was.
+func TestKeyGoneFromConf(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "LogDenied=all\nDefaultZone=drop\nStrictForwardPorts=yes\n"})
+	for text, gone := range map[string][]string{
+		"LogDenied=all\nDefaultZone=drop\n":                          {"StrictForwardPorts=yes"},
+		"LogDenied=off\n#DefaultZone=drop\nStrictForwardPorts=yes\n": {"DefaultZone=drop"},
+		"LogDenied=unicast\n":                                        {"DefaultZone=drop", "StrictForwardPorts=yes"},
+		"LogDenied=all\nDefaultZone=drop\nStrictForwardPorts=no\n":   nil,
+	} {
+		b.write(t, map[string]string{"firewalld.conf": "LogDenied=all\nDefaultZone=drop\nStrictForwardPorts=yes\n"})
+		b.again(t)
+		b.write(t, map[string]string{"firewalld.conf": text})
+		b.again(t)
+		b.expect(t, Running, "", nil, nil)
+		said := b.log.String()
+		if strings.Count(said, "is not set any more") != len(gone) {
+			t.Errorf("of %q the log says\n%s", text, said)
+		}
+		for _, was := range gone {
+			if !strings.Contains(said, was) {
+				t.Errorf("of %q the log does not name %s:\n%s", text, was, said)
+			}
+		}
+	}
+}
+
 // A direct.xml that cannot be read costs the direct rules alone; those of the last good configuration stand in for them. The state says
 // so: a rule that is lost may have dropped something.
 func TestBrokenDirect(t *testing.T) {
