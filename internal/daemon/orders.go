@@ -14,8 +14,12 @@ import (
 // ever taken out, so there is nothing that a complete reload would do more.
 func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx) }
 
-// CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems.
+// CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems. Folders that a reload takes for
+// lost are an error with code COMMAND_FAILED.
 func (d *Daemon) CheckPermanent() error {
+	if err := d.missing(context.Background()); err != nil {
+		return refuse(CommandFailed, "%v", err)
+	}
 	type result struct {
 		cfg      *zones.Config
 		problems zones.Problems

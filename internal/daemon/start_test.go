@@ -398,6 +398,9 @@ func TestFolderGone(t *testing.T) {
 	if err := b.Reload(t.Context()); err == nil {
 		t.Error("a reload without a folder succeeds")
 	}
+	if err := b.CheckPermanent(); err == nil || !strings.Contains(err.Error(), "is not there") {
+		t.Errorf("a check without a folder gives %v", err)
+	}
 	for range 2 {
 		b.again(t)
 		b.expect(t, Failed, "is not there", []string{"8080"}, nil)

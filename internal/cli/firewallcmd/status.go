@@ -1,7 +1,11 @@
 package firewallcmd
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 )
 
@@ -122,7 +126,15 @@ func (s *session) checkConfig() error {
 	if s.program == online {
 		return s.once(func() error { return s.general().check() })
 	}
+	if folder := cmp.Or(s.value("system-config"), systemConfig); !exists(folder) {
+		s.out.complain(fmt.Sprintf("hint: %s is not there: what is checked is the shipped configuration; the firewall refuses a reload if it has used that folder", folder))
+	}
 	return s.general().check()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (s *session) getLogDenied() error {
