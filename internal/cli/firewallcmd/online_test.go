@@ -112,6 +112,24 @@ func TestOnline(t *testing.T) {
 	}
 }
 
+// Panic mode is not a state of firewalld's: beside running or failed, a hint names it.
+func TestStateInPanic(t *testing.T) {
+	const hint = "hint: panic mode is on: every packet is dropped until firewall-cmd --panic-off\n"
+	for state, want := range map[string]struct {
+		stdout, stderr string
+		status         int
+	}{"RUNNING": {"running\n", hint, 0}, "FAILED": {"", "failed\n" + hint + "hint: a line\n", 251}} {
+		bus := startBus(t, answers())
+		bus.answers["org.freedesktop.DBus.Properties.Get"], bus.answers[".queryPanicMode"] = dbus.MakeVariant(state), true
+		bus.answers[".richwall.getFailures"] = []string{"a line"}
+		var stdout, stderr strings.Builder
+		status := Online([]string{"--state"}, nil, &stdout, &stderr)
+		if status != want.status || stdout.String() != want.stdout || stderr.String() != want.stderr {
+			t.Errorf("exit status %d, stdout %q, stderr %q", status, stdout.String(), stderr.String())
+		}
+	}
+}
+
 // TestListing shows all that a listing has: sorted services, ports as they are, rules by priority.
 func TestListing(t *testing.T) {
 	startBus(t, answers())

@@ -19,14 +19,24 @@ func (s *session) showState() error {
 	}
 	switch state {
 	case "running":
+		s.explainPanic()
 		return s.show(state, state)
 	case "failed":
 		s.out.complain(state)
+		s.explainPanic()
 		s.explainFailures()
 		return exitStatus(statusOf(&failure{code: "RUNNING_BUT_FAILED"}))
 	}
 	s.out.complain("not running")
 	return exitStatus(statusOf(&failure{code: "NOT_RUNNING"}))
+}
+
+// explainPanic prints that panic mode is on: the state is another matter, and running or failed as in firewalld.
+func (s *session) explainPanic() {
+	var on bool
+	if s.daemon.main("", "queryPanicMode", nil, &on) == nil && on {
+		s.out.complain("hint: panic mode is on: every packet is dropped until firewall-cmd --panic-off")
+	}
 }
 
 // explainFailures prints what could not be used of the configuration, and where it is. firewalld itself cannot say, so that

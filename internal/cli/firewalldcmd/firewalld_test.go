@@ -3,6 +3,7 @@ package firewalldcmd
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,8 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"richwall/compile/ir"
+	"richwall/internal/daemon"
+	"richwall/internal/kernel"
+	"richwall/zones"
 )
 
 // What no option says is as firewalld has it; an option with an empty value says nothing.
@@ -120,5 +127,44 @@ func TestNotify(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := notify("READY=1"); err != nil {
 		t.Errorf("without a service manager: %v", err)
+	}
+}
+
+// The service manager shows that panic mode is on, and when that changes.
+func TestStatus(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	log := slog.New(slog.DiscardHandler)
+	p := program{log: log, daemon: daemon.New(daemon.Options{
+		Dirs: zones.Dirs{System: t.TempDir()}, Log: log, Kernel: func(ir.Backend) (kernel.Kernel, error) { return kernel.NewMemory(), nil },
+	})}
+	if err := p.daemon.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.tellChanges()
+	if got := p.status(); got != "STATUS=running" {
+		t.Errorf("the status is %s", got)
+	}
+	for _, test := range []struct {
+		on   bool
+		want string
+	}{{true, "STATUS=panic mode is on, every packet is dropped; running"}, {false, "STATUS=running"}} {
+		if err := p.daemon.SetPanic(t.Context(), test.on); err != nil {
+			t.Fatal(err)
+		}
+		buffer := make([]byte, 200)
+		socket.SetReadDeadline(time.Now().Add(time.Minute))
+		if n, err := socket.Read(buffer); err != nil || string(buffer[:n]) != test.want {
+			t.Errorf("the service manager gets %q, %v", buffer[:n], err)
+		}
+	}
+	failed := daemon.Snapshot{State: daemon.Failed, Failures: []string{"a", "b"}, Panic: true}
+	if got := statusLine(failed); got != "STATUS=panic mode is on, every packet is dropped; failed: a; b" {
+		t.Errorf("the status is %s", got)
 	}
 }

@@ -144,6 +144,7 @@ func (p *program) run() (status int, err error) {
 		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
 		return err
 	})
+	p.tellChanges()
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
@@ -335,12 +336,36 @@ func (p *program) reload() {
 }
 
 // status is what the service manager shows of the daemon (STATUS, sd_notify(3)).
-func (p *program) status() string {
-	now := p.daemon.Snapshot()
-	if now.State == daemon.Failed {
-		return "STATUS=failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
+func (p *program) status() string { return statusLine(p.daemon.Snapshot()) }
+
+func statusLine(now daemon.Snapshot) string {
+	line := "STATUS="
+	if now.Panic {
+		line += "panic mode is on, every packet is dropped; "
 	}
-	return "STATUS=running"
+	if now.State == daemon.Failed {
+		return line + "failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
+	}
+	return line + "running"
+}
+
+// tellChanges tells the service manager the status from now on whenever panic mode is switched, or the configuration is read anew.
+func (p *program) tellChanges() {
+	changed := make(chan struct{}, 1)
+	p.daemon.Subscribe(func(e daemon.Event) {
+		switch e.(type) {
+		case daemon.PanicChanged, daemon.Reloaded:
+			select {
+			case changed <- struct{}{}:
+			default: // the one that waits tells this, too
+			}
+		}
+	})
+	go func() {
+		for range changed {
+			p.tell(p.status())
+		}
+	}()
 }
 
 // leave ends the daemon without its rules, for another one that has taken its place.
