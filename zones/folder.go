@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,20 +150,57 @@ func (f *folder) open(name string) (*os.File, error) {
 // explain says what kept a file from being read, for a link that leads out of a folder that reading is confined to. A link that
 // leads nowhere is no missing file.
 func (f *folder) explain(name string, err error) error {
-	var path *fs.PathError
+	var inner *fs.PathError
 	switch {
-	case f.root == nil || !errors.As(err, &path):
+	case f.root == nil || !errors.As(err, &inner):
 		if _, missing := os.Lstat(f.join(name)); missing == nil && errors.Is(err, fs.ErrNotExist) {
 			return errors.New("it is a link that leads nowhere")
 		}
 		return err
-	case path.Err.Error() == "path escapes from parent":
-		return fmt.Errorf("it is a link, or behind one, that leads out of %s, and nothing else is read", f.path)
+	case inner.Err.Error() == "path escapes from parent":
+		return f.leadsOut(filepath.ToSlash(name))
 	}
 	if _, missing := f.root.Lstat(filepath.FromSlash(name)); missing == nil && errors.Is(err, fs.ErrNotExist) {
 		return errors.New("it is a link that leads nowhere")
 	}
 	return err
+}
+
+// leadsOut is the error for a file behind a link that leads out of a folder that reading is confined to: it names the first such link.
+func (f *folder) leadsOut(name string) error {
+	for range 40 { // as in the kernel (path_resolution(7))
+		link, target := f.firstLink(name)
+		if link == "" {
+			break
+		}
+		next := path.Join(path.Dir(link), target)
+		if !path.IsAbs(target) && filepath.IsLocal(next) {
+			name = path.Join(next, strings.TrimPrefix(name, link))
+			continue
+		}
+		if len(target) > shownTarget {
+			target = target[:shownTarget] + "…"
+		}
+		return fmt.Errorf("the link %s leads to %s, and only relative links that stay within %s are followed: put a copy in its place, "+
+			"or add --trusted if you trust who made it", f.join(link), target, f.path)
+	}
+	return fmt.Errorf("it is behind a link that leads out of %s, and nothing else is read", f.path)
+}
+
+// shownTarget is how much of where a link leads is shown, in bytes.
+const shownTarget = 200
+
+// firstLink is the first part of a path that is a link, and where it leads; "" if none is.
+func (f *folder) firstLink(name string) (link, target string) {
+	for end := range len(name) + 1 {
+		if end < len(name) && name[end] != '/' {
+			continue
+		}
+		if target, err := f.root.Readlink(filepath.FromSlash(name[:end])); err == nil {
+			return name[:end], target
+		}
+	}
+	return "", ""
 }
 
 // list is what is in a folder below, sorted by name; exists is false when there is no such folder.

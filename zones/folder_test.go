@@ -22,11 +22,15 @@ func TestHostileFiles(t *testing.T) {
 		{"a pipe would be waited for", func(t *testing.T, dir string) { pipe(t, dir, "zones/x.xml") }, "zones/x.xml: INVALID_FILENAME: cannot read it: it is a pipe, not a file"},
 		{"a pipe in the place of a folder", func(t *testing.T, dir string) { pipe(t, dir, "services") }, "services: INVALID_FILENAME: cannot read it: it is not a folder"},
 		{"a socket", func(t *testing.T, dir string) { socket(t, dir, "s") }, ""},
-		{"a link out of the folder", func(t *testing.T, dir string) { link(t, secret, dir+"/zones/x.xml") }, "zones/x.xml: INVALID_FILENAME: cannot read it: it is a link, or behind one, that leads out of DIR"},
-		{"a relative one", func(t *testing.T, dir string) { link(t, "../../../../../../../../../etc/passwd", dir+"/richwall.conf") }, "richwall.conf: INVALID_FILENAME: cannot read it: it is a link, or behind one, that leads out of DIR"},
-		{"the environment, which is full of secrets", func(t *testing.T, dir string) { link(t, "/proc/self/environ", dir+"/richwall.conf") }, "richwall.conf: INVALID_FILENAME: cannot read it: it is a link, or behind one, that leads out of DIR"},
-		{"a folder out of the folder", func(t *testing.T, dir string) { link(t, filepath.Dir(secret), dir+"/zones") }, "zones: INVALID_FILENAME: cannot read it: it is a link, or behind one, that leads out of DIR"},
-		{"a device without an end", func(t *testing.T, dir string) { link(t, "/dev/zero", dir+"/direct.xml") }, "direct.xml: INVALID_FILENAME: cannot read it: it is a link, or behind one, that leads out of DIR"},
+		{"a link out of the folder", func(t *testing.T, dir string) { link(t, secret, dir+"/zones/x.xml") }, "zones/x.xml: INVALID_FILENAME: cannot read it: the link zones/x.xml leads to " + secret + ", and only relative links that stay within DIR are followed: put a copy in its place, or add --trusted"},
+		{"a relative one", func(t *testing.T, dir string) { link(t, "../../../../../../../../../etc/passwd", dir+"/richwall.conf") }, "richwall.conf: INVALID_FILENAME: cannot read it: the link richwall.conf leads to ../../../../../../../../../etc/passwd, and only relative links that stay within DIR"},
+		{"over a link within the folder", func(t *testing.T, dir string) {
+			link(t, "/etc", dir+"/..data")
+			link(t, "../..data/x.xml", dir+"/zones/x.xml")
+		}, "zones/x.xml: INVALID_FILENAME: cannot read it: the link ..data leads to /etc, and only relative links that stay within DIR"},
+		{"the environment, which is full of secrets", func(t *testing.T, dir string) { link(t, "/proc/self/environ", dir+"/richwall.conf") }, "richwall.conf: INVALID_FILENAME: cannot read it: the link richwall.conf leads to /proc/self/environ, and only relative links that stay within DIR"},
+		{"a folder out of the folder", func(t *testing.T, dir string) { link(t, filepath.Dir(secret), dir+"/zones") }, "zones: INVALID_FILENAME: cannot read it: the link zones leads to " + filepath.Dir(secret) + ", and only relative links that stay within DIR"},
+		{"a device without an end", func(t *testing.T, dir string) { link(t, "/dev/zero", dir+"/direct.xml") }, "direct.xml: INVALID_FILENAME: cannot read it: the link direct.xml leads to /dev/zero, and only relative links that stay within DIR"},
 		{"links round in a circle", func(t *testing.T, dir string) { link(t, "x.xml", dir+"/zones/x.xml") }, "zones/x.xml: INVALID_FILENAME: cannot read it: too many levels of symbolic links"},
 		{"a link that leads nowhere", func(t *testing.T, dir string) { link(t, "nowhere", dir+"/firewalld.conf") }, "firewalld.conf: INVALID_FILENAME: cannot read it: it is a link that leads nowhere"},
 		{"a link within the folder works", func(t *testing.T, dir string) {

@@ -135,16 +135,36 @@ type directories struct {
 }
 
 func (d *directories) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&d.config, "config", "", "the configuration's `DIR`, such as /etc/firewalld; without it, the definitions that richwall comes with")
+	cmd.Flags().Var(&folderFlag{to: &d.config}, "config", "the configuration's `DIR`, such as /etc/firewalld; without it, the definitions that richwall comes with")
 	cmd.MarkFlagDirname("config")
 	d.flagDefault(cmd)
 }
 
 // flagDefault is the flag for where the shipped definitions are.
 func (d *directories) flagDefault(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&d.defaultConfig, "default-config", "", "the `DIR` of shipped definitions, such as /usr/lib/firewalld; without it, those that richwall comes with")
+	cmd.Flags().Var(&folderFlag{to: &d.defaultConfig}, "default-config", "the `DIR` of shipped definitions, such as /usr/lib/firewalld; without it, those that richwall comes with")
 	cmd.MarkFlagDirname("default-config")
 	cmd.Flags().BoolVar(&d.trusted, "trusted", false, "follow links out of the folder, and read and work out as much as there is, as with /etc/firewalld")
+}
+
+// folderFlag is a flag that names a folder. An empty value is an error: an unset variable in a script must not pass for another folder.
+type folderFlag struct{ to *string }
+
+func (f *folderFlag) String() string {
+	if f.to == nil {
+		return ""
+	}
+	return *f.to
+}
+
+func (f *folderFlag) Type() string { return "string" }
+
+func (f *folderFlag) Set(value string) error {
+	if value == "" {
+		return errors.New("the name of the folder is empty: name one, such as /etc/firewalld")
+	}
+	*f.to = value
+	return nil
 }
 
 // systemConfig is the folder of this machine's firewall. Only root can write it, so that links in it are followed; and it may be
@@ -171,21 +191,30 @@ func (d *directories) exist() error {
 		case !info.IsDir():
 			return fmt.Errorf("cannot read the configuration: %s is a file, and a folder such as /etc/firewalld is needed", dir)
 		case !isConfiguration(dir) && filepath.Clean(dir) != systemConfig:
-			return fmt.Errorf("no firewalld configuration in %s: it has none of %s%s", dir, strings.Join(ofConfiguration, ", "), nearby(dir))
+			return fmt.Errorf("no firewalld configuration in %s: it has none of the files %s, and none of the folders %s%s", dir,
+				strings.Join(configurationFiles, ", "), strings.Join(configurationFolders, ", "), nearby(dir))
 		}
 	}
 	return nil
 }
 
-// ofConfiguration is what a configuration is made of.
-var ofConfiguration = []string{"firewalld.conf", "richwall.conf", "direct.xml", "zones", "policies", "services", "ipsets", "icmptypes", "helpers"}
+// What a configuration is made of.
+var (
+	configurationFiles   = []string{"firewalld.conf", "richwall.conf", "direct.xml"}
+	configurationFolders = []string{"zones", "policies", "services", "ipsets", "icmptypes", "helpers"}
+)
 
-// isConfiguration tells whether a folder has any of that.
+// isConfiguration tells whether a folder has any of that. A file in place of a folder does not count: /etc/services is another program's.
 func isConfiguration(dir string) bool {
-	return slices.ContainsFunc(ofConfiguration, func(name string) bool {
-		_, err := os.Lstat(filepath.Join(dir, name))
-		return err == nil
-	})
+	has := func(name string) (fs.FileMode, bool) {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil {
+			return 0, false
+		}
+		return info.Mode(), true
+	}
+	return slices.ContainsFunc(configurationFiles, func(name string) bool { _, there := has(name); return there }) ||
+		slices.ContainsFunc(configurationFolders, func(name string) bool { mode, there := has(name); return there && !mode.IsRegular() })
 }
 
 // nearby suggests a configuration below a folder or above it; "" if there is none.
