@@ -48,35 +48,39 @@ const (
 // read back, so that they know their files; what would not read back is an error before any file is written. What a file held
 // before is kept beside it as NAME.old. A file is written whole and then put in its place; when one cannot be, those before it are
 // put back, and the error names the path. Its code is INVALID_NAME, INVALID_VALUE or COMMAND_FAILED, or that of what cannot be read.
-func (s Store) Save(old, next *Config) (*Config, error) { return s.SaveIf(old, next, Always) }
+func (s Store) Save(old, next *Config) (*Config, error) {
+	stored, _, err := s.SaveIf(old, next, Always)
+	return stored, err
+}
 
 // Always is for one who never gives up waiting for the disk.
 func Always() bool { return true }
 
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
-// back, and the error is ErrGivenUp.
-func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, error) {
+// back, and the error is ErrGivenUp. The function puts back what was there, byte for byte, with its mode, owner and attributes.
+func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, func() error, error) {
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		next, files = same, append(files, list...)
 	}
 	confs, err := s.confFiles(old, next)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	files = append(files, confs...)
 	stored, err := s.reread(next, files)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, err := s.put(files, keep); err != nil {
-		return nil, err
+	t, err := s.put(files, keep)
+	if err != nil {
+		return nil, nil, err
 	}
-	return stored, nil
+	return stored, t.undo, nil
 }
 
 // ErrGivenUp is that nobody waits any more for files to be written.

@@ -56,25 +56,26 @@ func (d *Daemon) ChangePermanent(c Change) error {
 		return err
 	}
 	defer d.unlockFiles()
-	return d.changePermanent(c)
+	_, err := d.changePermanent(c)
+	return err
 }
 
-// changePermanent is ChangePermanent by one who holds files.
-func (d *Daemon) changePermanent(c Change) error {
+// changePermanent is ChangePermanent by one who holds files. The function puts the files back.
+func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	now := d.Snapshot()
 	if now.State == Failed {
-		return errFailed()
+		return nil, errFailed()
 	}
 	old := now.Permanent
 	next, err := c.Edit(old)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if next == old {
-		return nil
+		return func() error { return nil }, nil
 	}
 	if err := d.accepts(old, next); err != nil {
-		return err
+		return nil, err
 	}
 	return d.save(old, next, &c)
 }
@@ -105,17 +106,26 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 }
 
 // save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
-func (d *Daemon) save(old, next *zones.Config, c *Change) error {
+// The function puts the files back.
+func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, err error) {
 	var stored *zones.Config
-	err := d.inWriteTime(func(keep func() bool) (err error) {
-		stored, err = saveFiles(d.store, old, next, keep)
+	err = d.inWriteTime(func(keep func() bool) (err error) {
+		stored, undo, err = saveFiles(d.store, old, next, keep)
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.permanentIs(stored, c)
-	return nil
+	return undo, nil
+}
+
+// putBack makes files what they were before a change that is not in force, and old the permanent configuration. files is held.
+func (d *Daemon) putBack(old *zones.Config, undo func() error) {
+	if err := d.inWriteTime(func(func() bool) error { return undo() }); err != nil {
+		d.opt.Log.Error("cannot put the files back", "reason", err)
+	}
+	d.permanentIs(old, nil)
 }
 
 // permanentIs makes a configuration that is in the files the permanent one. files is held.

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -328,6 +330,48 @@ func TestResetToDefaults(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, "zones/mine.xml.old")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A change of the files whose reload is refused leaves each file as it was: its bytes, mode and owner, and the one beside it.
+func TestRefusedReloadLeavesTheFiles(t *testing.T) {
+	b := start(t, map[string]string{"zones/public.xml": "<zone>\n<!-- mine -->\n<port port=\"8080\" protocol=\"tcp\"/>\n</zone>\n", "zones/public.xml.old": "older",
+		"firewalld.conf": "# mine\nDefaultZone = public\n", "firewalld.conf.old": "older"})
+	for _, name := range []string{"zones/public.xml", "firewalld.conf"} {
+		path := filepath.Join(b.dir, name)
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Chown(path, 1, 2) // which not everybody may: the owner is compared in any case
+	}
+	files := func() (list []string) {
+		err := filepath.WalkDir(b.dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			data, failed := os.ReadFile(path)
+			info, err := e.Info()
+			stat := info.Sys().(*syscall.Stat_t)
+			list = append(list, fmt.Sprintf("%s %v %d:%d %q", path, info.Mode(), stat.Uid, stat.Gid, data))
+			return errors.Join(failed, err)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	before, permanent := files(), b.Snapshot().Permanent
+	b.kernel.refuse = errors.New("no memory")
+	for name, change := range map[string]func() error{
+		"a reset": func() error { return b.ResetToDefaults(t.Context()) }, "another default zone": func() error { return b.SetDefaultZone(t.Context(), "work") },
+		"another log": func() error { return b.SetLogDenied(t.Context(), "all") },
+	} {
+		if err := change(); err == nil {
+			t.Errorf("%s is no error", name)
+		}
+		if after := files(); !slices.Equal(after, before) || b.Snapshot().Permanent != permanent {
+			t.Errorf("%s leaves\n%s\nof\n%s", name, strings.Join(after, "\n"), strings.Join(before, "\n"))
+		}
 	}
 }
 
