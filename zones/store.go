@@ -15,13 +15,33 @@ import (
 type Store struct{ Dirs Dirs }
 
 // Load reads the configuration, as the function of that name.
-func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
+func (s Store) Load() (*Config, Problems) { return s.LoadAgain(&Config{}) }
 
 // Read reads the configuration without checking it as a whole, as the function of that name.
-func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
+func (s Store) Read() (*Config, Problems) { return s.recovered(Read) }
 
 // LoadAgain reads the configuration, as the function of that name.
-func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
+func (s Store) LoadAgain(before *Config) (*Config, Problems) {
+	return s.recovered(func(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, before) })
+}
+
+// recovered reads the configuration after a change that was cut off is taken back, of which there is a warning.
+func (s Store) recovered(read func(Dirs) (*Config, Problems)) (*Config, Problems) {
+	found, err := s.Recover()
+	if err != nil {
+		p := problemOf(err, CommandFailed)
+		p.Path = filepath.Join(s.Dirs.System, journalName)
+		return nil, Problems{p}
+	}
+	c, problems := read(s.Dirs)
+	if found {
+		problems = append(Problems{{Path: s.Dirs.System, Severity: Warning, Code: CommandFailed, Msg: TakenBack}}, problems...)
+	}
+	return c, problems
+}
+
+// TakenBack is what Recover has done, in words.
+const TakenBack = "a change of several files was cut off, and is taken back: the files are as they were before it"
 
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
@@ -59,6 +79,9 @@ func Always() bool { return true }
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
 // back, and the error is ErrGivenUp. The function puts back what was there, byte for byte, with its mode, owner and attributes.
 func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, func() error, error) {
+	if _, err := s.Recover(); err != nil {
+		return nil, nil, err
+	}
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
@@ -80,7 +103,7 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, func() erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return stored, t.undo, nil
+	return stored, t.takeBack, nil
 }
 
 // ErrGivenUp is that nobody waits any more for files to be written.
@@ -88,7 +111,12 @@ var ErrGivenUp = errors.New("nobody waits any more for the files to be written")
 
 // put changes files, or none of them.
 func (s Store) put(files []file, keep func() bool) (*transaction, error) {
-	t := &transaction{store: s}
+	t := &transaction{store: s, several: len(files) > 1}
+	if t.several {
+		if err := t.begin(); err != nil {
+			return nil, errors.Join(err, t.undo())
+		}
+	}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
 			return nil, errors.Join(err, t.undo())
@@ -96,6 +124,9 @@ func (s Store) put(files []file, keep func() bool) (*transaction, error) {
 	}
 	if !keep() {
 		return nil, errors.Join(ErrGivenUp, t.undo())
+	}
+	if err := t.end(); err != nil {
+		return nil, errors.Join(err, t.undo())
 	}
 	return t, nil
 }

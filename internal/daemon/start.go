@@ -212,7 +212,15 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
-	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
+	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest {
+		switch found, err := d.store.Recover(); {
+		case err != nil:
+			d.opt.Log.Error(err.Error())
+		case found:
+			d.opt.Log.Warn(zones.TakenBack, "folder", d.opt.Dirs.System)
+		}
+		return load(d.opt.Dirs, &zones.Config{})
+	})
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,

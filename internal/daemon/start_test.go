@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +92,32 @@ func TestBrokenItem(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.expect(t, Running, "", []string{"8080", "7777", "22"}, nil)
+}
+
+// A change of several files that a crash has cut off is taken back by the start. If it cannot be, the files are a mixture of which nothing is
+// used: the last good configuration is in force, and a reload is refused until somebody has seen to it.
+func TestChangeCutOff(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	journal := fmt.Sprintf(`{"Path":%q,"Exists":false}`+"\n", filepath.Join(b.dir, "zones/home.xml"))
+	b.write(t, map[string]string{"zones/home.xml": homeZone, ".unfinished-change": journal})
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080"}, []string{"7777"})
+	if left, _ := filepath.Glob(filepath.Join(b.dir, "*/home.xml")); len(left) > 0 || !strings.Contains(b.log.String(), zones.TakenBack) {
+		t.Errorf("there are %q, and the log says\n%s", left, b.log.String())
+	}
+	b.write(t, map[string]string{"zones/work.xml": homeZone, ".unfinished-change": "damaged\n" + journal})
+	b.again(t)
+	b.expect(t, Failed, ".unfinished-change", []string{"8080"}, []string{"7777"})
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be taken back") {
+		t.Errorf("a reload gives %v", err)
+	}
+	if err := os.Remove(filepath.Join(b.dir, ".unfinished-change")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.expect(t, Running, "", []string{"7777"}, []string{"8080"})
 }
 
 // A file that cannot be read at all leaves it open what is bound to its zone: the last good configuration is used, and not
