@@ -154,8 +154,8 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		if err := fileName(k.kind, name); err != nil {
 			return nil, nil, err
 		}
-		if a != nil && b != nil && k.meta(b).lossy {
-			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it", k.kind, name)
+		if a != nil && b != nil && k.meta(b).lossy && !k.meta(b).Origin.Builtin {
+			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend the file", k.kind, name)
 		}
 		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
 		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {

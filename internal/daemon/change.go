@@ -63,7 +63,7 @@ func (d *Daemon) ChangePermanent(c Change) error {
 // changePermanent is ChangePermanent by one who holds files. The function puts the files back.
 func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	now := d.Snapshot()
-	if now.State == Failed {
+	if now.State == Failed && !d.readable {
 		return nil, errFailed()
 	}
 	old := now.Permanent
@@ -80,8 +80,8 @@ func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	return d.save(old, next, &c)
 }
 
-// errFailed is why the permanent configuration cannot be changed while a part of the files could not be read: they hold more
-// than is known of them.
+// errFailed is why the files cannot be changed while it is not known what they hold, and why the runtime configuration, of which a part
+// is missing, cannot become the permanent one.
 func errFailed() error {
 	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend what firewall-cmd --state names, then run firewall-cmd --reload")
 }

@@ -72,6 +72,7 @@ type Daemon struct {
 
 	mu        sync.Mutex // guards all below
 	state     State
+	readable  bool     // in the state Failed: whether permanent is what the files hold, apart from what cannot be read of them; files is held
 	failures  []string // what could not be used of the configuration, and where it is; none unless the state is Failed
 	backend   ir.Backend
 	kernel    kernel.Kernel
