@@ -55,6 +55,8 @@ type file struct {
 	mode fs.FileMode
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
+
+	known func(data []byte) bool // tells whether the file may hold something, as far as is known; nil for anything
 }
 
 // The modes of files and folders are firewalld's.
@@ -76,34 +78,42 @@ func (s Store) Save(old, next *Config) (*Config, error) {
 // Always is for one who never gives up waiting for the disk.
 func Always() bool { return true }
 
+// Written is what came of writing files.
+type Written struct {
+	// Strange are the paths of files that held something else than was known, because somebody had changed them since they were read: as
+	// with firewalld, that is in NAME.old alone now.
+	Strange []string
+	// Undo puts back what was there, byte for byte, with its mode, owner and attributes.
+	Undo func() error
+}
+
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
-// back, and the error is ErrGivenUp. The function puts back what was there, byte for byte, with its mode, owner and attributes.
-func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, func() error, error) {
+// back, and the error is ErrGivenUp.
+func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Written, err error) {
 	if _, err := s.Recover(); err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
 		if err != nil {
-			return nil, nil, err
+			return nil, w, err
 		}
 		next, files = same, append(files, list...)
 	}
 	confs, err := s.confFiles(old, next)
 	if err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
 	files = append(files, confs...)
-	stored, err := s.reread(next, files)
-	if err != nil {
-		return nil, nil, err
+	if stored, err = s.reread(next, files); err != nil {
+		return nil, w, err
 	}
 	t, err := s.put(files, keep)
 	if err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
-	return stored, t.takeBack, nil
+	return stored, Written{Strange: t.strange, Undo: t.takeBack}, nil
 }
 
 // ErrGivenUp is that nobody waits any more for files to be written.
@@ -157,8 +167,11 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		if a != nil && b != nil && k.meta(b).lossy && !k.meta(b).Origin.Builtin {
 			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend the file", k.kind, name)
 		}
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
-		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {
+		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {
+			return had && (k.meta(a).sum == [sha256.Size]byte{} || k.meta(a).sum == sha256.Sum256(data) || bytes.Equal(k.write(a), data))
+		}}
+		switch {
 		case has:
 			f.data = k.write(b)
 			if a != nil && bytes.Equal(k.write(a), f.data) {

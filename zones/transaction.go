@@ -15,6 +15,7 @@ type transaction struct {
 	several bool // files
 	done    []saved
 	journal *journal // nil while there is none
+	strange []string // paths of files that held what is not known
 }
 
 // saved is what was at a path before.
@@ -57,6 +58,9 @@ func (t *transaction) replace(f file) error {
 		return err
 	}
 	kept := newAttributes(f.mode)
+	if before.Exists && f.known != nil && !f.known(before.Data) {
+		t.strange = append(t.strange, path)
+	}
 	if before.Exists && before.Link == "" {
 		kept = before.attributes
 		if err := t.keepOld(path+".old", before); err != nil {

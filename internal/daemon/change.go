@@ -109,15 +109,19 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 // The function puts the files back.
 func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, err error) {
 	var stored *zones.Config
+	var written zones.Written
 	err = d.inWriteTime(func(keep func() bool) (err error) {
-		stored, undo, err = saveFiles(d.store, old, next, keep)
+		stored, written, err = saveFiles(d.store, old, next, keep)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	for _, path := range written.Strange {
+		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it", "file", path, "kept", path+".old")
+	}
 	d.permanentIs(stored, c)
-	return undo, nil
+	return written.Undo, nil
 }
 
 // putBack makes files what they were before a change that is not in force, and old the permanent configuration. files is held.
