@@ -280,7 +280,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 // once they are: an interface that comes up must not be refused for that.
 func (d *Daemon) acceptsUnused(next *zones.Config) error {
 	for _, change := range zones.Difference(d.runtime, next) {
-		if !change.Gone && compile.Unused(next, change.Object) {
+		if !change.Gone && !next.InUse(change.Object) {
 			_, err := d.history.CheckEdit(d.runtime, next)
 			return err
 		}
