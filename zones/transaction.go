@@ -1,9 +1,11 @@
 package zones
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -231,6 +233,9 @@ func (s *saved) restore() error {
 		return os.Rename(s.Path+".old", s.Path)
 	}
 	if s.Exists && s.Link == "" {
+		if s.there() {
+			return nil // a full disk may have no room to write it again
+		}
 		return writeWhole(s.Path, s.Data, s.attributes)
 	}
 	if err := os.Remove(s.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -240,6 +245,20 @@ func (s *saved) restore() error {
 		return os.Symlink(s.Link, s.Path)
 	}
 	return nil
+}
+
+// there tells whether the file at the path is as it was.
+func (s *saved) there() bool {
+	info, err := os.Lstat(s.Path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	data, err := readRegular(s.Path)
+	if err != nil || !bytes.Equal(data, s.Data) {
+		return false
+	}
+	now, err := attributesOf(s.Path, info)
+	return err == nil && now.Mode == s.Mode && now.UID == s.UID && now.GID == s.GID && maps.EqualFunc(now.Extended, s.Extended, bytes.Equal)
 }
 
 // writeWhole writes a file beside its place and then puts it there, so that nobody ever sees a part of it.
