@@ -73,6 +73,9 @@ func (l *loader) read() *Config {
 	l.system, l.rest = l.open(l.dirs.System), l.open(l.dirs.Default)
 	defer l.system.close()
 	defer l.rest.close()
+	if p := l.system.unfinished(); p != nil {
+		l.unknown(p)
+	}
 	shipped, before := builtin(), l.before
 	c := &Config{
 		Conf: DefaultConf(), Own: DefaultOwnConf(), Direct: &Direct{}, ZoneParts: map[string]*Zone{},

@@ -46,6 +46,9 @@ func (l Loss) String() string {
 type Rest struct {
 	// Config passes Check. Whatever it lets in, the files let in as well, as far as they can be read, unless its losses are InDoubt.
 	Config *Config
+	// Files is what the files hold, as far as each of them can be read by itself, with what Check refuses: for edits, which mend that.
+	// What Save would lose of a file that cannot be read as a whole, it refuses to write.
+	Files *Config
 	// Losses is what the rest does without, one for each Problem of severity Error and for the Warnings that cost something; none means
 	// that nothing is wrong.
 	Losses []Loss
@@ -63,7 +66,7 @@ func LoadRest(dirs Dirs, before *Config) *Rest {
 	for _, p := range l.passed {
 		l.losses = append(l.losses, Loss{p, c.passedOver(p.Object)})
 	}
-	r := &Rest{Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf}
+	r := &Rest{Files: c, Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf}
 	r.Config = r.settle(c, dirs)
 	r.Problems.sort()
 	return r

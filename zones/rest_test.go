@@ -56,6 +56,14 @@ func TestRest(t *testing.T) {
 			[]string{"0 policies/p.xml"}, "", false},
 		{"one that drops is missed there", map[string]string{"policies/p.xml": `<policy target="DROP"><ingress-zone name="nope"/><egress-zone name="HOST"/></policy>`},
 			[]string{"2 policies/p.xml"}, "", true},
+		{"a policy that forwards a port is missed there, as the port would be the machine's own", map[string]string{
+			"policies/p.xml": `<policy target="CONTINUE"><ingress-zone name="internal"/><ingress-zone name="publik"/><egress-zone name="HOST"/>` +
+				`<forward-port port="22" protocol="tcp" to-addr="10.0.0.2"/></policy>`},
+			[]string{"2 policies/p.xml"}, "", true},
+		{"as is one that does so by a rule", map[string]string{
+			"policies/p.xml": `<policy target="CONTINUE"><ingress-zone name="internal"/><ingress-zone name="publik"/><egress-zone name="HOST"/>` +
+				`<rule family="ipv4"><forward-port port="22" protocol="tcp" to-addr="10.0.0.2"/></rule></policy>`},
+			[]string{"2 policies/p.xml"}, "", true},
 		{"a policy that is not asked costs nothing", map[string]string{"policies/p.xml": `<policy target="DROP"><disable/><ingress-zone nam="x"/><egress-zone name="HOST"/></policy>`},
 			[]string{"0 policies/p.xml", "0 policies/p.xml"}, "", false},
 		{"the default zone does not exist", map[string]string{"firewalld.conf": "DefaultZone=drpo\n"}, []string{"2 firewalld.conf: INVALID_ZONE: warning"}, "", true},
@@ -93,12 +101,18 @@ func TestRest(t *testing.T) {
 		{"as without a rule that has one", map[string]string{
 			"zones/public.xml": `<zone><service name="ssh"/><rule family="ipv4"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></rule></zone>`},
 			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"a rule of which it is not known whether it forwards or accepts", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><rule family="ipv4"><forward-port port="22" protocol="tcp" to-addr="10.9.9.9"/><accept/></rule></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
 		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
 			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: warning: "}, "", true},
 		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
 			[]string{"2 direct.xml:1:9: PARSE_ERROR: warning: "}, "", true},
 		{"a direct rule that accepts is left out", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j ACCEPT</rule></direct>`},
 			[]string{"0 direct.xml"}, "", false},
+		{"unless what it accepts would be sent elsewhere without it", map[string]string{
+			"direct.xml": `<direct><rule ipv="ipv4" table="nat" chain="PREROUTING" priority="x">-s 192.0.2.1 -j ACCEPT</rule></direct>`},
+			[]string{"2 direct.xml"}, "", true},
 		{"one that may drop is missed", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j DROP</rule></direct>`},
 			[]string{"2 direct.xml"}, "", true},
 		{"a direct.xml that is no XML is empty", map[string]string{"direct.xml": `<direct><rule`}, []string{"2 direct.xml"}, "", true},

@@ -40,14 +40,9 @@ func setPolicySettings(c *call) (any, error) {
 // getActivePolicies is the policies that are enabled and have a zone in use, or a symbolic one, on both sides.
 func getActivePolicies(c *call) (any, error) {
 	cfg := c.snapshot().Runtime
-	inUse := func(name string) bool {
-		return name == zones.ZoneAny || name == zones.ZoneHost || name == cfg.Conf.DefaultZone ||
-			cfg.Zones[name] != nil && bound(cfg.Zones[name])
-	}
 	active := []entry{}
 	for _, name := range zones.Names(cfg.Policies) {
-		p := cfg.Policies[name]
-		if !p.Disable && slices.ContainsFunc(p.IngressZones, inUse) && slices.ContainsFunc(p.EgressZones, inUse) {
+		if p := cfg.Policies[name]; cfg.InUse(zones.Object{Kind: zones.KindPolicy, Name: name}) {
 			active = append(active, entry{name, []entry{{"ingress_zones", p.IngressZones}, {"egress_zones", p.EgressZones}}})
 		}
 	}

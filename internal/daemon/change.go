@@ -56,31 +56,32 @@ func (d *Daemon) ChangePermanent(c Change) error {
 		return err
 	}
 	defer d.unlockFiles()
-	return d.changePermanent(c)
+	_, err := d.changePermanent(c)
+	return err
 }
 
-// changePermanent is ChangePermanent by one who holds files.
-func (d *Daemon) changePermanent(c Change) error {
+// changePermanent is ChangePermanent by one who holds files. The function puts the files back.
+func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	now := d.Snapshot()
-	if now.State == Failed {
-		return errFailed()
+	if now.State == Failed && !d.readable {
+		return nil, errFailed()
 	}
 	old := now.Permanent
 	next, err := c.Edit(old)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if next == old {
-		return nil
+		return func() error { return nil }, nil
 	}
 	if err := d.accepts(old, next); err != nil {
-		return err
+		return nil, err
 	}
 	return d.save(old, next, &c)
 }
 
-// errFailed is why the permanent configuration cannot be changed while a part of the files could not be read: they hold more
-// than is known of them.
+// errFailed is why the files cannot be changed while it is not known what they hold, and why the runtime configuration, of which a part
+// is missing, cannot become the permanent one.
 func errFailed() error {
 	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend what firewall-cmd --state names, then run firewall-cmd --reload")
 }
@@ -105,21 +106,30 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 }
 
 // save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
-func (d *Daemon) save(old, next *zones.Config, c *Change) error {
+// The function puts the files back.
+func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, err error) {
 	var stored *zones.Config
-	var strange []string
-	err := d.inWriteTime(func(keep func() bool) (err error) {
-		stored, strange, err = saveFiles(d.store, old, next, keep)
+	var written zones.Written
+	err = d.inWriteTime(func(keep func() bool) (err error) {
+		stored, written, err = saveFiles(d.store, old, next, keep)
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, path := range strange {
+	for _, path := range written.Strange {
 		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it", "file", path, "kept", path+".old")
 	}
 	d.permanentIs(stored, c)
-	return nil
+	return written.Undo, nil
+}
+
+// putBack makes files what they were before a change that is not in force, and old the permanent configuration. files is held.
+func (d *Daemon) putBack(old *zones.Config, undo func() error) {
+	if err := d.inWriteTime(func(func() bool) error { return undo() }); err != nil {
+		d.opt.Log.Error("cannot put the files back", "reason", err)
+	}
+	d.permanentIs(old, nil)
 }
 
 // permanentIs makes a configuration that is in the files the permanent one. files is held.

@@ -73,6 +73,7 @@ type Daemon struct {
 
 	mu        sync.Mutex // guards all below
 	state     State
+	readable  bool     // in the state Failed: whether permanent is what the files hold, apart from what cannot be read of them; files is held
 	failures  []string // what could not be used of the configuration, and where it is; none unless the state is Failed
 	backend   ir.Backend
 	kernel    kernel.Kernel
@@ -281,7 +282,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 // once they are: an interface that comes up must not be refused for that.
 func (d *Daemon) acceptsUnused(next *zones.Config) error {
 	for _, change := range zones.Difference(d.runtime, next) {
-		if !change.Gone && compile.Unused(next, change.Object) {
+		if !change.Gone && !next.InUse(change.Object) {
 			_, err := d.history.CheckEdit(d.runtime, next)
 			return err
 		}

@@ -72,13 +72,12 @@ func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
 // setConf changes the permanent configuration and reloads; if the reload is refused the files are put back. files is held.
 func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]string) error {
 	old := d.Snapshot().Permanent
-	if err := d.changePermanent(Change{Edit: edit}); err != nil {
+	undo, err := d.changePermanent(Change{Edit: edit})
+	if err != nil {
 		return err
 	}
 	if err := d.reload(ctx, links); err != nil {
-		if back := d.save(d.Snapshot().Permanent, old, nil); back != nil {
-			d.opt.Log.Error("cannot put the files back", "reason", back)
-		}
+		d.putBack(old, undo)
 		return err
 	}
 	return nil
@@ -122,7 +121,7 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 		err = d.accepts(permanent, next)
 	}
 	if err == nil {
-		err = d.save(inFolder, next, nil)
+		_, err = d.save(inFolder, next, nil)
 	}
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)
@@ -196,10 +195,7 @@ func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	old := d.Snapshot().Permanent
 	d.permanentIs(next, nil)
 	if err := d.reload(ctx, links); err != nil {
-		if back := d.inWriteTime(func(func() bool) error { return undo() }); back != nil {
-			d.opt.Log.Error("cannot put the files back", "reason", back)
-		}
-		d.permanentIs(old, nil)
+		d.putBack(old, undo)
 		return err
 	}
 	return nil

@@ -36,17 +36,17 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return err
 	}
 	defer d.unlockFiles()
-	failed, err := d.startWith(ctx, links)
+	failed, inFiles, err := d.startWith(ctx, links)
 	if err != nil {
 		return err
 	}
-	d.started(failed)
+	d.started(failed, inFiles)
 	d.reservePanic()
 	return nil
 }
 
-// started notes what could not be used of the configuration that is installed now.
-func (d *Daemon) started(failed []string) {
+// started notes what could not be used of the configuration that is installed now, and what the files hold; nil is that this is not known.
+func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = Running
@@ -56,29 +56,37 @@ func (d *Daemon) started(failed []string) {
 	if len(failed) > 0 {
 		d.state, d.failures = Failed, failed
 	}
+	if d.readable = inFiles != nil; d.readable && d.state == Failed {
+		d.permanent = inFiles
+	}
 	d.publish()
 }
 
-// startWith installs the first configuration that can be installed. It returns what could not be used of the files.
-func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
+// startWith installs the first configuration that can be installed. It returns what could not be used of the files, and what they
+// hold.
+func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, inFiles *zones.Config, err error) {
 	good := d.lastGood()
-	failed, err = d.startFiles(ctx, links, good)
+	rest, err := d.findFiles(ctx, good)
+	if err == nil {
+		inFiles = rest.Files
+		failed, err = d.startFiles(ctx, rest, links, good)
+	}
 	if err == nil || ctx.Err() != nil || errors.Is(err, errNoKernel) {
-		return failed, err
+		return failed, inFiles, err
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
 	switch {
 	case good.damaged != nil:
-		return failed, errors.Join(err, good.damaged)
+		return failed, inFiles, errors.Join(err, good.damaged)
 	case good.folder != "":
 		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.folder)
 		failed = append(failed, fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.folder))
-		return failed, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, links)
+		return failed, inFiles, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, links)
 	}
 	d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
 	failed = append(failed, "in force instead is the shipped configuration: no other was ever installed")
-	return failed, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default, Follow: true}, links)
+	return failed, inFiles, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default, Follow: true}, links)
 }
 
 // lastGood is the last good configuration; the zero value is that none was ever kept.
@@ -119,22 +127,24 @@ func (d *Daemon) lastGood() lastGood {
 // errDoubt is that the files leave it open which rules some packets are meant for.
 var errDoubt = errors.New("the files are not used: to leave out what is broken in them could let in packets that it refuses")
 
+// findFiles reads the files, without what is broken in them. The error is that they cannot be read, or are not there.
+func (d *Daemon) findFiles(ctx context.Context, good lastGood) (*zones.Rest, error) {
+	rest, err := d.readRest(ctx)
+	if err == nil && !good.none() {
+		err = d.missing(ctx)
+	}
+	return rest, err
+}
+
 // startFiles installs what the files say, without what cannot be used of them, and returns that. Where a last good configuration
 // was kept, it does not install one that might let in more than the files mean. direct.xml alone does not decide about that:
 // where it cannot be read the direct rules of the last good configuration stand in for it.
-func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good lastGood) (failed []string, err error) {
-	rest, err := d.readRest(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[string]string, good lastGood) (failed []string, err error) {
 	if good.none() {
 		cfg, losses := rest.Closed()
 		d.logLosses(losses)
 		d.logWarnings(rest.Problems)
 		return d.startRest(ctx, cfg, nil, losses, links, false)
-	}
-	if err := d.missing(ctx); err != nil {
-		return nil, err
 	}
 	losses := rest.Losses
 	if d.accepted(rest) {
@@ -212,7 +222,15 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
-	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
+	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest {
+		switch found, err := d.store.Recover(); {
+		case err != nil:
+			d.opt.Log.Error(err.Error())
+		case found:
+			d.opt.Log.Warn(zones.TakenBack, "folder", d.opt.Dirs.System)
+		}
+		return load(d.opt.Dirs, &zones.Config{})
+	})
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
