@@ -147,7 +147,7 @@ func (k *iptablesKernel) look() []Foreign {
 	}
 	switch {
 	case k.installed == nil || k.installed.Rules == nil:
-	case len(k.watch.changed) == 0:
+	case !k.amiss():
 		k.watch.unguard(k.unguard)
 	case !k.installed.Unguarded:
 		k.watch.guard.raise(k.installed.Panic)
@@ -159,16 +159,19 @@ func (k *iptablesKernel) look() []Foreign {
 func (k *iptablesKernel) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && len(k.steps) == 0 {
 		k.watch.unguard(k.unguard)
 	}
 }
 
 // lost says whether something is not as it was committed, and rules of the direct interface that could drop a packet are among that
-// or may no longer be come to.
+// or may no longer be come to; or whether it is not known what of a change that failed is there.
 func (k *iptablesKernel) lost() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(k.steps) > 0 {
+		return true
+	}
 	if len(k.watch.changed) == 0 || k.installed == nil || k.installed.Rules == nil {
 		return false
 	}

@@ -24,10 +24,13 @@ type iptablesKernel struct {
 	silent   []ir.Families // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
 	direct   bool          // it has only rules of the direct interface, beside nftables
 
-	installed *Desired // nil if it is not known what the kernel has
+	installed *Desired // nil if nothing was committed
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
 	starting  bool       // nothing of the firewall was committed before
+	steps     []step     // what a commit has done that has not succeeded
+	last      []step     // what the last commit has done, of one beside nftables
+	former    memory     // of what was there before that
 	made      map[sharedChain]bool
 	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
 	texts     map[sharedRule]string    // how the tool saves rules of ours
@@ -52,16 +55,6 @@ func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 		}
 	}
 	return k, k.watchTables()
-}
-
-// current is what was committed last; empty if nothing was.
-func (k *iptablesKernel) current() *Desired {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.installed == nil {
-		return &Desired{}
-	}
-	return k.installed
 }
 
 // Check lets the tools read what they would commit. They cannot tell about rules that look up sets that are not there yet,
@@ -125,31 +118,77 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		k.starting = k.installed == nil
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
+	g := k.watch.guard
+	stood := g != nil && g.up
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
-	if g := k.watch.guard; err == nil && g != nil && k.options.Guard.check() == nil {
-		stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
-		if err := g.set(stand, next.Panic); err != nil {
+	switch {
+	case len(k.steps) > 0:
+		k.unfinished(next)
+	case g == nil:
+	case err == nil:
+		k.settleGuard(next)
+	case !stood && g.up: // it stood while rules were out of the way, and these are back
+		if err := g.set(false, false); err != nil {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
 		}
-		g.later(k.unguard)
-		k.options.Guard.settled(k.watch.socket)
 	}
 	return err
 }
 
+// settleGuard makes the guard stand behind a commit, or takes it away.
+func (k *iptablesKernel) settleGuard(next *Desired) {
+	g := k.watch.guard
+	stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
+	if err := g.set(stand, next.Panic); err != nil {
+		k.options.Log.Error("what is new is dropped until the next change", "reason", err)
+	}
+	g.later(k.unguard)
+	k.options.Guard.settled(k.watch.socket)
+}
+
+// commitOrUndo commits, or takes back all that was done. What a commit before it has left is taken back first.
 func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error {
-	before := k.installed
+	if err := k.unwind(ctx); err != nil {
+		return fmt.Errorf("an earlier change was not made, and not all of it is taken back: %w", err)
+	}
+	before := k.remember()
 	err := k.commit(ctx, next)
-	if err != nil && before != nil && k.installed != nil && k.installed != before {
-		// Sets had to be made anew, which took rules out of the way first.
-		if back := k.commit(ctx, before); back != nil {
-			k.options.Log.Error("rules that look up sets could not be put back", "error", back)
+	if err == nil {
+		if k.direct {
+			k.last, k.former = k.steps, before
 		}
+		k.steps = nil
+		return nil
+	}
+	k.recall(before)
+	if back := k.unwind(ctx); back != nil {
+		k.options.Log.Error("a change was not made, and not all of it is taken back; that is tried again", "reason", back)
 	}
 	return err
 }
 
-// commit commits sets, rules, and what becomes of sets after that.
+// undoLast takes back the last commit of one beside nftables, whose own rules could not be committed behind it.
+func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.steps, k.last = k.last, nil
+	err := k.watched(func() error {
+		k.recall(k.former)
+		return k.unwind(ctx)
+	})
+	if k.recall(k.former); k.installed == nil {
+		k.held = nil
+	}
+	if err != nil {
+		k.options.Log.Error("rules of the direct interface are not what they were; that is tried again", "reason", err)
+		k.unfinished(next)
+	}
+}
+
+// amiss says whether something in the kernel is not as it was committed.
+func (k *iptablesKernel) amiss() bool { return len(k.watch.changed) > 0 || len(k.steps) > 0 }
+
+// commit commits sets, rules, and what becomes of sets after that. On an error what was done is among the steps.
 func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	sets, err := k.planSets(ctx, next)
 	if err != nil {
@@ -158,12 +197,11 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
+	k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
 	if err := k.makeSets(ctx, sets); err != nil {
-		k.undoSets(ctx, sets)
 		return err
 	}
 	if err := k.commitRules(ctx, k.installed, next); err != nil {
-		k.undoSets(ctx, sets)
 		return err
 	}
 	k.installed = next
@@ -182,6 +220,7 @@ type script struct {
 	want         *tableRules        // what is ours in the table behind it
 	listings     map[string]listing // of shared chains that it changes, behind it
 	made, unmade []string           // shared chains that it makes and removes
+	after        *savedTable        // the table behind it, once it was committed
 }
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
@@ -264,7 +303,7 @@ func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string)
 	return s.blame(err)
 }
 
-// commitRules commits one table after the other, and puts back those that were committed when one fails.
+// commitRules commits one table after the other. On an error those that were committed are among the steps.
 func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired) error {
 	scripts, err := k.scripts(ctx, before, next)
 	if err != nil {
@@ -275,29 +314,14 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			return err
 		}
 	}
-	for i, s := range scripts {
-		err := k.restore(ctx, s)
-		if err == nil {
-			k.learn(ctx, s)
-			k.list(ctx, s)
-			continue
+	for _, s := range scripts {
+		if err := k.put(ctx, s); err != nil {
+			return err
 		}
-		if before == nil {
-			before = &Desired{} // what an earlier process left is not put back
-		}
-		for _, done := range slices.Backward(scripts[:i]) {
-			back, scriptErr := k.script(ctx, done.family, done.table, next, before)
-			if scriptErr == nil && back != nil {
-				scriptErr = k.restore(ctx, back)
-				k.learn(ctx, back)
-				k.list(ctx, back)
-			}
-			if scriptErr != nil {
-				k.options.Log.Error("a table could not be put back", "table", done.table, "error", scriptErr)
-				k.installed = nil
-			}
-		}
-		return err
+	}
+	for _, s := range scripts {
+		k.learn(s)
+		k.list(s)
 	}
 	return nil
 }

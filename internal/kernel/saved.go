@@ -26,6 +26,11 @@ func (t tools) save(ctx context.Context, family ir.Families, table string) (*sav
 	case err != nil:
 		return nil, nil
 	}
+	return t.read(ctx, family, table)
+}
+
+// read reads a table that is there.
+func (t tools) read(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
 	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
