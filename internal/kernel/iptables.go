@@ -316,7 +316,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 	}
 	for _, s := range scripts {
 		if err := k.put(ctx, s); err != nil {
-			return err
+			return k.culprits(ctx, s, err)
 		}
 	}
 	for _, s := range scripts {

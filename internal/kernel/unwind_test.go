@@ -71,8 +71,10 @@ func testFailedStart(t *testing.T) {
 	other := scenario(t, "static-log-denied.txt", ir.IPTables)
 	commit(t, open(t, ns, ir.IPTables), &kernel.Desired{Rules: rs})
 	before := saved(t, ns)
-	if err := open(t, ns, ir.IPTables).Commit(t.Context(), &kernel.Desired{Rules: withRefused(other)}); err == nil {
-		t.Fatal("the kernel took a rule that it must refuse")
+	err := open(t, ns, ir.IPTables).Commit(t.Context(), &kernel.Desired{Rules: withRefused(other)})
+	var rule *kernel.RuleError
+	if !errors.As(err, &rule) || rule.Origin != refusedOrigin {
+		t.Errorf("the error does not name the rule: %v", err)
 	}
 	sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
 	k := open(t, ns, ir.IPTables)
