@@ -21,6 +21,8 @@ type iptablesKernel struct {
 	options  Options
 	mu       sync.Mutex
 	families []ir.Families // whose programs work here
+	unused   []ir.Families // whose programs could not be used yet
+	said     bool          // that IPv6 is not filtered
 	silent   []ir.Families // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
 	direct   bool          // it has only rules of the direct interface, beside nftables
 
@@ -37,24 +39,63 @@ type iptablesKernel struct {
 	listed    map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
-// newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
+// newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
-	for _, f := range []ir.Families{ir.V4, ir.V6} {
-		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
-		switch {
-		case err == nil:
-			k.families = append(k.families, f)
-			if version, err := k.run(context.Background(), "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
-				k.silent = append(k.silent, f)
-			}
-		case f == ir.V4:
-			return nil, fmt.Errorf("cannot use iptables: %w", err)
-		default:
-			o.Log.Warn("IPv6 packets are not filtered: ip6tables cannot be used", "error", err)
-		}
+	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6},
+		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
+	if _, err := find(tool(ir.V4)); err != nil {
+		return nil, fmt.Errorf("cannot use iptables: %w", err)
+	}
+	if err := k.findFamilies(context.Background()); err != nil {
+		o.Log.Warn("a program cannot be used now; the next change asks it again", "reason", err)
 	}
 	return k, k.watchTables()
+}
+
+// findFamilies asks the programs that could not be used before. Only where the kernel has no IPv6 it is no error that IPv6's cannot
+// be used.
+func (k *iptablesKernel) findFamilies(ctx context.Context) error {
+	for _, f := range slices.Clone(k.unused) {
+		_, err := k.run(ctx, "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
+		switch {
+		case err == nil:
+			k.use(ctx, f)
+		case f == ir.V4 || k.hasIPv6():
+			return fmt.Errorf("cannot use %s: %w", tool(f), err)
+		case !k.said:
+			k.said = true
+			k.options.Log.Warn("IPv6 packets are not filtered, as the kernel has no IPv6", "error", err)
+		}
+	}
+	return nil
+}
+
+// use begins to use a program that works. Nothing of what is committed is in its tables yet.
+func (k *iptablesKernel) use(ctx context.Context, f ir.Families) {
+	k.unused = slices.DeleteFunc(k.unused, func(g ir.Families) bool { return g == f })
+	k.families = append(k.families, f)
+	slices.Sort(k.families)
+	if version, err := k.run(ctx, "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
+		k.silent = append(k.silent, f)
+	}
+	if k.installed != nil {
+		k.watch.changed = append(k.watch.changed, tool(f)+" can be used now")
+	}
+}
+
+// ready says why a commit is not possible now. Rules of the direct interface need only the programs of the families that they are
+// for; all other rules need both.
+func (k *iptablesKernel) ready(ctx context.Context, next *Desired) error {
+	err := k.findFamilies(ctx)
+	if err == nil || !k.direct {
+		return err
+	}
+	for _, f := range k.unused {
+		if next.Rules != nil && slices.ContainsFunc(next.Rules.Chains, func(c *ir.Chain) bool { return c.Families&f != 0 }) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Check lets the tools read what they would commit. They cannot tell about rules that look up sets that are not there yet,
@@ -66,6 +107,9 @@ func (k *iptablesKernel) Check(next *Desired) error {
 		return err
 	}
 	ctx := context.Background()
+	if err := k.ready(ctx, next); err != nil {
+		return err
+	}
 	sets, err := k.listSets(ctx)
 	if err != nil {
 		return err
@@ -112,6 +156,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	if _, err := verify(next, ir.IPTables, nil); err != nil {
+		return err
+	}
+	if err := k.ready(ctx, next); err != nil {
 		return err
 	}
 	if !k.direct {

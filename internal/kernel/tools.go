@@ -125,6 +125,19 @@ func tool(family ir.Families) string {
 	return "iptables"
 }
 
+// hasIPv6 says whether the kernel has IPv6, or that is not known. One without it, or that began with ipv6.disable=1, lacks the
+// file; it is made for each network namespace (net/ipv6/addrconf.c).
+func (t tools) hasIPv6() bool {
+	has := true
+	err := t.enter(func() error {
+		_, err := os.Stat("/proc/thread-self/net/if_inet6")
+		_, other := os.Stat("/proc/thread-self/net/dev")
+		has = err == nil || other != nil
+		return nil
+	})
+	return has || err != nil
+}
+
 // ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
 func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
 	path, err := find(tool(family))

@@ -240,3 +240,68 @@ func testFailedDirect(t *testing.T) {
 		}
 	}
 }
+
+// A program of iptables that fails once at a start, or whose tables are locked then, is not taken for one that cannot be used: the
+// first commit asks it again, and without it nothing is committed. Panic mode then covers its packets too.
+func TestProgramThatFailsOnce(t *testing.T) {
+	for _, c := range []struct{ tool, said, status string }{
+		{"ip6tables", "fork: Resource temporarily unavailable", "1"},
+		{"ip6tables", "Another app is currently holding the xtables lock", "4"},
+		{"iptables", "Another app is currently holding the xtables lock", "4"},
+	} {
+		t.Run(c.tool+" "+c.status, func(t *testing.T) {
+			useVariant(t, "legacy")
+			ns := namespace(t)
+			path, mark := filepath.Join(filepath.Dir(os.Getenv("XTABLES_LOCKFILE")), c.tool), filepath.Join(t.TempDir(), "fails")
+			real, err := os.Readlink(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := fmt.Sprintf("#!/bin/sh\nif [ -e %s ]; then echo '%s' >&2; exit %s; fi\nexec %s \"$@\"\n", mark, c.said, c.status, real)
+			if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte(text), 0o755), os.WriteFile(mark, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			k := open(t, ns, ir.IPTables)
+			desired := &kernel.Desired{Rules: scenario(t, "static-services.txt", ir.IPTables), Panic: true}
+			if err := k.Commit(t.Context(), desired); err == nil {
+				t.Fatal("the rules of one family are committed alone")
+			}
+			if got := saved(t, ns); got != "" && c.tool == "ip6tables" {
+				t.Errorf("a commit that failed left\n%s", got)
+			}
+			if err := os.Remove(mark); err != nil {
+				t.Fatal(err)
+			}
+			commit(t, k, desired)
+			for _, tool := range []string{"iptables", "ip6tables"} {
+				if got := run(t, ns, "", tool, "-t", "raw", "-S", "PREROUTING"); !strings.HasPrefix(got, "-P PREROUTING DROP\n") {
+					t.Errorf("in panic mode %s has\n%s", tool, got)
+				}
+			}
+		})
+	}
+}
+
+// Direct rules of IPv4 beside nftables need no program of IPv6.
+func TestDirectRulesOfOneFamily(t *testing.T) {
+	useVariant(t, "legacy")
+	ns := namespace(t)
+	path := filepath.Join(filepath.Dir(os.Getenv("XTABLES_LOCKFILE")), "ip6tables")
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	k := open(t, ns, ir.NFTables)
+	rules := letsIn(t, ir.NFTables, "")
+	direct := directRules(t, "-p tcp --dport 80 -j DROP")
+	if err := k.Commit(t.Context(), &kernel.Desired{Rules: rules, Direct: direct}); err == nil {
+		t.Error("rules of IPv6 are committed without its program")
+	}
+	only := *direct
+	only.Chains = nil
+	for _, c := range direct.Chains {
+		some := *c
+		some.Families = ir.V4
+		only.Chains = append(only.Chains, &some)
+	}
+	commit(t, k, &kernel.Desired{Rules: rules, Direct: &only})
+}
