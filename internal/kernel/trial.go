@@ -59,9 +59,29 @@ func (k *iptablesKernel) culprits(ctx context.Context, s *script, err error) err
 		}
 	}
 	if found == nil {
+		found = t.loops(saved)
+	}
+	if found == nil {
 		return err
 	}
 	return joined(found)
+}
+
+// loops are the rules of the direct interface from whose chain a packet could come to it again, which the kernel refuses too.
+func (t *trial) loops(saved *savedTable) (found []*RuleError) {
+	leads := leadsOf(t.s.want, saved)
+	for line, r := range t.s.rules {
+		if !isRaw(r) {
+			continue
+		}
+		for _, to := range targets([]string{t.s.lines[line-1]}) {
+			if chain := t.s.chains[line]; slices.Contains(reached(to, leads), chain) {
+				found = append(found, &RuleError{Origin: r.Origin, Chain: chain,
+					Err: fmt.Errorf("the rule %q leads back to its own chain, in table %s of %s", t.s.lines[line-1], t.s.table, tool(t.s.family))})
+			}
+		}
+	}
+	return found
 }
 
 // groups are the rules that a script puts into the table, by the kernel's chains that lead to them. Those of the direct interface come
@@ -71,7 +91,7 @@ func (t *trial) groups(saved *savedTable) (groups [][]candidate) {
 	for _, r := range t.s.rules {
 		fresh[r] = true
 	}
-	roots, index := rootsOf(t.s.table, t.s.want, saved), map[string]int{}
+	roots, index := rootsOf(t.s.table, leadsOf(t.s.want, saved)), map[string]int{}
 	for _, raw := range []bool{true, false} {
 		for _, c := range t.s.want.chains {
 			key := strings.Join(roots[c.name], " ")
@@ -94,28 +114,41 @@ func (t *trial) groups(saved *savedTable) (groups [][]candidate) {
 	return groups
 }
 
-// rootsOf are the kernel's chains that lead to each chain of a table, by its rules as they shall be and as they are.
-func rootsOf(table string, want *tableRules, saved *savedTable) map[string][]string {
+// rootsOf are the kernel's chains that lead to each chain of a table.
+func rootsOf(table string, leads map[string][]string) map[string][]string {
+	roots := map[string][]string{}
+	for _, root := range builtins[table] {
+		for _, chain := range reached(root, leads) {
+			roots[chain] = append(roots[chain], root)
+		}
+	}
+	return roots
+}
+
+// leadsOf is where each chain of a table leads, by its rules as they shall be and as they are.
+func leadsOf(want *tableRules, saved *savedTable) map[string][]string {
 	leads := map[string][]string{}
 	for name, rules := range saved.rules {
-		leads[name] = append(leads[name], targets(rules)...)
+		leads[name] = targets(rules)
 	}
 	for _, c := range want.chains {
 		leads[c.name] = append(leads[c.name], targets(c.specs)...)
 	}
-	roots := map[string][]string{}
-	for _, root := range builtins[table] {
-		reached := []string{root}
-		for i := 0; i < len(reached); i++ {
-			roots[reached[i]] = append(roots[reached[i]], root)
-			for _, to := range leads[reached[i]] {
-				if !slices.Contains(reached, to) {
-					reached = append(reached, to)
-				}
+	return leads
+}
+
+// reached are the chains that packets can come to from one of them, and it.
+func reached(from string, leads map[string][]string) []string {
+	list, seen := []string{from}, map[string]bool{from: true}
+	for i := 0; i < len(list); i++ {
+		for _, to := range leads[list[i]] {
+			if !seen[to] {
+				seen[to] = true
+				list = append(list, to)
 			}
 		}
 	}
-	return roots
+	return list
 }
 
 // run finds those of a group that the kernel refuses.

@@ -75,4 +75,19 @@ func TestRefusedRulesAreNamed(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	sameLines(t, before, saved(t, ns))
+	for i, c := range rs.Chains { // rules that lead around
+		if c.Table == "nat" && c.Name == "POSTROUTING_direct" {
+			good := *c
+			good.Rules = nil
+			rs.Chains[i] = &good
+		}
+	}
+	rs.Chains = append(rs.Chains, &ir.Chain{Table: "filter", Name: "around", Families: ir.V4, Shared: true, Declared: true})
+	add("filter", "INPUT_direct", "-p tcp -j around")
+	add("filter", "around", "-p udp -j INPUT_direct")
+	got := named()
+	if slices.Sort(got); !slices.Equal(got, []string{"INPUT_direct -p tcp -j around", "around -p udp -j INPUT_direct"}) {
+		t.Errorf("got %q", got)
+	}
+	sameLines(t, before, saved(t, ns))
 }
