@@ -61,13 +61,12 @@ func (d *Daemon) follow(k kernel.Kernel) {
 	}
 }
 
-// allow calls f, which has a process change the packet filter because the user has asked for it, and returns that one's id.
-func (d *Daemon) allow(f func() (pid int, err error)) error {
+// allow calls f, which has a process change the packet filter because the user has asked for it.
+func (d *Daemon) allow(f func(started func(pid int)) error) error {
 	if w, ok := d.kernel.(kernel.Watcher); ok {
 		return w.Allow(f)
 	}
-	_, err := f()
-	return err
+	return f(func(int) {})
 }
 
 // foreign attends to a change by another program, or puts that off.

@@ -23,10 +23,8 @@ type watchedKernel struct {
 }
 
 func (k *watchedKernel) Watch(f func(kernel.Foreign)) { k.told = f }
-func (k *watchedKernel) Allow(f func() (int, error)) error {
-	pid, err := f()
-	k.allowed = append(k.allowed, pid)
-	return err
+func (k *watchedKernel) Allow(f func(started func(pid int)) error) error {
+	return f(func(pid int) { k.allowed = append(k.allowed, pid) })
 }
 
 var flushed = kernel.Foreign{By: []kernel.Writer{{PID: 7, Name: "nft"}}, Changes: []string{"chain filter_INPUT: 6 rules removed"}}
@@ -38,10 +36,13 @@ func startWatched(t *testing.T, conf string) (*Daemon, *watchedKernel, *bytes.Bu
 	b.write(t, map[string]string{"richwall.conf": conf})
 	k, log := &watchedKernel{}, &bytes.Buffer{}
 	d := New(Options{
-		Dirs:        zones.Dirs{System: b.dir},
-		Kernel:      func(ir.Backend) (kernel.Kernel, error) { return k, nil },
-		Passthrough: func(context.Context, string, []string) (string, int, error) { return "", 4711, nil },
-		Log:         slog.New(slog.NewTextHandler(log, nil)),
+		Dirs:   zones.Dirs{System: b.dir},
+		Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },
+		Passthrough: func(_ context.Context, _ string, _ []string, started func(pid int)) (string, error) {
+			started(4711)
+			return "", nil
+		},
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ type iptablesKernel struct {
 	installed *Desired // nil if nothing was committed
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
+	allowed   uint32     // the port of a process that Allow waits for; 0 if there is none
 	starting  bool       // nothing of the firewall was committed before
 	steps     []step     // what a commit has done that has not succeeded
 	last      []step     // what the last commit has done, of one beside nftables
