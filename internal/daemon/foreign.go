@@ -76,6 +76,7 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 	if k != d.kernel || d.repairs.stopped {
 		return
 	}
+	f.Unfinished = f.Unfinished || d.repairs.pending != nil && d.repairs.pending.Unfinished
 	d.repairs.pending = &f
 	if d.repairs.timer != nil {
 		return

@@ -27,6 +27,7 @@ const trialTime = 5 * time.Second
 type trial struct {
 	k     *iptablesKernel
 	s     *script
+	saved *savedTable // the table as it is
 	ctx   context.Context
 	until time.Time
 	extra []string // chains that rules lead to, and that are not there
@@ -50,16 +51,16 @@ func (k *iptablesKernel) culprits(ctx context.Context, s *script, err error) err
 	if reading != nil {
 		return err
 	}
-	t := &trial{k: k, s: s, ctx: ctx, until: time.Now().Add(trialTime)}
+	t := &trial{k: k, s: s, saved: saved, ctx: ctx, until: time.Now().Add(trialTime)}
 	var found []*RuleError
-	for _, group := range t.groups(saved) {
+	for _, group := range t.groups() {
 		for _, c := range t.run(group) {
 			found = append(found, &RuleError{Origin: c.rule.Origin, Chain: c.chain,
 				Err: fmt.Errorf("the kernel refuses the rule \"-A %s %s\" in table %s of %s", c.chain, c.spec, s.table, tool(s.family))})
 		}
 	}
 	if found == nil {
-		found = t.loops(saved)
+		found = t.loops()
 	}
 	if found == nil {
 		return err
@@ -68,8 +69,8 @@ func (k *iptablesKernel) culprits(ctx context.Context, s *script, err error) err
 }
 
 // loops are the rules of the direct interface from whose chain a packet could come to it again, which the kernel refuses too.
-func (t *trial) loops(saved *savedTable) (found []*RuleError) {
-	leads := leadsOf(t.s.want, saved)
+func (t *trial) loops() (found []*RuleError) {
+	leads := leadsOf(t.s.want, t.saved)
 	for line, r := range t.s.rules {
 		if !isRaw(r) {
 			continue
@@ -86,12 +87,12 @@ func (t *trial) loops(saved *savedTable) (found []*RuleError) {
 
 // groups are the rules that a script puts into the table, by the kernel's chains that lead to them. Those of the direct interface come
 // first in each, and the groups that have such rules before the others.
-func (t *trial) groups(saved *savedTable) (groups [][]candidate) {
+func (t *trial) groups() (groups [][]candidate) {
 	fresh := map[*ir.Rule]bool{}
 	for _, r := range t.s.rules {
 		fresh[r] = true
 	}
-	roots, index := rootsOf(t.s.table, leadsOf(t.s.want, saved)), map[string]int{}
+	roots, index := rootsOf(t.s.table, leadsOf(t.s.want, t.saved)), map[string]int{}
 	for _, raw := range []bool{true, false} {
 		for _, c := range t.s.want.chains {
 			key := strings.Join(roots[c.name], " ")
@@ -106,7 +107,7 @@ func (t *trial) groups(saved *savedTable) (groups [][]candidate) {
 				at := index[key]
 				groups[at] = append(groups[at], candidate{r, c.name, c.specs[i], roots[c.name]})
 			}
-			if !slices.Contains(saved.order, c.name) && !c.builtin && !slices.Contains(t.extra, c.name) {
+			if !slices.Contains(t.saved.order, c.name) && !c.builtin && !slices.Contains(t.extra, c.name) {
 				t.extra = append(t.extra, c.name)
 			}
 		}
@@ -159,7 +160,9 @@ func (t *trial) run(group []candidate) (bad []candidate) {
 		begin = append(begin, fmt.Sprintf(":%s - [0:0]", chain))
 	}
 	for _, root := range t.roots {
-		begin = append(begin, fmt.Sprintf("-A %s %s", root, toTrial))
+		if !slices.Contains(t.saved.rules[root], toTrial) { // one that was killed may have left it
+			begin = append(begin, fmt.Sprintf("-A %s %s", root, toTrial))
+		}
 		end = append(end, fmt.Sprintf("-D %s %s", root, toTrial))
 	}
 	end = append(end, "-F "+trialChain)
