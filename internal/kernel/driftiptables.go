@@ -213,10 +213,10 @@ func targetIn(args []string) string {
 	return target
 }
 
-// review finds out whether what is installed is still there.
+// review finds out whether what is installed is still there. Of what a failed commit has left it is known that it is not.
 func (k *iptablesKernel) review() error {
 	switch {
-	case k.installed == nil || k.held == nil:
+	case k.installed == nil || k.held == nil || len(k.steps) > 0:
 		return nil
 	case k.allowed != 0 && len(k.watch.changed) == 0: // once something is to be put back, all is
 		return k.adopt()
@@ -246,6 +246,8 @@ func (k *iptablesKernel) watched(f func() error) error {
 	switch err = cmp.Or(reading, err); {
 	case k.installed == nil:
 		k.held = nil
+		return committed
+	case len(k.steps) > 0:
 		return committed
 	case committed != nil && len(k.watch.changed) > 0:
 		return committed // what was changed still is
@@ -284,7 +286,7 @@ func (k *iptablesKernel) settle(committed error, by []Writer) error {
 // reviewRead compares what was read before a commit with what is held, whatever was heard: a commit of what is there
 // already puts right what another program has changed.
 func (k *iptablesKernel) reviewRead(now heldChains, generation uint32, reading error) {
-	if reading != nil || k.held == nil || len(k.watch.changed) > 0 {
+	if reading != nil || k.held == nil || k.amiss() {
 		return
 	}
 	k.watch.note(k.against(now), k.writers(k.watch.monitor.between(k.watch.generation, generation)))

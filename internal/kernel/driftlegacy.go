@@ -58,7 +58,7 @@ func (k *iptablesKernel) textOf(chain sharedChain, spec string) string {
 // reviewSilent compares what iptables-legacy lists with what it listed after the last commit. That is all there is to find out
 // what others have changed.
 func (k *iptablesKernel) reviewSilent() {
-	if k.installed == nil || len(k.watch.changed) > 0 {
+	if k.installed == nil || k.amiss() {
 		return
 	}
 	var list []string

@@ -245,7 +245,9 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
-	k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
+	if sets.make.Len() > 0 {
+		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
+	}
 	if err := k.makeSets(ctx, sets); err != nil {
 		return err
 	}

@@ -143,7 +143,8 @@ func testUnfinished(t *testing.T) {
 			t.Fatal("there is no guard while some tables are new and some old")
 		}
 	}
-	for !w.next(t).Unfinished { // the monitor may have seen the tables too
+	if f := w.next(t); !f.Unfinished || !slices.ContainsFunc(f.Changes, func(s string) bool { return strings.Contains(s, "of iptables") }) {
+		t.Errorf("told of is %v", f)
 	}
 	fail4(false)
 	if err := w.Commit(t.Context(), &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables)}); err == nil {
