@@ -163,7 +163,7 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 		return found, nil
 	case strings.Contains(err.Error(), "xtables lock"):
 		return false, fmt.Errorf("%s: %w: it holds %s%s", tool(family), ErrBusy, lockFile(), lockHolder(lockFile()))
-	case errors.As(err, &said):
+	case errors.As(err, &said) && said.ExitStatus() != resourceProblem:
 		return false, nil
 	}
 	return false, err
