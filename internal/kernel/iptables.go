@@ -389,8 +389,7 @@ func (s *script) blame(err error) error {
 		n, _ := strconv.Atoi(m[1])
 		if r := s.rules[n]; r != nil {
 			e.Origin, e.Chain = r.Origin, s.chains[n]
-			reason := strings.TrimSpace(strings.SplitN(said.said, "\n", 2)[0])
-			e.Err = fmt.Errorf("%s refuses the rule %q: %s", tool(s.family), s.lines[n-1], reason)
+			e.Err = fmt.Errorf("%s refuses the rule %q: %s", tool(s.family), s.lines[n-1], said.reason())
 		}
 	}
 	return e

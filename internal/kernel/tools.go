@@ -52,6 +52,15 @@ func (e *toolError) Error() string {
 
 func (e *toolError) Unwrap() error { return e.err }
 
+// reason is the first line of what the program said, without one that is only its name and version.
+func (e *toolError) reason() string {
+	first, rest, _ := strings.Cut(e.said, "\n")
+	if first = strings.TrimSpace(first); strings.HasSuffix(first, ":") && rest != "" {
+		first, _, _ = strings.Cut(rest, "\n")
+	}
+	return strings.TrimSpace(first)
+}
+
 // run runs a program with its input, without a shell, and returns its output. The error is a *toolError if it ran.
 func (t tools) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	return t.runAs(ctx, func(int) {}, stdin, name, args...)

@@ -75,6 +75,8 @@ func testFailedStart(t *testing.T) {
 	var rule *kernel.RuleError
 	if !errors.As(err, &rule) || rule.Origin != refusedOrigin {
 		t.Errorf("the error does not name the rule: %v", err)
+	} else if strings.HasSuffix(rule.Error(), ":") {
+		t.Errorf("the error gives no reason: %v", rule)
 	}
 	sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
 	k := open(t, ns, ir.IPTables)
