@@ -170,6 +170,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	stood := g != nil && g.up
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
 	switch {
+	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
 	case len(k.steps) > 0:
 		k.unfinished(next)
 	case g == nil:
