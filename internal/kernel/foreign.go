@@ -12,6 +12,9 @@ import (
 type Foreign struct {
 	By      []Writer // who it may have been; empty if that is not known
 	Changes []string // what is not as it was committed: "chain filter_IN_public: 2 rules removed"
+	// Unfinished says that it is no other program's change: a commit has failed, and these are what could not be put back to what
+	// it was before. The next commit begins with that.
+	Unfinished bool
 }
 
 // Watcher is a Kernel that notices when another program changes what was committed.
@@ -117,6 +120,17 @@ func (w *watch) note(found []string, by []Writer) {
 		w.monitor.wakeUp()
 	}
 	w.changed = found
+}
+
+// report has somebody told of a change.
+func (w *watch) report(f Foreign) {
+	switch {
+	case w.monitor != nil:
+		w.unreported = append(w.unreported, f)
+		w.monitor.wakeUp()
+	case w.told != nil: // nothing is heard: nobody follows
+		go w.tell(f)
+	}
 }
 
 // committed notes that all is as it should be.

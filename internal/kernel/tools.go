@@ -52,6 +52,15 @@ func (e *toolError) Error() string {
 
 func (e *toolError) Unwrap() error { return e.err }
 
+// reason is the first line of what the program said, without one that is only its name and version.
+func (e *toolError) reason() string {
+	first, rest, _ := strings.Cut(e.said, "\n")
+	if first = strings.TrimSpace(first); strings.HasSuffix(first, ":") && rest != "" {
+		first, _, _ = strings.Cut(rest, "\n")
+	}
+	return strings.TrimSpace(first)
+}
+
 // run runs a program with its input, without a shell, and returns its output. The error is a *toolError if it ran.
 func (t tools) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	return t.runAs(ctx, func(int) {}, stdin, name, args...)
@@ -127,6 +136,19 @@ func tool(family ir.Families) string {
 	return "iptables"
 }
 
+// hasIPv6 says whether the kernel has IPv6, or that is not known. One without it, or that began with ipv6.disable=1, lacks the
+// file; it is made for each network namespace (net/ipv6/addrconf.c).
+func (t tools) hasIPv6() bool {
+	has := true
+	err := t.enter(func() error {
+		_, err := os.Stat("/proc/thread-self/net/if_inet6")
+		_, other := os.Stat("/proc/thread-self/net/dev")
+		has = err == nil || other != nil
+		return nil
+	})
+	return has || err != nil
+}
+
 // ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
 func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
 	path, err := find(tool(family))
@@ -150,7 +172,7 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 		return found, nil
 	case strings.Contains(err.Error(), "xtables lock"):
 		return false, fmt.Errorf("%s: %w: it holds %s%s", tool(family), ErrBusy, lockFile(), lockHolder(lockFile()))
-	case errors.As(err, &said):
+	case errors.As(err, &said) && said.ExitStatus() != resourceProblem:
 		return false, nil
 	}
 	return false, err
