@@ -75,11 +75,19 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 		return named
 	}
 	code, reason := codeOf(err)
-	if harmless[code] {
+	hints := s.hintsOf(in, err)
+	switch {
+	case harmless[code]:
 		s.log.Warn(clip(join(code, reason)))
-	} else {
+	case len(hints) > 0 && daemon.OfFiles(err):
+		s.log.Error("the files cannot be used: "+clip(strings.Join(hints, "; ")), "call", in.member)
+	default:
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
+	if reloads[in.member] && daemon.OfFiles(err) {
+		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")
+	}
+	s.hints.keep(in.sender, hints)
 	return dbus.NewError(exception, []any{wire(err)})
 }
 

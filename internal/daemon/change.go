@@ -146,10 +146,10 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	}
 	loaded, err := d.readAgain(ctx)
 	if err != nil {
-		return err
+		return ofFiles(err)
 	}
 	if err := d.enforce(ctx, loaded, links); err != nil {
-		return err
+		return ofFiles(err)
 	}
 	d.said, d.checked = "", compile.History{}
 	d.keepGood(loaded)

@@ -138,8 +138,10 @@ func (s *session) finish(err error) int {
 		}
 	case s.program == offline && !errors.As(err, &value):
 		s.out.complain(oneLine(err))
+		s.out.hint(hintsOf(err)...)
 	default:
 		s.out.complain("Error: " + oneLine(err))
+		s.out.hint(hintsOf(err)...)
 	}
 	if err == nil {
 		return 0

@@ -1,7 +1,6 @@
 package firewallcmd
 
 import (
-	"errors"
 	"slices"
 )
 
@@ -32,9 +31,7 @@ func (s *session) explainFailures() {
 	if s.daemon.main("richwall", "getFailures", nil, &failures) != nil {
 		return
 	}
-	for _, f := range failures {
-		s.out.complain("hint: " + oneLine(errors.New(f)))
-	}
+	s.out.hint(failures...)
 }
 
 // callDaemon calls a method without arguments.
