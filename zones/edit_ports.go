@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -19,11 +20,14 @@ func (s ranges[T]) get(o *T) any {
 }
 
 // numbers are the ports that an object has.
-func (s ranges[T]) numbers(o *T) []portRange {
+func (s ranges[T]) numbers(o *T) []portRange { return numbersOf(s.get(o).([][]string)) }
+
+// numbersOf are ports in numbers, which were checked when they came to the object that has them.
+func numbersOf(rows [][]string) []portRange {
 	var list []portRange
-	for _, p := range *s.slice(o) {
-		if low, high, err := grammar.ParsePort(p.Port); err == nil { // what an object has was checked when it came there
-			list = append(list, portRange{low, high, p.Protocol})
+	for _, row := range rows {
+		if low, high, err := grammar.ParsePort(row[0]); err == nil {
+			list = append(list, portRange{low, high, row[1]})
 		}
 	}
 	return list
@@ -48,15 +52,15 @@ func (s ranges[T]) set(e env, o *T, value any) error {
 	if !ok {
 		return wrongType(value, "a list of ports and protocols")
 	}
-	var list []portRange
+	var set portSet
 	for _, args := range given {
 		p, err := s.parse(e, args)
 		if err != nil {
 			return err
 		}
-		list, _ = mergeRange(list, p)
+		set.add(p)
 	}
-	*s.slice(o) = portList(list)
+	*s.slice(o) = set.ports()
 	return nil
 }
 
@@ -94,11 +98,8 @@ func (s ranges[T]) remove(e env, o *T, args []string) error {
 	return nil
 }
 
-// minus is what is left of a range without another one of its protocol: none, one or two ranges.
+// minus is what is left of a range without another one that it holds: none, one or two ranges.
 func minus(p, without portRange) []portRange {
-	if without.protocol != p.protocol || without.high < p.low || p.high < without.low {
-		return []portRange{p}
-	}
 	var rest []portRange
 	if p.low < without.low {
 		rest = append(rest, portRange{p.low, without.low - 1, p.protocol})
@@ -126,22 +127,43 @@ func (s ranges[T]) difference(old, next *T) (removed, added [][]string) {
 	return outside(a, b), outside(b, a)
 }
 
-func outside(list, from []portRange) [][]string {
+// outside is what ranges have that others have not, in the order of the first.
+func outside(list, others []portRange) [][]string {
 	var result [][]string
+	others = disjoint(others)
 	for _, p := range list {
-		rest := []portRange{p}
-		for _, other := range from {
-			var left []portRange
-			for _, r := range rest {
-				left = append(left, minus(r, other)...)
+		add := func(low, high int) {
+			if low <= high {
+				result = append(result, []string{rangeText(low, high), p.protocol})
 			}
-			rest = left
 		}
-		for _, r := range rest {
-			result = append(result, []string{r.port().Port, r.protocol})
+		i, _ := slices.BinarySearchFunc(others, p, func(o, p portRange) int {
+			return cmp.Or(strings.Compare(o.protocol, p.protocol), cmp.Compare(o.high, p.low))
+		})
+		low := p.low
+		for ; i < len(others) && others[i].protocol == p.protocol && others[i].low <= p.high; i++ {
+			add(low, others[i].low-1)
+			low = others[i].high + 1
 		}
+		add(low, p.high)
 	}
 	return result
+}
+
+// disjoint is ranges by protocol and number, those that overlap as one.
+func disjoint(list []portRange) []portRange {
+	list = slices.SortedFunc(slices.Values(list), func(a, b portRange) int {
+		return cmp.Or(strings.Compare(a.protocol, b.protocol), cmp.Compare(a.low, b.low))
+	})
+	next := list[:0]
+	for _, p := range list {
+		if last := len(next) - 1; last >= 0 && next[last].protocol == p.protocol && p.low <= next[last].high {
+			next[last].high = max(next[last].high, p.high)
+		} else {
+			next = append(next, p)
+		}
+	}
+	return next
 }
 
 // exactPorts are the ports of a service or helper, which stay as they are written.

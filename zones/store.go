@@ -35,6 +35,8 @@ type file struct {
 	mode fs.FileMode
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
+
+	known func(data []byte) bool // tells whether the file may hold something, as far as is known; nil for anything
 }
 
 // The modes of files and folders are firewalld's.
@@ -48,35 +50,39 @@ const (
 // read back, so that they know their files; what would not read back is an error before any file is written. What a file held
 // before is kept beside it as NAME.old. A file is written whole and then put in its place; when one cannot be, those before it are
 // put back, and the error names the path. Its code is INVALID_NAME, INVALID_VALUE or COMMAND_FAILED, or that of what cannot be read.
-func (s Store) Save(old, next *Config) (*Config, error) { return s.SaveIf(old, next, Always) }
+func (s Store) Save(old, next *Config) (*Config, error) {
+	stored, _, err := s.SaveIf(old, next, Always)
+	return stored, err
+}
 
 // Always is for one who never gives up waiting for the disk.
 func Always() bool { return true }
 
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
-// back, and the error is ErrGivenUp.
-func (s Store) SaveIf(old, next *Config, keep func() bool) (*Config, error) {
+// back, and the error is ErrGivenUp. strange are the paths of files that held something else than old, because somebody had changed them
+// since they were read: as with firewalld, that is in NAME.old alone now.
+func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, strange []string, err error) {
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		next, files = same, append(files, list...)
 	}
 	confs, err := s.confFiles(old, next)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	files = append(files, confs...)
-	stored, err := s.reread(next, files)
+	if stored, err = s.reread(next, files); err != nil {
+		return nil, nil, err
+	}
+	t, err := s.put(files, keep)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, err := s.put(files, keep); err != nil {
-		return nil, err
-	}
-	return stored, nil
+	return stored, t.strange, nil
 }
 
 // ErrGivenUp is that nobody waits any more for files to be written.
@@ -122,8 +128,11 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		if a != nil && b != nil && k.meta(b).lossy {
 			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it", k.kind, name)
 		}
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode}
-		switch had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin; {
+		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {
+			return had && (k.meta(a).sum == [sha256.Size]byte{} || k.meta(a).sum == sha256.Sum256(data) || bytes.Equal(k.write(a), data))
+		}}
+		switch {
 		case has:
 			f.data = k.write(b)
 			if a != nil && bytes.Equal(k.write(a), f.data) {

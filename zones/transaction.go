@@ -9,8 +9,9 @@ import (
 
 // transaction is a number of files that change together, as far as a file system can do that.
 type transaction struct {
-	store Store
-	done  []saved
+	store   Store
+	done    []saved
+	strange []string // paths of files that held what is not known
 }
 
 // saved is what was at a path before.
@@ -41,6 +42,9 @@ func (t *transaction) replace(f file) error {
 		return err
 	}
 	kept := newAttributes(f.mode)
+	if before.exists && f.known != nil && !f.known(before.data) {
+		t.strange = append(t.strange, path)
+	}
 	if before.exists && before.link == "" {
 		kept = before.attributes
 		if err := t.keepOld(path+".old", before); err != nil {

@@ -97,7 +97,7 @@ func (c *call) updateRuntime(k *kind, o zones.Object, d dict) error {
 	}
 	change := daemon.Change{Edit: zones.Update(zones.Runtime, o, settings), Sender: c.sender}
 	if seconds > 0 {
-		if err := c.timed(&change, o, settings); err != nil {
+		if err := c.timed(&change, o); err != nil {
 			return err
 		}
 		change.Timeout = time.Duration(seconds) * time.Second
@@ -106,41 +106,27 @@ func (c *call) updateRuntime(k *kind, o zones.Object, d dict) error {
 }
 
 // timed makes a change end: what is in the settings, and not in the object yet, is then taken out again.
-func (c *call) timed(change *daemon.Change, o zones.Object, settings zones.Settings) error {
+func (c *call) timed(change *daemon.Change, o zones.Object) error {
+	old := c.snapshot().Runtime
+	next, err := change.Edit(old)
+	if err != nil {
+		return err
+	}
 	var added []zones.Item
 	var names strings.Builder // of what is added
-	for key, value := range settings {
-		if slices.Contains(lasting, key) {
-			continue
-		}
-		rows, _ := value.([][]string)
-		if value == true {
-			rows = [][]string{{}}
-		}
-		for _, row := range rows {
-			item := zones.Item{Key: key, Args: row}
-			there, err := zones.Has(c.snapshot().Runtime, zones.Runtime, o, item)
-			if err != nil {
-				return err
-			}
-			if !there {
+	for _, difference := range zones.Difference(old, next) {
+		for _, item := range difference.Added {
+			if !slices.Contains(lasting, item.Key) {
 				added = append(added, item)
-				names.WriteString(" " + string(key) + " " + item.String())
+				names.WriteString(" " + string(item.Key) + " " + item.String())
 			}
 		}
 	}
 	change.Key = string(o.Kind) + " " + o.Name + names.String()
-	change.There = func(cfg *zones.Config) bool {
-		return slices.ContainsFunc(added, func(item zones.Item) bool { return has(cfg, o, item) })
-	}
+	change.There = func(cfg *zones.Config) bool { return zones.HasAny(cfg, zones.Runtime, o, added) }
 	change.Undo = func(cfg *zones.Config) (*zones.Config, error) {
 		c.server.whole[o] = true
-		for _, item := range added {
-			if next, err := zones.Remove(zones.Runtime, o, item)(cfg); err == nil {
-				cfg = next
-			}
-		}
-		return cfg, nil
+		return zones.Without(zones.Runtime, o, added)(cfg)
 	}
 	return nil
 }

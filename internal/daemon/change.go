@@ -107,12 +107,16 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 // save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
 func (d *Daemon) save(old, next *zones.Config, c *Change) error {
 	var stored *zones.Config
+	var strange []string
 	err := d.inWriteTime(func(keep func() bool) (err error) {
-		stored, err = saveFiles(d.store, old, next, keep)
+		stored, strange, err = saveFiles(d.store, old, next, keep)
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	for _, path := range strange {
+		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it", "file", path, "kept", path+".old")
 	}
 	d.permanentIs(stored, c)
 	return nil

@@ -70,3 +70,43 @@ func TestFilesOfOthers(t *testing.T) {
 	}
 	check(touched("zones/mine.xml")) // a reload has followed the edit before the watcher came to tell
 }
+
+// A permanent change writes over what somebody else has put into the object's file since it was read, broken or not, as in firewalld: the
+// log says where that is kept. What was in the file when it was read, in whatever form, is no news.
+func TestChangeOverAnEditByHand(t *testing.T) {
+	for name, c := range map[string]struct{ before, by string }{
+		"a broken edit": {`<zone/>`, `<zone><port port="1"`},
+		"a whole one":   {`<zone/>`, `<zone><port port="1" protocol="tcp"/></zone>`},
+		"a new file":    {"", `<zone><port port="1" protocol="tcp"/></zone>`},
+		"no edit":       {`<zone/>`, `<zone/>`},
+		"none of a file with a warning": {`<zone><port port="1" protocol="tcp"/><port port="1" protocol="tcp"/></zone>`,
+			`<zone><port port="1" protocol="tcp"/><port port="1" protocol="tcp"/></zone>`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{}
+			if c.before != "" {
+				files["zones/public.xml"] = c.before
+			}
+			b := start(t, files)
+			b.write(t, map[string]string{"zones/public.xml": c.by})
+			b.log.Reset()
+			for _, p := range []string{"8080", "9090"} {
+				if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port(p, "tcp"))}); err != nil {
+					t.Fatal(err)
+				}
+				if p == "8080" {
+					if old, err := os.ReadFile(filepath.Join(b.dir, "zones/public.xml.old")); err != nil || string(old) != c.by {
+						t.Errorf("kept is %q, %v", old, err)
+					}
+				}
+			}
+			want := 0
+			if c.by != c.before {
+				want = 1
+			}
+			if said := b.log.String(); strings.Count(said, "zones/public.xml.old") != want {
+				t.Errorf("the log says\n%s", said)
+			}
+		})
+	}
+}

@@ -134,14 +134,32 @@ func (p *program) run() (status int, err error) {
 		cfg, problems := store.Shipped()
 		return cfg, problems.Err()
 	})
-	if w, err := watch(p.system, settle, p.log, p.daemon.FilesTouched); err != nil {
-		p.log.Warn("changes that others make to files will not be noticed", "reason", err)
-	} else {
-		defer w.close()
-	}
+	p.watch(func() error {
+		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
+		return err
+	})
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
+}
+
+// watchTime is how long the program waits for the folder's disk before it serves signals.
+const watchTime = time.Second
+
+// watch begins to watch the files. A disk that does not answer is not waited for: signals and calls are served meanwhile.
+func (p *program) watch(begin func() error) {
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		if err := begin(); err != nil {
+			p.log.Warn("changes that others make to files will not be noticed", "reason", err)
+		}
+	}()
+	select {
+	case <-begun:
+	case <-time.After(watchTime):
+		p.log.Warn("the disk does not answer: changes that others make to files are not noticed until it does")
+	}
 }
 
 // base puts the guard into the kernel, before any file is read. In panic mode the guard then drops everything.

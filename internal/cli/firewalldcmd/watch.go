@@ -102,5 +102,3 @@ func (w *watcher) concerned(event fsnotify.Event) []string {
 	}
 	return list
 }
-
-func (w *watcher) close() { w.files.Close() }

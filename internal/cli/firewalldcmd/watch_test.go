@@ -17,7 +17,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	defer w.close()
+	defer w.files.Close()
 	expect := func(want string) {
 		t.Helper()
 		deadline := time.After(30 * time.Second)
@@ -61,4 +61,21 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("zones/lan/b.xml")
+}
+
+// A folder whose disk does not answer keeps the program from nothing but watching it.
+func TestWatchOnAHangingDisk(t *testing.T) {
+	p := program{log: slog.New(slog.DiscardHandler)}
+	answer, watching := make(chan struct{}), make(chan struct{})
+	began := time.Now()
+	p.watch(func() error {
+		<-answer
+		close(watching)
+		return nil
+	})
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the program waits for %v", took)
+	}
+	close(answer)
+	<-watching
 }
