@@ -317,7 +317,7 @@ func ruleErrors(err error) []*kernel.RuleError {
 func (d *Daemon) logWarnings(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Warning {
-			d.opt.Log.Warn(p.String())
+			d.opt.Log.Warn(p.Unlabelled())
 		}
 	}
 }
@@ -333,7 +333,7 @@ func (d *Daemon) logProblems(list zones.Problems) {
 		if p.Severity == zones.Error {
 			d.opt.Log.Error(p.String())
 		} else {
-			d.opt.Log.Warn(p.String())
+			d.opt.Log.Warn(p.Unlabelled())
 		}
 	}
 }

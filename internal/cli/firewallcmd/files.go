@@ -54,7 +54,7 @@ func notices(problems zones.Problems) []string {
 		case p.Notice != "":
 			lines = append(lines, p.Notice, p.String())
 		default:
-			lines = append(lines, "WARNING: "+p.String())
+			lines = append(lines, "WARNING: "+p.Unlabelled())
 		}
 	}
 	return lines

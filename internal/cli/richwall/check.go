@@ -249,7 +249,7 @@ func newCheckReport(dir string, cfg *zones.Config, problems zones.Problems) *che
 			} else {
 				r.Summary.Errors++
 			}
-			r.Problems = append(r.Problems, checkProblem{p.Path, p.Line, p.Column, p.Code, word, p.Msg})
+			r.Problems = append(r.Problems, checkProblem{p.Path, p.Line, p.Column, p.Code, word, p.Whole()})
 			r.shown = append(r.shown, p)
 		}
 	}
