@@ -50,10 +50,13 @@ func wire(err error) string {
 // codeOf is the code of an error and what the log says of it.
 func codeOf(err error) (grammar.Code, string) {
 	var refused *daemon.Error
-	if errors.As(err, &refused) {
-		return refused.Code, refused.Msg
+	switch {
+	case !errors.As(err, &refused):
+		return zones.ReasonOf(err)
+	case refused.Unwrap() != nil: // of several rules, each has a line
+		return refused.Code, strings.ReplaceAll(refused.Msg, "\n", "; ")
 	}
-	return zones.ReasonOf(err)
+	return refused.Code, refused.Msg
 }
 
 func join(code grammar.Code, detail string) string {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,7 +64,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
-		p.log.Error(err.Error())
+		p.log.Error(inOneLine(err))
 		if sink.console == nil {
 			complain(stderr, err)
 		}
@@ -73,7 +74,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 // complain prints why the program ends.
 func complain(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(err.Error(), maxLine))
+	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(inOneLine(err), maxLine))
 }
 
 // program is the running daemon.
@@ -84,6 +85,8 @@ type program struct {
 	bus    *bus.Server
 	// reloads is a reload that was asked for and has not begun.
 	reloads chan struct{}
+	// refused says when and why the last reload that the service manager asked for was refused; nil after one that was not.
+	refused atomic.Pointer[string]
 }
 
 // run starts the daemon and serves it until a signal.
@@ -140,6 +143,7 @@ func (p *program) run() (status int, err error) {
 	})
 	p.tell("READY=1\n" + p.status())
 	tellReady()
+	p.daemon.Subscribe(p.follow)
 	return p.serve(signals)
 }
 
@@ -264,6 +268,8 @@ func (p *program) reload() {
 		p.tell(reloading())
 		if err := p.daemon.Reload(context.Background()); err != nil {
 			p.log.Error("cannot reload: everything stays as it was", "reason", err)
+			text := fmt.Sprintf("the reload at %s was refused, nothing has changed: %s", time.Now().Format(time.TimeOnly), inOneLine(err))
+			p.refused.Store(&text)
 		}
 		p.tell("READY=1\n" + p.status())
 	}
@@ -271,11 +277,22 @@ func (p *program) reload() {
 
 // status is what the service manager shows of the daemon (STATUS, sd_notify(3)).
 func (p *program) status() string {
-	now := p.daemon.Snapshot()
-	if now.State == daemon.Failed {
-		return "STATUS=failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
+	text := "running"
+	if now := p.daemon.Snapshot(); now.State == daemon.Failed {
+		text = "failed: " + strings.Join(now.Failures, "; ")
 	}
-	return "STATUS=running"
+	if refused := p.refused.Load(); refused != nil {
+		text += "; " + *refused
+	}
+	return "STATUS=" + printable.Text(text, maxLine)
+}
+
+// follow keeps the status right when somebody else than the service manager reloads. It is called with the daemon's lock held.
+func (p *program) follow(e daemon.Event) {
+	if _, ok := e.(daemon.Reloaded); ok {
+		p.refused.Store(nil)
+		go p.tell(p.status())
+	}
 }
 
 // leave ends the daemon without its rules, for another one that has taken its place.
