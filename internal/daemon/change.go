@@ -174,10 +174,11 @@ func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 	if err != nil {
 		return nil, refuse(CommandFailed, "%v", err)
 	}
-	d.logProblems(r.problems)
 	if r.cfg == nil {
+		d.logProblems(r.problems)
 		return nil, r.problems.Err()
 	}
+	d.logWarnings(r.problems)
 	return r.cfg, nil
 }
 

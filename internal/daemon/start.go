@@ -336,12 +336,13 @@ func (d *Daemon) logLosses(losses []zones.Loss) {
 	}
 }
 
+// logProblems logs what is wrong with files that are not used.
 func (d *Daemon) logProblems(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Error {
-			d.opt.Log.Error(p.String())
+			d.opt.Log.Error(p.Cause())
 		} else {
-			d.opt.Log.Warn(p.Unlabelled())
+			d.opt.Log.Warn(p.Cause())
 		}
 	}
 }

@@ -84,7 +84,11 @@ func (s *session) do() error {
 		}
 		s.out.note("No zone specified, using default zone, i.e. '%s'", zone)
 	}
-	return verbs[s.option.do](s)
+	err := verbs[s.option.do](s)
+	if s.permanent && listings[s.option.do] {
+		s.tellFailed()
+	}
+	return err
 }
 
 // connect reaches the daemon or reads the files.

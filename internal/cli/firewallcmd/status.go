@@ -34,6 +34,16 @@ func (s *session) explainFailures() {
 	s.out.hint(failures...)
 }
 
+// tellFailed says behind a listing of the permanent configuration that this is not what the files say, if it is not.
+func (s *session) tellFailed() {
+	if s.daemon == nil {
+		return
+	}
+	if state, err := s.daemon.state(); err == nil && state == "failed" {
+		s.out.hint("the state is failed: shown is what is used of the files, or in their place, and not what they say; firewall-cmd --state says why")
+	}
+}
+
 // callDaemon calls a method without arguments.
 func (s *session) callDaemon() error {
 	return s.once(func() error { return s.daemon.main("", s.option.item, nil) })
