@@ -85,7 +85,7 @@ func (s *session) do() error {
 		s.out.note("No zone specified, using default zone, i.e. '%s'", zone)
 	}
 	err := verbs[s.option.do](s)
-	if s.permanent && listings[s.option.do] {
+	if err == nil && s.permanent && listings[s.option.do] {
 		s.tellFailed()
 	}
 	return err
@@ -102,6 +102,14 @@ func (s *session) connect() error {
 		s.store = files
 		for _, line := range notices(problems) {
 			s.out.complain(line)
+		}
+		if files == nil && s.option != nil && changing[s.option.do] {
+			if files = openBroken(s.value("system-config"), s.value("default-config")); files != nil {
+				s.store = files
+				for _, p := range errorsOf(problems).Shown() {
+					s.out.complain(p.String())
+				}
+			}
 		}
 		if files == nil {
 			return &brokenFiles{errorsOf(problems), s.option != nil && s.option.do == doCheckConfig}

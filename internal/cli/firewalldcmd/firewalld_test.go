@@ -68,6 +68,13 @@ func TestHelpAndMistakesEndAtOnce(t *testing.T) {
 	if status := Main([]string{"--help"}, &out, &errs); status != 0 || !strings.Contains(out.String(), "--system-config FOLDER") {
 		t.Errorf("--help: status %d, %s", status, out.String())
 	}
+	if strings.Contains(out.String(), `[="1"]`) || strings.Contains(out.String(), " string") {
+		t.Errorf("--help has words of the library:\n%s", out.String())
+	}
+	out.Reset()
+	if status := Main([]string{"--version"}, &out, &errs); status != 0 || !strings.HasSuffix(out.String(), "for what firewalld 2.5.2 reads\n") {
+		t.Errorf("--version: status %d, %s", status, out.String())
+	}
 	if status := Main([]string{"--nosuch"}, &out, &errs); status != statusUsage || !strings.Contains(errs.String(), "--nosuch") {
 		t.Errorf("--nosuch: status %d, %s", status, errs.String())
 	}
