@@ -55,11 +55,12 @@ func (s suggestion) String() string {
 	return fmt.Sprintf(": did you mean %s?", best)
 }
 
-// Meant is the message of an error whose code is about a name or a word, if it says which one was meant; otherwise none. It is what
-// firewalld's own message of the same error leaves open.
+// Meant is the message of an error whose code is about a name or a word, if it says which one was meant; otherwise none. There is
+// none where firewalld's own words of the same error name it.
 func Meant(err error) []string {
 	code, msg := ReasonOf(err)
-	if !aboutWords[code] || !strings.Contains(msg, "did you mean ") {
+	_, meant, found := strings.Cut(msg, "did you mean ")
+	if _, said := CodeOf(err); !aboutWords[code] || !found || strings.Contains(said, strings.TrimSuffix(meant, "?")) {
 		return nil
 	}
 	return []string{msg}

@@ -205,10 +205,10 @@ func (g *guard) tell() {
 	waits := g.up && time.Now().Before(g.until)
 	switch {
 	case waits && !g.held:
-		g.log.Warn(fmt.Sprintf("the firewall's rules were changed again: new connections wait until nobody has changed them for %v", quiet),
-			"at least until", g.until.Format(time.TimeOnly))
+		g.log.Warn(fmt.Sprintf("another program has changed the firewall's rules again: new connections wait until it has not done so for %v, till %s at the earliest",
+			quiet, g.until.Format(time.TimeOnly)))
 	case !g.up && g.held:
-		g.log.Warn("new connections do not wait any more: nobody has changed the firewall's rules in between")
+		g.log.Warn("new connections do not wait any more: no other program has changed the firewall's rules since")
 	}
 	g.held = g.up && (g.held || waits)
 }

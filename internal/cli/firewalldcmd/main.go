@@ -268,8 +268,7 @@ func (p *program) reload() {
 		p.tell(reloading())
 		if err := p.daemon.Reload(context.Background()); err != nil {
 			p.log.Error("cannot reload: everything stays as it was", "reason", err)
-			text := fmt.Sprintf("the reload at %s was refused, nothing has changed: %s", time.Now().Format(time.TimeOnly), inOneLine(err))
-			p.refused.Store(&text)
+			p.refuse(err, time.Now())
 		}
 		p.tell("READY=1\n" + p.status())
 	}
@@ -285,6 +284,12 @@ func (p *program) status() string {
 		text += "; " + *refused
 	}
 	return "STATUS=" + printable.Text(text, maxLine)
+}
+
+// refuse notes for the status when and why a reload was refused.
+func (p *program) refuse(err error, at time.Time) {
+	text := fmt.Sprintf("the reload at %s was refused, nothing has changed: %s", at.Format(time.TimeOnly), inOneLine(err))
+	p.refused.Store(&text)
 }
 
 // follow keeps the status right when somebody else than the service manager reloads. It is called with the daemon's lock held.
