@@ -90,6 +90,9 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	if reloads[in.member] && daemon.OfFiles(err) {
 		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")
 	}
+	if saidAll(in, err) {
+		hints = nil
+	}
 	s.hints.keep(in.sender, hints)
 	return dbus.NewError(exception, []any{wire(err)})
 }

@@ -48,6 +48,11 @@ func TestHints(t *testing.T) {
 	refused("INVALID_ADDR: 1.2.3", b.call("", "checkPermanentConfig"), mistakes...)
 	refused("INVALID_ADDR: 1.2.3", b.call("", "reload"),
 		append(mistakes, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")...)
+
+	if err := os.WriteFile(path, []byte("<zone><service name=\"nosuch\"/></zone>"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig")) // which says where
 	refused("ALREADY_ENABLED: 'ssh' already in 'public'", b.call("", "zone.addService", "public", "ssh", 0))
 }
 
