@@ -29,17 +29,22 @@ func InDoubt(losses []Loss) bool {
 
 // String is the problem and what it costs, in one line.
 func (l Loss) String() string {
+	return followed(l.Problem.Cause(), "; ", l.cost())
+}
+
+// cost is what becomes of the object, and of packets.
+func (l Loss) cost() string {
 	o := l.Problem.Object
-	what := fmt.Sprintf("%s %s", o.Kind, o.Name)
+	refuses := fmt.Sprintf("until it is mended, %s %s refuses everything", o.Kind, o.Name)
 	switch {
 	case l.Way == LeftOut:
-		return l.Problem.String() + "; it is left out"
+		return "it is left out"
 	case l.Way == Refuses:
-		return fmt.Sprintf("%s; until it is mended, %s refuses everything", l.Problem, what)
+		return refuses
 	case o.Name == "" || l.Problem.Severity == Warning:
-		return fmt.Sprintf("%s; because of it, packets may be let in that should not", l.Problem)
+		return "because of it, packets may be let in that should not"
 	}
-	return fmt.Sprintf("%s; until it is mended, %s refuses everything, and what should come to it may be let in elsewhere", l.Problem, what)
+	return refuses + ", and what should come to it may be let in elsewhere"
 }
 
 // Rest is a configuration without what is broken in it.

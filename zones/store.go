@@ -164,7 +164,7 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 			return nil, nil, err
 		}
 		if a != nil && b != nil && k.meta(b).lossy && !k.meta(b).Origin.Builtin {
-			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend the file", k.kind, name)
+			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend that first", k.kind, name)
 		}
 		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
 		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {

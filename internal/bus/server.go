@@ -29,6 +29,7 @@ type Server struct {
 	paths   *paths
 	budget  budget
 	turns   turns
+	hints   hints
 	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
 	whole    map[zones.Object]bool
 	attach   sync.Once

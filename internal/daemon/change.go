@@ -160,10 +160,10 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	}
 	loaded, err := d.readAgain(ctx)
 	if err != nil {
-		return err
+		return ofFiles(err)
 	}
 	if err := d.enforce(ctx, loaded, links); err != nil {
-		return err
+		return ofFiles(err)
 	}
 	d.said, d.checked = "", compile.History{}
 	d.keepGood(loaded)
@@ -184,10 +184,11 @@ func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 	if err != nil {
 		return nil, refuse(CommandFailed, "%v", err)
 	}
-	d.logProblems(r.problems)
 	if r.cfg == nil {
+		d.logProblems(r.problems)
 		return nil, r.problems.Err()
 	}
+	d.logWarnings(r.problems)
 	return r.cfg, nil
 }
 

@@ -147,7 +147,7 @@ func (d *Daemon) inKernel() {
 }
 
 // notInKernel is what Snapshot says while the first rules are not in the kernel.
-const notInKernel = "the rules are not in the kernel yet: the log says why"
+const notInKernel = "the rules are not in the kernel yet, so that nothing new is let in: it is tried again every few seconds, and the log says why"
 
 // attend says what was changed, and puts the rules back unless the configuration says not to. The lock is held.
 func (d *Daemon) attend() {

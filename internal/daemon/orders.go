@@ -15,7 +15,9 @@ import (
 func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx) }
 
 // CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems.
-func (d *Daemon) CheckPermanent() error {
+func (d *Daemon) CheckPermanent() error { return ofFiles(d.checkPermanent()) }
+
+func (d *Daemon) checkPermanent() error {
 	type result struct {
 		cfg      *zones.Config
 		problems zones.Problems

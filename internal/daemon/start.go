@@ -50,6 +50,9 @@ func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = Running
+	if len(failed) > 0 {
+		failed = append(failed, d.remedy())
+	}
 	if d.repairs.waiting != "" {
 		failed = append(failed, notInKernel)
 	}
@@ -60,6 +63,11 @@ func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 		d.permanent = inFiles
 	}
 	d.publish()
+}
+
+// remedy says how the files come into force again.
+func (d *Daemon) remedy() string {
+	return fmt.Sprintf("to end this: mend what is named here, see what richwall check %s says, and run firewall-cmd --reload", d.opt.Dirs.System)
 }
 
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files, and what they
@@ -80,8 +88,8 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	case good.damaged != nil:
 		return failed, inFiles, errors.Join(err, good.damaged)
 	case good.folder != "":
-		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.folder)
-		failed = append(failed, fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.folder))
+		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", d.opt.State.Link())
+		failed = append(failed, fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), d.opt.State.Link()))
 		return failed, inFiles, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, links)
 	}
 	d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
@@ -125,7 +133,7 @@ func (d *Daemon) lastGood() lastGood {
 }
 
 // errDoubt is that the files leave it open which rules some packets are meant for.
-var errDoubt = errors.New("the files are not used: to leave out what is broken in them could let in packets that it refuses")
+var errDoubt = errors.New("the files are not used: without what is broken in them, packets could be let in that they are meant to refuse")
 
 // findFiles reads the files, without what is broken in them. The error is that they cannot be read, or are not there.
 func (d *Daemon) findFiles(ctx context.Context, good lastGood) (*zones.Rest, error) {
@@ -157,7 +165,7 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 	if zones.InDoubt(others) {
 		d.logProblems(rest.Problems)
 		for _, l := range others {
-			failed = append(failed, l.Problem.String())
+			failed = append(failed, l.Problem.Cause())
 		}
 		return failed, errDoubt
 	}
@@ -167,7 +175,7 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 	if len(others) < len(losses) && good.folder != "" {
 		if cfg, _ := zones.Load(zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}); cfg != nil {
 			before = cfg.Direct
-			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good.folder)
+			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", d.opt.State.Link())
 		}
 	}
 	return d.startRest(ctx, rest.Config, before, losses, links, true)
@@ -335,7 +343,7 @@ func ruleErrors(err error) []*kernel.RuleError {
 func (d *Daemon) logWarnings(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Warning {
-			d.opt.Log.Warn(p.String())
+			d.opt.Log.Warn(p.Unlabelled())
 		}
 	}
 }
@@ -346,12 +354,13 @@ func (d *Daemon) logLosses(losses []zones.Loss) {
 	}
 }
 
+// logProblems logs what is wrong with files that are not used.
 func (d *Daemon) logProblems(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Error {
-			d.opt.Log.Error(p.String())
+			d.opt.Log.Error(p.Cause())
 		} else {
-			d.opt.Log.Warn(p.String())
+			d.opt.Log.Warn(p.Cause())
 		}
 	}
 }

@@ -374,7 +374,8 @@ func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
 	b.again(t)
-	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
+	b.expect(t, Failed, "/firewalld.conf:1: INVALID_ZONE: the default zone nosuch does not exist\nthe files are not used: ", []string{"8080"}, []string{"22"})
+	b.expect(t, Failed, "/last-good\nto end this: mend what is named here, see what richwall check "+b.dir+" says, and run firewall-cmd --reload", []string{"8080"}, []string{"22"})
 	if err := b.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}

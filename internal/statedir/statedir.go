@@ -87,6 +87,9 @@ func folderName(path string) string {
 	return name
 }
 
+// Link is the path by which people find the last good configuration, whichever folder that is.
+func (d *Dir) Link() string { return filepath.Join(d.path, link) }
+
 // ErrNone is that there is no last good configuration.
 var ErrNone = errors.New("no configuration was kept yet")
 
@@ -299,12 +302,12 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 	if _, err := os.Lstat(filepath.Join(d.path, link)); errors.Is(err, fs.ErrNotExist) {
 		return "", time.Time{}, ErrNone
 	}
-	if folder, err = filepath.EvalSymlinks(filepath.Join(d.path, link)); err != nil {
-		return "", time.Time{}, err
+	if folder, err = filepath.EvalSymlinks(d.Link()); err != nil {
+		return "", time.Time{}, fmt.Errorf("cannot follow the link %s: %w", d.Link(), err)
 	}
 	m, err := verify(folder)
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("cannot use the last good configuration in %s: %w", folder, err)
+		return "", time.Time{}, fmt.Errorf("%s: %w", d.Link(), err)
 	}
 	return folder, m.installed, nil
 }

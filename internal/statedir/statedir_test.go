@@ -106,6 +106,27 @@ func TestDamaged(t *testing.T) {
 }
 
 // When a configuration cannot be kept, as on a full disk, the one before does not count any more: it may be more open.
+// A link that is none, or leads to what is no folder, is an error that names it.
+func TestBrokenLinkIsNamed(t *testing.T) {
+	for what, make := range map[string]func(path string) error{
+		"a file":              func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a link to a file":    func(path string) error { return os.Symlink("MANIFEST", path) },
+		"a link to no place":  func(path string) error { return os.Symlink("good-1", path) },
+		"a link below a file": func(path string) error { return os.Symlink("MANIFEST/good-1", path) },
+	} {
+		d := &Dir{path: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(d.path, "MANIFEST"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(d.Link()); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := d.LastGood(); err == nil || !strings.Contains(err.Error(), d.Link()) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestKeepFails(t *testing.T) {
 	d := open(t)
 	if err := d.Keep(files("1"), at); err != nil {

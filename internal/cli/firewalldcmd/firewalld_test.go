@@ -3,6 +3,7 @@ package firewalldcmd
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,8 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"richwall/internal/daemon"
 )
 
 // What no option says is as firewalld has it; an option with an empty value says nothing.
@@ -68,8 +72,31 @@ func TestHelpAndMistakesEndAtOnce(t *testing.T) {
 	if status := Main([]string{"--help"}, &out, &errs); status != 0 || !strings.Contains(out.String(), "--system-config FOLDER") {
 		t.Errorf("--help: status %d, %s", status, out.String())
 	}
+	if strings.Contains(out.String(), `[="1"]`) || strings.Contains(out.String(), " string") {
+		t.Errorf("--help has words of the library:\n%s", out.String())
+	}
+	out.Reset()
+	if status := Main([]string{"--version"}, &out, &errs); status != 0 || !strings.HasSuffix(out.String(), "for what firewalld 2.5.2 reads\n") {
+		t.Errorf("--version: status %d, %s", status, out.String())
+	}
 	if status := Main([]string{"--nosuch"}, &out, &errs); status != statusUsage || !strings.Contains(errs.String(), "--nosuch") {
 		t.Errorf("--nosuch: status %d, %s", status, errs.String())
+	}
+}
+
+// The service manager shows that the last reload was refused, and why, until one is not.
+func TestStatusOfARefusedReload(t *testing.T) {
+	p := &program{daemon: daemon.New(daemon.Options{Log: slog.New(slog.DiscardHandler)}), log: slog.New(slog.DiscardHandler)}
+	if got := p.status(); got != "STATUS=running" {
+		t.Errorf("the status is %q", got)
+	}
+	p.refuse(errors.Join(errors.New("zones/a.xml:1: wrong"), errors.New("zones/b.xml:2: wrong")), time.Date(2026, 1, 31, 12, 0, 5, 0, time.Local))
+	if got := p.status(); got != "STATUS=running; the reload at 12:00:05 was refused, nothing has changed: zones/a.xml:1: wrong; zones/b.xml:2: wrong" {
+		t.Errorf("after a refused reload the status is %q", got)
+	}
+	p.follow(daemon.Reloaded{})
+	if got := p.status(); got != "STATUS=running" {
+		t.Errorf("after a reload the status is %q", got)
 	}
 }
 

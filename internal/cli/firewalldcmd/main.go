@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -69,7 +70,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
-		p.log.Error(err.Error())
+		p.log.Error(inOneLine(err))
 		if sink.console == nil {
 			complain(stderr, err)
 		}
@@ -79,7 +80,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 // complain prints why the program ends.
 func complain(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(err.Error(), maxLine))
+	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(inOneLine(err), maxLine))
 }
 
 // program is the running daemon.
@@ -90,6 +91,8 @@ type program struct {
 	bus    *bus.Server
 	// reloads is a reload that was asked for and has not begun.
 	reloads chan struct{}
+	// refused says when and why the last reload that the service manager asked for was refused; nil after one that was not.
+	refused atomic.Pointer[string]
 }
 
 // run starts the daemon and serves it until a signal.
@@ -146,6 +149,7 @@ func (p *program) run() (status int, err error) {
 	})
 	p.tell("READY=1\n" + p.status())
 	tellReady()
+	p.daemon.Subscribe(p.follow)
 	return p.serve(signals)
 }
 
@@ -328,6 +332,7 @@ func (p *program) reload() {
 		p.tell(reloading())
 		if err := p.daemon.Reload(context.Background()); err != nil {
 			p.log.Error("cannot reload: everything stays as it was", "reason", err)
+			p.refuse(err, time.Now())
 		}
 		p.tell("READY=1\n" + p.status())
 	}
@@ -335,11 +340,28 @@ func (p *program) reload() {
 
 // status is what the service manager shows of the daemon (STATUS, sd_notify(3)).
 func (p *program) status() string {
-	now := p.daemon.Snapshot()
-	if now.State == daemon.Failed {
-		return "STATUS=failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
+	text := "running"
+	if now := p.daemon.Snapshot(); now.State == daemon.Failed {
+		text = "failed: " + strings.Join(now.Failures, "; ")
 	}
-	return "STATUS=running"
+	if refused := p.refused.Load(); refused != nil {
+		text += "; " + *refused
+	}
+	return "STATUS=" + printable.Text(text, maxLine)
+}
+
+// refuse notes for the status when and why a reload was refused.
+func (p *program) refuse(err error, at time.Time) {
+	text := fmt.Sprintf("the reload at %s was refused, nothing has changed: %s", at.Format(time.TimeOnly), inOneLine(err))
+	p.refused.Store(&text)
+}
+
+// follow keeps the status right when somebody else than the service manager reloads. It is called with the daemon's lock held.
+func (p *program) follow(e daemon.Event) {
+	if _, ok := e.(daemon.Reloaded); ok {
+		p.refused.Store(nil)
+		go p.tell(p.status())
+	}
 }
 
 // leave ends the daemon without its rules, for another one that has taken its place.
