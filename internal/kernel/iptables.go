@@ -28,15 +28,20 @@ type iptablesKernel struct {
 	watch     watch
 	held      heldChains // of what is installed; nil if that is not known
 	starting  bool       // nothing of the firewall was committed before
-	made      map[sharedChain]bool
-	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
-	texts     map[sharedRule]string    // how the tool saves rules of ours
-	listed    map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	// found is what was noted as left among what is others' when the Kernel was opened, and foundKnown whether that is all. withoutLeft
+	// has the first commit do without it.
+	found                   leftThings
+	foundKnown, withoutLeft bool
+	made                    map[sharedChain]bool
+	lacking                 map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
+	texts                   map[sharedRule]string    // how the tool saves rules of ours
+	listed                  map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
 // newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
+	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
+	k.found, k.foundKnown = o.Left.found()
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
 		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
@@ -140,6 +145,15 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error {
 	before := k.installed
 	err := k.commit(ctx, next)
+	if err != nil && before == nil && !errors.Is(err, ErrBusy) && k.found.hasRules() {
+		k.withoutLeft = true
+		again := k.commit(ctx, next)
+		k.withoutLeft = false
+		if again == nil {
+			k.options.Log.Error("direct rules of an earlier process that are no longer in the configuration stay: they cannot be taken out", "reason", err)
+		}
+		return again
+	}
 	if err != nil && before != nil && k.installed != nil && k.installed != before {
 		// Sets had to be made anew, which took rules out of the way first.
 		if back := k.commit(ctx, before); back != nil {
@@ -155,6 +169,8 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err != nil {
 		return err
 	}
+	first := k.installed == nil
+	k.note(next)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
@@ -168,6 +184,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
+	k.noteDone(next, first)
 	return nil
 }
 
@@ -203,7 +220,7 @@ func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
 	want := rulesOf(next.Rules, family, table)
-	was, had := &tableRules{}, (*tableRules)(nil)
+	was, had, first := &tableRules{}, (*tableRules)(nil), before == nil
 	if before != nil {
 		was = rulesOf(before.Rules, family, table)
 		had = was
@@ -234,10 +251,13 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	default:
 		had = saved.remains()
 	}
+	if next.Succeeded {
+		had = had.withoutShared()
+	}
 	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
-	if before == nil {
-		if err := e.alreadyThere(ctx); err != nil {
+	if first && !next.Succeeded {
+		if err := e.addLeft(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -275,6 +295,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			return err
 		}
 	}
+	k.noteChains(scripts)
 	for i, s := range scripts {
 		err := k.restore(ctx, s)
 		if err == nil {

@@ -156,16 +156,24 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 
 // commitDirect commits the rules of the direct interface, and returns what there was; nil if nothing was done.
 func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *Desired, err error) {
-	if next.Direct == nil && k.direct == nil {
+	left, _ := k.options.Left.found()
+	if next.Direct == nil && k.direct == nil && !(k.installed == nil && left.hasRules()) {
+		if k.installed == nil {
+			k.options.Left.nothing()
+		}
 		return nil, nil
 	}
 	d, err := k.directKernel()
+	if err != nil && next.Direct == nil {
+		k.options.Log.Error("direct rules of an earlier process stay", "reason", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	d.starting = k.installed == nil
 	previous = d.current()
-	return previous, d.Commit(ctx, &Desired{Rules: next.Direct})
+	return previous, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded})
 }
 
 // commitTables makes the difference. A batch that others may have made impossible, or of which nobody knows what became, is

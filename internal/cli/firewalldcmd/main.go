@@ -166,17 +166,18 @@ func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
 
 // newDaemon makes the daemon over a configuration's folders, whose first rules take the place of the guard.
 func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.Guard) *daemon.Daemon {
+	left := kernel.NewLeft(state.Note("shared"), p.log)
 	return daemon.New(daemon.Options{
 		Dirs: dirs, Log: p.log, Manager: p.bus, State: state,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
-			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
+			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard, Left: left})
 		},
 		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
 		Passthrough: func(ctx context.Context, ipv string, args []string) (output string, pid int, err error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
 		},
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
-			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
+			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log, Left: left}, old, next)
 		},
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
