@@ -28,7 +28,7 @@ type Tool struct {
 // ProbeFeatures finds out what the machine has. It changes nothing.
 func ProbeFeatures(ctx context.Context, o Options) Features {
 	o = o.withDefaults()
-	t := tools{o.Enter}
+	t := tools{enter: o.Enter}
 	f := Features{IPTables: t.variant(ctx, "iptables"), IP6Tables: t.variant(ctx, "ip6tables"), EBTables: t.variant(ctx, "ebtables")}
 	if s, err := openSocket(o.Enter); err == nil {
 		owner, err := s.canOwn()

@@ -165,6 +165,9 @@ func TestStartWithABadNote(t *testing.T) {
 				defer k.Close()
 				commit(t, k, directly(t, backend, directEverywhere))
 				commit(t, k, directly(t, backend, ""))
+				if err := kernel.RemoveOther(t.Context(), o); err != nil {
+					t.Error(err)
+				}
 				if got := run(t, ns, "", "iptables-save"); !strings.Contains(got, "-A FORWARD -j used") || strings.Contains(got, "--dport 81") {
 					t.Errorf("there is\n%s", got)
 				}
@@ -173,5 +176,127 @@ func TestStartWithABadNote(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// all is everything that the tools list, of nftables and of iptables.
+func all(t *testing.T, ns *lab.Namespace) string {
+	t.Helper()
+	return run(t, ns, "", "nft", "list", "tables", "inet") + saved(t, ns)
+}
+
+// When a process was killed and the next one has another back end, nothing is left in force of the first one, be it rules, direct
+// rules, sets or panic mode. Rules of other programs stay, and so do the direct rules of the second one.
+func TestStartWithTheOtherBackEnd(t *testing.T) {
+	variants(t, func(t *testing.T) {
+		bothBackends(t, func(t *testing.T, backend ir.Backend) {
+			former := ir.IPTables
+			if backend == ir.IPTables {
+				former = ir.NFTables
+			}
+			const last = `<passthrough ipv="ipv4">-A INPUT -i lo -j ACCEPT</passthrough>`
+			prepare := func() *lab.Namespace {
+				ns := namespace(t)
+				docker(t, ns)
+				run(t, ns, "", "ipset", "create", "foreign", "hash:ip")
+				return ns
+			}
+			fresh := prepare()
+			k, _, end := process(t, fresh, backend, &disk{})
+			commit(t, k, directly(t, backend, last))
+			want := all(t, fresh)
+			end()
+			for _, panicked := range []bool{false, true} {
+				ns, store := prepare(), &disk{}
+				k, _, killed := process(t, ns, former, store)
+				first := directly(t, former, directEverywhere+last)
+				sets := letsIn(t, former, "")
+				sets.Sets = append(sets.Sets, &ir.Set{Name: "ours", Type: "hash:ip", Family: ir.V4, Exact: true})
+				commit(t, k, &kernel.Desired{Rules: sets})
+				first.Panic = panicked
+				commit(t, k, first)
+				killed()
+
+				k, o, end := process(t, ns, backend, store)
+				second := directly(t, backend, last)
+				second.Panic = panicked
+				commit(t, k, second)
+				if err := kernel.RemoveOther(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+				commit(t, k, directly(t, backend, last))
+				got := all(t, ns)
+				sameLines(t, sortedLines(want), sortedLines(got))
+				if err := kernel.RemoveOther(t.Context(), o); err != nil {
+					t.Error(err)
+				}
+				sameLines(t, got, all(t, ns))
+				end()
+			}
+		})
+	})
+}
+
+// The policies that an administrator has set stay when the rules of iptables go. Those of panic mode, which drop in tables where
+// nobody else has all do that, do not.
+func TestPoliciesBesideTheOtherBackEnd(t *testing.T) {
+	variants(t, func(t *testing.T) {
+		for _, panicked := range []bool{false, true} {
+			ns := namespace(t)
+			k, _, killed := process(t, ns, ir.IPTables, &disk{})
+			commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.IPTables, ""), Panic: panicked})
+			killed()
+			if !panicked {
+				for _, policy := range []string{"filter INPUT", "filter FORWARD", "filter OUTPUT", "mangle FORWARD"} {
+					run(t, ns, "", "iptables", append([]string{"-t"}, strings.Fields(strings.Replace(policy, " ", " -P ", 1)+" DROP")...)...)
+				}
+			}
+			k, o, end := process(t, ns, ir.NFTables, &disk{})
+			commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
+			if err := kernel.RemoveOther(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			end()
+			got := run(t, ns, "", "iptables-save") + run(t, ns, "", "ip6tables-save")
+			want := 4
+			if panicked {
+				want = 0
+			}
+			if n := strings.Count(got, " DROP ["); n != want || strings.Contains(got, "IN_public") {
+				t.Errorf("with panic mode %v there are %d policies that drop, want %d:\n%s", panicked, n, want, got)
+			}
+		}
+	})
+}
+
+// When a running process changes its back end, the direct rules that both have stand once, and those of the former one go.
+func TestSuccession(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		former := ir.IPTables
+		if backend == ir.IPTables {
+			former = ir.NFTables
+		}
+		const last = `<passthrough ipv="ipv4">-A INPUT -p tcp --dport 82 -j ACCEPT</passthrough>`
+		fresh := namespace(t)
+		k, _, end := process(t, fresh, backend, &disk{})
+		commit(t, k, directly(t, backend, last))
+		want := all(t, fresh)
+		end()
+		ns := namespace(t)
+		k, o, end := process(t, ns, former, &disk{})
+		commit(t, k, directly(t, former, directEverywhere+last))
+		o.Backend = backend
+		next, err := kernel.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		commit(t, next, directly(t, backend, last))
+		commit(t, k, &kernel.Desired{Succeeded: true})
+		end()
+		if err := kernel.RemoveOther(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		sameLines(t, sortedLines(want), sortedLines(all(t, ns)))
 	})
 }

@@ -21,7 +21,32 @@ import (
 )
 
 // tools runs the programs of iptables and ipset.
-type tools struct{ enter func(func() error) error }
+type tools struct {
+	enter func(func() error) error
+	kind  string // of iptables, nft or legacy; empty for the one that goes by the plain names
+}
+
+// program is the name of a program of the variant.
+func (t tools) program(name string) string {
+	for _, plain := range []string{"iptables", "ip6tables"} {
+		if rest, ok := strings.CutPrefix(name, plain); ok && t.kind != "" {
+			return plain + "-" + t.kind + rest
+		}
+	}
+	return name
+}
+
+// kindOf is the variant of a program; empty if it cannot be asked.
+func (t tools) kindOf(ctx context.Context, name string) string {
+	line, err := t.run(ctx, "", name, "--version")
+	switch {
+	case err != nil:
+		return ""
+	case strings.Contains(line, "nf_tables"):
+		return "nft"
+	}
+	return "legacy" // what programs from before there were two do not say
+}
 
 // find is the path of a program, which the PATH of a service may lack.
 func find(name string) (string, error) {
@@ -60,7 +85,7 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 
 // runAs is run, and returns the id of the process too; 0 if there was none.
 func (t tools) runAs(ctx context.Context, stdin, name string, args ...string) (output string, pid int, err error) {
-	path, err := find(name)
+	path, err := find(t.program(name))
 	if err != nil {
 		return "", 0, err
 	}
@@ -127,7 +152,7 @@ func tool(family ir.Families) string {
 
 // ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
 func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
-	path, err := find(tool(family))
+	path, err := find(t.program(tool(family)))
 	if err != nil {
 		return false, err
 	}
@@ -164,7 +189,7 @@ func Passthrough(ctx context.Context, o Options, ipv string, args []string) (out
 		return "", 0, fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)
 	}
 	o = o.withDefaults()
-	output, pid, err = tools{o.Enter}.runAs(ctx, "", command[0], append(command[1:], args...)...)
+	output, pid, err = tools{enter: o.Enter}.runAs(ctx, "", command[0], append(command[1:], args...)...)
 	var said *toolError
 	if errors.As(err, &said) && said.said != "" {
 		return output, pid, errors.New(said.said)

@@ -172,6 +172,9 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard, Left: left})
 		},
+		RemoveOther: func(ctx context.Context, backend ir.Backend) error {
+			return kernel.RemoveOther(ctx, kernel.Options{Backend: backend, Log: p.log, Left: left})
+		},
 		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
 		Passthrough: func(ctx context.Context, ipv string, args []string) (output string, pid int, err error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
