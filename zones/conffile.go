@@ -54,15 +54,6 @@ func (f *ConfFile) deprecated(line int) bool {
 	return ok && value != "" && i >= 0 && confKeys[i].get == nil
 }
 
-// Get is the value of a key, which is that of its first line with a value; ok is false when there is none.
-func (f *ConfFile) Get(key string) (value string, ok bool) {
-	if i := f.find(key); i >= 0 {
-		_, value, _ = splitSetting(f.lines[i])
-		return value, true
-	}
-	return "", false
-}
-
 func (f *ConfFile) find(key string) int {
 	return slices.IndexFunc(f.lines, func(line string) bool {
 		k, value, ok := splitSetting(line)

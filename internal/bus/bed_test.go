@@ -78,11 +78,11 @@ func (b *bed) start(real kernel.Kernel) {
 	options := daemon.Options{
 		Dirs: store.Dirs, Log: log, Manager: server,
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return b.kernel, nil },
-		Passthrough: func(_ context.Context, ipv string, args []string) (string, int, error) {
+		Passthrough: func(_ context.Context, ipv string, args []string, _ func(int)) (string, error) {
 			if slices.Equal(args, []string{"-V"}) {
-				return map[string]string{"ipv4": "iptables", "ipv6": "ip6tables", "eb": "ebtables"}[ipv] + " v1.8.9\n", 0, nil
+				return map[string]string{"ipv4": "iptables", "ipv6": "ip6tables", "eb": "ebtables"}[ipv] + " v1.8.9\n", nil
 			}
-			return "", 0, errors.New("unknown option " + strings.Join(args, " "))
+			return "", errors.New("unknown option " + strings.Join(args, " "))
 		},
 	}
 	if b.tune != nil {

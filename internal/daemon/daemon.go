@@ -43,8 +43,9 @@ type Options struct {
 	Dirs zones.Dirs
 	// Kernel opens the kernel for a back end.
 	Kernel func(backend ir.Backend) (kernel.Kernel, error)
-	// Passthrough runs a command of iptables, ip6tables or ebtables and returns what it prints, and the id of its process.
-	Passthrough func(ctx context.Context, ipv string, args []string) (output string, pid int, err error)
+	// Passthrough runs a command of iptables, ip6tables or ebtables and returns what it prints. It calls started with the id of
+	// the process once that runs.
+	Passthrough func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error)
 	// Sysctl sets a kernel's setting, such as net.ipv4.ip_forward, and returns the value before; "" for a value only reads.
 	// Nil leaves all settings alone.
 	Sysctl func(name, value string) (was string, err error)
@@ -364,9 +365,9 @@ func (d *Daemon) Passthrough(ctx context.Context, ipv string, args []string) (st
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out string
-	err := d.allow(func() (pid int, err error) {
-		out, pid, err = d.opt.Passthrough(ctx, ipv, args)
-		return pid, err
+	err := d.allow(func(started func(pid int)) (err error) {
+		out, err = d.opt.Passthrough(ctx, ipv, args, started)
+		return err
 	})
 	if err != nil {
 		return "", refuse(CommandFailed, "%v", err)

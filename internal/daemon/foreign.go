@@ -61,13 +61,12 @@ func (d *Daemon) follow(k kernel.Kernel) {
 	}
 }
 
-// allow calls f, which has a process change the packet filter because the user has asked for it, and returns that one's id.
-func (d *Daemon) allow(f func() (pid int, err error)) error {
+// allow calls f, which has a process change the packet filter because the user has asked for it.
+func (d *Daemon) allow(f func(started func(pid int)) error) error {
 	if w, ok := d.kernel.(kernel.Watcher); ok {
 		return w.Allow(f)
 	}
-	_, err := f()
-	return err
+	return f(func(int) {})
 }
 
 // foreign attends to a change by another program, or puts that off.
@@ -77,6 +76,7 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 	if k != d.kernel || d.repairs.stopped {
 		return
 	}
+	f.Unfinished = f.Unfinished || d.repairs.pending != nil && d.repairs.pending.Unfinished
 	d.repairs.pending = &f
 	if d.repairs.timer != nil {
 		return
@@ -161,22 +161,43 @@ func (d *Daemon) attend() {
 		return
 	}
 	d.repairs.note(now())
+	if f.Unfinished {
+		d.finish(f)
+		return
+	}
 	log := d.opt.Log.With("program", programs(f.By), "changes", changes(f.Changes))
 	if d.runtime.Own.OnForeignChange == "warn" {
 		log.Warn("another program has changed the firewall's rules; that stays until they are changed or reloaded here")
 		return
 	}
-	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
-	if err == nil {
-		err = d.commit(context.Background(), d.kernel, desired)
-	}
-	if err != nil {
+	if err := d.commitAgain(); err != nil {
 		log.Error("another program has changed the firewall's rules, and they cannot be put back; it is tried again in a minute", "reason", err)
 		d.repairs.pending = f
 		d.attendIn(retryInterval)
 		return
 	}
 	log.Warn("another program had changed the firewall's rules; they were put back")
+}
+
+// finish takes back what a change that was refused has left, and what could not be taken back then. The lock is held.
+func (d *Daemon) finish(f *kernel.Foreign) {
+	log := d.opt.Log.With("left", changes(f.Changes))
+	if err := d.commitAgain(); err != nil {
+		log.Error("what a refused change has left cannot be taken back yet: nothing new is let in; it is tried again soon", "reason", err)
+		d.repairs.pending = f
+		d.attendIn(repairInterval)
+		return
+	}
+	log.Warn("what a refused change has left was taken back")
+}
+
+// commitAgain commits what is in force. The lock is held.
+func (d *Daemon) commitAgain() error {
+	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
+	if err != nil {
+		return err
+	}
+	return d.commit(context.Background(), d.kernel, desired)
 }
 
 // programs names who may have made a change.

@@ -23,10 +23,8 @@ type watchedKernel struct {
 }
 
 func (k *watchedKernel) Watch(f func(kernel.Foreign)) { k.told = f }
-func (k *watchedKernel) Allow(f func() (int, error)) error {
-	pid, err := f()
-	k.allowed = append(k.allowed, pid)
-	return err
+func (k *watchedKernel) Allow(f func(started func(pid int)) error) error {
+	return f(func(pid int) { k.allowed = append(k.allowed, pid) })
 }
 
 var flushed = kernel.Foreign{By: []kernel.Writer{{PID: 7, Name: "nft"}}, Changes: []string{"chain filter_INPUT: 6 rules removed"}}
@@ -38,10 +36,13 @@ func startWatched(t *testing.T, conf string) (*Daemon, *watchedKernel, *bytes.Bu
 	b.write(t, map[string]string{"richwall.conf": conf})
 	k, log := &watchedKernel{}, &bytes.Buffer{}
 	d := New(Options{
-		Dirs:        zones.Dirs{System: b.dir},
-		Kernel:      func(ir.Backend) (kernel.Kernel, error) { return k, nil },
-		Passthrough: func(context.Context, string, []string) (string, int, error) { return "", 4711, nil },
-		Log:         slog.New(slog.NewTextHandler(log, nil)),
+		Dirs:   zones.Dirs{System: b.dir},
+		Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },
+		Passthrough: func(_ context.Context, _ string, _ []string, started func(pid int)) (string, error) {
+			started(4711)
+			return "", nil
+		},
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -72,6 +73,28 @@ func TestForeignChangeIsOnlyReported(t *testing.T) {
 	k.told(flushed)
 	if k.commits != before || !strings.Contains(log.String(), "nft (pid 7)") {
 		t.Errorf("there were %d commits, want none, and the log\n%s", k.commits-before, log)
+	}
+}
+
+// What a refused change has left in the kernel is taken back, whatever other programs' changes may do, and is not called one of those.
+// As long as that fails it is tried again, also when another program's change is told of meanwhile.
+func TestUnfinishedChange(t *testing.T) {
+	d, k, log := startWatched(t, "OnForeignChange=warn\n")
+	before := k.commits
+	k.refuse = errors.New("the tables are locked")
+	k.told(kernel.Foreign{Changes: []string{"table filter of iptables"}, Unfinished: true})
+	k.told(flushed)
+	d.mu.Lock()
+	if d.repairs.pending == nil || !d.repairs.pending.Unfinished || d.repairs.timer == nil {
+		t.Error("it is not tried again")
+	}
+	k.refuse = nil
+	d.repairs.timer.Stop()
+	d.repairs.timer = nil
+	d.attend()
+	d.mu.Unlock()
+	if got := log.String(); k.commits != before+1 || !strings.Contains(got, "table filter of iptables") || !strings.Contains(got, "was taken back") || strings.Contains(got, "another program") {
+		t.Errorf("there were %d commits, want one, and the log\n%s", k.commits-before, got)
 	}
 }
 

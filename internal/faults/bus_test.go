@@ -118,11 +118,11 @@ func TestBusGoneAndBack(t *testing.T) {
 	write(t, s.dir, map[string]string{"firewalld/zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
 	stopBus := s.startBus()
 	daemon, log := s.start()
-	whole := table(t, l)
+	whole := table(t, l.Firewall())
 	stopBus()
 	check := func(when string) {
 		t.Helper()
-		if d := tableDifference(whole, table(t, l)); d != "" || openPorts(t, l, closedPort) != nil {
+		if d := tableDifference(whole, table(t, l.Firewall())); d != "" || openPorts(t, l, closedPort) != nil {
 			t.Errorf("%s the rules are not what they were: %s", when, d)
 		}
 	}

@@ -98,7 +98,7 @@ func TestForeignChangesAreOnlyReported(t *testing.T) {
 	l := newLab(t, "nft")
 	var log logText
 	d := guarded(t, l, "", "OnForeignChange=warn\n", &log)
-	whole := table(t, l)
+	whole := table(t, l.Firewall())
 	foreign(t, l, "nft", "insert rule inet firewalld filter_INPUT tcp dport 9 accept")
 	eventually(t, "nothing is reported", func() bool { return strings.Contains(log.String(), "stays until") })
 	if open := openPorts(t, l, closedPort); len(open) != 2 {
@@ -107,7 +107,7 @@ func TestForeignChangesAreOnlyReported(t *testing.T) {
 	if err := d.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if d := tableDifference(whole, table(t, l)); d != "" {
+	if d := tableDifference(whole, table(t, l.Firewall())); d != "" {
 		t.Errorf("a reload does not put the rules right: %s", d)
 	}
 }

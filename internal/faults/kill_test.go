@@ -154,7 +154,7 @@ func (k *kills) listing() string {
 	if k.iptables {
 		return saved(k.T, k.lab)
 	}
-	return table(k.T, k.lab)
+	return table(k.T, k.lab.Firewall())
 }
 
 // inFiles is the number in the permanent configuration, which must be readable.

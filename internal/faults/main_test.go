@@ -134,10 +134,10 @@ func openPorts(t *testing.T, l *lab.Lab, ports ...int) []int {
 	return open
 }
 
-// table is what nft lists of the firewall's table, without the owner.
-func table(t *testing.T, l *lab.Lab) string {
+// table is what nft lists of the firewall's table, without the owner and without what counters have counted.
+func table(t *testing.T, ns *lab.Namespace) string {
 	t.Helper()
-	listing, err := l.Firewall().Run(t.Context(), "", "nft", "list", "table", "inet", "firewalld")
+	listing, err := ns.Run(t.Context(), "", "nft", "--stateless", "list", "table", "inet", "firewalld")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"richwall/internal/cli/richwall"
 	"richwall/internal/daemon"
 	"richwall/internal/lab"
 	"richwall/internal/statedir"
@@ -152,6 +153,7 @@ type mutant struct {
 	*testing.T
 	*daemon.Daemon
 	lab   *lab.Lab
+	other *lab.Namespace // where nothing is but what the files are compiled to
 	dir   string
 	state *statedir.Dir
 	log   bytes.Buffer
@@ -164,6 +166,10 @@ func newMutant(t *testing.T) *mutant {
 	if m.state, err = statedir.For(t.TempDir(), m.dir); err != nil {
 		t.Fatal(err)
 	}
+	if m.other, err = lab.NewNamespace(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.other.Close)
 	write(t, m.dir, sound)
 	m.start()
 	return m
@@ -175,6 +181,21 @@ func (m *mutant) start() {
 	m.Daemon = newDaemon(m.dir, m.state, m.lab.Firewall().Do, slog.New(slog.NewTextHandler(&m.log, nil)))
 	if err := m.Start(context.Background()); err != nil {
 		m.Fatalf("the daemon does not start: %v", err)
+	}
+}
+
+// runsWhatFilesSay checks that the rules in the kernel are those that "richwall compile" makes of the files.
+func (m *mutant) runsWhatFilesSay(what string) {
+	m.Helper()
+	var text, notes bytes.Buffer
+	if status := richwall.Main([]string{"compile", "--config", m.dir, "--to", "nft"}, strings.NewReader(""), &text, &notes); status != 0 {
+		m.Fatalf("richwall compile ends with %d where the daemon runs what the files say, and says\n%s%s\nthe log says\n%s", status, &notes, what, m.log.String())
+	}
+	if _, err := m.other.Run(m.Context(), "flush ruleset\n"+text.String(), "nft", "-f", "-"); err != nil {
+		m.Fatalf("%v: %s", err, what)
+	}
+	if d := tableDifference(table(m.T, m.other), table(m.T, m.lab.Firewall())); d != "" {
+		m.Fatalf("what runs is not what the files say: %s: %s\nthe log says\n%s", d, what, m.log.String())
 	}
 }
 
@@ -192,9 +213,9 @@ func (m *mutant) open() map[int]bool {
 }
 
 // Configurations that bytes, values or structure were changed in, or that were written half, are read by reloads and starts. A
-// reload either refuses the files, and then the rules stay to the letter, or has a ruleset of them. A start that cannot use
-// them, or not all of them, opens nothing but what the last configuration without an error or the files that were not spoiled
-// open: not ssh, by which the shipped configuration could be told.
+// reload either refuses the files, and then the rules stay to the letter, or runs what the files say, as does a start that can use
+// all of them. A start that cannot opens nothing but what the last configuration without an error or the files that were not
+// spoiled open: not ssh, by which the shipped configuration could be told.
 //
 // RICHWALL_MUTATIONS is how many there are; RICHWALL_SEED repeats a run.
 func TestSpoiledFiles(t *testing.T) {
@@ -209,6 +230,7 @@ func TestSpoiledFiles(t *testing.T) {
 		spoiled := mutations[random.IntN(len(mutations))](random, sound[name])
 		write(t, m.dir, map[string]string{name: spoiled})
 		what := fmt.Sprintf("configuration %d, with %s spoiled:\n%q", n, name, spoiled)
+		refused := false
 		if n%3 == 0 {
 			if err := m.Stop(t.Context()); err != nil {
 				t.Fatalf("%s: %v", what, err)
@@ -216,10 +238,15 @@ func TestSpoiledFiles(t *testing.T) {
 			m.start()
 			counts["start "+string(m.Snapshot().State)]++
 		} else {
-			counts[m.reload(what, n%5 == 0)]++
+			how := m.reload(what, n%5 == 0)
+			counts[how]++
+			refused = how == reloadRefused
 		}
 		open := m.open()
 		if m.Snapshot().State == daemon.Running {
+			if !refused {
+				m.runsWhatFilesSay(what)
+			}
 			good = open
 			continue
 		}
@@ -242,13 +269,15 @@ func TestSpoiledFiles(t *testing.T) {
 	}
 }
 
+const reloadRefused = "reload refused"
+
 // reload reloads, and says how that went. When it is refused nothing may have changed; listed compares the kernel's rules, too.
 func (m *mutant) reload(what string, listed bool) string {
 	m.Helper()
 	before := m.Snapshot()
 	var rules string
 	if listed {
-		rules = table(m.T, m.lab)
+		rules = table(m.T, m.lab.Firewall())
 	}
 	err := m.Reload(m.Context())
 	if err == nil {
@@ -258,10 +287,10 @@ func (m *mutant) reload(what string, listed bool) string {
 	if after.Runtime != before.Runtime || after.Permanent != before.Permanent || after.State != before.State {
 		m.Fatalf("a reload was refused (%v) and changed something: %s", err, what)
 	}
-	if listed && tableDifference(rules, table(m.T, m.lab)) != "" {
+	if listed && tableDifference(rules, table(m.T, m.lab.Firewall())) != "" {
 		m.Fatalf("a reload was refused (%v) and changed the rules: %s", err, what)
 	}
-	return "reload refused"
+	return reloadRefused
 }
 
 // random is a source of random numbers that differ from run to run, unless RICHWALL_SEED says which.
@@ -290,7 +319,7 @@ func number(t *testing.T, variable string, otherwise int) int {
 func TestHalfWrittenFiles(t *testing.T) {
 	m := newMutant(t)
 	defer m.Stop(t.Context())
-	rules := table(t, m.lab)
+	rules := table(t, m.lab.Firewall())
 	for name, text := range sound {
 		if !strings.HasSuffix(name, ".xml") {
 			continue
@@ -306,7 +335,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d := tableDifference(rules, table(t, m.lab)); d != "" {
+	if d := tableDifference(rules, table(t, m.lab.Firewall())); d != "" {
 		t.Errorf("reloads that were refused changed the rules: %s", d)
 	}
 	if err := m.Reload(t.Context()); err != nil {

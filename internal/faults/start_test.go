@@ -43,7 +43,7 @@ func TestStartIsClosed(t *testing.T) {
 			if asked == 0 {
 				t.Error("the start was too quick to see what it lets in")
 			}
-			if !strings.Contains(table(t, s.lab), "filter_IN_public_allow") {
+			if !strings.Contains(table(t, s.lab.Firewall()), "filter_IN_public_allow") {
 				t.Error("the rules are not there when the service manager is told")
 			}
 			if open := openPorts(t, s.lab, openPort); len(open) != 2 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -90,23 +91,29 @@ func (k *iptablesKernel) Watch(f func(Foreign)) {
 }
 
 // Allow implements Watcher.
-func (k *iptablesKernel) Allow(f func() (pid int, err error)) error {
+func (k *iptablesKernel) Allow(f func(started func(pid int)) error) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	unlock := sync.OnceFunc(k.mu.Unlock)
+	defer unlock()
 	if err := k.review(); err != nil {
 		return err
 	}
-	pid, err := f()
-	if k.held == nil || len(k.watch.changed) > 0 {
-		return err
-	}
-	return errors.Join(err, k.adopt(uint32(pid)))
+	err := f(func(pid int) { // until now nobody has looked at what the process may have done already
+		k.allowed = uint32(pid)
+		unlock()
+	})
+	unlock() // there may have been no process
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err = errors.Join(err, k.review())
+	k.allowed = 0
+	return err
 }
 
-// adopt takes the chains of ours for what was committed, as the program with a port has changed them since the last review. The
-// chains that others have changed meanwhile stay what they were, so that the change is found. Where it is not known who has
-// changed what, all do.
-func (k *iptablesKernel) adopt(port uint32) error {
+// adopt reviews while a process may change what it wants: it takes the chains of ours for what was committed, as that process has
+// changed them since the last review. The chains that others have changed meanwhile stay what they were, so that the change is
+// found. Where it is not known who has changed what, all do.
+func (k *iptablesKernel) adopt() error {
 	now, _, err := k.readHeld()
 	if err != nil {
 		return err
@@ -120,7 +127,7 @@ func (k *iptablesKernel) adopt(port uint32) error {
 		k.watch.monitor.wakeUp()
 		return nil
 	}
-	others := slices.DeleteFunc(k.watch.monitor.between(k.watch.generation, generation), func(t transaction) bool { return t.port == port })
+	others := slices.DeleteFunc(k.watch.monitor.between(k.watch.generation, generation), func(t transaction) bool { return t.port == k.allowed })
 	by, old := k.writers(others), k.held
 	// In the kernel's chains ours are still the same: what the program has put there is not.
 	k.keep(now, func(p part, r liveRule) bool { return old[p] != nil && slices.Contains(old[p].rules, r) })
@@ -147,7 +154,7 @@ func (k *iptablesKernel) look() []Foreign {
 	}
 	switch {
 	case k.installed == nil || k.installed.Rules == nil:
-	case len(k.watch.changed) == 0:
+	case !k.amiss():
 		k.watch.unguard(k.unguard)
 	case !k.installed.Unguarded:
 		k.watch.guard.raise(k.installed.Panic)
@@ -159,16 +166,19 @@ func (k *iptablesKernel) look() []Foreign {
 func (k *iptablesKernel) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && len(k.steps) == 0 {
 		k.watch.unguard(k.unguard)
 	}
 }
 
 // lost says whether something is not as it was committed, and rules of the direct interface that could drop a packet are among that
-// or may no longer be come to.
+// or may no longer be come to; or whether it is not known what of a change that failed is there.
 func (k *iptablesKernel) lost() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(k.steps) > 0 {
+		return true
+	}
 	if len(k.watch.changed) == 0 || k.installed == nil || k.installed.Rules == nil {
 		return false
 	}
@@ -203,10 +213,13 @@ func targetIn(args []string) string {
 	return target
 }
 
-// review finds out whether what is installed is still there.
+// review finds out whether what is installed is still there. Of what a failed commit has left it is known that it is not.
 func (k *iptablesKernel) review() error {
-	if k.installed == nil || k.held == nil {
+	switch {
+	case k.installed == nil || k.held == nil || len(k.steps) > 0:
 		return nil
+	case k.allowed != 0 && len(k.watch.changed) == 0: // once something is to be put back, all is
+		return k.adopt()
 	}
 	return k.watch.review(k)
 }
@@ -233,6 +246,8 @@ func (k *iptablesKernel) watched(f func() error) error {
 	switch err = cmp.Or(reading, err); {
 	case k.installed == nil:
 		k.held = nil
+		return committed
+	case len(k.steps) > 0:
 		return committed
 	case committed != nil && len(k.watch.changed) > 0:
 		return committed // what was changed still is
@@ -271,7 +286,7 @@ func (k *iptablesKernel) settle(committed error, by []Writer) error {
 // reviewRead compares what was read before a commit with what is held, whatever was heard: a commit of what is there
 // already puts right what another program has changed.
 func (k *iptablesKernel) reviewRead(now heldChains, generation uint32, reading error) {
-	if reading != nil || k.held == nil || len(k.watch.changed) > 0 {
+	if reading != nil || k.held == nil || k.amiss() {
 		return
 	}
 	k.watch.note(k.against(now), k.writers(k.watch.monitor.between(k.watch.generation, generation)))

@@ -38,14 +38,14 @@ func (k *nftables) guardDirect() {
 func (k *nftables) directLost() bool { return k.direct != nil && k.direct.lost() }
 
 // Allow implements Watcher. What the user changes directly is not in our tables, but may be in those of iptables.
-func (k *nftables) Allow(f func() (pid int, err error)) error {
+func (k *nftables) Allow(f func(started func(pid int)) error) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.direct == nil {
-		_, err := f()
-		return err
+	direct := k.direct
+	k.mu.Unlock() // others may change our tables while f goes on
+	if direct == nil {
+		return f(func(int) {})
 	}
-	return k.direct.Allow(f)
+	return direct.Allow(f)
 }
 
 // look reviews what was heard, and returns what nobody was told of yet. As long as something is not as it was committed, the

@@ -12,6 +12,9 @@ import (
 type Foreign struct {
 	By      []Writer // who it may have been; empty if that is not known
 	Changes []string // what is not as it was committed: "chain filter_IN_public: 2 rules removed"
+	// Unfinished says that it is no other program's change: a commit has failed, and these are what could not be put back to what
+	// it was before. The next commit begins with that.
+	Unfinished bool
 }
 
 // Watcher is a Kernel that notices when another program changes what was committed.
@@ -20,11 +23,12 @@ type Watcher interface {
 	// Watch has f called for each such change, within a second, from a goroutine of the Kernel's. f may call the Kernel: the
 	// next Commit, also of what was committed last, puts things right. One function can watch.
 	Watch(f func(Foreign))
-	// Allow calls f, which has a process change what is in the kernel by other means than Commit because the user wants it so.
-	// f returns the id of that process, 0 if there was none, and its error. What the process has changed is not taken for
-	// another program's change; what others change meanwhile is. The commit that repairs that puts all rules of ours back as they
-	// were committed. So does the next commit behind a process of iptables-legacy, of which the kernel tells nothing.
-	Allow(f func() (pid int, err error)) error
+	// Allow calls f, which has a process change what is in the kernel by other means than Commit because the user wants it so,
+	// and returns its error. f calls started as soon as the process runs. What the process changes is not taken for another
+	// program's change; what others change meanwhile is, and is noticed while f goes on. The commit that repairs that puts all
+	// rules of ours back as they were committed. So does the next commit behind a process of iptables-legacy, of which the
+	// kernel tells nothing. f must not call the Kernel, nor be called twice at once.
+	Allow(f func(started func(pid int)) error) error
 }
 
 // watch is what a Kernel knows of other programs. The Kernel's lock guards it.
@@ -116,6 +120,17 @@ func (w *watch) note(found []string, by []Writer) {
 		w.monitor.wakeUp()
 	}
 	w.changed = found
+}
+
+// report has somebody told of a change.
+func (w *watch) report(f Foreign) {
+	switch {
+	case w.monitor != nil:
+		w.unreported = append(w.unreported, f)
+		w.monitor.wakeUp()
+	case w.told != nil: // nothing is heard: nobody follows
+		go w.tell(f)
+	}
 }
 
 // committed notes that all is as it should be.

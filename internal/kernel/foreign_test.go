@@ -251,7 +251,7 @@ func TestForeignChangesOfIPTables(t *testing.T) {
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			ns := namespace(t)
-			if kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do}).IPTables.Variant != "nf_tables" {
+			if !strings.Contains(run(t, ns, "", "iptables", "--version"), "nf_tables") {
 				t.Skip("iptables-legacy tells nobody of changes")
 			}
 			run(t, ns, "", "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "5", "-j", "DROP")
@@ -298,11 +298,11 @@ func TestAllowedChanges(t *testing.T) {
 // passthrough runs iptables as the user's command line of the direct interface, between what others do meanwhile.
 func (w watching) passthrough(t *testing.T, ns *lab.Namespace, ahead, behind func(), args ...string) {
 	t.Helper()
-	err := w.Allow(func() (int, error) {
+	err := w.Allow(func(started func(int)) error {
 		ahead()
 		defer behind()
-		_, pid, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", args)
-		return pid, err
+		_, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", args, started)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -349,6 +349,46 @@ func TestChangesBesideAllowedOnes(t *testing.T) {
 			}
 			commit(t, w, &kernel.Desired{Rules: rs})
 			sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+			w.none(t)
+		})
+	}
+}
+
+// A command line of the direct interface may take its time, such as one that looks up names. What another program changes meanwhile is
+// noticed at once, and the guard stands: nobody waits for the end of the command.
+func TestChangesDuringALongPassthrough(t *testing.T) {
+	for _, c := range []struct {
+		backend         ir.Backend
+		direct, command string
+	}{
+		{ir.NFTables, "", "nft flush table inet firewalld"},
+		{ir.NFTables, "-p tcp --dport 80 -j DROP", "iptables -F INPUT"},
+		{ir.NFTables, "-p tcp --dport 80 -j DROP", "nft flush table inet firewalld"},
+		{ir.IPTables, "", "iptables -F INPUT"},
+	} {
+		t.Run(string(c.backend)+", "+c.direct+", "+c.command, func(t *testing.T) {
+			useVariant(t, "nft")
+			ns := namespace(t)
+			w := watch(t, ns, c.backend)
+			desired := &kernel.Desired{Rules: letsIn(t, c.backend, "NftablesTableOwner=no\n")}
+			if c.direct != "" {
+				desired.Direct = directRules(t, c.direct)
+			}
+			commit(t, w, desired)
+			words := strings.Fields(c.command)
+			w.passthrough(t, ns, func() {}, func() {
+				run(t, ns, "", words[0], words[1:]...)
+				if f := w.next(t); len(f.By) != 1 || f.By[0].Name != words[0] {
+					t.Errorf("%v is reported", f)
+				}
+				if !guardStands(t, ns) {
+					t.Error("the guard does not stand")
+				}
+			}, "-N", "theirs")
+			commit(t, w, desired)
+			if guardStands(t, ns) {
+				t.Error("the guard stands beside the rules")
+			}
 			w.none(t)
 		})
 	}

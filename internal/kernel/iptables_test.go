@@ -280,7 +280,7 @@ func TestLockedTables(t *testing.T) {
 		if !errors.Is(err, kernel.ErrBusy) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", os.Getpid())) {
 			t.Errorf("got %v", err)
 		}
-		if _, _, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", []string{"-N", "theirs"}); !errors.Is(err, kernel.ErrBusy) {
+		if _, err := kernel.Passthrough(t.Context(), kernel.Options{Enter: ns.Do}, "ipv4", []string{"-N", "theirs"}, func(int) {}); !errors.Is(err, kernel.ErrBusy) {
 			t.Errorf("a passthrough gives %v", err)
 		}
 		if err := lock.Close(); err != nil {
@@ -380,29 +380,17 @@ func looksUp(setType string) *ir.Ruleset {
 func TestPassthrough(t *testing.T) {
 	ns := namespace(t)
 	o := kernel.Options{Enter: ns.Do}
-	if _, _, err := kernel.Passthrough(t.Context(), o, "ipv4", []string{"-A", "INPUT", "-m", "comment", "--comment", "two words; $HOME", "-j", "DROP"}); err != nil {
+	if _, err := kernel.Passthrough(t.Context(), o, "ipv4", []string{"-A", "INPUT", "-m", "comment", "--comment", "two words; $HOME", "-j", "DROP"}, func(int) {}); err != nil {
 		t.Fatal(err)
 	}
-	out, _, err := kernel.Passthrough(t.Context(), o, "ipv4", []string{"-S", "INPUT"})
+	out, err := kernel.Passthrough(t.Context(), o, "ipv4", []string{"-S", "INPUT"}, func(int) {})
 	if err != nil || !strings.Contains(out, `"two words; $HOME"`) {
 		t.Errorf("got %q, %v", out, err)
 	}
-	if _, _, err := kernel.Passthrough(t.Context(), o, "ipv6", []string{"-A", "nowhere", "-j", "DROP"}); err == nil || !strings.Contains(err.Error(), "ip6tables") {
+	if _, err := kernel.Passthrough(t.Context(), o, "ipv6", []string{"-A", "nowhere", "-j", "DROP"}, func(int) {}); err == nil || !strings.Contains(err.Error(), "ip6tables") {
 		t.Errorf("got %v, want what ip6tables says", err)
 	}
-	if _, _, err := kernel.Passthrough(t.Context(), o, "ipx", nil); err == nil {
+	if _, err := kernel.Passthrough(t.Context(), o, "ipx", nil, func(int) {}); err == nil {
 		t.Error("there is a program for ipx")
-	}
-}
-
-// The machine is asked what it has, and nothing is changed by that.
-func TestFeatures(t *testing.T) {
-	ns := namespace(t)
-	f := kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do})
-	if !f.NFTables || f.IPTables.Version == "" || f.IPTables.Variant != "nf_tables" && f.IPTables.Variant != "legacy" || !slices.Contains(f.IPSetTypes, "hash:ip") {
-		t.Errorf("got %+v", f)
-	}
-	if got := run(t, ns, "", "nft", "list", "tables", "inet"); got != "" {
-		t.Errorf("the probe left %s", got)
 	}
 }

@@ -283,7 +283,31 @@ func (k *iptablesKernel) noteDone(next *Desired, first bool) {
 	slices.SortFunc(made, func(a, b leftChain) int {
 		return strings.Compare(a.Tool+" "+a.Table+" "+a.Chain, b.Tool+" "+b.Table+" "+b.Chain)
 	})
-	k.options.Left.after(k.leaves(next), made, first)
+	t := k.leaves(next)
+	for _, family := range k.unused { // what was found there is there still
+		is := func(c leftChain) bool { return c.Tool == tool(family) }
+		t.Rules = append(t.Rules, filter(k.found.Rules, func(r leftRule) bool { return is(r.leftChain) })...)
+		t.Chains = append(t.Chains, filter(k.found.Chains, is)...)
+		made = append(made, filter(k.found.Chains, is)...)
+	}
+	k.options.Left.after(t, made, first)
+}
+
+// noteFormer notes what was there before the last commit, which is to be taken back.
+func (k *iptablesKernel) noteFormer() {
+	if k.options.Left == nil {
+		return
+	}
+	t := k.found
+	if k.former.installed != nil {
+		t = k.leaves(k.former.installed)
+	}
+	for c, made := range k.former.made {
+		if made {
+			t.Chains = append(t.Chains, chainLeft(c.family, c.table, c.name))
+		}
+	}
+	k.options.Left.before(t)
 }
 
 // addLeft adds to what is ours in a table what an earlier process has left among the rules of others, as far as it is there: what

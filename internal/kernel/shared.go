@@ -230,25 +230,18 @@ func (e *tableEdit) removeShared(stale []string) {
 
 // learn remembers which shared chains a script has made and removed, and how the tool saves the rules that it has put into
 // them: administrators write them otherwise.
-func (k *iptablesKernel) learn(ctx context.Context, s *script) {
+func (k *iptablesKernel) learn(s *script) {
 	for _, name := range s.made {
 		k.made[sharedChain{s.family, s.table, name}] = true
 	}
 	for _, name := range s.unmade {
 		delete(k.made, sharedChain{s.family, s.table, name})
 	}
-	var saved *savedTable
 	for name, list := range s.listings {
 		if !slices.ContainsFunc(list.slots, func(has slot) bool { return has.text == "" }) {
 			continue
 		}
-		if saved == nil {
-			var err error
-			if saved, err = k.save(ctx, s.family, s.table); err != nil || saved == nil {
-				return // the tool will be asked for each rule
-			}
-		}
-		for spec, text := range list.texts(saved.rules[name]) {
+		for spec, text := range list.texts(s.after.rules[name]) {
 			k.texts[sharedRule{sharedChain{s.family, s.table, name}, spec}] = text
 		}
 	}

@@ -79,32 +79,34 @@ func (e *toolError) Unwrap() error { return e.err }
 
 // run runs a program with its input, without a shell, and returns its output. The error is a *toolError if it ran.
 func (t tools) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
-	out, _, err := t.runAs(ctx, stdin, name, args...)
-	return out, err
+	return t.runAs(ctx, func(int) {}, stdin, name, args...)
 }
 
-// runAs is run, and returns the id of the process too; 0 if there was none.
-func (t tools) runAs(ctx context.Context, stdin, name string, args ...string) (output string, pid int, err error) {
+// runAs is run, and calls a function with the id of the process while that runs.
+func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name string, args ...string) (string, error) {
 	path, err := find(t.program(name))
 	if err != nil {
-		return "", 0, err
+		return "", err
 	}
 	var out, said bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	cmd.WaitDelay = time.Second
-	err = t.enter(cmd.Run)
-	if cmd.Process != nil {
-		pid = cmd.Process.Pid
-	}
+	err = t.enter(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		started(cmd.Process.Pid)
+		return cmd.Wait()
+	})
 	if err != nil {
 		if strings.Contains(said.String(), "xtables lock") {
-			return out.String(), pid, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
+			return out.String(), fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
 		}
-		return out.String(), pid, &toolError{name: name, said: strings.TrimSpace(said.String()), err: err}
+		return out.String(), &toolError{name: name, said: strings.TrimSpace(said.String()), err: err}
 	}
-	return out.String(), pid, nil
+	return out.String(), nil
 }
 
 // lockSeconds is how long the programs of iptables-legacy wait for others to give up the lock of all tables; it is a variable
@@ -150,6 +152,19 @@ func tool(family ir.Families) string {
 	return "iptables"
 }
 
+// hasIPv6 says whether the kernel has IPv6, or that is not known. One without it, or that began with ipv6.disable=1, lacks the
+// file; it is made for each network namespace (net/ipv6/addrconf.c).
+func (t tools) hasIPv6() bool {
+	has := true
+	err := t.enter(func() error {
+		_, err := os.Stat("/proc/thread-self/net/if_inet6")
+		_, other := os.Stat("/proc/thread-self/net/dev")
+		has = err == nil || other != nil
+		return nil
+	})
+	return has || err != nil
+}
+
 // ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
 func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
 	path, err := find(t.program(tool(family)))
@@ -180,19 +195,19 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 }
 
 // Passthrough runs a command line of the direct interface: iptables for ipv4, ip6tables for ipv6 and ebtables for eb, with
-// the arguments as they are and the wish to wait for whoever else changes tables. It returns the program's output, and the id
-// of its process for Watcher.Allow, 0 if there was none; the error says what the program said.
-func Passthrough(ctx context.Context, o Options, ipv string, args []string) (output string, pid int, err error) {
+// the arguments as they are and the wish to wait for whoever else changes tables. It calls started
+// with the id of the process, for Watcher.Allow, and returns the program's output; the error says what the program said.
+func Passthrough(ctx context.Context, o Options, ipv string, args []string, started func(pid int)) (output string, err error) {
 	programs := map[string][]string{"ipv4": {"iptables", waitForLock()}, "ipv6": {"ip6tables", waitForLock()}, "eb": {"ebtables", "--concurrent"}}
 	command := programs[ipv]
 	if command == nil {
-		return "", 0, fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)
+		return "", fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)
 	}
 	o = o.withDefaults()
-	output, pid, err = tools{enter: o.Enter}.runAs(ctx, "", command[0], append(command[1:], args...)...)
+	out, err := tools{enter: o.Enter}.runAs(ctx, started, "", command[0], append(command[1:], args...)...)
 	var said *toolError
 	if errors.As(err, &said) && said.said != "" {
-		return output, pid, errors.New(said.said)
+		return out, errors.New(said.said)
 	}
-	return output, pid, err
+	return out, err
 }

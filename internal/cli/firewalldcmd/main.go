@@ -176,8 +176,8 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 			return kernel.RemoveOther(ctx, kernel.Options{Backend: backend, Log: p.log, Left: left})
 		},
 		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
-		Passthrough: func(ctx context.Context, ipv string, args []string) (output string, pid int, err error) {
-			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args)
+		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
+			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
 			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log, Left: left}, old, next)
