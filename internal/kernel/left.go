@@ -298,7 +298,7 @@ func (k *iptablesKernel) noteFormer() {
 	if k.options.Left == nil {
 		return
 	}
-	t := k.found
+	t := leftThings{Rules: k.found.Rules, Chains: slices.Clone(k.found.Chains)}
 	if k.former.installed != nil {
 		t = k.leaves(k.former.installed)
 	}

@@ -210,12 +210,17 @@ func TestStartWithTheOtherBackEnd(t *testing.T) {
 				ns, store := prepare(), &disk{}
 				k, _, killed := process(t, ns, former, store)
 				first := directly(t, former, directEverywhere+last)
-				sets := letsIn(t, former, "")
-				sets.Sets = append(sets.Sets, &ir.Set{Name: "ours", Type: "hash:ip", Family: ir.V4, Exact: true})
-				commit(t, k, &kernel.Desired{Rules: sets})
 				first.Panic = panicked
+				withSet := first.Rules
+				if former == ir.NFTables {
+					withSet = first.Direct
+				}
+				withSet.Sets = append(withSet.Sets, &ir.Set{Name: "ours", Type: "hash:ip", Family: ir.V4, Exact: true})
 				commit(t, k, first)
 				killed()
+				if got := all(t, ns); !strings.Contains(got, "create ours") {
+					t.Fatalf("there is\n%s", got)
+				}
 
 				k, o, end := process(t, ns, backend, store)
 				second := directly(t, backend, last)

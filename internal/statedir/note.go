@@ -25,7 +25,8 @@ type Note struct {
 
 	mu      sync.Mutex
 	next    []byte // the content to be written
-	writing sync.Mutex
+	changes int    // counts what was to be written
+	busy    bool   // somebody is writing
 }
 
 // Note returns the note with a name. Nothing is made on disk yet.
@@ -80,23 +81,41 @@ func (n *Note) read() ([]byte, error) {
 }
 
 // Write writes the note as a whole: it is the former or the new one whenever this process ends. That of a disk which loses its power
-// is of no use after the boot. A disk that does not answer in time is an error, and has the latest note when it answers again.
+// is of no use after the boot. A disk that does not answer in time is an error, and has the latest note when it answers again;
+// until then nobody waits for it.
 func (n *Note) Write(data []byte) error {
 	if n.dir == nil {
 		return nil
 	}
 	n.mu.Lock()
-	n.next = data
+	n.next, n.changes = data, n.changes+1
+	busy := n.busy
+	n.busy = true
 	n.mu.Unlock()
-	return n.inTime("written", n.write)
+	if busy {
+		return fmt.Errorf("%s still does not answer", n.dir.path)
+	}
+	return n.inTime("written", n.writeLatest)
 }
 
-func (n *Note) write() error {
-	n.writing.Lock()
-	defer n.writing.Unlock()
-	n.mu.Lock()
-	data := n.next
-	n.mu.Unlock()
+// writeLatest writes until what is to be written is on the disk.
+func (n *Note) writeLatest() error {
+	for {
+		n.mu.Lock()
+		data, at := n.next, n.changes
+		n.mu.Unlock()
+		err := n.write(data)
+		n.mu.Lock()
+		if n.changes == at {
+			n.busy = false
+			n.mu.Unlock()
+			return err
+		}
+		n.mu.Unlock()
+	}
+}
+
+func (n *Note) write(data []byte) error {
 	head, err := stamp()
 	if err != nil {
 		return err

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A note is read as it was written last, by this process or a later one; there is none before the first.
@@ -79,5 +82,32 @@ func TestNoteOnABrokenDisk(t *testing.T) {
 	}
 	if _, err := d.Note("shared").Read(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a folder in place of the note gives %v", err)
+	}
+}
+
+// A disk that does not answer is waited for once. When it answers it has the latest note.
+func TestNoteOnASlowDisk(t *testing.T) {
+	d, _ := For(t.TempDir(), "/etc/firewalld")
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(d.path, "shared.new") // nobody reads it yet
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := d.Note("shared")
+	for _, text := range []string{"first", "second", "last"} {
+		if err := n.Write([]byte(text)); err == nil {
+			t.Errorf("%s is written", text)
+		}
+	}
+	if _, err := os.ReadFile(pipe); err != nil {
+		t.Fatal(err)
+	}
+	for { // the test's own time limit ends it
+		if got, err := n.Read(); err == nil && string(got) == "last" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
