@@ -175,6 +175,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	stood := g != nil && g.up
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
 	switch {
+	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
 	case len(k.steps) > 0:
 		k.unfinished(next)
 	case g == nil:
@@ -418,8 +419,7 @@ func (s *script) blame(err error) error {
 		n, _ := strconv.Atoi(m[1])
 		if r := s.rules[n]; r != nil {
 			e.Origin, e.Chain = r.Origin, s.chains[n]
-			reason := strings.TrimSpace(strings.SplitN(said.said, "\n", 2)[0])
-			e.Err = fmt.Errorf("%s refuses the rule %q: %s", tool(s.family), s.lines[n-1], reason)
+			e.Err = fmt.Errorf("%s refuses the rule %q: %s", tool(s.family), s.lines[n-1], said.reason())
 		}
 	}
 	return e

@@ -30,6 +30,9 @@ func (t tools) save(ctx context.Context, family ir.Families, table string) (*sav
 	return t.read(ctx, family, table)
 }
 
+// resourceProblem is the exit status of the programs of iptables for a lock or a lack of memory (RESOURCE_PROBLEM, xtables.h).
+const resourceProblem = 4
+
 // passes says whether what a program of iptables has failed for may pass: a lock, too little memory, or too many processes. That the
 // kernel has no such table does not.
 func passes(err error) bool {
@@ -37,7 +40,6 @@ func passes(err error) bool {
 	if err == nil || !errors.As(err, &said) {
 		return err != nil
 	}
-	const resourceProblem = 4 // RESOURCE_PROBLEM (xtables.h)
 	var status *exec.ExitError
 	return !errors.As(said.err, &status) || status.ExitCode() == resourceProblem || status.ExitCode() < 0 ||
 		slices.ContainsFunc([]string{"temporarily unavailable", "Cannot allocate memory"}, func(s string) bool { return strings.Contains(said.said, s) })

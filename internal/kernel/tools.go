@@ -77,6 +77,15 @@ func (e *toolError) Error() string {
 
 func (e *toolError) Unwrap() error { return e.err }
 
+// reason is the first line of what the program said, without one that is only its name and version.
+func (e *toolError) reason() string {
+	first, rest, _ := strings.Cut(e.said, "\n")
+	if first = strings.TrimSpace(first); strings.HasSuffix(first, ":") && rest != "" {
+		first, _, _ = strings.Cut(rest, "\n")
+	}
+	return strings.TrimSpace(first)
+}
+
 // run runs a program with its input, without a shell, and returns its output. The error is a *toolError if it ran.
 func (t tools) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	return t.runAs(ctx, func(int) {}, stdin, name, args...)
@@ -188,7 +197,7 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 		return found, nil
 	case strings.Contains(err.Error(), "xtables lock"):
 		return false, fmt.Errorf("%s: %w: it holds %s%s", tool(family), ErrBusy, lockFile(), lockHolder(lockFile()))
-	case errors.As(err, &said):
+	case errors.As(err, &said) && said.ExitStatus() != resourceProblem:
 		return false, nil
 	}
 	return false, err

@@ -75,6 +75,8 @@ func testFailedStart(t *testing.T) {
 	var rule *kernel.RuleError
 	if !errors.As(err, &rule) || rule.Origin != refusedOrigin {
 		t.Errorf("the error does not name the rule: %v", err)
+	} else if strings.HasSuffix(rule.Error(), ":") {
+		t.Errorf("the error gives no reason: %v", rule)
 	}
 	sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
 	k := open(t, ns, ir.IPTables)
@@ -219,16 +221,21 @@ func testFailedDirect(t *testing.T) {
 	rules := letsIn(t, ir.NFTables, "")
 	commit(t, open(t, ns, ir.NFTables), &kernel.Desired{Rules: rules, Direct: directRules(t, "-p tcp --dport 80 -j DROP")})
 	before := saved(t, ns)
-	more := directRules(t, "-p tcp --dport 81 -j DROP")
-	for i, c := range more.Chains {
-		bad := *c
-		bad.Rules = append(slices.Clone(c.Rules), &ir.Rule{Families: ir.V6, Actions: []ir.Action{ir.Raw{Args: strings.Fields(refusedByIPv6)}}})
-		more.Chains[i] = &bad
+	refused := func(rule string) *ir.Ruleset {
+		rs := directRules(t, rule)
+		for i, c := range rs.Chains {
+			bad := *c
+			bad.Rules = append(slices.Clone(c.Rules), &ir.Rule{Families: ir.V6, Actions: []ir.Action{ir.Raw{Args: strings.Fields(refusedByIPv6)}}})
+			rs.Chains[i] = &bad
+		}
+		return rs
 	}
 	missing := *rules
 	missing.Helpers = append(slices.Clone(rules.Helpers), ir.Helper{Name: "helper-none-tcp", Type: "none", Protocol: "tcp"})
 	for _, next := range []*kernel.Desired{
-		{Rules: rules, Direct: more},
+		{Rules: rules, Direct: refused("-p tcp --dport 80 -j DROP")},
+		{Rules: rules, Direct: refused("-p tcp --dport 81 -j DROP")},
+		{Rules: &missing, Direct: directRules(t, "-p tcp --dport 80 -j DROP")},
 		{Rules: &missing, Direct: directRules(t, "-p tcp --dport 82 -j DROP")},
 	} {
 		k := open(t, ns, ir.NFTables)
