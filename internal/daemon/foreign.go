@@ -141,6 +141,9 @@ func (d *Daemon) inKernel() {
 	if len(d.failures) == 0 {
 		d.state = Running
 	}
+	if err := d.removeOther(context.Background()); err != nil {
+		d.opt.Log.Error("rules of another back end stay in force beside those of the configuration until they can be taken out; a reload tries it again", "reason", err)
+	}
 	d.inForce(nil, d.runtime)
 	d.publish()
 	go d.keepCurrent()

@@ -114,6 +114,11 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 		}
 		d.emergency.Store(false)
 	}
+	if !on { // that of another back end may still be on
+		if err := d.removeOther(ctx); err != nil {
+			return refuse(CommandFailed, "%v", err)
+		}
+	}
 	d.panicIs(on)
 	return nil
 }

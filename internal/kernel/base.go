@@ -38,7 +38,7 @@ func (g *Guard) Earlier() ir.Backend { return g.earlier }
 // instead. No file is read. Without nf_tables in the kernel it is a chain of iptables and ip6tables.
 func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	o = o.withDefaults()
-	t := tools{o.Enter}
+	t := tools{enter: o.Enter}
 	s, err := openSocket(o.Enter)
 	if err != nil {
 		return t.patientChains(ctx, panicked, err)

@@ -217,6 +217,8 @@ func (g *guard) tell() {
 // do its work, unless there shall be none.
 func (g *guard) needed(next *Desired) bool {
 	switch {
+	case next.Succeeded:
+		return false
 	case next.Rules == nil:
 		return g.up && next.Panic
 	case next.Unguarded:

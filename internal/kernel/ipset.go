@@ -78,7 +78,7 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 		p.set(o, s, types)
 	}
 	for _, s := range had {
-		if old[s.Name] != nil && types[s.Name] != "" {
+		if old[s.Name] != nil && types[s.Name] != "" && !(next.Succeeded && k.options.Left.wants(s.Name)) {
 			p.gone = append(p.gone, s.Name)
 		}
 	}

@@ -31,19 +31,24 @@ type iptablesKernel struct {
 	held      heldChains // of what is installed; nil if that is not known
 	allowed   uint32     // the port of a process that Allow waits for; 0 if there is none
 	starting  bool       // nothing of the firewall was committed before
-	steps     []step     // what a commit has done that has not succeeded
-	last      []step     // what the last commit has done, of one beside nftables
-	former    memory     // of what was there before that
-	made      map[sharedChain]bool
-	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
-	texts     map[sharedRule]string    // how the tool saves rules of ours
-	listed    map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	// found is what was noted as left among what is others' when the Kernel was opened, and foundKnown whether that is all. withoutLeft
+	// has the first commit do without it.
+	found                   leftThings
+	foundKnown, withoutLeft bool
+	steps                   []step // what a commit has done that has not succeeded
+	last                    []step // what the last commit has done, of one beside nftables
+	former                  memory // of what was there before that
+	made                    map[sharedChain]bool
+	lacking                 map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
+	texts                   map[sharedRule]string    // how the tool saves rules of ours
+	listed                  map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6},
+	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
+	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
 	}
@@ -212,6 +217,22 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 	k.recall(before)
 	if back := k.unwind(ctx); back != nil {
 		k.options.Log.Error("a change was not made, and not all of it is taken back; that is tried again", "reason", back)
+		return err
+	}
+	if k.installed == nil && !k.withoutLeft && k.found.hasRules() && !errors.Is(err, ErrBusy) {
+		return k.commitWithoutLeft(ctx, next, err)
+	}
+	return err
+}
+
+// commitWithoutLeft commits once more, and leaves among what is others' what an earlier process has left there, as that may be why
+// it was refused.
+func (k *iptablesKernel) commitWithoutLeft(ctx context.Context, next *Desired, reason error) error {
+	k.withoutLeft = true
+	defer func() { k.withoutLeft = false }()
+	err := k.commitOrUndo(ctx, next)
+	if err == nil {
+		k.options.Log.Error("direct rules of an earlier process that are no longer in the configuration stay: they cannot be taken out", "reason", reason)
 	}
 	return err
 }
@@ -221,6 +242,7 @@ func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.steps, k.last = k.last, nil
+	k.noteFormer()
 	err := k.watched(func() error {
 		k.recall(k.former)
 		return k.unwind(ctx)
@@ -243,6 +265,8 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err != nil {
 		return err
 	}
+	first := k.installed == nil
+	k.note(next)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
@@ -257,6 +281,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
+	k.noteDone(next, first)
 	return nil
 }
 
@@ -293,7 +318,7 @@ func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
 	want := rulesOf(next.Rules, family, table)
-	was, had := &tableRules{}, (*tableRules)(nil)
+	was, had, first := &tableRules{}, (*tableRules)(nil), before == nil
 	if before != nil {
 		was = rulesOf(before.Rules, family, table)
 		had = was
@@ -324,10 +349,13 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	default:
 		had = saved.remains()
 	}
+	if next.Succeeded {
+		had = had.withoutShared()
+	}
 	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
-	if before == nil {
-		if err := e.alreadyThere(ctx); err != nil {
+	if first && !next.Succeeded {
+		if err := e.addLeft(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -365,6 +393,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			return err
 		}
 	}
+	k.noteChains(scripts)
 	for _, s := range scripts {
 		if err := k.put(ctx, s); err != nil {
 			return k.culprits(ctx, s, err)

@@ -30,6 +30,9 @@ type Desired struct {
 	// Unguarded says that what another program changes may stay, so that packets pass as it says. Otherwise only what belongs
 	// to a connection that is there already passes from then on until the next commit.
 	Unguarded bool
+	// Succeeded says, with no Rules, that another Kernel has taken over: what is in chains that others have rules in too is that
+	// one's, and stays.
+	Succeeded bool
 }
 
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
@@ -56,6 +59,9 @@ type Options struct {
 	Log     *slog.Logger // nil means slog.Default()
 	// Guard is what Base has returned, for the Kernel that is opened first; nil for none.
 	Guard *Guard
+	// Left is what an earlier process has left among what is others', and where the Kernel notes that for a later one; nil for
+	// neither.
+	Left *Left
 	// Enter calls a function on a thread that is in the network namespace to work in, and returns its error. nil means the
 	// namespace of the process.
 	Enter func(func() error) error

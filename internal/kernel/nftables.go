@@ -155,15 +155,23 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 
 // commitDirect commits the rules of the direct interface. done is false where there are none, and were none.
 func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, err error) {
-	if next.Direct == nil && k.direct == nil {
+	left, _ := k.options.Left.found()
+	if next.Direct == nil && k.direct == nil && (k.begun || !left.hasRules()) {
+		if !k.begun {
+			k.options.Left.nothing()
+		}
 		return false, nil
 	}
 	d, err := k.directKernel()
+	if err != nil && next.Direct == nil {
+		k.options.Log.Error("direct rules of an earlier process stay", "reason", err)
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	d.starting = !k.begun
-	return true, d.Commit(ctx, &Desired{Rules: next.Direct})
+	return true, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded})
 }
 
 // commitTables makes the difference. A batch that others may have made impossible, or of which nobody knows what became, is

@@ -21,7 +21,32 @@ import (
 )
 
 // tools runs the programs of iptables and ipset.
-type tools struct{ enter func(func() error) error }
+type tools struct {
+	enter func(func() error) error
+	kind  string // of iptables, nft or legacy; empty for the one that goes by the plain names
+}
+
+// program is the name of a program of the variant.
+func (t tools) program(name string) string {
+	for _, plain := range []string{"iptables", "ip6tables"} {
+		if rest, ok := strings.CutPrefix(name, plain); ok && t.kind != "" {
+			return plain + "-" + t.kind + rest
+		}
+	}
+	return name
+}
+
+// kindOf is the variant of a program; empty if it cannot be asked.
+func (t tools) kindOf(ctx context.Context, name string) string {
+	line, err := t.run(ctx, "", name, "--version")
+	switch {
+	case err != nil:
+		return ""
+	case strings.Contains(line, "nf_tables"):
+		return "nft"
+	}
+	return "legacy" // what programs from before there were two do not say
+}
 
 // find is the path of a program, which the PATH of a service may lack.
 func find(name string) (string, error) {
@@ -68,7 +93,7 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 
 // runAs is run, and calls a function with the id of the process while that runs.
 func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name string, args ...string) (string, error) {
-	path, err := find(name)
+	path, err := find(t.program(name))
 	if err != nil {
 		return "", err
 	}
@@ -151,7 +176,7 @@ func (t tools) hasIPv6() bool {
 
 // ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
 func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
-	path, err := find(tool(family))
+	path, err := find(t.program(tool(family)))
 	if err != nil {
 		return false, err
 	}
@@ -188,7 +213,7 @@ func Passthrough(ctx context.Context, o Options, ipv string, args []string, star
 		return "", fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)
 	}
 	o = o.withDefaults()
-	out, err := tools{o.Enter}.runAs(ctx, started, "", command[0], append(command[1:], args...)...)
+	out, err := tools{enter: o.Enter}.runAs(ctx, started, "", command[0], append(command[1:], args...)...)
 	var said *toolError
 	if errors.As(err, &said) && said.said != "" {
 		return out, errors.New(said.said)

@@ -1,5 +1,5 @@
 // Package statedir keeps on disk what must outlive the daemon's process: the last configuration that was installed without an
-// error, and that panic mode is on.
+// error, that panic mode is on, and what of ours is in the kernel among what is others'.
 //
 // A Dir is one folder:
 //
@@ -7,6 +7,7 @@
 //	good-N/     its files, and MANIFEST: when it was installed, and the SHA-256 of each file
 //	panic       there while panic mode is on; it holds the id of the boot in which it was switched on
 //	panic.off   the same file while panic mode is off, so that none has to be written when it is switched on
+//	shared      a Note: what the kernel has of ours among rules, chains and sets of other programs
 //
 // The daemon imports it. It knows nothing of configurations: they are files to it.
 package statedir

@@ -89,6 +89,7 @@ type program struct {
 	log    *slog.Logger
 	daemon *daemon.Daemon
 	bus    *bus.Server
+	left   *kernel.Left
 	// reloads is a reload that was asked for and has not begun.
 	reloads chan struct{}
 	// refused says when and why the last reload that the service manager asked for was refused; nil after one that was not.
@@ -188,17 +189,21 @@ func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
 
 // newDaemon makes the daemon over a configuration's folders, whose first rules take the place of the guard.
 func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.Guard) *daemon.Daemon {
+	p.left = kernel.NewLeft(state.Note("shared"), p.log)
 	return daemon.New(daemon.Options{
 		Dirs: dirs, Log: p.log, Manager: p.bus, State: state,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
-			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
+			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard, Left: p.left})
+		},
+		RemoveOther: func(ctx context.Context, backend ir.Backend) error {
+			return kernel.RemoveOther(ctx, kernel.Options{Backend: backend, Log: p.log, Left: p.left})
 		},
 		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
 		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
-			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
+			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, old, next)
 		},
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
@@ -250,7 +255,8 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	if err := guard.Lower(); err != nil || guard.Earlier() == "" {
 		return 0, err
 	}
-	return 0, kernel.Remove(context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log})
+	ctx, options := context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
+	return 0, errors.Join(kernel.Remove(ctx, options), kernel.RemoveOther(ctx, options), kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{}))
 }
 
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.
