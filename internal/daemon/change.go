@@ -18,6 +18,7 @@ type Change struct {
 	Key     string                   // names what the edit adds: the same key starts its time anew
 	Undo    zones.Edit               // takes it out
 	There   func(*zones.Config) bool // whether it is in a configuration
+	Whole   zones.Object             // the object whose settings it sets as a whole; the zero Object for a single item
 	// What the caller said, for signals that repeat it.
 	Sender  string // the caller's name on the bus
 	Text    string // a rich rule as written
@@ -43,7 +44,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	d.noteManaged(old, next, c.Manager)
 	d.timed.keep(next)
 	if c.Timeout > 0 {
-		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo})
+		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo, whole: c.Whole})
 	}
 	if next != old {
 		d.emit(RuntimeChanged{Old: old, New: next, Change: &c})
@@ -176,7 +177,7 @@ func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 		doubts   []zones.Loss
 	}
 	before, load := d.Snapshot().Permanent, loadRest
-	r, err := inTime(ctx, d.opt.Dirs.System, func() (r result) {
+	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r result) {
 		r.cfg, r.problems = d.store.LoadAgain(before)
 		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
 			rest := load(d.opt.Dirs, r.cfg)

@@ -86,27 +86,29 @@ type lastGood struct {
 	folder    string
 	installed time.Time
 	damaged   error // there is one, and it cannot be used
+	hadFiles  bool  // the administrator had objects of his own; of a configuration that cannot be used it is not known, and may be
 }
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
-// hadFiles tells whether the administrator had objects of his own. Of a configuration that cannot be used it is not known, and may be.
-func (g lastGood) hadFiles() bool {
-	if g.folder == "" {
-		return g.damaged != nil
-	}
-	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
+// listsFiles tells whether a last good configuration has a list of the administrator's objects that is not empty.
+func listsFiles(folder string) bool {
+	list, err := os.ReadFile(filepath.Join(folder, zones.OwnFiles))
 	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) // a former version wrote no list
 }
 
+// stateFolder names the folder of the last good configuration in messages.
+const stateFolder = "the folder of the last good configuration"
+
 func (d *Daemon) lastGood() lastGood {
-	g, err := inTime(context.Background(), "the folder of the last good configuration", func() (g lastGood) {
+	g, err := inTime(context.Background(), d, stateFolder, func() (g lastGood) {
 		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
+		g.hadFiles = g.damaged != nil || listsFiles(g.folder)
 		return g
 	})
 	switch {
 	case err != nil:
-		g = lastGood{damaged: err}
+		g = lastGood{damaged: err, hadFiles: true}
 	case errors.Is(g.damaged, statedir.ErrNone):
 		return lastGood{}
 	}
@@ -137,10 +139,17 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 		return nil, err
 	}
 	losses := rest.Losses
-	if d.accepted(rest) {
+	type comparison struct{ accepted, lostConf bool }
+	was, err := inTime(ctx, d, stateFolder, func() comparison {
+		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if was.accepted {
 		losses = nil
 	}
-	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
+	if was.lostConf {
 		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
 	others := besideDirect(losses)
@@ -155,7 +164,8 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 	d.logWarnings(rest.Problems)
 	var before *zones.Direct
 	if len(others) < len(losses) && good.folder != "" {
-		if cfg, _ := zones.Load(zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}); cfg != nil {
+		cfg, err := d.loadOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true})
+		if err == nil {
 			before = cfg.Direct
 			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", good.folder)
 		}
@@ -184,7 +194,7 @@ func (d *Daemon) missing(ctx context.Context) error {
 		err   error
 	}
 	folder := d.opt.Dirs.System
-	found, err := inTime(ctx, folder, func() (s state) {
+	found, err := inTime(ctx, d, folder, func() (s state) {
 		s.empty, s.err = d.store.Empty()
 		return s
 	})
@@ -193,7 +203,7 @@ func (d *Daemon) missing(ctx context.Context) error {
 		return err
 	case errors.Is(found.err, fs.ErrNotExist) && !d.lastGood().none():
 		return fmt.Errorf("%s is not there; %s", folder, meantSo(folder))
-	case found.err == nil && found.empty && d.lastGood().hadFiles():
+	case found.err == nil && found.empty && d.lastGood().hadFiles:
 		return fmt.Errorf("%s holds no file, and did when it was used last; %s", folder, meantSo(folder))
 	}
 	return nil
@@ -212,7 +222,7 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
-	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
+	return inTime(ctx, d, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it,
@@ -276,11 +286,13 @@ func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[
 func (d *Daemon) startAgain() {
 	ctx := context.Background()
 	links := d.askManager(ctx)
-	err := d.lockFiles(ctx)
-	if err == nil {
-		err = d.startLocked(ctx, links)
-		d.unlockFiles()
-	}
+	err := d.guarded("the start", func() error {
+		if err := d.lockFiles(ctx); err != nil {
+			return err
+		}
+		defer d.unlockFiles()
+		return d.startLocked(ctx, links)
+	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil && !d.repairs.stopped && d.repairs.waiting != "" {
@@ -389,11 +401,27 @@ func (d *Daemon) logProblems(list zones.Problems) {
 	}
 }
 
+// loadOther loads another configuration than the one in the files. The error is the Problems, or that it cannot be read in time.
+func (d *Daemon) loadOther(ctx context.Context, dirs zones.Dirs) (*zones.Config, error) {
+	type result struct {
+		cfg      *zones.Config
+		problems zones.Problems
+	}
+	r, err := inTime(ctx, d, stateFolder, func() (r result) {
+		r.cfg, r.problems = zones.Load(dirs)
+		return r
+	})
+	if err == nil && r.cfg == nil {
+		err = r.problems.Err()
+	}
+	return r.cfg, err
+}
+
 // startOther installs another configuration than the one in the files.
 func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[string]string) error {
-	cfg, problems := zones.Load(dirs)
-	if cfg == nil {
-		return problems.Err()
+	cfg, err := d.loadOther(ctx, dirs)
+	if err != nil {
+		return err
 	}
 	if err := d.installFirst(ctx, cfg.ForRuntime(), links); err != nil {
 		return err
