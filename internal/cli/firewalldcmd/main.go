@@ -118,16 +118,19 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, free
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
-		return statusFailed, err
+		return notConnected(err, guard.Lower)
 	}
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	p.bus.Attach(p.daemon)
-	if stopped, err := p.start(signals); err != nil {
+	switch ended, err := p.start(signals); {
+	case err != nil:
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
-	} else if stopped {
+	case ended == bySignal:
 		return p.stopStarting(guard)
+	case ended == byOther:
+		return p.leaveStarting(guard)
 	}
 	new(lean).watch(p.daemon)
 	p.bus.Serve(p.daemon, func() (*zones.Config, error) {
@@ -141,6 +144,15 @@ func (p *program) run() (status int, err error) {
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	return p.serve(signals)
+}
+
+// notConnected is how the program ends without the bus. Another firewall that has just taken the name is left alone, and the guard with
+// its own goes. Else the guard stays until a daemon finds the bus.
+func notConnected(reason error, lower func() error) (status int, err error) {
+	if errors.Is(reason, bus.ErrTaken) {
+		return statusLost, errors.Join(reason, lower())
+	}
+	return statusFailed, reason
 }
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
@@ -195,29 +207,57 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 	})
 }
 
-// start starts the daemon, unless a signal ends the program before that; stopped says so.
-func (p *program) start(signals <-chan os.Signal) (stopped bool, err error) {
+// ending is what has broken a start off.
+type ending int
+
+// The endings.
+const (
+	byNothing ending = iota
+	bySignal
+	byOther // another firewall has taken over
+)
+
+// start starts the daemon, unless something ends the program before that, which it returns.
+func (p *program) start(signals <-chan os.Signal) (ended ending, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- p.daemon.Start(ctx) }()
+	go func() {
+		var err error
+		if fault := daemon.Guard(p.log, "the start", func() { err = p.daemon.Start(ctx) }); fault != nil {
+			err = fault
+		}
+		done <- err
+	}()
 	for {
 		select {
 		case err := <-done:
-			return false, err
+			return byNothing, err
 		case s := <-signals:
 			if s == syscall.SIGHUP { // the files are being read just now
 				continue
 			}
-		case <-p.bus.Done(): // another firewall has taken over
+			ended = bySignal
+		case <-p.bus.Done():
+			ended = byOther
 		}
 		cancel()
 		select {
 		case <-done:
 		case <-time.After(stopTime):
 		}
-		return true, nil
+		return ended, nil
 	}
+}
+
+// leaveStarting ends a daemon whose start was broken off by another firewall that has taken its place. Rules that are in the kernel stay;
+// the guard, which would drop what the other lets in, goes.
+func (p *program) leaveStarting(guard *kernel.Guard) (status int, err error) {
+	status, err = p.leave()
+	if p.daemon.Snapshot().Runtime == nil && !p.daemon.Snapshot().Panic {
+		err = errors.Join(err, guard.Lower())
+	}
+	return status, err
 }
 
 // stopStarting ends a daemon whose start was broken off. Without rules in the kernel the guard has nothing to wait for; panic mode
@@ -263,9 +303,11 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 func (p *program) reload() {
 	for range p.reloads {
 		p.tell(reloading())
-		if err := p.daemon.Reload(context.Background()); err != nil {
-			p.log.Error("cannot reload: everything stays as it was", "reason", err)
-		}
+		daemon.Guard(p.log, "a reload", func() {
+			if err := p.daemon.Reload(context.Background()); err != nil {
+				p.log.Error("cannot reload: everything stays as it was", "reason", err)
+			}
+		})
 		p.tell("READY=1\n" + p.status())
 	}
 }
