@@ -203,7 +203,7 @@ func TestSlowFiles(t *testing.T) {
 // unreadable keeps the files from being read, until the function that it returns is called.
 func unreadable(t *testing.T) func() {
 	wasTime, wasLoad := readTime, loadRest
-	readTime, loadRest = time.Millisecond, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
+	readTime, loadRest = time.Second, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
 	return func() { readTime, loadRest = wasTime, wasLoad }
 }
 
