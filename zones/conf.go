@@ -19,6 +19,7 @@ type Conf struct {
 	NftablesCounters     bool
 	NftablesTableOwner   bool
 
+	missing string // the default zone that was named and does not exist, so that DefaultZone is another; "" is none
 	written string // "KEY=VALUE\n" for each value that was written otherwise than Value has it
 }
 

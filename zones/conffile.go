@@ -54,6 +54,15 @@ func (f *ConfFile) deprecated(line int) bool {
 	return ok && value != "" && i >= 0 && confKeys[i].get == nil
 }
 
+// get is the value of a key, which is that of its first line with a value; ok is false when there is none.
+func (f *ConfFile) get(key string) (value string, ok bool) {
+	if i := f.find(key); i >= 0 {
+		_, value, _ = splitSetting(f.lines[i])
+		return value, true
+	}
+	return "", false
+}
+
 func (f *ConfFile) find(key string) int {
 	return slices.IndexFunc(f.lines, func(line string) bool {
 		k, value, ok := splitSetting(line)

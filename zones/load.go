@@ -66,6 +66,7 @@ type loader struct {
 	losses      []Loss
 	passed      Problems // warnings about what is passed over, each of which is a loss when it is known what refers to its object
 	noConf      bool     // as of Rest
+	conf        *ConfFile
 }
 
 // read reads what there is.
@@ -340,7 +341,7 @@ func (l *loader) defaultZone(c *Config) {
 		return
 	}
 	conf := *c.Conf
-	conf.DefaultZone = usableDefault(c)
+	conf.DefaultZone, conf.missing = usableDefault(c), missing
 	c.Conf = &conf
 	l.unknown(&Problem{
 		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Line: l.lineOf("firewalld.conf", "DefaultZone"), Code: InvalidZone, Severity: Warning,

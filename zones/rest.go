@@ -61,17 +61,19 @@ type Rest struct {
 	Problems Problems
 	// NoConf is that firewalld.conf is not there, or sets nothing: it may be meant so, or be lost.
 	NoConf bool
+
+	conf *ConfFile // firewalld.conf
 }
 
 // LoadRest reads a configuration as LoadAgain does, but without what is broken in it, whatever that is. What is left out or
 // refuses is never written by Save: its file holds more.
 func LoadRest(dirs Dirs, before *Config) *Rest {
-	l := &loader{dirs: dirs, before: before, mends: true}
+	l := &loader{dirs: dirs, before: before, mends: true, conf: &ConfFile{}}
 	c := l.read()
 	for _, p := range l.passed {
 		l.losses = append(l.losses, Loss{p, c.passedOver(p.Object)})
 	}
-	r := &Rest{Files: c, Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf}
+	r := &Rest{Files: c, Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf, conf: l.conf}
 	r.Config = r.settle(c, dirs)
 	r.Problems.sort()
 	return r

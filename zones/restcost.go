@@ -41,6 +41,9 @@ func ruleCost(words []string) Way {
 	return min(worst, Refuses)
 }
 
+// deeds are the parts of a rule that do something. A rule in a file that has none of them has lost it, and it may have been a drop.
+var deeds = []string{"accept", "drop", "reject", "mark", "log", "nflog", "audit", "masquerade", "forward-port", "icmp-block", "tcp-mss-clamp"}
+
 // words are the parts of a rule by the names of their elements.
 func words(r *grammar.Rule) []string {
 	var list []string
@@ -80,6 +83,9 @@ func itemCost(root, n *node) Way {
 		var words []string
 		for _, c := range n.children {
 			words = append(words, c.name)
+		}
+		if !slices.ContainsFunc(words, func(w string) bool { return slices.Contains(deeds, w) }) {
+			return Refuses
 		}
 		return ruleCost(words)
 	}

@@ -133,7 +133,7 @@ func mendConf(l *loader, data []byte, c *Conf, problems Problems) *Conf {
 		c.IPv6RPFilter = DefaultConf().IPv6RPFilter
 	}
 	file := ParseConfFile(data)
-	l.noConf = file.empty()
+	l.noConf, l.conf = file.empty(), file
 	for _, p := range problems {
 		way := LeftOut
 		if p.Severity == Warning {

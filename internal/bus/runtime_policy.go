@@ -119,9 +119,6 @@ func (c *call) timed(change *daemon.Change, o zones.Object) error {
 	}
 	change.Key = string(o.Kind) + " " + o.Name + names.String()
 	change.There = func(cfg *zones.Config) bool { return zones.HasAny(cfg, zones.Runtime, o, added) }
-	change.Undo = func(cfg *zones.Config) (*zones.Config, error) {
-		c.server.whole[o] = true
-		return zones.Without(zones.Runtime, o, added)(cfg)
-	}
+	change.Undo, change.Whole = zones.Without(zones.Runtime, o, added), o
 	return nil
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"richwall/compile"
@@ -17,6 +18,7 @@ type Change struct {
 	Key     string                   // names what the edit adds: the same key starts its time anew
 	Undo    zones.Edit               // takes it out
 	There   func(*zones.Config) bool // whether it is in a configuration
+	Whole   zones.Object             // the object whose settings it sets as a whole; the zero Object for a single item
 	// What the caller said, for signals that repeat it.
 	Sender  string // the caller's name on the bus
 	Text    string // a rich rule as written
@@ -42,7 +44,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	d.noteManaged(old, next, c.Manager)
 	d.timed.keep(next)
 	if c.Timeout > 0 {
-		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo})
+		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo, whole: c.Whole})
 	}
 	if next != old {
 		d.emit(RuntimeChanged{Old: old, New: next, Change: &c})
@@ -162,6 +164,12 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err != nil {
 		return ofFiles(err)
 	}
+	if err := d.compilesUnused(loaded); err != nil {
+		if list := blamed(err); len(list) > 0 {
+			return list.Err()
+		}
+		return codeOf(err)
+	}
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return ofFiles(err)
 	}
@@ -170,26 +178,45 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	return nil
 }
 
-// readAgain reads the files. The error is the Problems, or that the files cannot be read in time.
+// readAgain reads the files. The error is the Problems, that the files cannot be read in time, or that what is passed over in them
+// might let in more than the permanent configuration that is in force.
 func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 	type result struct {
 		cfg      *zones.Config
 		problems zones.Problems
+		doubts   []zones.Loss
 	}
-	before := d.Snapshot().Permanent
-	r, err := inTime(ctx, d.opt.Dirs.System, func() (r result) {
+	before, load := d.Snapshot().Permanent, loadRest
+	d.mu.Lock()
+	inForce := d.loaded
+	d.mu.Unlock()
+	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r result) {
 		r.cfg, r.problems = d.store.LoadAgain(before)
+		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
+			rest := load(d.opt.Dirs, r.cfg)
+			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(inForce)
+		}
 		return r
 	})
 	if err != nil {
 		return nil, refuse(CommandFailed, "%v", err)
 	}
-	if r.cfg == nil {
+	switch err := r.problems.Err(); {
+	case err != nil:
 		d.logProblems(r.problems)
-		return nil, r.problems.Err()
+		return nil, err
+	case len(r.doubts) > 0:
+		d.logProblems(r.problems)
+		return nil, inDoubt(r.doubts)
 	}
 	d.logWarnings(r.problems)
 	return r.cfg, nil
+}
+
+// inDoubt refuses files for what is passed over in them.
+func inDoubt(doubts []zones.Loss) error {
+	lines := lossTexts(doubts)
+	return refuse(doubts[0].Problem.Code, "the files are not used, because a part of them would be passed over:\n%s", strings.Join(lines, "\n"))
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.
@@ -204,7 +231,7 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}
-	d.permanent, d.loaded, d.state, d.failures = loaded, loaded, Running, nil
+	d.permanent, d.loaded, d.state, d.failures, d.unkept = loaded, loaded, Running, nil, nil
 	d.timed.stop()
 	d.publish()
 	if next.Conf.DefaultZone != old.DefaultZone {

@@ -57,6 +57,8 @@ type Options struct {
 	Manager Manager
 	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
 	DropAll func(on bool) error
+	// Dropping tells whether the kernel drops every packet, as after DropAll or in panic mode. Nil is not known.
+	Dropping func() (bool, error)
 	// State keeps what outlives the process; nil keeps nothing.
 	State *statedir.Dir
 	Log   *slog.Logger
@@ -74,6 +76,7 @@ type Daemon struct {
 	checked compile.History // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
 	mu        sync.Mutex // guards all below
+	starting  bool       // what is installed now is the first configuration
 	state     State
 	readable  bool     // in the state Failed: whether permanent is what the files hold, apart from what cannot be read of them; files is held
 	failures  []string // what could not be used of the configuration, and where it is; none unless the state is Failed
@@ -83,6 +86,7 @@ type Daemon struct {
 	bridge    *kernel.Bridge // what ebtables has of ours; nil for not known
 	permanent *zones.Config  // changed only by who holds files, too
 	loaded    *zones.Config  // of the files, as it was at the last start or reload
+	unkept    *zones.Config  // to be kept as the last good configuration once it is in the kernel; nil for none
 	runtime   *zones.Config
 	history   compile.History // of what is installed
 	panic     bool
@@ -179,8 +183,8 @@ const (
 var errNoKernel = errors.New("the packet filter cannot be used")
 
 // install commits a configuration with the back end it asks for, and makes it the runtime one. What another back end had
-// installed is removed after that. When the first configuration cannot be committed for a reason that does not lie in it, it is
-// tried again until it is in the kernel, and meanwhile what was put there before the start stands.
+// installed is removed after that. When that of a start cannot be committed for a reason that does not lie in it, it is tried again
+// until it is in the kernel, and meanwhile what was put there before the start stands.
 func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	k := d.kernel
@@ -193,8 +197,10 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	if err == nil {
 		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
-		if err != nil && d.kernel == nil && ctx.Err() == nil && len(blamed(err)) == 0 {
-			d.follow(k)
+		if err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0 {
+			if k != d.kernel {
+				d.follow(k)
+			}
 			d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
 			d.waitForKernel(err)
 			return nil
@@ -305,6 +311,34 @@ func (d *Daemon) acceptsUnused(next *zones.Config) error {
 		}
 	}
 	return nil
+}
+
+// compilesUnused is nil when all zones and policies of a configuration that was read from files can be installed, also those that are
+// not in use yet. Else what refuses packets in them would be missing when an interface comes up. What is shipped compiles.
+func (d *Daemon) compilesUnused(cfg *zones.Config) error {
+	unused := func(kind zones.Kind, m *zones.Meta) bool {
+		return !m.Origin.Builtin && !cfg.InUse(zones.Object{Kind: kind, Name: m.Name})
+	}
+	for _, z := range cfg.Zones {
+		if unused(zones.KindZone, &z.Meta) {
+			return d.compilesAll(cfg)
+		}
+	}
+	for _, p := range cfg.Policies {
+		if unused(zones.KindPolicy, &p.Meta) {
+			return d.compilesAll(cfg)
+		}
+	}
+	return nil
+}
+
+// compilesAll is nil when a permanent configuration compiles, whichever of its zones come into use. The error is a compile.Errors.
+func (d *Daemon) compilesAll(cfg *zones.Config) error {
+	d.mu.Lock()
+	h := d.history.Reloaded()
+	d.mu.Unlock()
+	_, err := h.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
+	return err
 }
 
 // Stop ends the daemon: its rules are removed if CleanupOnExit says so, and else left in place. Panic mode stays in either

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"richwall/internal/statedir"
 	"richwall/zones"
 )
@@ -151,4 +153,38 @@ func TestStateOnAHangingDisk(t *testing.T) {
 	}
 	b.keeping.Lock() // whoever still writes has ended then
 	b.noting.Lock()
+}
+
+// Pipes in the place of the files of the state folder, which nobody reads or writes, hold up neither a start nor what comes after it.
+func TestPipesInTheStateFolder(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"panic.off", ".last-good", "outdated"} {
+		path := filepath.Join(filepath.Dir(folder), name)
+		os.Remove(path)
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.write(t, map[string]string{"zones/work.xml": strings.Replace(workZone, "8080", "9090", 1)})
+	began := time.Now()
+	b.again(t)
+	b.expect(t, Running, "", []string{"9090"}, nil)
+	for _, on := range []bool{true, false} {
+		if err := b.SetPanic(t.Context(), on); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := b.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("all that took %v", took)
+	}
+	if log := b.log.String(); strings.Contains(log, "ERROR") {
+		t.Errorf("the log says\n%s", log)
+	}
 }

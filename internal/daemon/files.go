@@ -30,7 +30,7 @@ func (d *Daemon) FilesTouched(paths []string) {
 		loaded   *zones.Config
 		problems zones.Problems
 	}
-	now, err := inTime(context.Background(), d.opt.Dirs.System, func() (f found) {
+	now, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (f found) {
 		if f.ours = d.wroteAll(before, paths); !f.ours {
 			f.loaded, f.problems = d.store.LoadAgain(before)
 		}

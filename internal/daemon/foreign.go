@@ -94,13 +94,30 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 // attendIn attends to what is pending after a while. The lock is held.
 func (d *Daemon) attendIn(wait time.Duration) {
 	d.repairs.timer = time.AfterFunc(wait, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.repairs.timer = nil
-		if d.repairs.pending != nil && !d.repairs.stopped {
-			d.attend()
+		if Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
+			d.attendLater()
 		}
 	})
+}
+
+// attendPending attends to what is pending now.
+func (d *Daemon) attendPending() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.repairs.timer = nil
+	if d.repairs.pending != nil && !d.repairs.stopped {
+		d.attend()
+	}
+}
+
+// attendLater has the rules put back again after a while, because there was a fault.
+func (d *Daemon) attendLater() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.repairs.stopped {
+		d.repairs.pending = &kernel.Foreign{}
+		d.attendIn(retryInterval)
+	}
 }
 
 // waitForKernel tries the first commit again after a while. The lock is held.
@@ -117,6 +134,11 @@ func (d *Daemon) attendFirst() {
 	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
 	if err == nil {
 		err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
+	}
+	if len(blamed(err)) > 0 {
+		d.opt.Log.Error("the kernel refuses a part of the configuration: the start is made again without it", "reason", err)
+		d.spawn("the start that is made again", d.startAgain)
+		return
 	}
 	if err != nil {
 		if err.Error() != d.repairs.waiting {
@@ -146,7 +168,7 @@ func (d *Daemon) inKernel() {
 	}
 	d.inForce(nil, d.runtime)
 	d.publish()
-	go d.keepCurrent()
+	d.spawn("keeping the last good configuration", d.keepUnkept)
 }
 
 // notInKernel is what Snapshot says while the first rules are not in the kernel.

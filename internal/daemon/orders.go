@@ -22,7 +22,7 @@ func (d *Daemon) checkPermanent() error {
 		cfg      *zones.Config
 		problems zones.Problems
 	}
-	r, err := inTime(context.Background(), d.opt.Dirs.System, func() (r result) {
+	r, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (r result) {
 		r.cfg, r.problems = d.store.Load()
 		return r
 	})

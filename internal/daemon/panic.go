@@ -24,22 +24,32 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	return nil
 }
 
-// notePanic notes for later processes whether panic mode is on now.
+// notePanic notes for later processes whether panic mode is on now. Where the disk does not take that, a table stays in the kernel
+// that drops every packet, which a later process finds.
 func (d *Daemon) notePanic() {
-	err := inPatience(func() error {
+	err := d.inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()
 		return d.opt.State.SetPanic(d.Snapshot().Panic)
 	})
-	if err != nil {
-		d.opt.Log.Error("cannot note on disk that panic mode was switched: a restart does not know of it", "reason", err)
+	if err == nil {
+		return
+	}
+	d.opt.Log.Error("cannot note on disk that panic mode was switched", "reason", err)
+	d.mu.Lock() // so that nobody ends panic mode meanwhile
+	defer d.mu.Unlock()
+	if !d.panic || d.opt.DropAll == nil {
+		return
+	}
+	if err := d.opt.DropAll(true); err != nil {
+		d.opt.Log.Error("a restart does not know that panic mode is on", "reason", err)
 	}
 }
 
 // inPatience calls a function that writes a note, and waits no longer than notePatience for it.
-func inPatience(note func() error) error {
+func (d *Daemon) inPatience(note func() error) error {
 	noted := make(chan error, 1)
-	go func() { noted <- note() }()
+	go func() { noted <- d.guarded("noting panic mode", note) }()
 	select {
 	case err := <-noted:
 		return err
@@ -59,13 +69,14 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	wish := d.wishes.Add(1)
 	done := make(chan error, 1)
 	go func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.wishes.Load() == wish {
-			done <- d.commitPanic(context.WithoutCancel(ctx), on)
-		} else { // somebody has switched it again
-			done <- nil
-		}
+		done <- d.guarded("panic mode", func() error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.wishes.Load() != wish { // somebody has switched it again
+				return nil
+			}
+			return d.commitPanic(context.WithoutCancel(ctx), on)
+		})
 	}()
 	if !on || d.opt.DropAll == nil {
 		return <-done
@@ -78,11 +89,11 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	if err := d.dropAll(); err != nil {
 		return errors.Join(err, <-done)
 	}
-	go func() {
+	d.spawn("panic mode", func() {
 		if err := <-done; err != nil {
 			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
 		}
-	}()
+	})
 	return nil
 }
 
@@ -105,8 +116,12 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if err != nil {
 		return err
 	}
-	if err := d.commit(ctx, d.kernel, desired); err != nil {
-		return err
+	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
+	if err != nil && on { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
+		err = d.kernel.Commit(ctx, desired)
+	}
+	if err != nil {
+		return refuse(CommandFailed, "%v", err)
 	}
 	if !on && d.opt.DropAll != nil { // an earlier process may have done it, too
 		if err := d.opt.DropAll(false); err != nil {
@@ -149,7 +164,7 @@ func (d *Daemon) panicIs(on bool) {
 
 // reservePanic prepares the note about panic mode, which a disk that has become full could not take.
 func (d *Daemon) reservePanic() {
-	err := inPatience(func() error {
+	err := d.inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()
 		return d.opt.State.ReservePanic()
@@ -159,9 +174,16 @@ func (d *Daemon) reservePanic() {
 	}
 }
 
-// recallPanic switches panic mode on if it was on when the last process ended.
+// recallPanic switches panic mode on if it was on when the last process ended: by the note, or by the kernel, where the process ended
+// before it was noted, or the disk was full.
 func (d *Daemon) recallPanic() {
 	on, err := d.opt.State.Panic()
+	if !on && d.opt.Dropping != nil {
+		var asking error
+		if on, asking = d.opt.Dropping(); asking != nil {
+			d.opt.Log.Error("the kernel does not say whether panic mode was on before this start", "reason", asking)
+		}
+	}
 	switch {
 	case err != nil:
 		d.opt.Log.Error("cannot read whether panic mode was on before this start: it is on now, and no packet passes until firewall-cmd --panic-off", "reason", err)

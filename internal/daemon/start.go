@@ -49,15 +49,15 @@ func (d *Daemon) Start(ctx context.Context) error {
 func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.state = Running
 	if len(failed) > 0 {
 		failed = append(failed, d.remedy())
 	}
 	if d.repairs.waiting != "" {
 		failed = append(failed, notInKernel)
 	}
+	d.state, d.failures = Running, failed
 	if len(failed) > 0 {
-		d.state, d.failures = Failed, failed
+		d.state = Failed
 	}
 	if d.readable = inFiles != nil; d.readable && d.state == Failed {
 		d.permanent = inFiles
@@ -102,27 +102,29 @@ type lastGood struct {
 	folder    string
 	installed time.Time
 	damaged   error // there is one, and it cannot be used
+	hadFiles  bool  // the administrator had objects of his own; of a configuration that cannot be used it is not known, and may be
 }
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
-// hadFiles tells whether the administrator had objects of his own. Of a configuration that cannot be used it is not known, and may be.
-func (g lastGood) hadFiles() bool {
-	if g.folder == "" {
-		return g.damaged != nil
-	}
-	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
+// listsFiles tells whether a last good configuration has a list of the administrator's objects that is not empty.
+func listsFiles(folder string) bool {
+	list, err := os.ReadFile(filepath.Join(folder, zones.OwnFiles))
 	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) // a former version wrote no list
 }
 
+// stateFolder names the folder of the last good configuration in messages.
+const stateFolder = "the folder of the last good configuration"
+
 func (d *Daemon) lastGood() lastGood {
-	g, err := inTime(context.Background(), "the folder of the last good configuration", func() (g lastGood) {
+	g, err := inTime(context.Background(), d, stateFolder, func() (g lastGood) {
 		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
+		g.hadFiles = g.damaged != nil || listsFiles(g.folder)
 		return g
 	})
 	switch {
 	case err != nil:
-		g = lastGood{damaged: err}
+		g = lastGood{damaged: err, hadFiles: true}
 	case errors.Is(g.damaged, statedir.ErrNone):
 		return lastGood{}
 	}
@@ -155,10 +157,17 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		return d.startRest(ctx, cfg, nil, losses, links, false)
 	}
 	losses := rest.Losses
-	if d.accepted(rest) {
+	type comparison struct{ accepted, lostConf bool }
+	was, err := inTime(ctx, d, stateFolder, func() comparison {
+		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if was.accepted {
 		losses = nil
 	}
-	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
+	if was.lostConf {
 		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
 	others := besideDirect(losses)
@@ -173,7 +182,8 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 	d.logWarnings(rest.Problems)
 	var before *zones.Direct
 	if len(others) < len(losses) && good.folder != "" {
-		if cfg, _ := zones.Load(zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}); cfg != nil {
+		cfg, err := d.loadOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true})
+		if err == nil {
 			before = cfg.Direct
 			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", d.opt.State.Link())
 		}
@@ -202,7 +212,7 @@ func (d *Daemon) missing(ctx context.Context) error {
 		err   error
 	}
 	folder := d.opt.Dirs.System
-	found, err := inTime(ctx, folder, func() (s state) {
+	found, err := inTime(ctx, d, folder, func() (s state) {
 		s.empty, s.err = d.store.Empty()
 		return s
 	})
@@ -211,7 +221,7 @@ func (d *Daemon) missing(ctx context.Context) error {
 		return err
 	case errors.Is(found.err, fs.ErrNotExist) && !d.lastGood().none():
 		return fmt.Errorf("%s is not there; %s", folder, meantSo(folder))
-	case found.err == nil && found.empty && d.lastGood().hadFiles():
+	case found.err == nil && found.empty && d.lastGood().hadFiles:
 		return fmt.Errorf("%s holds no file, and did when it was used last; %s", folder, meantSo(folder))
 	}
 	return nil
@@ -230,7 +240,7 @@ func besideDirect(losses []zones.Loss) []zones.Loss {
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
-	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest {
+	return inTime(ctx, d, d.opt.Dirs.System, func() *zones.Rest {
 		switch found, err := d.store.Recover(); {
 		case err != nil:
 			d.opt.Log.Error(err.Error())
@@ -246,16 +256,18 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 // leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones.Direct, losses []zones.Loss, links map[string]string, careful bool) (failed []string, err error) {
 	for range mostRounds {
-		runtime := cfg.ForRuntime()
-		if direct != nil {
-			runtime = runtime.WithDirect(direct)
-		}
-		if err = d.installFirst(ctx, runtime, links); err == nil {
-			break
-		}
-		next, lost := leaveOut(cfg, blamed(err))
+		next, lost := leaveOut(cfg, blamed(d.compilesUnused(cfg)))
 		if len(lost) == 0 {
-			break
+			runtime := cfg.ForRuntime()
+			if direct != nil {
+				runtime = runtime.WithDirect(direct)
+			}
+			if err = d.installFirst(ctx, runtime, links); err == nil {
+				break
+			}
+			if next, lost = leaveOut(cfg, blamed(err)); len(lost) == 0 {
+				break
+			}
 		}
 		d.logLosses(lost)
 		cfg, losses = next, append(losses, lost...)
@@ -269,19 +281,70 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, direct *zones
 	}
 	d.mu.Lock()
 	d.permanent, d.loaded = cfg, cfg
-	whole := len(losses) == 0 && d.repairs.waiting == ""
+	whole, waits := len(losses) == 0, d.repairs.waiting != ""
+	if whole && waits {
+		d.unkept = cfg
+	}
 	d.mu.Unlock()
-	if whole {
+	if whole && !waits {
 		d.keepGood(cfg)
 	}
 	return failed, nil
 }
 
-// installFirst is installFor by one who does not hold the lock.
+// errStopped is that the daemon was stopped while it was starting.
+var errStopped = errors.New("the daemon was stopped")
+
+// installFirst is installFor for a start, by one who does not hold the lock.
 func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[string]string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.repairs.stopped {
+		return errStopped
+	}
+	d.starting = true
+	defer func() { d.starting = false }()
 	return d.installFor(ctx, cfg, links)
+}
+
+// startAgain starts with the files once more, because the kernel was busy at first and then has refused something in them. Until it
+// succeeds, what was put into the kernel before the start stands.
+func (d *Daemon) startAgain() {
+	ctx := context.Background()
+	links := d.askManager(ctx)
+	err := d.guarded("the start", func() error {
+		if err := d.lockFiles(ctx); err != nil {
+			return err
+		}
+		defer d.unlockFiles()
+		return d.startLocked(ctx, links)
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && !d.repairs.stopped && d.repairs.waiting != "" {
+		d.waitForKernel(err)
+	}
+}
+
+// startLocked is startAgain by one who holds files.
+func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error {
+	d.mu.Lock()
+	waits, before := d.repairs.waiting != "", d.permanent
+	d.unkept = nil
+	d.mu.Unlock()
+	if !waits { // a reload was quicker
+		return nil
+	}
+	failed, inFiles, err := d.startWith(ctx, links)
+	if err != nil {
+		return err
+	}
+	d.started(failed, inFiles)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.timed.stop()
+	d.emit(Reloaded{Old: before, New: d.permanent})
+	return nil
 }
 
 // leaveOut is a configuration without what its problems are about, and without what refers to that. There are no losses if the
@@ -365,11 +428,27 @@ func (d *Daemon) logProblems(list zones.Problems) {
 	}
 }
 
+// loadOther loads another configuration than the one in the files. The error is the Problems, or that it cannot be read in time.
+func (d *Daemon) loadOther(ctx context.Context, dirs zones.Dirs) (*zones.Config, error) {
+	type result struct {
+		cfg      *zones.Config
+		problems zones.Problems
+	}
+	r, err := inTime(ctx, d, stateFolder, func() (r result) {
+		r.cfg, r.problems = zones.Load(dirs)
+		return r
+	})
+	if err == nil && r.cfg == nil {
+		err = r.problems.Err()
+	}
+	return r.cfg, err
+}
+
 // startOther installs another configuration than the one in the files.
 func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[string]string) error {
-	cfg, problems := zones.Load(dirs)
-	if cfg == nil {
-		return problems.Err()
+	cfg, err := d.loadOther(ctx, dirs)
+	if err != nil {
+		return err
 	}
 	if err := d.installFirst(ctx, cfg.ForRuntime(), links); err != nil {
 		return err
@@ -380,14 +459,18 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 	return nil
 }
 
-// keepCurrent keeps the configuration that is in force as the last good one, if all of it is.
-func (d *Daemon) keepCurrent() {
+// keepUnkept keeps the configuration that has waited for the kernel as the last good one, unless there is a newer one.
+func (d *Daemon) keepUnkept() {
 	if err := d.lockFiles(context.Background()); err != nil {
 		d.opt.Log.Error("the configuration is not kept as the last good one", "reason", err)
 		return
 	}
 	defer d.unlockFiles()
-	if now := d.Snapshot(); now.State == Running {
-		d.keepGood(now.Permanent)
+	d.mu.Lock()
+	cfg := d.unkept
+	d.unkept = nil
+	d.mu.Unlock()
+	if cfg != nil {
+		d.keepGood(cfg)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -183,6 +184,13 @@ func TestBrokenZone(t *testing.T) {
 	b.expect(t, Failed, "work.xml:1:", []string{"7777"}, []string{"8080"})
 }
 
+// A rule in a file that does nothing has lost what it did. That may have been a drop: its zone refuses everything.
+func TestRuleWithoutItsAction(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n" +
+		"<rule family=\"ipv4\"><source address=\"192.0.2.1\"/><port port=\"8080\" protocol=\"tcp\"/></rule>\n</zone>"})
+	b.expect(t, Failed, "zone work refuses everything", []string{"22"}, []string{"8080"})
+}
+
 // A zone whose own file is whole refuses everything while an ipset that it drops by is broken, and is itself again when only the
 // ipset's file was mended.
 func TestBrokenReference(t *testing.T) {
@@ -199,9 +207,10 @@ func TestBrokenReference(t *testing.T) {
 }
 
 // An ipset or ICMP type of which a part cannot be used has a hole. At a first start no last good configuration can stand in, so that the
-// zones and policies that refuse by it refuse everything, and those that only let in by it let in less. A reload takes the files with a
-// warning, as in firewalld, and so does a start after it.
+// zones and policies that refuse by it refuse everything, and those that only let in by it let in less. A reload refuses the files until
+// they are mended.
 func TestHoleAtTheFirstStart(t *testing.T) {
+	const badType = `<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`
 	const hole = `<ipset type="hash:net"><entry>192.0.2.0/33</entry><entry>198.51.100.0/24</entry></ipset>`
 	for name, files := range map[string]map[string]string{
 		"a rule drops by it":         {"zones/work.xml": strings.Replace(workZone, "</zone>", `<rule><source ipset="x"/><drop/></rule></zone>`, 1)},
@@ -215,9 +224,14 @@ func TestHoleAtTheFirstStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			files["zones/home.xml"], files["ipsets/x.xml"] = homeZone, hole
-			files["icmptypes/echo-request.xml"] = `<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`
+			files["icmptypes/echo-request.xml"] = badType
 			b := startKept(t, files)
 			b.expect(t, Failed, "work refuses everything", []string{"7777", "22"}, []string{"8080"})
+			if err := b.Reload(t.Context()); err == nil {
+				t.Error("a reload takes the files")
+			}
+			b.expect(t, Failed, "work refuses everything", []string{"7777", "22"}, []string{"8080"})
+			b.write(t, map[string]string{"ipsets/x.xml": strings.Replace(hole, "/33", "/32", 1), "icmptypes/echo-request.xml": strings.Replace(badType, "yess", "yes", 1)})
 			if err := b.Reload(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -259,7 +273,7 @@ func TestSlowFiles(t *testing.T) {
 // unreadable keeps the files from being read, until the function that it returns is called.
 func unreadable(t *testing.T) func() {
 	wasTime, wasLoad := readTime, loadRest
-	readTime, loadRest = time.Millisecond, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
+	readTime, loadRest = time.Second, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
 	return func() { readTime, loadRest = wasTime, wasLoad }
 }
 
@@ -281,6 +295,49 @@ func TestDamagedLastGood(t *testing.T) {
 	if err := b.Start(t.Context()); err == nil || b.kernel.installed != nil {
 		t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
 	}
+}
+
+// A configuration that could not be kept leaves none behind that a start may use: neither the one before, which may be more open, nor the
+// shipped one. The next one that is kept counts again.
+func TestLastGoodOutdated(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	folder, _, err := b.opt.State.LastGood()
+	inTheWay := filepath.Join(filepath.Dir(folder), ".last-good")
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(inTheWay, "x"), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": strings.Replace(workZone, "8080", "9090", 1)})
+	if err := b.Reload(t.Context()); err != nil || !strings.Contains(b.log.String(), "nothing new is let in until they are mended") {
+		t.Fatalf("a reload gives %v; the log says\n%s", err, b.log.String())
+	}
+	for _, spoil := range []func() error{
+		func() error { return os.Remove(filepath.Join(b.dir, "firewalld.conf")) },
+		func() error { return os.RemoveAll(filepath.Join(b.dir, "zones")) },
+		func() error { return os.WriteFile(filepath.Join(b.dir, "zones"), nil, 0o600) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		b.Stop(t.Context())
+		b.Daemon, b.kernel.installed = New(b.opt), nil
+		if err := b.Start(t.Context()); !errors.Is(err, statedir.ErrOutdated) || b.kernel.installed != nil {
+			t.Errorf("the error is %v, and %v is installed", err, b.kernel.installed)
+		}
+	}
+	for _, path := range []string{inTheWay, filepath.Join(b.dir, "zones")} {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080"}, []string{"22"})
+	b.write(t, map[string]string{"zones/work.xml": ""})
+	b.again(t)
+	b.expect(t, Failed, "work.xml", []string{"8080"}, []string{"22"})
 }
 
 // Files that leave doubt beside a last good configuration that was damaged are not used either.
@@ -368,20 +425,96 @@ func TestFolderEmptyOnPurpose(t *testing.T) {
 	}
 }
 
-// A default zone that does not exist is replaced by a reload, with a warning, as in firewalld. A start does so only if a reload
-// has done it: the zone in its place may be more open.
+// A default zone that does not exist may be a misspelled one, and the zone that firewalld uses in its place may be more open: a start
+// uses the last good configuration, and a reload is refused. At the first start nothing else is known: the zone in its place is used, as
+// in firewalld, and a reload of the same goes on with it.
 func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
 	b.again(t)
 	b.expect(t, Failed, "/firewalld.conf:1: INVALID_ZONE: the default zone nosuch does not exist\nthe files are not used: ", []string{"8080"}, []string{"22"})
 	b.expect(t, Failed, "/last-good\nto end this: mend what is named here, see what richwall check "+b.dir+" says, and run firewall-cmd --reload", []string{"8080"}, []string{"22"})
-	if err := b.Reload(t.Context()); err != nil {
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "firewalld.conf:1: INVALID_ZONE: ") {
+		t.Errorf("a reload gives %v", err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
+	b = startKept(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
+	b.write(t, map[string]string{"zones/work.xml": workZone})
+	for range 2 {
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.expect(t, Running, "", []string{"8080", "22"}, nil)
+		b.again(t)
+	}
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=dro\n"})
+	if err := b.Reload(t.Context()); err == nil {
+		t.Error("a reload takes another default zone that does not exist")
+	}
+}
+
+// A reload never takes files of which a part is passed over, if that may let in more than what is in force: nothing changes, and the last
+// good configuration is not replaced. What is passed over and lets in no more, it takes with a warning, as firewalld does.
+func TestReloadInDoubt(t *testing.T) {
+	const (
+		conf   = "DefaultZone=drop\nStrictForwardPorts=yes\nLogDenied=all\n"
+		set    = `<ipset type="hash:ip"><entry>192.0.2.1</entry><entry>192.0.2.2</entry></ipset>`
+		kind   = `<icmptype><destination ipv4="yes"/></icmptype>`
+		direct = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+	)
+	whole := map[string]string{
+		"firewalld.conf": conf, "ipsets/bad.xml": set, "ipsets/other.xml": set, "icmptypes/echo-request.xml": kind, "icmptypes/echo-reply.xml": kind, "direct.xml": direct,
+		"zones/work/a.xml": workZone,
+		"zones/home.xml":   strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
+	}
+	for name, test := range map[string]struct {
+		file, text string
+		refused    string // what the error says; "" is that the files are taken
+	}{
+		"the default zone cut off":             {"firewalld.conf", "DefaultZone=dro", "firewalld.conf:1: INVALID_ZONE: "},
+		"its name lost":                        {"firewalld.conf", "DefaultZone=\nStrictForwardPorts=yes\nLogDenied=all\n", "firewalld.conf:1:1: INVALID_VALUE: "},
+		"its key misspelled":                   {"firewalld.conf", strings.Replace(conf, "DefaultZone", "DefaultZon", 1), "firewalld.conf:1:1: INVALID_OPTION: "},
+		"another key misspelled":               {"firewalld.conf", strings.Replace(conf, "Strict", "Stric", 1), "firewalld.conf:2:1: INVALID_OPTION: "},
+		"a key too many":                       {"firewalld.conf", conf + "NoSuchKey=yes\n", ""},
+		"a key too many, and another value":    {"firewalld.conf", strings.Replace(conf, "all", "off", 1) + "NoSuchKey=yes\n", ""},
+		"a key twice":                          {"firewalld.conf", conf + "DefaultZone=public\n", ""},
+		"a value that is none":                 {"firewalld.conf", conf + "IPv6_rpfilter=perhaps\n", ""},
+		"an entry of a set that is dropped by": {"ipsets/bad.xml", strings.Replace(set, "2.2<", "2.2/<", 1), "ipsets/bad.xml:1:47: INVALID_ENTRY: "},
+		"an entry of an unused set":            {"ipsets/other.xml", strings.Replace(set, "2.2<", "2.2/<", 1), ""},
+		"a family of a blocked ICMP type":      {"icmptypes/echo-request.xml", strings.Replace(kind, "yes", "yess", 1), "icmptypes/echo-request.xml:1:24: INVALID_VALUE: "},
+		"a family of an unused ICMP type":      {"icmptypes/echo-reply.xml", strings.Replace(kind, "yes", "yess", 1), ""},
+		"a direct rule without its arguments":  {"direct.xml", strings.Replace(direct, "-s 192.0.2.1 -j DROP", "", 1), "direct.xml:1:9: PARSE_ERROR: "},
+		"another one beside it":                {"direct.xml", strings.Replace(direct, "</direct>", `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`, 1), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, whole)
+			before, commits := b.Snapshot(), b.kernel.commits
+			b.write(t, map[string]string{test.file: test.text})
+			err := b.Reload(t.Context())
+			kept, _, _ := b.opt.State.LastGood()
+			cfg, _ := zones.Load(zones.Dirs{System: kept})
+			switch {
+			case test.refused == "" && err != nil:
+				t.Errorf("a reload is refused: %v", err)
+			case test.refused == "":
+			case err == nil || !strings.Contains(err.Error(), test.refused):
+				t.Errorf("a reload gives %v, want %s", err, test.refused)
+			case !reflect.DeepEqual(b.Snapshot(), before) || b.kernel.commits != commits:
+				t.Error("a reload that was refused has changed something")
+			}
+			if now := b.Snapshot().Permanent; len(zones.Difference(now, cfg)) > 0 {
+				t.Errorf("what is kept is not what is in force: %v", zones.Difference(now, cfg))
+			}
+		})
+	}
+	b := startKept(t, whole)
+	if err := os.Rename(filepath.Join(b.dir, "zones/work/a.xml"), filepath.Join(b.dir, "zones/work/a.xml.away")); err != nil {
 		t.Fatal(err)
 	}
-	b.expect(t, Running, "", []string{"8080", "22"}, nil)
-	b.again(t)
-	b.expect(t, Running, "", []string{"8080", "22"}, nil)
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "zones/work: INVALID_ZONE: ") {
+		t.Errorf("a zone loses all of its files, and a reload gives %v", err)
+	}
 }
 
 // At the first start nothing is known to compare with: an unknown key of firewalld.conf is a warning, as in firewalld.
@@ -492,6 +625,101 @@ func TestKernelTakesNothing(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080"}, nil)
 }
 
+// A kernel that is busy at first, and then refuses a rule, gets the rest without it, as if it had refused it at once.
+func TestBusyAndThenRefused(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n" +
+		"<rule><port port=\"5555\" protocol=\"tcp\"/><accept/></rule>\n</zone>"})
+	k := &refusingKernel{text: "nothing"}
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+	k.refuse = kernel.ErrBusy
+	b.kernel = &k.fakeKernel
+	b.again(t)
+	b.expect(t, Failed, notInKernel, nil, []string{"8080"})
+	b.mu.Lock()
+	k.refuse, k.text = nil, "5555"
+	b.attend()
+	b.attend() // which comes too late for anything
+	b.mu.Unlock()
+	for deadline := time.Now().Add(time.Minute); strings.Contains(strings.Join(b.Snapshot().Failures, ""), notInKernel); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the rules do not come; the log says\n%s", b.log.String())
+		}
+	}
+	if err := b.lockFiles(t.Context()); err != nil { // whoever still starts has ended then
+		t.Fatal(err)
+	}
+	b.unlockFiles()
+	b.expect(t, Failed, "work.xml:4", []string{"8080"}, []string{"5555"})
+	if folder, _, err := b.opt.State.LastGood(); err != nil || !strings.Contains(string(must(os.ReadFile(filepath.Join(folder, "zones/work.xml")))), "5555") {
+		t.Errorf("a configuration without the rule was kept, or none: %v", err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Panic mode that is switched on and off while the first rules wait for the kernel brings all of them, also those for bridges.
+func TestPanicWhileWaiting(t *testing.T) {
+	b := start(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	bridged, busy := 0, error(nil)
+	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
+		if busy == nil {
+			bridged = len(next.Rules)
+		}
+		return busy
+	}
+	b.kernel.refuse = kernel.ErrBusy
+	b.again(t)
+	bridged, b.kernel.refuse, busy = 0, nil, errors.New("somebody has the lock of ebtables")
+	if err := b.SetPanic(t.Context(), true); err != nil || !b.kernel.installed.Panic {
+		t.Fatalf("panic mode is not on: %v", err)
+	}
+	if bridged != 0 || b.Snapshot().State != Failed {
+		t.Errorf("%d rules are there for bridges, and the state is %s", bridged, b.Snapshot().State)
+	}
+	busy = nil
+	if err := b.SetPanic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if bridged != 1 || b.Snapshot().State != Running {
+		t.Errorf("%d rules are there for bridges, and the state is %s", bridged, b.Snapshot().State)
+	}
+}
+
+// What was left out at the start is not in the last good configuration either when the kernel takes the rules later: here a direct.xml
+// that cannot be read. A configuration that is whole is kept then.
+func TestKeptOnceInTheKernel(t *testing.T) {
+	const direct = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+	b := startKept(t, map[string]string{"direct.xml": direct})
+	started := func(files map[string]string) (kept *zones.Config) {
+		b.write(t, files)
+		b.kernel.refuse = kernel.ErrBusy
+		b.again(t)
+		b.kernel.refuse = nil
+		b.mu.Lock()
+		b.attend()
+		b.mu.Unlock()
+		b.keepUnkept() // what the attending has begun, and waits for
+		folder, _, err := b.opt.State.LastGood()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, _ = zones.Load(zones.Dirs{System: folder})
+		return kept
+	}
+	if kept := started(map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table=`}); len(kept.Direct.Rules) != 1 {
+		t.Error("the last good configuration has lost its direct rule")
+	}
+	b.expect(t, Running, "", nil, nil)
+	if kept := started(map[string]string{"direct.xml": direct, "zones/work.xml": workZone}); len(kept.Direct.Rules) != 1 || len(kept.Zones["work"].Ports) != 1 {
+		t.Error("the configuration is not kept once it is in the kernel")
+	}
+}
+
 // Panic mode is on after a restart, and before any rule is committed without it; stopping does not open anything.
 func TestPanicSurvives(t *testing.T) {
 	b := startKept(t, nil)
@@ -514,6 +742,46 @@ func TestPanicSurvives(t *testing.T) {
 	b.again(t)
 	if b.Snapshot().Panic || b.kernel.installed.Panic {
 		t.Error("panic mode is on after a restart")
+	}
+}
+
+// A process that ended before it had noted panic mode has left the kernel dropping every packet: panic mode is on then, and can be
+// switched off.
+func TestPanicThatWasNotNoted(t *testing.T) {
+	b := startKept(t, nil)
+	dropped := true
+	b.opt.Dropping = func() (bool, error) { return dropped, nil }
+	b.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	b.again(t)
+	if !b.Snapshot().Panic || !b.kernel.installed.Panic {
+		t.Error("every packet is dropped, and panic mode is off")
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped || b.kernel.installed.Panic {
+		t.Errorf("panic mode does not end: %v", err)
+	}
+	b.again(t)
+	if b.Snapshot().Panic {
+		t.Error("panic mode is on after a restart")
+	}
+}
+
+// Where the disk does not take the note, the kernel drops every packet by a table that outlives the process.
+func TestPanicThatCannotBeNoted(t *testing.T) {
+	b := startKept(t, nil)
+	dropped := false
+	b.opt.DropAll = func(on bool) error { dropped = on; return nil }
+	folder, _, err := b.opt.State.LastGood()
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(filepath.Dir(folder), "panic", "x"), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetPanic(t.Context(), true); err != nil || !dropped {
+		t.Errorf("the table is there: %v, %v", dropped, err)
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil || dropped {
+		t.Errorf("the table is there: %v, %v", dropped, err)
 	}
 }
 
@@ -578,6 +846,40 @@ func TestAcceptedCompiles(t *testing.T) {
 				t.Errorf("%s, zone %s: the error is %v", scope, zone, err)
 			}
 		}
+	}
+}
+
+// A zone that is not in use and that the back end cannot install is refused by a reload, and a start leaves out what is wrong with it in the
+// closed way: an interface that comes up is bound to its zone, and not left in the default one.
+func TestUnusedZoneThatDoesNotCompile(t *testing.T) {
+	const sound = `<zone target="DROP"><port port="8080" protocol="tcp"/></zone>`
+	for name, test := range map[string]struct{ rule, closed string }{
+		"a rule that lets something in": {`<rule><tcp-mss-clamp value="1400" raise="yes"/></rule>`, "1400"},
+		"a rule that refuses something": {`<rule family="ipv4"><protocol value="icmp"/><reject type="tcp-reset"/></rule>`, "8080"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\nDefaultZone=trusted\n", "zones/work.xml": sound})
+			before := b.Snapshot()
+			b.write(t, map[string]string{"zones/work.xml": strings.Replace(sound, "</zone>", "\n"+test.rule+"</zone>", 1)})
+			var list zones.Problems
+			if err := b.Reload(t.Context()); !errors.As(err, &list) || !strings.Contains(err.Error(), "zones/work.xml:2: ") {
+				t.Errorf("a reload gives %v", err)
+			}
+			if !reflect.DeepEqual(b.Snapshot(), before) {
+				t.Error("a reload that was refused has changed something")
+			}
+			b.again(t)
+			b.expect(t, Failed, "zones/work.xml:2: ", nil, nil)
+			bind := zones.Rebind(zones.Runtime, "work", interfaceItem("eth0"))
+			if err := b.ChangeRuntime(t.Context(), Change{Edit: bind, Manager: true}); err != nil {
+				t.Errorf("an interface cannot be bound: %v", err)
+			}
+			b.expect(t, Failed, "zones/work.xml:2: ", nil, []string{test.closed})
+			folder, _, _ := b.opt.State.LastGood()
+			if cfg, _ := zones.Load(zones.Dirs{System: folder}); cfg == nil || len(cfg.Zones["work"].Rules) != 0 {
+				t.Error("what cannot be used was kept")
+			}
+		})
 	}
 }
 

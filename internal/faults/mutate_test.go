@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -159,8 +160,8 @@ type mutant struct {
 	log   bytes.Buffer
 }
 
-// newMutant starts a daemon with the sound configuration, which keeps it as the last good one.
-func newMutant(t *testing.T) *mutant {
+// newMutant starts a daemon with a configuration in which nothing is wrong, which keeps it as the last good one.
+func newMutant(t *testing.T, files map[string]string) *mutant {
 	m := &mutant{T: t, lab: newLab(t, "nft"), dir: t.TempDir()}
 	var err error
 	if m.state, err = statedir.For(t.TempDir(), m.dir); err != nil {
@@ -170,7 +171,7 @@ func newMutant(t *testing.T) *mutant {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.other.Close)
-	write(t, m.dir, sound)
+	write(t, m.dir, files)
 	m.start()
 	return m
 }
@@ -200,34 +201,86 @@ func (m *mutant) runsWhatFilesSay(what string) {
 }
 
 // probed are ports that packets are sent to: the one that sound opens, ssh, which the shipped configuration opens, and others.
-var probed = []int{4242, 22, closedPort, 80, 443, 7003, 8050, 60000}
+var probed = []int{4242, 22, closedPort, 80, 443, 7003, 8050, 8051, 60000}
+
+// door is where a packet from the client may come in.
+type door struct {
+	family lab.Family
+	port   int
+}
+
+// from is the address of the client.
+func (d door) from() netip.Addr {
+	if d.family == lab.IPv4 {
+		return netip.MustParseAddr("10.1.0.2")
+	}
+	return netip.MustParseAddr("fd00:1::2")
+}
 
 // open are those of the probed ports that are open.
-func (m *mutant) open() map[int]bool {
+func (m *mutant) open() map[door]bool {
 	m.Helper()
-	open := map[int]bool{}
-	for _, p := range openPorts(m.T, m.lab, probed...) {
-		open[p] = true
+	var probes []lab.Probe
+	for _, p := range probed {
+		for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
+			probes = append(probes, lab.Probe{From: lab.Client, To: lab.FirewallHost, Family: f, Port: p})
+		}
+	}
+	results, err := m.lab.Probe(m.Context(), probes)
+	if err != nil {
+		m.Fatal(err)
+	}
+	open := map[door]bool{}
+	for i, r := range results {
+		if r.At != "" {
+			open[door{probes[i].Family, probes[i].Port}] = true
+		}
 	}
 	return open
 }
 
+// strict is sound with a default zone of its own, which lets in less than any shipped one, and a set by which it drops what the client
+// sends to one of its open ports.
+func strict() map[string]string {
+	files := maps.Clone(sound)
+	delete(files, "zones/public.xml")
+	files["firewalld.conf"] = strings.Replace(sound["firewalld.conf"], "DefaultZone=public", "DefaultZone=outside", 1)
+	files["zones/outside.xml"] = strings.NewReplacer("  <interface name=\"c0\"/>\n", "",
+		"<source ipset=\"blocked\"/>\n", "<source ipset=\"blocked\"/>\n    <port port=\"8050\" protocol=\"tcp\"/>\n").Replace(sound["zones/public.xml"])
+	files["policies/through.xml"] = strings.Replace(sound["policies/through.xml"], `"public"`, `"outside"`, 1)
+	files["ipsets/blocked.xml"] = strings.Replace(sound["ipsets/blocked.xml"], "192.0.2.77", "10.1.0.2", 1)
+	return files
+}
+
 // Configurations that bytes, values or structure were changed in, or that were written half, are read by reloads and starts. A
 // reload either refuses the files, and then the rules stay to the letter, or runs what the files say, as does a start that can use
-// all of them. A start that cannot opens nothing but what the last configuration without an error or the files that were not
-// spoiled open: not ssh, by which the shipped configuration could be told.
+// all of them. What is accepted opens nothing that was closed, unless the files say so when they are read in another way. A start
+// that cannot use them, or not all of them, opens nothing but what the last configuration without an error or the files that were
+// not spoiled open: not ssh, by which the shipped configuration could be told.
 //
 // RICHWALL_MUTATIONS is how many there are; RICHWALL_SEED repeats a run.
 func TestSpoiledFiles(t *testing.T) {
-	m := newMutant(t)
+	whole := strict()
+	m := newMutant(t, whole)
 	random := random(t)
-	names := slices.Sorted(maps.Keys(sound))
+	names := slices.Sorted(maps.Keys(whole))
 	counts := map[string]int{}
-	asWritten, good := m.open(), map[int]bool{}
+	asWritten := m.open()
+	for _, at := range []door{{lab.IPv4, 4242}, {lab.IPv6, 4242}, {lab.IPv4, 8051}, {lab.IPv6, 8050}} {
+		if !asWritten[at] {
+			t.Errorf("%v is closed", at)
+		}
+	}
+	for at := range asWritten {
+		if !read(whole).opens(at) {
+			t.Errorf("%v is open, and should not be", at)
+		}
+	}
+	good := asWritten
 	for n := range number(t, "RICHWALL_MUTATIONS", 300) {
-		write(t, m.dir, sound)
+		write(t, m.dir, whole)
 		name := names[random.IntN(len(names))]
-		spoiled := mutations[random.IntN(len(mutations))](random, sound[name])
+		spoiled := mutations[random.IntN(len(mutations))](random, whole[name])
 		write(t, m.dir, map[string]string{name: spoiled})
 		what := fmt.Sprintf("configuration %d, with %s spoiled:\n%q", n, name, spoiled)
 		refused := false
@@ -242,27 +295,29 @@ func TestSpoiledFiles(t *testing.T) {
 			counts[how]++
 			refused = how == reloadRefused
 		}
-		open := m.open()
-		if m.Snapshot().State == daemon.Running {
-			if !refused {
-				m.runsWhatFilesSay(what)
-			}
-			good = open
-			continue
+		files := maps.Clone(whole)
+		files[name] = spoiled
+		said, open := read(files), m.open()
+		accepted := m.Snapshot().State == daemon.Running
+		if accepted && !refused {
+			m.runsWhatFilesSay(what)
 		}
-		for port := range open {
-			if !good[port] && !asWritten[port] {
-				t.Fatalf("port %d is open, and was not with the last good configuration: %s\nthe log says\n%s", port, what, m.log.String())
+		for at := range open {
+			if !good[at] && !asWritten[at] && !(accepted && said.opens(at)) {
+				t.Fatalf("%v is open, was not with the last good configuration, and is not to be by the files: %s\nthe log says\n%s", at, what, m.log.String())
 			}
+		}
+		if accepted {
+			good = open
 		}
 	}
 	t.Log(counts)
-	write(t, m.dir, sound)
+	write(t, m.dir, whole)
 	if err := m.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if open := m.open(); !open[4242] || open[22] {
-		t.Errorf("ports %v are open with the sound configuration", open)
+	if open := m.open(); !maps.Equal(open, asWritten) {
+		t.Errorf("%v are open with the sound configuration", open)
 	}
 	if err := m.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -317,7 +372,7 @@ func number(t *testing.T, variable string, otherwise int) int {
 // A file of XML that somebody has written a part of is refused by a reload, wherever it ends, and nothing changes; once it is
 // whole it is read.
 func TestHalfWrittenFiles(t *testing.T) {
-	m := newMutant(t)
+	m := newMutant(t, sound)
 	defer m.Stop(t.Context())
 	rules := table(t, m.lab.Firewall())
 	for name, text := range sound {

@@ -30,3 +30,21 @@ func DropAll(o Options, on bool) error {
 	}
 	return nil
 }
+
+// Dropping tells whether a table drops every packet: that of DropAll, or that of a Desired with Panic for nftables, of this process
+// or one before it.
+func Dropping(o Options) (bool, error) {
+	o = o.withDefaults()
+	s, err := openSocket(o.Enter)
+	if err != nil {
+		return false, err
+	}
+	defer s.conn.Close()
+	for _, name := range []string{dropTable, panicTable} {
+		t, err := s.tableHead(name)
+		if err != nil || t.there {
+			return t.there, err
+		}
+	}
+	return false, nil
+}

@@ -24,8 +24,17 @@ func TestDropAllPanicOutlivesCommits(t *testing.T) {
 					}
 				}
 			}
+			is := func(want bool) {
+				t.Helper()
+				if on, err := kernel.Dropping(kernel.Options{Enter: ns.Do}); on != want || err != nil {
+					t.Errorf("everything is dropped: %v, %v; want %v", on, err, want)
+				}
+			}
+			is(false)
 			drop(false)
+			is(false)
 			drop(true)
+			is(true)
 			rules := letsIn(t, backend, "")
 			k := open(t, ns, backend)
 			for i, next := range []*kernel.Desired{{Rules: rules}, {Rules: rules, Panic: true}, {Rules: rules}, {}, {Rules: rules}} {
@@ -42,6 +51,11 @@ func TestDropAllPanicOutlivesCommits(t *testing.T) {
 			}
 			commit(t, k, &kernel.Desired{Rules: rules})
 			drop(false)
+			is(false)
+			commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
+			is(backend == ir.NFTables) // with iptables, its own tables drop
+			commit(t, k, &kernel.Desired{Rules: rules})
+			is(false)
 			if got := arrive(t, l, 80); !got["in"] {
 				t.Error("port 80 stays closed")
 			}

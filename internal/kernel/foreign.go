@@ -165,19 +165,19 @@ func (w *watch) follow(look func() []Foreign) {
 
 // look is what look returns; nothing if that fails by a fault of its own.
 func (w *watch) look(look func() []Foreign) []Foreign {
-	defer w.recovered("a fault in looking at what other programs have changed")
+	defer recovered(w.log, "a fault in looking at what other programs have changed")
 	return look()
 }
 
 // tell reports one change.
 func (w *watch) tell(f Foreign) {
-	defer w.recovered("a fault in reporting what other programs have changed")
+	defer recovered(w.log, "a fault in reporting what other programs have changed")
 	w.told(f)
 }
 
 // recovered logs a fault of the function that has deferred it. The machine's firewall does not end for that.
-func (w *watch) recovered(what string) {
+func recovered(log *slog.Logger, what string) {
 	if fault := recover(); fault != nil {
-		w.log.Error(what, "fault", fault, "stack", string(debug.Stack()))
+		log.Error(what, "fault", fault, "stack", string(debug.Stack()))
 	}
 }

@@ -236,7 +236,10 @@ func (g *guard) later(f func()) {
 		g.lower.Stop()
 	}
 	if g.up {
-		g.lower = time.AfterFunc(time.Until(g.until), f)
+		g.lower = time.AfterFunc(time.Until(g.until), func() {
+			defer recovered(g.log, "the guard stays until the next change, because of a fault")
+			f()
+		})
 	}
 }
 

@@ -4,6 +4,7 @@
 // A Dir is one folder:
 //
 //	last-good   a link to the folder of the last good configuration, which "richwall check" reads like any other
+//	outdated    the same link instead of last-good, when a later configuration could not be kept
 //	good-N/     its files, and MANIFEST: when it was installed, and the SHA-256 of each file
 //	panic       there while panic mode is on; it holds the id of the boot in which it was switched on
 //	panic.off   the same file while panic mode is off, so that none has to be written when it is switched on
@@ -23,6 +24,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +38,7 @@ import (
 // The names of what a Dir has.
 const (
 	link     = "last-good"
+	outdated = "outdated"
 	prefix   = "good-"
 	manifest = "MANIFEST"
 	panicked = "panic"
@@ -91,12 +94,16 @@ func folderName(path string) string {
 // Link is the path by which people find the last good configuration, whichever folder that is.
 func (d *Dir) Link() string { return filepath.Join(d.path, link) }
 
-// ErrNone is that there is no last good configuration.
+// ErrNone is that there is no last good configuration, and there never was one.
 var ErrNone = errors.New("no configuration was kept yet")
+
+// ErrOutdated is that the last good configuration could not be kept, as on a full disk: one before it may let in more.
+var ErrOutdated = errors.New("the configuration that was installed last could not be kept, and one before it may let in more")
 
 // Keep makes files, by their paths, the last good configuration. Files that are the last good configuration already are not
 // written again. After a crash at any moment the one before is the last good one still. After an error, such as that of a full
-// disk, there is none any more: the one before may let in more than is let in now.
+// disk, LastGood gives ErrOutdated: the one before may let in more than is let in now. If that cannot be noted either, as on a disk that
+// can only be read, the error says so.
 func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	if d == nil {
 		return nil
@@ -113,17 +120,34 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	folder, err := d.put(files, next, at)
 	if err != nil {
 		d.kept = nil
-		if gone := os.Remove(filepath.Join(d.path, link)); !errors.Is(gone, fs.ErrNotExist) {
-			err = errors.Join(err, gone)
+		if unmarked := d.outdate(); unmarked != nil {
+			err = errors.Join(err, fmt.Errorf("what was kept before cannot be marked as outdated, and still counts: %w", unmarked))
 		}
 		return err
 	}
 	d.kept = next
+	os.Remove(filepath.Join(d.path, outdated)) // LastGood passes over one that stays
 	d.removeOthers(folder)
 	return nil
 }
 
-// Differs tells whether the last good configuration has a file with another content.
+// outdate marks what was kept as outdated. A name that is changed needs no room on the disk.
+func (d *Dir) outdate() error {
+	mark := filepath.Join(d.path, outdated)
+	err := os.Rename(filepath.Join(d.path, link), mark)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Lstat(mark); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	return os.Symlink("nothing", mark)
+}
+
+// Differs tells whether the last good configuration, or one before it that is outdated, has a file with another content.
 func (d *Dir) Differs(path string, data []byte) bool {
 	if d == nil {
 		return false
@@ -133,7 +157,11 @@ func (d *Dir) Differs(path string, data []byte) bool {
 	if d.kept == nil {
 		d.kept = d.stored()
 	}
-	return d.kept[path] != "" && d.kept[path] != sum(data)
+	known := d.kept
+	if m, err := verify(filepath.Join(d.path, outdated)); len(known) == 0 && err == nil {
+		known = m.sums
+	}
+	return known[path] != "" && known[path] != sum(data)
 }
 
 // put writes files to a new folder, and makes that the last good one.
@@ -242,9 +270,15 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, mostBytes))
 }
 
-// write writes a file and waits until it is on the disk.
+// write writes a file and waits until it is on the disk. What stands in its place and is no file, such as a pipe, goes: it would be
+// waited for.
 func write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -271,7 +305,7 @@ func (d *Dir) point(folder string) error {
 }
 
 func syncFolder(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -290,7 +324,7 @@ func (d *Dir) removeOthers(keep string) {
 }
 
 // LastGood returns the folder of the last good configuration and when it was installed. The error is ErrNone when there is
-// none, and another one when there is one that is not as it was written.
+// none, ErrOutdated when it could not be kept, and another one when there is one that is not as it was written.
 func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 	if d == nil {
 		return "", time.Time{}, ErrNone
@@ -301,6 +335,9 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 		return "", time.Time{}, err
 	}
 	if _, err := os.Lstat(filepath.Join(d.path, link)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(d.path, outdated)); !errors.Is(err, fs.ErrNotExist) {
+			return "", time.Time{}, errors.Join(ErrOutdated, err)
+		}
 		return "", time.Time{}, ErrNone
 	}
 	if folder, err = filepath.EvalSymlinks(d.Link()); err != nil {
@@ -442,7 +479,7 @@ func (d *Dir) ReservePanic() error {
 // panicTime is the longest that the note about panic mode is waited for.
 const panicTime = 2 * time.Second
 
-// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time,
+// Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time, or is damaged,
 // it counts as on: the error says why.
 func (d *Dir) Panic() (on bool, err error) {
 	if d == nil {
@@ -475,5 +512,11 @@ func (d *Dir) readPanic() (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	if !noteForm.Match(data) {
+		return true, fmt.Errorf("%s is damaged", panicked)
+	}
 	return bytes.Equal(data, boot), nil
 }
+
+// noteForm is what a note about panic mode looks like: the id of a boot, a UUID as the kernel writes it (random(4)).
+var noteForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n$`)

@@ -105,7 +105,6 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// When a configuration cannot be kept, as on a full disk, the one before does not count any more: it may be more open.
 // A link that is none, or leads to what is no folder, is an error that names it.
 func TestBrokenLinkIsNamed(t *testing.T) {
 	for what, make := range map[string]func(path string) error{
@@ -127,6 +126,8 @@ func TestBrokenLinkIsNamed(t *testing.T) {
 	}
 }
 
+// When a configuration cannot be kept, as on a full disk, the one before does not count any more, for later processes too: it may be
+// more open. That is not as if none had ever been kept.
 func TestKeepFails(t *testing.T) {
 	d := open(t)
 	if err := d.Keep(files("1"), at); err != nil {
@@ -137,13 +138,36 @@ func TestKeepFails(t *testing.T) {
 	if err := d.Keep(bad, at); err == nil {
 		t.Fatal("what cannot be written was kept")
 	}
-	if folder, _, err := d.LastGood(); !errors.Is(err, ErrNone) {
-		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	for _, d := range []*Dir{d, {path: d.path}} {
+		for range 2 { // once with the one before, and once without
+			if folder, _, err := d.LastGood(); !errors.Is(err, ErrOutdated) {
+				t.Errorf("the last good configuration is in %s, %v", folder, err)
+			}
+			if err := d.Keep(bad, at); err == nil {
+				t.Fatal("what cannot be written was kept")
+			}
+		}
+		if d.Has(files("1")) || !d.Differs("firewalld.conf", []byte("other")) || d.Differs("firewalld.conf", files("1")["firewalld.conf"]) {
+			t.Error("the one before counts, or is forgotten")
+		}
 	}
 	if err := d.Keep(files("3"), at); err != nil {
 		t.Fatal(err)
 	}
 	if folder, _, err := d.LastGood(); err != nil || !same(content(t, folder), files("3")) {
+		t.Errorf("the last good configuration is in %s, %v", folder, err)
+	}
+}
+
+// When the first configuration of all cannot be kept, none is not what was installed.
+func TestFirstKeepFails(t *testing.T) {
+	d := open(t)
+	bad := files("2")
+	bad["zones/work.xml/x"] = nil
+	if err := d.Keep(bad, at); err == nil {
+		t.Fatal("what cannot be written was kept")
+	}
+	if folder, _, err := d.LastGood(); !errors.Is(err, ErrOutdated) {
 		t.Errorf("the last good configuration is in %s, %v", folder, err)
 	}
 }
@@ -195,6 +219,25 @@ func TestPanic(t *testing.T) {
 	}
 	is(false)
 	for _, on := range []bool{true, true, false, false, true} {
+		if err := d.SetPanic(on); err != nil {
+			t.Fatal(err)
+		}
+		is(on)
+	}
+	note := filepath.Join(d.path, panicked)
+	whole, err := os.ReadFile(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damaged := range []string{"", string(whole[:10]), string(whole[:len(whole)-1]), "\x00" + string(whole[1:]), string(whole) + "x"} {
+		if err := os.WriteFile(note, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := (&Dir{path: d.path}).Panic(); !on || err == nil {
+			t.Errorf("with the note %q panic mode is %v, %v", damaged, on, err)
+		}
+	}
+	for _, on := range []bool{false, true} {
 		if err := d.SetPanic(on); err != nil {
 			t.Fatal(err)
 		}

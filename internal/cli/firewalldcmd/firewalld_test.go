@@ -3,6 +3,7 @@ package firewalldcmd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"richwall/internal/bus"
 	"richwall/internal/daemon"
 )
 
@@ -147,5 +149,20 @@ func TestNotify(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := notify("READY=1"); err != nil {
 		t.Errorf("without a service manager: %v", err)
+	}
+}
+
+// Another firewall that takes the name on the bus at the last moment is left alone, and the guard goes. Without a bus the guard stays.
+func TestNotConnected(t *testing.T) {
+	for _, c := range []struct {
+		reason  error
+		status  int
+		lowered bool
+	}{{fmt.Errorf("cannot have the name: %w", bus.ErrTaken), statusLost, true}, {errors.New("there is no bus"), statusFailed, false}} {
+		lowered := false
+		status, err := notConnected(c.reason, func() error { lowered = true; return nil })
+		if status != c.status || lowered != c.lowered || !errors.Is(err, c.reason) {
+			t.Errorf("%v: status %d, %v, and the guard is lowered: %v", c.reason, status, err, lowered)
+		}
 	}
 }

@@ -128,7 +128,7 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, free
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
-		return statusFailed, err
+		return notConnected(err, guard.Lower)
 	}
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
@@ -152,6 +152,15 @@ func (p *program) run() (status int, err error) {
 	tellReady()
 	p.daemon.Subscribe(p.follow)
 	return p.serve(signals)
+}
+
+// notConnected is how the program ends without the bus. Another firewall that has just taken the name is left alone, and the guard with
+// its own goes. Else the guard stays until a daemon finds the bus.
+func notConnected(reason error, lower func() error) (status int, err error) {
+	if errors.Is(reason, bus.ErrTaken) {
+		return statusLost, errors.Join(reason, lower())
+	}
+	return statusFailed, reason
 }
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
@@ -198,7 +207,8 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		RemoveOther: func(ctx context.Context, backend ir.Backend) error {
 			return kernel.RemoveOther(ctx, kernel.Options{Backend: backend, Log: p.log, Left: p.left})
 		},
-		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
+		DropAll:  func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
+		Dropping: func() (bool, error) { return kernel.Dropping(kernel.Options{Log: p.log}) },
 		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
@@ -215,7 +225,13 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- p.daemon.Start(ctx) }()
+	go func() {
+		var err error
+		if fault := daemon.Guard(p.log, "the start", func() { err = p.daemon.Start(ctx) }); fault != nil {
+			err = fault
+		}
+		done <- err
+	}()
 	for {
 		select {
 		case err := <-done:
@@ -336,10 +352,12 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 func (p *program) reload() {
 	for range p.reloads {
 		p.tell(reloading())
-		if err := p.daemon.Reload(context.Background()); err != nil {
-			p.log.Error("cannot reload: everything stays as it was", "reason", err)
-			p.refuse(err, time.Now())
-		}
+		daemon.Guard(p.log, "a reload", func() {
+			if err := p.daemon.Reload(context.Background()); err != nil {
+				p.log.Error("cannot reload: everything stays as it was", "reason", err)
+				p.refuse(err, time.Now())
+			}
+		})
 		p.tell("READY=1\n" + p.status())
 	}
 }

@@ -1,0 +1,51 @@
+package zones
+
+import (
+	"slices"
+	"strings"
+)
+
+// Doubts are the losses for which the rest may let in more than another configuration, such as the one in force: an ipset or ICMP type by
+// which something refuses has a hole, a value of firewalld.conf is another one without a line that says so, a default zone does not
+// exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over is no doubt
+// where all of that is as it was.
+func (r *Rest) Doubts(before *Config) []Loss {
+	return slices.DeleteFunc(slices.Clone(r.Losses), func(l Loss) bool {
+		return l.Way != Doubtful || !r.mayLetInMore(l.Problem.Object, before)
+	})
+}
+
+// mayLetInMore tells whether something may be let in that another configuration refuses, because a part of an object was passed over.
+// The zero object is firewalld.conf, too.
+func (r *Rest) mayLetInMore(o Object, before *Config) bool {
+	switch o.Kind {
+	case KindIPSet, KindICMPType:
+		return len(r.Config.relying(o)) > 0 || r.Config.directRelies(o)
+	case KindConf, "":
+		return r.confGuesses(before.Conf)
+	case KindDirect:
+		return before.Direct.lossy || slices.ContainsFunc(Difference(before, r.Config), func(c Change) bool { return c.Object.Kind == KindDirect && c.Removed != nil })
+	case KindZone:
+		return slices.ContainsFunc(Names(before.ZoneParts), func(part string) bool { return strings.HasPrefix(part, o.Name+"/") })
+	}
+	return true
+}
+
+// confGuesses tells whether a value is another one than before, and no line of firewalld.conf says so, or the default zone is
+// one that stands in for another.
+func (r *Rest) confGuesses(before *Conf) bool {
+	now := r.Config.Conf
+	if now.missing != "" && (now.missing != before.missing || now.DefaultZone != before.DefaultZone) {
+		return true
+	}
+	return slices.ContainsFunc(now.differing(before), func(key string) bool {
+		said, ok := r.conf.get(key)
+		read := DefaultConf()
+		if !ok || setConf(read, key, said) != nil {
+			return true
+		}
+		value, _ := now.Value(key)
+		meant, _ := read.Value(key)
+		return meant != value
+	})
+}
