@@ -36,7 +36,7 @@ setup: ## install what is missing: nft, iptables, ipset, ip, Go
 	@internal/tools/setup
 
 build: setup ## make bin/richwall
-	go build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+	go build -trimpath -ldflags '-s -w -X richwall/internal/cli/release.own=$(VERSION)' -o bin/ ./cmd/...
 
 lab: build ## show what a rule does to packets on both back ends: make lab RULE='rule service name=ssh drop'
 	bin/richwall lab '$(RULE)'

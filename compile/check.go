@@ -2,7 +2,6 @@ package compile
 
 import (
 	"errors"
-	"slices"
 	"strings"
 
 	"richwall/compile/ir"
@@ -21,21 +20,6 @@ func (h History) Check(cfg *zones.Config, backend ir.Backend) (History, error) {
 	}
 	_, next, err = next.Direct(cfg)
 	return next, err
-}
-
-// Unused tells whether Compile makes no rules of a zone or a policy, because nothing is bound to it.
-func Unused(cfg *zones.Config, o zones.Object) bool {
-	bound := func(name string) bool {
-		z := cfg.Zones[name]
-		return name == zones.ZoneAny || name == zones.ZoneHost || name == cfg.Conf.DefaultZone || z != nil && len(z.Interfaces)+len(z.Sources) > 0
-	}
-	switch p := cfg.Policies[o.Name]; {
-	case o.Kind == zones.KindZone:
-		return !bound(o.Name)
-	case o.Kind == zones.KindPolicy && p != nil:
-		return !p.Disable && !(slices.ContainsFunc(p.IngressZones, bound) && slices.ContainsFunc(p.EgressZones, bound))
-	}
-	return false
 }
 
 // Empty tells whether nothing was compiled yet.

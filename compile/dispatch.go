@@ -25,7 +25,7 @@ func (s *state) findInUse() {
 	}
 	for _, name := range zones.Names(s.cfg.Zones) {
 		z := s.cfg.Zones[name]
-		if !slices.Contains(s.applied, z) && (s.all || len(z.Interfaces)+len(z.Sources) > 0) {
+		if !slices.Contains(s.applied, z) && (s.all || z.Bound()) {
 			s.applied = append(s.applied, z)
 		}
 	}
@@ -42,7 +42,7 @@ func (s *state) findInUse() {
 func (s *state) reaches(list []string) bool {
 	return slices.ContainsFunc(list, func(name string) bool {
 		z := s.cfg.Zones[name]
-		return s.all && z != nil || !Unused(s.cfg, zones.Object{Kind: zones.KindZone, Name: name})
+		return s.all && z != nil || s.cfg.InUse(zones.Object{Kind: zones.KindZone, Name: name})
 	})
 }
 

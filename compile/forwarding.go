@@ -29,11 +29,11 @@ func Forwarding(old, next *zones.Config) ir.Families {
 
 // forwardingOf is Forwarding for one zone or policy, whose content is next's.
 func forwardingOf(old, next *zones.Config, o zones.Object, content *zones.Content) ir.Families {
-	if !inUse(next, o) {
+	if !next.InUse(o) {
 		return 0
 	}
 	var before *zones.Content
-	if old != nil && inUse(old, o) {
+	if old != nil && old.InUse(o) {
 		before = contentOf(old, o)
 	}
 	if before == content {
@@ -52,14 +52,6 @@ func forwardingOf(old, next *zones.Config, o zones.Object, content *zones.Conten
 		}
 	}
 	return families
-}
-
-// inUse tells whether Compile makes rules of a zone or policy.
-func inUse(c *zones.Config, o zones.Object) bool {
-	if o.Kind == zones.KindPolicy && (c.Policies[o.Name] == nil || c.Policies[o.Name].Disable) {
-		return false
-	}
-	return !Unused(c, o)
 }
 
 // contentOf is the content of a zone or policy; nil if there is none.

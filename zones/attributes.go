@@ -11,9 +11,9 @@ import (
 
 // attributes is what a file has beside its content.
 type attributes struct {
-	mode     fs.FileMode // the nine bits of permissions
-	uid, gid int         // sameOwner is that of the process
-	extended map[string][]byte
+	Mode     fs.FileMode // the nine bits of permissions
+	UID, GID int         // sameOwner is that of the process
+	Extended map[string][]byte
 }
 
 // sameOwner leaves the owner as it is (chown(2)).
@@ -26,19 +26,19 @@ func newAttributes(mode fs.FileMode) attributes { return attributes{mode, sameOw
 func attributesOf(path string, info fs.FileInfo) (attributes, error) {
 	a := newAttributes(info.Mode().Perm())
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		a.uid, a.gid = int(stat.Uid), int(stat.Gid)
+		a.UID, a.GID = int(stat.Uid), int(stat.Gid)
 	}
 	names, err := extendedNames(path)
 	if err != nil {
 		return a, err
 	}
-	a.extended = map[string][]byte{}
+	a.Extended = map[string][]byte{}
 	for _, name := range names {
 		value, err := extendedValue(path, name)
 		if err != nil {
 			return a, fmt.Errorf("its attribute %s: %w", name, err)
 		}
-		a.extended[name] = value
+		a.Extended[name] = value
 	}
 	return a, nil
 }
@@ -69,15 +69,15 @@ func grown(call func([]byte) (int, error)) ([]byte, error) {
 
 // give makes them those of an open file. What the kernel gives each file by itself, such as a label of SELinux, may stay another.
 func (a attributes) give(f *os.File) error {
-	if a.uid != sameOwner || a.gid != sameOwner {
-		if err := f.Chown(a.uid, a.gid); err != nil {
+	if a.UID != sameOwner || a.GID != sameOwner {
+		if err := f.Chown(a.UID, a.GID); err != nil {
 			return err
 		}
 	}
-	if err := f.Chmod(a.mode); err != nil {
+	if err := f.Chmod(a.Mode); err != nil {
 		return err
 	}
-	for name, value := range a.extended {
+	for name, value := range a.Extended {
 		err := syscall.Setxattr(f.Name(), name, value, 0)
 		if own := strings.HasPrefix(name, "security."); err != nil && !(own && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.EACCES))) {
 			return fmt.Errorf("its attribute %s: %w", name, err)

@@ -30,7 +30,7 @@ func isNow(t *testing.T, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%o %d:%d %s", a.mode, a.uid, a.gid, a.extended["user.note"])
+	return fmt.Sprintf("%o %d:%d %s", a.Mode, a.UID, a.GID, a.Extended["user.note"])
 }
 
 // A file that is written keeps its mode, owner, extended attributes and links, and so does one that another edit puts back; the one

@@ -54,8 +54,8 @@ func (f *ConfFile) deprecated(line int) bool {
 	return ok && value != "" && i >= 0 && confKeys[i].get == nil
 }
 
-// Get is the value of a key, which is that of its first line with a value; ok is false when there is none.
-func (f *ConfFile) Get(key string) (value string, ok bool) {
+// get is the value of a key, which is that of its first line with a value; ok is false when there is none.
+func (f *ConfFile) get(key string) (value string, ok bool) {
 	if i := f.find(key); i >= 0 {
 		_, value, _ = splitSetting(f.lines[i])
 		return value, true

@@ -98,7 +98,8 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			}
 			if err := p.Check(); err != nil {
 				code, why := codeOf(err, InvalidPass)
-				r.warn(n, code, "%s: it is ignored", why)
+				r.warn(n, code, "%s", why)
+				r.latest.Then = "it is ignored"
 			}
 			if r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(p.Args))) {
 				d.Passthroughs = append(d.Passthroughs, p)
@@ -116,7 +117,8 @@ func (r *reader) args(n *node) []string {
 	case err != nil:
 		r.fail(n, grammar.InvalidRule, "cannot read %q: %s", n.text, err)
 	case len(args) == 0:
-		r.lose(n.place, ParseError, "<%s> has no arguments: it is ignored", n.name)
+		r.lose(n.place, ParseError, "<%s> has no arguments", n.name)
+		r.latest.Then = "it is ignored"
 	default:
 		for i := range args {
 			args[i] = r.share(args[i])

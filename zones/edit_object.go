@@ -329,15 +329,17 @@ func (k *objectKind[T]) drop(name string) Edit {
 	}
 }
 
-// listedBy are the items by which zones name objects of a kind.
+// listedBy are the items by which zones and policies name objects of a kind.
 var listedBy = map[Kind]Key{KindService: KeyService, KindICMPType: KeyICMPBlock}
 
-// unlisted is a permanent configuration without an item in any of its zones. Policies keep it, as in firewalld: the next check names
-// them.
+// unlisted is a permanent configuration without an item in any of its zones and policies.
 func unlisted(c *Config, item Item) (*Config, error) {
 	var all []Object
 	for name := range zoneFiles(c) {
 		all = append(all, Object{KindZone, name})
+	}
+	for name := range c.Policies {
+		all = append(all, Object{KindPolicy, name})
 	}
 	for _, o := range all {
 		has, err := Has(c, Permanent, o, item)

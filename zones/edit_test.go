@@ -531,16 +531,17 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-// A deleted service or ICMP type goes from the lists of zones and of the parts of zones. Policies, rich rules and services keep the
-// name: the check says so.
+// A deleted service or ICMP type goes from the lists of zones, of the parts of zones and of policies. Rich rules and services keep
+// the name, as they may refuse something: the check says so.
 func TestDeleteUnlists(t *testing.T) {
+	policy := Object{KindPolicy, "p"}
 	c := must(t, prepared(t), New(Object{KindZone, "two/part"}, nil))
-	for _, o := range []Object{publicZone, workZone, {KindZone, "two/part"}} {
+	for _, o := range []Object{publicZone, workZone, {KindZone, "two/part"}, policy} {
 		c = must(t, c, Add(Permanent, o, item("service app")), Add(Permanent, o, item("icmp-block it")))
 	}
 	c = must(t, c, Delete(Object{KindService, "app"}), Delete(Object{KindICMPType, "it"}))
 	for name, content := range map[string]*Content{
-		"public": &c.Zones["public"].Content, "work": &c.Zones["work"].Content, "two": &c.Zones["two"].Content,
+		"public": &c.Zones["public"].Content, "work": &c.Zones["work"].Content, "two": &c.Zones["two"].Content, "p": &c.Policies["p"].Content,
 	} {
 		if slices.Contains(content.Services, "app") || slices.Contains(content.ICMPBlocks, "it") {
 			t.Errorf("%s lists what was deleted: %v %v", name, content.Services, content.ICMPBlocks)

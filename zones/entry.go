@@ -75,15 +75,6 @@ func (p MarkPart) String() string { return fmt.Sprintf("0x%x", uint32(p)) }
 // String is the interface's name.
 func (p IfacePart) String() string { return string(p) }
 
-// String is the entry as ipset takes it: the parts with commas between them.
-func (e Entry) String() string {
-	parts := make([]string, len(e))
-	for i, p := range e {
-		parts[i] = p.String()
-	}
-	return strings.Join(parts, ",")
-}
-
 // partReader reads the part at a position, from 0, of an entry of a set.
 type partReader func(s *IPSet, at int, text string) (EntryPart, error)
 

@@ -20,7 +20,7 @@ const (
 	maxFileBytes    = 64 << 20  // of one file
 	maxConfBytes    = 1 << 20   // of firewalld.conf and richwall.conf
 	maxFolderBytes  = 256 << 20 // of all files of a folder that is followed
-	maxStrangeBytes = 24 << 20  // of all files of a folder that is not: a stranger may have written it
+	maxStrangeBytes = 12 << 20  // of all files of a folder that is not: a stranger may have written it
 	maxEntries      = 10_000    // names in one folder
 	maxStrangeFiles = 10_000    // files of objects in all, of a folder that is not followed
 )

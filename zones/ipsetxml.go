@@ -114,7 +114,8 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 // entries reads the entries, when the options are known.
 func (r *reader) entries(s *IPSet, entries []*node) {
 	if s.Expires() && len(entries) > 0 {
-		r.lose(entries[0].place, IPSetWithTimeout, "all entries are ignored: the set has a timeout, so they would expire")
+		r.lose(entries[0].place, IPSetWithTimeout, "the set has a timeout, so that its entries would expire")
+		r.latest.Then = "all entries are ignored"
 		return
 	}
 	s.Entries = make([]string, 0, len(entries))
@@ -126,7 +127,8 @@ func (r *reader) entries(s *IPSet, entries []*node) {
 		switch entry, err := ParseEntry(s, n.text); {
 		case err != nil:
 			_, msg := codeOf(err, InvalidEntry)
-			r.lose(n.place, InvalidEntry, "%s: this entry is ignored", msg)
+			r.lose(n.place, InvalidEntry, "%s", msg)
+			r.latest.Then = "this entry is ignored"
 			_, detail := CodeOf(err)
 			r.notice("WARNING: INVALID_ENTRY: %s, ignoring.", detail)
 		case seen[n.text]:

@@ -32,7 +32,7 @@ func (l Problems) Shown() Problems {
 	}
 	for f, last := range more {
 		if n := shown[f] - shownProblems; n > 1 {
-			last.Msg = fmt.Sprintf("and %d more from here on", n)
+			last.Msg, last.Then = fmt.Sprintf("and %d more from here on", n), ""
 		}
 	}
 	return list
@@ -63,7 +63,7 @@ func (k *keeper) all(most int, where string) Problems {
 	for severity, n := range k.found {
 		if more := n - most; more > 0 {
 			p := k.next[severity]
-			p.Msg, p.Wording = fmt.Sprintf("and %d more %s", more, where), nil
+			p.Msg, p.Then, p.Wording = fmt.Sprintf("and %d more %s", more, where), "", nil
 			k.list = append(k.list, &p)
 		}
 	}

@@ -160,15 +160,6 @@ func (l *linter) usedHelpers() map[string]bool {
 	return used
 }
 
-// inUse says whether packets can come to be in a zone.
-func (l *linter) inUse(name string) bool {
-	if name == ZoneAny || name == ZoneHost || name == l.Conf.DefaultZone {
-		return true
-	}
-	z := l.Zones[name]
-	return z != nil && len(z.Interfaces)+len(z.Sources) > 0
-}
-
 func (l *linter) unusedZones() {
 	named := map[string]bool{}
 	for _, p := range l.Policies {
@@ -176,7 +167,7 @@ func (l *linter) unusedZones() {
 		useAll(named, p.EgressZones)
 	}
 	for _, name := range Names(l.Zones) {
-		if !l.inUse(name) && !named[name] {
+		if !l.zoneInUse(name) && !named[name] {
 			l.warn(&l.Zones[name].Meta, "", NotApplied, "nothing is in zone %s: it is not the default zone, and these files bind nothing to it; "+
 				"bind an interface or a source, unless NetworkManager does", name)
 		}
@@ -193,7 +184,7 @@ func (l *linter) policy(p *Policy) {
 		zones []string
 	}{{"ingress", p.IngressZones}, {"egress", p.EgressZones}} {
 		switch {
-		case slices.ContainsFunc(side.zones, l.inUse):
+		case slices.ContainsFunc(side.zones, l.zoneInUse):
 		case len(side.zones) == 0:
 			l.warn(&p.Meta, "", NotApplied, "policy %s never acts: it has no %s zone; add one, or ANY or HOST", p.Name, side.name)
 		default:

@@ -74,6 +74,9 @@ func (l *loader) read() *Config {
 	l.system, l.rest = l.open(l.dirs.System), l.open(l.dirs.Default)
 	defer l.system.close()
 	defer l.rest.close()
+	if p := l.system.unfinished(); p != nil {
+		l.unknown(p)
+	}
 	shipped, before := builtin(), l.before
 	c := &Config{
 		Conf: DefaultConf(), Own: DefaultOwnConf(), Direct: &Direct{}, ZoneParts: map[string]*Zone{},
@@ -341,10 +344,28 @@ func (l *loader) defaultZone(c *Config) {
 	conf.DefaultZone, conf.missing = usableDefault(c), missing
 	c.Conf = &conf
 	l.unknown(&Problem{
-		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Code: InvalidZone, Severity: Warning,
-		Msg:    fmt.Sprintf("the default zone %s does not exist%s: %s is used", missing, hint(missing, Names(c.Zones)), c.Conf.DefaultZone),
+		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Line: l.lineOf("firewalld.conf", "DefaultZone"), Code: InvalidZone, Severity: Warning,
+		Msg:    fmt.Sprintf("the default zone %s does not exist%s", missing, hint(missing, Names(c.Zones))),
+		Then:   fmt.Sprintf("the zone %s is used", c.Conf.DefaultZone),
 		Notice: fmt.Sprintf("ERROR: Default zone '%s' is not valid. Using '%s'.", missing, c.Conf.DefaultZone),
 	})
+}
+
+// lineOf is the line, from 1, of the setting of a key that counts in a file; 0 when it is not known.
+func (l *loader) lineOf(name, key string) int {
+	if l.system == nil {
+		return 0
+	}
+	data, err := l.system.read(name, maxConfBytes)
+	if err != nil {
+		return 0
+	}
+	for i, line := range ParseConfFile(data).lines {
+		if set, value, ok := splitSetting(line); ok && set == key && value != "" {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // usableDefault is the default zone or, when it does not exist, the first of those that firewalld tries instead.

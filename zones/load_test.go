@@ -145,7 +145,7 @@ func compareProblems(t *testing.T, archive *txtar.Archive, dir string, problems 
 		path := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(p.Path, dir), string(filepath.Separator)))
 		found := false
 		for i, m := range expected {
-			if m.path == path && m.line == p.Line && m.code == string(p.Code) && m.severity == p.Severity && strings.Contains(p.Msg, m.text) {
+			if m.path == path && m.line == p.Line && m.code == string(p.Code) && m.severity == p.Severity && strings.Contains(p.Whole(), m.text) {
 				expected = append(expected[:i:i], expected[i+1:]...)
 				found = true
 				break

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"richwall/grammar"
 )
 
 // suggestion is ": did you mean X?" for the known word that a typo most likely stands for, or "" when none is near. It is looked for
@@ -51,6 +53,28 @@ func (s suggestion) String() string {
 		return ""
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
+}
+
+// Meant is the message of an error whose code is about a name or a word, if it says which one was meant; otherwise none. There is
+// none where firewalld's own words of the same error name it.
+func Meant(err error) []string {
+	code, msg := ReasonOf(err)
+	_, meant, found := strings.Cut(msg, "did you mean ")
+	if _, said := CodeOf(err); !aboutWords[code] || !found || strings.Contains(said, strings.TrimSuffix(meant, "?")) {
+		return nil
+	}
+	return []string{msg}
+}
+
+// aboutWords are the codes of errors about names that do not exist and words that the language of rules does not have.
+var aboutWords = map[grammar.Code]bool{
+	grammar.InvalidRule: true, grammar.InvalidIPSet: true, grammar.InvalidProtocol: true, InvalidZone: true, InvalidPolicy: true,
+	InvalidService: true, InvalidICMPType: true, InvalidHelper: true, InvalidOption: true, InvalidType: true,
+}
+
+// Nearest is "did you mean X?" for the known word that a typo most likely stands for, or "" when none is near.
+func Nearest(word string, known []string) string {
+	return strings.TrimPrefix(hint(word, known).String(), ": ")
 }
 
 // editDistance is the least number of bytes to insert, remove, replace, or exchange with the next one (optimal string

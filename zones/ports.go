@@ -127,21 +127,6 @@ func (s *portSet) ports() []Port {
 	return portList(slices.DeleteFunc(s.list, func(p portRange) bool { return p.protocol == "" }))
 }
 
-// MergePort is a list with a port or range in it, as zones and policies hold them: in numbers, and what overlaps made one.
-// The list itself is not changed. The error has code INVALID_PORT.
-func MergePort(list []Port, p Port) ([]Port, error) {
-	ranges := make([]portRange, len(list)+1)
-	for i, port := range append(slices.Clip(list), p) {
-		low, high, err := grammar.ParsePort(port.Port)
-		if err != nil {
-			return nil, err
-		}
-		ranges[i] = portRange{low, high, port.Protocol}
-	}
-	merged, _ := mergeRange(ranges[:len(list)], ranges[len(list)])
-	return portList(merged), nil
-}
-
 func portList(ranges []portRange) []Port {
 	var list []Port
 	for _, p := range ranges {

@@ -29,6 +29,7 @@ type Problem struct {
 	Severity Severity
 	Object   Object // that has the problem; the zero Object when no object is known
 	Msg      string // what is wrong and why, without the code
+	Then     string // of a Warning: what becomes of it where the file is used, such as "this entry is ignored"; "" where Msg says it
 	// Wording is what firewalld says; nil means Code and Msg.
 	Wording *grammar.Wording
 
@@ -63,8 +64,30 @@ func (p *Problem) within(o Object) *Problem {
 	return p.worded("%s: %s", titled(o), p.Wording.Detail)
 }
 
+// Names tells whether firewalld's words name the object that has the problem. Whoever reads them knows which file it is.
+func (p *Problem) Names() bool {
+	return p.Wording != nil && p.Object.Kind != "" && strings.HasPrefix(p.Wording.Detail, titled(p.Object)+": ")
+}
+
 // String is "file:line:column: CODE: message", with "warning: " before the message of a Warning, in one line that can be shown.
 func (p *Problem) String() string {
+	if p.Severity == Warning {
+		return p.in("warning: " + p.Whole())
+	}
+	return p.Unlabelled()
+}
+
+// Unlabelled is String without "warning: ", for a line that says of itself that it is a warning.
+func (p *Problem) Unlabelled() string { return p.in(p.Whole()) }
+
+// Whole is the message with what becomes of what is wrong.
+func (p *Problem) Whole() string { return followed(p.Msg, ": ", p.Then) }
+
+// Cause is what is wrong and where, in one line, for one who does not use the file: without what would become of it.
+func (p *Problem) Cause() string { return p.in(p.Msg) }
+
+// in is a message with the file, line, column and code in front.
+func (p *Problem) in(msg string) string {
 	var b strings.Builder
 	if p.Path != "" {
 		b.WriteString(printable.Line(p.Path, 0))
@@ -75,11 +98,18 @@ func (p *Problem) String() string {
 		}
 		b.WriteString(": ")
 	}
-	fmt.Fprintf(&b, "%s: ", p.Code)
-	if p.Severity == Warning {
-		b.WriteString("warning: ")
+	return b.String() + string(p.Code) + ": " + printable.Message(msg)
+}
+
+// followed is a message and what comes of it. A message that ends with a question, such as "did you mean http?", ends a sentence.
+func followed(msg, separator, then string) string {
+	switch {
+	case then == "":
+		return msg
+	case strings.HasSuffix(msg, "?"):
+		return msg + " " + strings.ToUpper(then[:1]) + then[1:]
 	}
-	return b.String() + printable.Message(p.Msg)
+	return msg + separator + then
 }
 
 func (p *Problem) Error() string { return p.String() }

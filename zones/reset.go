@@ -14,6 +14,9 @@ import (
 //
 // The result is what the folder means then, and a function that puts back what was there.
 func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
+	if _, err := s.Recover(); err != nil {
+		return nil, nil, err
+	}
 	shipped, problems := s.Shipped()
 	if shipped == nil {
 		return nil, nil, problems.Err()
@@ -37,7 +40,7 @@ func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &next, t.undo, nil
+	return &next, t.takeBack, nil
 }
 
 // readTo reads a file into what is to have its content, if there is no error in it.

@@ -29,23 +29,31 @@ func InDoubt(losses []Loss) bool {
 
 // String is the problem and what it costs, in one line.
 func (l Loss) String() string {
+	return followed(l.Problem.Cause(), "; ", l.cost())
+}
+
+// cost is what becomes of the object, and of packets.
+func (l Loss) cost() string {
 	o := l.Problem.Object
-	what := fmt.Sprintf("%s %s", o.Kind, o.Name)
+	refuses := fmt.Sprintf("until it is mended, %s %s refuses everything", o.Kind, o.Name)
 	switch {
 	case l.Way == LeftOut:
-		return l.Problem.String() + "; it is left out"
+		return "it is left out"
 	case l.Way == Refuses:
-		return fmt.Sprintf("%s; until it is mended, %s refuses everything", l.Problem, what)
+		return refuses
 	case o.Name == "" || l.Problem.Severity == Warning:
-		return fmt.Sprintf("%s; because of it, packets may be let in that should not", l.Problem)
+		return "because of it, packets may be let in that should not"
 	}
-	return fmt.Sprintf("%s; until it is mended, %s refuses everything, and what should come to it may be let in elsewhere", l.Problem, what)
+	return refuses + ", and what should come to it may be let in elsewhere"
 }
 
 // Rest is a configuration without what is broken in it.
 type Rest struct {
 	// Config passes Check. Whatever it lets in, the files let in as well, as far as they can be read, unless its losses are InDoubt.
 	Config *Config
+	// Files is what the files hold, as far as each of them can be read by itself, with what Check refuses: for edits, which mend that.
+	// What Save would lose of a file that cannot be read as a whole, it refuses to write.
+	Files *Config
 	// Losses is what the rest does without, one for each Problem of severity Error and for the Warnings that cost something; none means
 	// that nothing is wrong.
 	Losses []Loss
@@ -65,7 +73,7 @@ func LoadRest(dirs Dirs, before *Config) *Rest {
 	for _, p := range l.passed {
 		l.losses = append(l.losses, Loss{p, c.passedOver(p.Object)})
 	}
-	r := &Rest{Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf, conf: l.conf}
+	r := &Rest{Files: c, Losses: l.losses, Problems: l.problems.report(), NoConf: l.noConf, conf: l.conf}
 	r.Config = r.settle(c, dirs)
 	r.Problems.sort()
 	return r

@@ -56,21 +56,29 @@ func TestRest(t *testing.T) {
 			[]string{"0 policies/p.xml"}, "", false},
 		{"one that drops is missed there", map[string]string{"policies/p.xml": `<policy target="DROP"><ingress-zone name="nope"/><egress-zone name="HOST"/></policy>`},
 			[]string{"2 policies/p.xml"}, "", true},
+		{"a policy that forwards a port is missed there, as the port would be the machine's own", map[string]string{
+			"policies/p.xml": `<policy target="CONTINUE"><ingress-zone name="internal"/><ingress-zone name="publik"/><egress-zone name="HOST"/>` +
+				`<forward-port port="22" protocol="tcp" to-addr="10.0.0.2"/></policy>`},
+			[]string{"2 policies/p.xml"}, "", true},
+		{"as is one that does so by a rule", map[string]string{
+			"policies/p.xml": `<policy target="CONTINUE"><ingress-zone name="internal"/><ingress-zone name="publik"/><egress-zone name="HOST"/>` +
+				`<rule family="ipv4"><forward-port port="22" protocol="tcp" to-addr="10.0.0.2"/></rule></policy>`},
+			[]string{"2 policies/p.xml"}, "", true},
 		{"a policy that is not asked costs nothing", map[string]string{"policies/p.xml": `<policy target="DROP"><disable/><ingress-zone nam="x"/><egress-zone name="HOST"/></policy>`},
 			[]string{"0 policies/p.xml", "0 policies/p.xml"}, "", false},
-		{"the default zone does not exist", map[string]string{"firewalld.conf": "DefaultZone=drpo\n"}, []string{"2 firewalld.conf: INVALID_ZONE: warning"}, "", true},
+		{"the default zone does not exist", map[string]string{"firewalld.conf": "DefaultZone=drpo\n"}, []string{"2 firewalld.conf:1: INVALID_ZONE: the default zone drpo does not exist: did you mean drop? Because of it"}, "", true},
 		{"a set that loses entries is in doubt where something is dropped by it", map[string]string{
 			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
 			"zones/public.xml": `<zone target="ACCEPT"><rule><source ipset="x"/><drop/></rule></zone>`},
-			[]string{"2 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, "", true},
+			[]string{"2 ipsets/x.xml:1:54: INVALID_ENTRY: "}, "", true},
 		{"as where a policy rejects by it", map[string]string{
 			"ipsets/x.xml":   `<ipset type="hash:net"><entry>192.0.2.0-192.0.2.900</entry></ipset>`,
 			"policies/p.xml": `<policy target="ACCEPT"><ingress-zone name="ANY"/><egress-zone name="HOST"/><rule family="ipv4"><destination ipset="x"/><reject/></rule></policy>`},
-			[]string{"2 ipsets/x.xml:1:24: INVALID_ENTRY: warning: "}, "", true},
+			[]string{"2 ipsets/x.xml:1:24: INVALID_ENTRY: "}, "", true},
 		{"where it is a source, as where its entries are ignored for a timeout", map[string]string{
 			"ipsets/x.xml":   `<ipset type="hash:net"><option name="timeout" value="60"/><entry>192.0.2.0/24</entry></ipset>`,
 			"zones/drop.xml": `<zone target="DROP"><source ipset="x"/></zone>`},
-			[]string{"2 ipsets/x.xml:1:59: IPSET_WITH_TIMEOUT: warning: "}, "", true},
+			[]string{"2 ipsets/x.xml:1:59: IPSET_WITH_TIMEOUT: "}, "", true},
 		{"where everything but it is let in", map[string]string{
 			"ipsets/x.xml":     `<ipset type="hash:net"><entry>192.0.2.0/33</entry></ipset>`,
 			"zones/public.xml": `<zone><rule family="ipv4"><source invert="True" ipset="x"/><accept/></rule></zone>`},
@@ -86,19 +94,25 @@ func TestRest(t *testing.T) {
 		{"where it only lets in, less is let in", map[string]string{
 			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
 			"zones/public.xml": `<zone><rule><source ipset="x"/><accept/></rule></zone>`},
-			[]string{"0 ipsets/x.xml:1:54: INVALID_ENTRY: warning: "}, `<zone> <rule> <source ipset="x"/> <accept/> </rule> </zone>`, false},
+			[]string{"0 ipsets/x.xml:1:54: INVALID_ENTRY: "}, `<zone> <rule> <source ipset="x"/> <accept/> </rule> </zone>`, false},
 		{"without a forward-port, its port would be the machine's own", map[string]string{
 			"zones/public.xml": `<zone target="ACCEPT"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></zone>`},
 			[]string{"1 zones/public.xml:1:77: INVALID_ADDR"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
 		{"as without a rule that has one", map[string]string{
 			"zones/public.xml": `<zone><service name="ssh"/><rule family="ipv4"><forward-port port="22" protocol="tcp" to-port="2222" to-addr="10.9.9.999"/></rule></zone>`},
 			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"a rule of which it is not known whether it forwards or accepts", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><rule family="ipv4"><forward-port port="22" protocol="tcp" to-addr="10.9.9.9"/><accept/></rule></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
 		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
-			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: warning: "}, "", true},
+			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: "}, "", true},
 		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
-			[]string{"2 direct.xml:1:9: PARSE_ERROR: warning: "}, "", true},
+			[]string{"2 direct.xml:1:9: PARSE_ERROR: "}, "", true},
 		{"a direct rule that accepts is left out", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j ACCEPT</rule></direct>`},
 			[]string{"0 direct.xml"}, "", false},
+		{"unless what it accepts would be sent elsewhere without it", map[string]string{
+			"direct.xml": `<direct><rule ipv="ipv4" table="nat" chain="PREROUTING" priority="x">-s 192.0.2.1 -j ACCEPT</rule></direct>`},
+			[]string{"2 direct.xml"}, "", true},
 		{"one that may drop is missed", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j DROP</rule></direct>`},
 			[]string{"2 direct.xml"}, "", true},
 		{"a direct.xml that is no XML is empty", map[string]string{"direct.xml": `<direct><rule`}, []string{"2 direct.xml"}, "", true},

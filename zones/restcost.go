@@ -26,11 +26,11 @@ func cost(word string) Way {
 	return Doubtful
 }
 
-// ruleCost is what it costs to leave out a rule that has some parts: nothing if it accepts, and otherwise what the worst of
-// its parts costs. What it matches does not count.
+// ruleCost is what it costs to leave out a rule that has some parts: nothing if it accepts and has no part that may refuse, and
+// otherwise what the worst of its parts costs. What it matches does not count.
 func ruleCost(words []string) Way {
 	words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return slices.Contains([]string{"source", "destination", "limit"}, w) })
-	refuses := slices.ContainsFunc(words, func(w string) bool { return w == "drop" || w == "reject" || w == "mark" })
+	refuses := slices.ContainsFunc(words, func(w string) bool { return costs[w] > LeftOut }) // a word that is not known is none of them
 	if slices.Contains(words, "accept") && !refuses {
 		return LeftOut
 	}
@@ -56,12 +56,6 @@ func words(r *grammar.Rule) []string {
 	return list
 }
 
-// denies tells whether a policy may refuse something.
-func denies(p *Policy) bool {
-	return p.Target == TargetDrop || p.Target == PolicyReject || len(p.ICMPBlocks) > 0 ||
-		slices.ContainsFunc(p.Rules, func(r RichRule) bool { return ruleCost(words(r.Rule)) > LeftOut })
-}
-
 // rootCost is what an error in the root element costs: without a priority it is not known what a packet meets first.
 func rootCost(p *Problem) Way {
 	if p.Code == InvalidTarget {
@@ -84,7 +78,7 @@ func itemCost(root, n *node) Way {
 		}
 	case n.name == "rule" && root.name == "direct":
 		args, _ := SplitArgs(n.text)
-		return argsCost(args)
+		return argsCost(n.get("table"), args)
 	case n.name == "rule":
 		var words []string
 		for _, c := range n.children {
@@ -98,24 +92,31 @@ func itemCost(root, n *node) Way {
 	return cost(n.name)
 }
 
-// mayRefuse tells whether the file of a policy may refuse something, as denies does of a policy.
+// denies tells whether a policy may refuse something.
+func denies(p *Policy) bool { return mayRefuse(newReader(schema{}, WritePolicy(p), "").tree()) }
+
+// mayRefuse tells whether the file of a policy, given by its root element, says something without which more could be let in.
 func mayRefuse(root *node) bool {
-	allows := root.get("target") == TargetAccept || root.get("target") == TargetContinue
+	refuses := root.get("target") != TargetAccept && root.get("target") != TargetContinue
 	for _, n := range root.children {
-		switch {
-		case n.name == "disable":
+		switch n.name {
+		case "disable":
 			return false
-		case n.name != "ingress-zone" && n.name != "egress-zone" && itemCost(root, n) > LeftOut:
-			allows = false
+		case "ingress-zone", "egress-zone":
+		default:
+			refuses = refuses || itemCost(root, n) > LeftOut
 		}
 	}
-	return !allows
+	return refuses
 }
 
-// argsCost is what it costs to leave out a rule of the direct interface.
-func argsCost(args []string) Way {
+// otherTables are those in which ACCEPT keeps a packet from what comes behind it, such as being sent to another machine.
+var otherTables = []string{"nat", "mangle", "raw", "security"}
+
+// argsCost is what it costs to leave out a rule that the direct interface has in a table.
+func argsCost(table string, args []string) Way {
 	for i := range args[:max(0, len(args)-1)] {
-		if (args[i] == "-j" || args[i] == "--jump") && args[i+1] == "ACCEPT" {
+		if (args[i] == "-j" || args[i] == "--jump") && args[i+1] == "ACCEPT" && !slices.Contains(otherTables, table) {
 			return LeftOut
 		}
 	}

@@ -36,7 +36,7 @@ func (r *Rest) mayLetInMore(o Object, before *Config) bool {
 func (r *Rest) Unsaid(before *Conf) []string {
 	var list []string
 	for _, key := range r.Config.Conf.differing(before) {
-		if _, ok := r.conf.Get(key); !ok {
+		if _, ok := r.conf.get(key); !ok {
 			list = append(list, key+"="+before.Written(key))
 		}
 	}
@@ -51,7 +51,7 @@ func (r *Rest) confGuesses(before *Conf) bool {
 		return true
 	}
 	return slices.ContainsFunc(now.differing(before), func(key string) bool {
-		said, ok := r.conf.Get(key)
+		said, ok := r.conf.get(key)
 		read := DefaultConf()
 		if !ok || setConf(read, key, said) != nil {
 			return true

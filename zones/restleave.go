@@ -116,16 +116,16 @@ func (c *Config) policyWithout(p *Problem) (*Config, Way) {
 	case o == nil:
 		return c, LeftOut
 	case p.Code == InvalidName || p.Code == NameConflict || o.refuses() && p.item == "":
-		return c.WithoutPolicy(o.Name), weighPolicy(o, Doubtful)
+		return c.WithoutPolicy(o.Name), missed(o)
 	}
 	next := *o
 	next.lossy = true
 	way := next.Content.drop(p)
 	switch kind, text, _ := strings.Cut(p.item, " "); kind {
 	case "ingress-zone":
-		next.IngressZones, way = dropItem(next.IngressZones, text), weighPolicy(o, Doubtful)
+		next.IngressZones, way = dropItem(next.IngressZones, text), missed(o)
 	case "egress-zone":
-		next.EgressZones, way = dropItem(next.EgressZones, text), weighPolicy(o, Doubtful)
+		next.EgressZones, way = dropItem(next.EgressZones, text), missed(o)
 	}
 	if way > LeftOut {
 		return c.WithPolicy(refusingPolicy(&next)), way
@@ -133,12 +133,12 @@ func (c *Config) policyWithout(p *Problem) (*Config, Way) {
 	return c.WithPolicy(&next), way
 }
 
-// weighPolicy is what it costs that a policy is not asked about some packets: nothing if it refuses none, or is not asked at all.
-func weighPolicy(p *Policy, way Way) Way {
-	if way == Doubtful && p.Name != "" && (p.Disable || !denies(p)) {
-		return LeftOut
+// missed is what it costs that a policy is not asked about some packets: nothing if it refuses none.
+func missed(p *Policy) Way {
+	if denies(p) {
+		return Doubtful
 	}
-	return way
+	return LeftOut
 }
 
 // drop takes what a problem is about out of a zone's or policy's content, and says what that costs.
@@ -175,7 +175,7 @@ func (c *Config) directWithout(p *Problem) (*Config, Way) {
 		if r.Line != p.Line || p.Line == 0 {
 			return false
 		}
-		way = argsCost(r.Args)
+		way = argsCost(r.Table, r.Args)
 		return true
 	})
 	d.Passthroughs = slices.DeleteFunc(slices.Clone(d.Passthroughs), func(r DirectPassthrough) bool { return r.Line == p.Line && p.Line > 0 })

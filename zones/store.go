@@ -14,13 +14,33 @@ import (
 type Store struct{ Dirs Dirs }
 
 // Load reads the configuration, as the function of that name.
-func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
+func (s Store) Load() (*Config, Problems) { return s.LoadAgain(&Config{}) }
 
 // Read reads the configuration without checking it as a whole, as the function of that name.
-func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
+func (s Store) Read() (*Config, Problems) { return s.recovered(Read) }
 
 // LoadAgain reads the configuration, as the function of that name.
-func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
+func (s Store) LoadAgain(before *Config) (*Config, Problems) {
+	return s.recovered(func(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, before) })
+}
+
+// recovered reads the configuration after a change that was cut off is taken back, of which there is a warning.
+func (s Store) recovered(read func(Dirs) (*Config, Problems)) (*Config, Problems) {
+	found, err := s.Recover()
+	if err != nil {
+		p := problemOf(err, CommandFailed)
+		p.Path = filepath.Join(s.Dirs.System, journalName)
+		return nil, Problems{p}
+	}
+	c, problems := read(s.Dirs)
+	if found {
+		problems = append(Problems{{Path: s.Dirs.System, Severity: Warning, Code: CommandFailed, Msg: TakenBack}}, problems...)
+	}
+	return c, problems
+}
+
+// TakenBack is what Recover has done, in words.
+const TakenBack = "a change of several files was cut off, and is taken back: the files are as they were before it"
 
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }
@@ -57,31 +77,42 @@ func (s Store) Save(old, next *Config) (*Config, error) {
 // Always is for one who never gives up waiting for the disk.
 func Always() bool { return true }
 
+// Written is what came of writing files.
+type Written struct {
+	// Strange are the paths of files that held something else than was known, because somebody had changed them since they were read: as
+	// with firewalld, that is in NAME.old alone now.
+	Strange []string
+	// Undo puts back what was there, byte for byte, with its mode, owner and attributes.
+	Undo func() error
+}
+
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
-// back, and the error is ErrGivenUp. strange are the paths of files that held something else than old, because somebody had changed them
-// since they were read: as with firewalld, that is in NAME.old alone now.
-func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, strange []string, err error) {
+// back, and the error is ErrGivenUp.
+func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Written, err error) {
+	if _, err := s.Recover(); err != nil {
+		return nil, w, err
+	}
 	var files []file
 	for _, k := range kinds {
 		same, list, err := k.files(old, next)
 		if err != nil {
-			return nil, nil, err
+			return nil, w, err
 		}
 		next, files = same, append(files, list...)
 	}
 	confs, err := s.confFiles(old, next)
 	if err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
 	files = append(files, confs...)
 	if stored, err = s.reread(next, files); err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
 	t, err := s.put(files, keep)
 	if err != nil {
-		return nil, nil, err
+		return nil, w, err
 	}
-	return stored, t.strange, nil
+	return stored, Written{Strange: t.strange, Undo: t.takeBack}, nil
 }
 
 // ErrGivenUp is that nobody waits any more for files to be written.
@@ -89,7 +120,12 @@ var ErrGivenUp = errors.New("nobody waits any more for the files to be written")
 
 // put changes files, or none of them.
 func (s Store) put(files []file, keep func() bool) (*transaction, error) {
-	t := &transaction{store: s}
+	t := &transaction{store: s, several: len(files) > 1}
+	if t.several {
+		if err := t.begin(); err != nil {
+			return nil, errors.Join(err, t.undo())
+		}
+	}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
 			return nil, errors.Join(err, t.undo())
@@ -97,6 +133,9 @@ func (s Store) put(files []file, keep func() bool) (*transaction, error) {
 	}
 	if !keep() {
 		return nil, errors.Join(ErrGivenUp, t.undo())
+	}
+	if err := t.end(); err != nil {
+		return nil, errors.Join(err, t.undo())
 	}
 	return t, nil
 }
@@ -124,8 +163,8 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		if err := fileName(k.kind, name); err != nil {
 			return nil, nil, err
 		}
-		if a != nil && b != nil && k.meta(b).lossy {
-			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it", k.kind, name)
+		if a != nil && b != nil && k.meta(b).lossy && !k.meta(b).Origin.Builtin {
+			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend that first", k.kind, name)
 		}
 		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
 		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {

@@ -1,29 +1,47 @@
 package zones
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 )
 
-// transaction is a number of files that change together, as far as a file system can do that.
+// transaction is a number of files that change together. Nothing is changed before it is noted what was there, in memory and, where a
+// crash could leave some files changed and others not, in the journal.
 type transaction struct {
 	store   Store
+	several bool // files
 	done    []saved
+	journal *journal // nil while there is none
 	strange []string // paths of files that held what is not known
 }
 
 // saved is what was at a path before.
 type saved struct {
-	path string
-	data []byte
+	Path string
+	Data []byte
 	attributes
-	link   string // where it led, if it was a link
-	exists bool
-	folder bool // the path is a folder that was made
+	Link   string // where it led, if it was a link
+	Exists bool
+	Folder bool   // the path is a folder that was made
+	Next   []byte // the SHA-256 of what is written there; nil if that is not known
 
-	renamed bool // what was there is NAME.old
+	Renamed bool // what was there is NAME.old
+}
+
+// note remembers what was at a path, which is about to change.
+func (t *transaction) note(s saved) error {
+	if t.journal != nil {
+		if err := t.journal.add(s); err != nil {
+			return failed("write", t.journal.path, err)
+		}
+	}
+	t.done = append(t.done, s)
+	return nil
 }
 
 // replace puts a file in its place, and what was there beside it as NAME.old. As with firewalld a link stays one, to a file with
@@ -37,34 +55,34 @@ func (t *transaction) replace(f file) error {
 		return t.remove(path)
 	}
 	target := t.store.path(f.path)
-	before, err := t.save(target)
+	before, err := t.save(target, f.data)
 	if err != nil {
 		return err
 	}
 	kept := newAttributes(f.mode)
-	if before.exists && f.known != nil && !f.known(before.data) {
+	if before.Exists && f.known != nil && !f.known(before.Data) {
 		t.strange = append(t.strange, path)
 	}
-	if before.exists && before.link == "" {
+	if before.Exists && before.Link == "" {
 		kept = before.attributes
 		if err := t.keepOld(path+".old", before); err != nil {
 			return err
 		}
 	}
 	if f.fixed {
-		kept.mode = f.mode
+		kept.Mode = f.mode
 	}
 	return writeWhole(target, f.data, kept)
 }
 
 // keepOld writes what a file held beside its place, with its mode and extended attributes, but an owner of its own.
 func (t *transaction) keepOld(path string, before saved) error {
-	if _, err := t.save(path); err != nil {
+	if _, err := t.save(path, before.Data); err != nil {
 		return err
 	}
 	kept := before.attributes
-	kept.uid, kept.gid = sameOwner, sameOwner
-	return writeWhole(path, before.data, kept)
+	kept.UID, kept.GID = sameOwner, sameOwner
+	return writeWhole(path, before.Data, kept)
 }
 
 // remove makes what is at a path, a link too, NAME.old, without looking into it.
@@ -72,13 +90,15 @@ func (t *transaction) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if _, err := t.save(path + ".old"); err != nil {
+	if _, err := t.save(path+".old", nil); err != nil {
+		return err
+	}
+	if err := t.note(saved{Path: path, Renamed: true}); err != nil {
 		return err
 	}
 	if err := os.Rename(path, path+".old"); err != nil {
 		return failed("remove", path, err)
 	}
-	t.done = append(t.done, saved{path: path, renamed: true})
 	return syncFolder(filepath.Dir(path))
 }
 
@@ -99,43 +119,45 @@ func linked(path string) string {
 
 // makeFolder makes a folder and those above it.
 func (t *transaction) makeFolder(path string) error {
-	err := os.Mkdir(path, folderMode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := t.makeFolder(filepath.Dir(path)); err != nil {
-			return err
-		}
-		err = os.Mkdir(path, folderMode)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // if it is no folder, what is to be in it says so
 	}
-	switch {
-	case err == nil:
-		t.done = append(t.done, saved{path: path, folder: true})
-	case !errors.Is(err, fs.ErrExist):
+	if err := t.makeFolder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := t.note(saved{Path: path, Folder: true}); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return failed("make", path, err)
 	}
+	reached()
 	return nil
 }
 
-// save remembers what is at a path.
-func (t *transaction) save(path string) (saved, error) {
-	s := saved{path: path}
+// save notes what is at a path, where data is to be written; nil is not known.
+func (t *transaction) save(path string, data []byte) (saved, error) {
+	s := saved{Path: path}
+	if data != nil {
+		sum := sha256.Sum256(data)
+		s.Next = sum[:]
+	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		t.done = append(t.done, s)
-		return s, nil
+		return s, t.note(s)
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
-		s.link, err = os.Readlink(path)
+		s.Link, err = os.Readlink(path)
 	case err == nil:
-		if s.data, err = readRegular(path); err == nil {
+		if s.Data, err = readRegular(path); err == nil {
 			s.attributes, err = attributesOf(path, info)
 		}
 	}
 	if err != nil {
 		return s, failed("read", path, err)
 	}
-	s.exists = true
-	t.done = append(t.done, s)
-	return s, nil
+	s.Exists = true
+	return s, t.note(s)
 }
 
 // readRegular reads a file that is there, and is no link.
@@ -147,34 +169,96 @@ func readRegular(path string) ([]byte, error) {
 	return f.read(filepath.Base(path), maxFileBytes)
 }
 
-// undo puts back what was there before, the last change first. The error is what could not be put back.
+// undo puts back what was there before, the last change first. The error is what could not be put back. What the journal holds of that
+// stays in it, so that it can be tried again.
 func (t *transaction) undo() error {
 	var problems []error
+	var first saved
+	if len(t.done) > 0 {
+		first = t.done[0]
+	}
 	for len(t.done) > 0 {
 		s := t.done[len(t.done)-1]
-		t.done = t.done[:len(t.done)-1]
-		if err := s.restore(); err != nil && !s.folder { // a folder that others use by now stays
-			problems = append(problems, err)
+		if err := s.restore(); err != nil && !s.Folder { // a folder that others use by now stays
+			problems = append(problems, failed("restore", s.Path, err))
+			if t.journal != nil {
+				return errors.Join(append(problems, t.journal.close())...)
+			}
 		}
+		t.done = t.done[:len(t.done)-1]
+		if t.journal != nil {
+			if err := t.journal.cut(len(t.done)); err != nil {
+				return errors.Join(failed("write", t.journal.path, err), t.journal.close())
+			}
+		}
+	}
+	if err := t.end(); err != nil {
+		problems = append(problems, err, t.journal.close())
+	}
+	if first.Path == t.store.Dirs.System && first.Folder {
+		_ = os.Remove(first.Path) // which the journal was in
 	}
 	return errors.Join(problems...)
 }
 
-// restore puts back what was at the path.
-func (s *saved) restore() error {
-	if s.renamed {
-		return os.Rename(s.path+".old", s.path)
+// takeBack is undo of a transaction that has ended.
+func (t *transaction) takeBack() error {
+	if t.several {
+		if err := t.begin(); err != nil {
+			return errors.Join(err, t.undo()) // better without a journal than not at all
+		}
 	}
-	if s.exists && s.link == "" {
-		return writeWhole(s.path, s.data, s.attributes)
+	return t.undo()
+}
+
+// end is that the files are as they are to be.
+func (t *transaction) end() error {
+	if t.journal == nil {
+		return nil
 	}
-	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := t.journal.remove(); err != nil {
 		return err
 	}
-	if s.link != "" {
-		return os.Symlink(s.link, s.path)
+	err := t.journal.close()
+	t.journal = nil
+	return err
+}
+
+// restore puts back what was at the path, also if it is there again already.
+func (s *saved) restore() error {
+	if s.Renamed {
+		if _, err := os.Lstat(s.Path); err == nil {
+			return nil
+		}
+		return os.Rename(s.Path+".old", s.Path)
+	}
+	if s.Exists && s.Link == "" {
+		if s.there() {
+			return nil // a full disk may have no room to write it again
+		}
+		return writeWhole(s.Path, s.Data, s.attributes)
+	}
+	if err := os.Remove(s.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if s.Link != "" {
+		return os.Symlink(s.Link, s.Path)
 	}
 	return nil
+}
+
+// there tells whether the file at the path is as it was.
+func (s *saved) there() bool {
+	info, err := os.Lstat(s.Path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	data, err := readRegular(s.Path)
+	if err != nil || !bytes.Equal(data, s.Data) {
+		return false
+	}
+	now, err := attributesOf(s.Path, info)
+	return err == nil && now.Mode == s.Mode && now.UID == s.UID && now.GID == s.GID && maps.EqualFunc(now.Extended, s.Extended, bytes.Equal)
 }
 
 // writeWhole writes a file beside its place and then puts it there, so that nobody ever sees a part of it.
@@ -215,5 +299,9 @@ func syncFolder(path string) error {
 	if err != nil {
 		return failed("write", path, err)
 	}
+	reached()
 	return nil
 }
+
+// reached is called whenever something has changed on the disk. It is a variable for tests.
+var reached = func() {}

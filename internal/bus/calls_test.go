@@ -127,6 +127,21 @@ func TestWhatTimesOutIsTold(t *testing.T) {
 	}
 }
 
+// To make everything but what has a timeout permanent changes nothing about how its end is told: settings that are set as a whole end as
+// a whole, and an item that ends at another time is told by itself.
+func TestWhatTimesOutIsToldAfterRuntimeToPermanent(t *testing.T) {
+	b := newBed(t, nil)
+	b.must("", "zone.setZoneSettings2", "", map[string]any{"services": []string{"ssh", "ftp"}, "timeout": 600})
+	b.must("", "zone.addPort", "", "8080", "tcp", 1)
+	b.must("", "runtimeToPermanent")
+	b.until("zone.PortAdded")
+	for _, s := range b.until("zone.PortRemoved") {
+		if strings.HasPrefix(s, "zone.ZoneUpdated") {
+			t.Errorf("told instead: %s", s)
+		}
+	}
+}
+
 func TestPartialSettings(t *testing.T) {
 	b := newBed(t, nil)
 	b.must("", "zone.addPort", "", "80", "tcp", 0)

@@ -50,10 +50,13 @@ func wire(err error) string {
 // codeOf is the code of an error and what the log says of it.
 func codeOf(err error) (grammar.Code, string) {
 	var refused *daemon.Error
-	if errors.As(err, &refused) {
-		return refused.Code, refused.Msg
+	switch {
+	case !errors.As(err, &refused):
+		return zones.ReasonOf(err)
+	case refused.Unwrap() != nil: // of several rules, each has a line
+		return refused.Code, strings.ReplaceAll(refused.Msg, "\n", "; ")
 	}
-	return zones.ReasonOf(err)
+	return refused.Code, refused.Msg
 }
 
 func join(code grammar.Code, detail string) string {
@@ -75,11 +78,22 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 		return named
 	}
 	code, reason := codeOf(err)
-	if harmless[code] {
+	hints := s.hintsOf(in, err)
+	switch {
+	case harmless[code]:
 		s.log.Warn(clip(join(code, reason)))
-	} else {
+	case len(hints) > 0 && daemon.OfFiles(err):
+		s.log.Error("the files cannot be used: "+clip(strings.Join(hints, "; ")), "call", in.member)
+	default:
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
+	if reloads[in.member] && daemon.OfFiles(err) {
+		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")
+	}
+	if saidAll(in, err) {
+		hints = nil
+	}
+	s.hints.keep(in.sender, hints)
 	return dbus.NewError(exception, []any{wire(err)})
 }
 

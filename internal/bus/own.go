@@ -7,5 +7,7 @@ var ownIface = &iface{
 		// What could not be used of the configuration, a line each, with the file and line where it is known; none unless the
 		// state is FAILED.
 		def("getFailures", "", "as", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Failures, nil }),
+		// What there is to say of the last call of this client that was refused, beyond the error that it got: see Server.hintsOf.
+		def("getHints", "", "as", actConfigInfo, func(c *call) (any, error) { return c.server.hints.of(c.sender), nil }),
 	},
 }

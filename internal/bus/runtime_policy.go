@@ -40,14 +40,9 @@ func setPolicySettings(c *call) (any, error) {
 // getActivePolicies is the policies that are enabled and have a zone in use, or a symbolic one, on both sides.
 func getActivePolicies(c *call) (any, error) {
 	cfg := c.snapshot().Runtime
-	inUse := func(name string) bool {
-		return name == zones.ZoneAny || name == zones.ZoneHost || name == cfg.Conf.DefaultZone ||
-			cfg.Zones[name] != nil && bound(cfg.Zones[name])
-	}
 	active := []entry{}
 	for _, name := range zones.Names(cfg.Policies) {
-		p := cfg.Policies[name]
-		if !p.Disable && slices.ContainsFunc(p.IngressZones, inUse) && slices.ContainsFunc(p.EgressZones, inUse) {
+		if p := cfg.Policies[name]; cfg.InUse(zones.Object{Kind: zones.KindPolicy, Name: name}) {
 			active = append(active, entry{name, []entry{{"ingress_zones", p.IngressZones}, {"egress_zones", p.EgressZones}}})
 		}
 	}
@@ -124,9 +119,6 @@ func (c *call) timed(change *daemon.Change, o zones.Object) error {
 	}
 	change.Key = string(o.Kind) + " " + o.Name + names.String()
 	change.There = func(cfg *zones.Config) bool { return zones.HasAny(cfg, zones.Runtime, o, added) }
-	change.Undo = func(cfg *zones.Config) (*zones.Config, error) {
-		c.server.whole[o] = true
-		return zones.Without(zones.Runtime, o, added)(cfg)
-	}
+	change.Undo, change.Whole = zones.Without(zones.Runtime, o, added), o
 	return nil
 }

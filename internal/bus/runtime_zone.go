@@ -199,17 +199,15 @@ func getActiveZones(c *call) (any, error) {
 		active = append(active, entry{z.Name, []entry{{"interfaces", z.Interfaces}, {"sources", z.Sources}}})
 	}
 	for _, name := range zones.Names(cfg.Zones) {
-		if z := cfg.Zones[name]; bound(z) {
+		if z := cfg.Zones[name]; z.Bound() {
 			show(z)
 		}
 	}
-	if z := cfg.Zones[def]; !bound(z) {
+	if z := cfg.Zones[def]; !z.Bound() {
 		show(z)
 	}
 	return active, nil
 }
-
-func bound(z *zones.Zone) bool { return len(z.Interfaces)+len(z.Sources) > 0 }
 
 func getZoneSettings(form func(zones.Settings) any) func(*call) (any, error) {
 	return func(c *call) (any, error) {

@@ -21,16 +21,15 @@ import (
 
 // Server answers calls on the bus.
 type Server struct {
-	daemon  *daemon.Daemon // known once attached is closed
-	log     *slog.Logger
-	shipped func() (*zones.Config, error)
-	address string
-	line    atomic.Pointer[line] // the connection that there is, or was last
-	paths   *paths
-	budget  budget
-	turns   turns
-	// whole are the zones and policies whose settings, and not a single item, time out just now. The daemon's lock guards it.
-	whole    map[zones.Object]bool
+	daemon   *daemon.Daemon // known once attached is closed
+	log      *slog.Logger
+	shipped  func() (*zones.Config, error)
+	address  string
+	line     atomic.Pointer[line] // the connection that there is, or was last
+	paths    *paths
+	budget   budget
+	turns    turns
+	hints    hints
 	attach   sync.Once
 	attached chan struct{} // closed when the daemon is known, which may not have started
 	ready    chan struct{} // closed when all calls can be answered
@@ -47,7 +46,7 @@ var ErrTaken = errors.New("cannot serve " + base + ": another process has that n
 func Connect(address string, log *slog.Logger) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		log: log, address: address, paths: newPaths(), whole: map[zones.Object]bool{},
+		log: log, address: address, paths: newPaths(),
 		budget: budget{spent: map[uint32]spending{}}, turns: newTurns(),
 		attached: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
 	}

@@ -36,7 +36,7 @@ func (s *Server) event(e daemon.Event) {
 		s.emit(root, "", "LogDeniedChanged", e.Value)
 	case daemon.RuntimeChanged:
 		if e.Change == nil {
-			s.expired(e.Old, e.New)
+			s.expired(e)
 		}
 	case daemon.PermanentChanged:
 		s.permanentChanged(e.Old, e.New)
@@ -94,21 +94,20 @@ func (s *Server) filesChanged(old, next *zones.Config) {
 
 // expired tells what was taken out of the running firewall because its time was over: each item, or, where several were set
 // together, the settings that are left.
-func (s *Server) expired(old, next *zones.Config) {
-	for _, change := range zones.Difference(old, next) {
+func (s *Server) expired(e daemon.RuntimeChanged) {
+	for _, change := range zones.Difference(e.Old, e.New) {
 		o := change.Object
 		switch {
 		case o.Kind == zones.KindPolicy:
-			s.updated(next, policyKind, "policy", "PolicyUpdated", o)
-		case s.whole[o]:
-			s.updated(next, zoneKind, "zone", "ZoneUpdated", o)
+			s.updated(e.New, policyKind, "policy", "PolicyUpdated", o)
+		case e.Whole[o]:
+			s.updated(e.New, zoneKind, "zone", "ZoneUpdated", o)
 		case o.Kind == zones.KindZone:
 			for _, item := range change.Removed {
 				s.itemRemoved(o.Name, item)
 			}
 		}
 	}
-	clear(s.whole)
 }
 
 // itemRemoved tells that an item of a zone is gone.

@@ -54,8 +54,7 @@ func bridgeRules(cfg *zones.Config) *kernel.Bridge {
 // commitBridge makes ebtables' rules those of a configuration, and then does the rest. If that fails, they are put back.
 func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func() error) error {
 	old, next := d.bridge, bridgeRules(cfg)
-	empty := &kernel.Bridge{}
-	if d.opt.Bridge == nil || reflect.DeepEqual(old, next) || old == nil && reflect.DeepEqual(next, empty) {
+	if d.opt.Bridge == nil || reflect.DeepEqual(old, next) {
 		err := rest()
 		if err == nil {
 			d.bridge = next
@@ -67,7 +66,7 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	}
 	if err := rest(); err != nil {
 		if old == nil {
-			old = empty
+			old = &kernel.Bridge{}
 		}
 		if back := d.opt.Bridge(ctx, next, old); back != nil {
 			d.opt.Log.Error("cannot put back the rules of bridges", "reason", back)

@@ -18,6 +18,7 @@ type Change struct {
 	Key     string                   // names what the edit adds: the same key starts its time anew
 	Undo    zones.Edit               // takes it out
 	There   func(*zones.Config) bool // whether it is in a configuration
+	Whole   zones.Object             // the object whose settings it sets as a whole; the zero Object for a single item
 	// What the caller said, for signals that repeat it.
 	Sender  string // the caller's name on the bus
 	Text    string // a rich rule as written
@@ -43,7 +44,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	d.noteManaged(old, next, c.Manager)
 	d.timed.keep(next)
 	if c.Timeout > 0 {
-		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo})
+		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo, whole: c.Whole})
 	}
 	if next != old {
 		d.emit(RuntimeChanged{Old: old, New: next, Change: &c})
@@ -57,31 +58,32 @@ func (d *Daemon) ChangePermanent(c Change) error {
 		return err
 	}
 	defer d.unlockFiles()
-	return d.changePermanent(c)
+	_, err := d.changePermanent(c)
+	return err
 }
 
-// changePermanent is ChangePermanent by one who holds files.
-func (d *Daemon) changePermanent(c Change) error {
+// changePermanent is ChangePermanent by one who holds files. The function puts the files back.
+func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	now := d.Snapshot()
-	if now.State == Failed {
-		return errFailed()
+	if now.State == Failed && !d.readable {
+		return nil, errFailed()
 	}
 	old := now.Permanent
 	next, err := c.Edit(old)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if next == old {
-		return nil
+		return func() error { return nil }, nil
 	}
 	if err := d.accepts(old, next); err != nil {
-		return err
+		return nil, err
 	}
 	return d.save(old, next, &c)
 }
 
-// errFailed is why the permanent configuration cannot be changed while a part of the files could not be read: they hold more
-// than is known of them.
+// errFailed is why the files cannot be changed while it is not known what they hold, and why the runtime configuration, of which a part
+// is missing, cannot become the permanent one.
 func errFailed() error {
 	return refuse(RunningButFailed, "a part of the configuration in the files could not be used: mend what firewall-cmd --state names, then run firewall-cmd --reload")
 }
@@ -106,21 +108,30 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 }
 
 // save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
-func (d *Daemon) save(old, next *zones.Config, c *Change) error {
+// The function puts the files back.
+func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, err error) {
 	var stored *zones.Config
-	var strange []string
-	err := d.inWriteTime(func(keep func() bool) (err error) {
-		stored, strange, err = saveFiles(d.store, old, next, keep)
+	var written zones.Written
+	err = d.inWriteTime(func(keep func() bool) (err error) {
+		stored, written, err = saveFiles(d.store, old, next, keep)
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, path := range strange {
+	for _, path := range written.Strange {
 		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it", "file", path, "kept", path+".old")
 	}
 	d.permanentIs(stored, c)
-	return nil
+	return written.Undo, nil
+}
+
+// putBack makes files what they were before a change that is not in force, and old the permanent configuration. files is held.
+func (d *Daemon) putBack(old *zones.Config, undo func() error) {
+	if err := d.inWriteTime(func(func() bool) error { return undo() }); err != nil {
+		d.opt.Log.Error("cannot put the files back", "reason", err)
+	}
+	d.permanentIs(old, nil)
 }
 
 // permanentIs makes a configuration that is in the files the permanent one. files is held.
@@ -151,7 +162,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	loaded, err := d.readAgain(ctx)
 	if err != nil {
-		return err
+		return ofFiles(err)
 	}
 	if err := d.compilesUnused(loaded); err != nil {
 		if list := blamed(err); len(list) > 0 {
@@ -160,7 +171,7 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 		return codeOf(err)
 	}
 	if err := d.enforce(ctx, loaded, links); err != nil {
-		return err
+		return ofFiles(err)
 	}
 	d.said, d.checked = "", compile.History{}
 	d.keepGood(loaded)
@@ -176,24 +187,29 @@ func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 		doubts   []zones.Loss
 	}
 	before, load := d.Snapshot().Permanent, loadRest
-	r, err := inTime(ctx, d.opt.Dirs.System, func() (r result) {
+	d.mu.Lock()
+	inForce := d.loaded
+	d.mu.Unlock()
+	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r result) {
 		r.cfg, r.problems = d.store.LoadAgain(before)
 		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
 			rest := load(d.opt.Dirs, r.cfg)
-			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(before)
+			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(inForce)
 		}
 		return r
 	})
 	if err != nil {
 		return nil, refuse(CommandFailed, "%v", err)
 	}
-	d.logProblems(r.problems)
-	if err := r.problems.Err(); err != nil {
+	switch err := r.problems.Err(); {
+	case err != nil:
+		d.logProblems(r.problems)
 		return nil, err
-	}
-	if len(r.doubts) > 0 {
+	case len(r.doubts) > 0:
+		d.logProblems(r.problems)
 		return nil, inDoubt(r.doubts)
 	}
+	d.logWarnings(r.problems)
 	return r.cfg, nil
 }
 

@@ -51,6 +51,8 @@ type Options struct {
 	Sysctl func(name, value string) (was string, err error)
 	// Bridge makes ebtables' rules next where they are old; a nil old is not known. Nil leaves them alone.
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
+	// RemoveOther takes out what earlier processes have put into the kernel by other back ends than one. Nil leaves it there.
+	RemoveOther func(ctx context.Context, backend ir.Backend) error
 	// Manager is NetworkManager; nil for none.
 	Manager Manager
 	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
@@ -76,9 +78,11 @@ type Daemon struct {
 	mu        sync.Mutex // guards all below
 	starting  bool       // what is installed now is the first configuration
 	state     State
+	readable  bool     // in the state Failed: whether permanent is what the files hold, apart from what cannot be read of them; files is held
 	failures  []string // what could not be used of the configuration, and where it is; none unless the state is Failed
 	backend   ir.Backend
 	kernel    kernel.Kernel
+	alone     bool           // no other back end than this one has rules of ours in the kernel
 	bridge    *kernel.Bridge // what ebtables has of ours; nil for not known
 	permanent *zones.Config  // changed only by who holds files, too
 	loaded    *zones.Config  // of the files, as it was at the last start or reload
@@ -211,19 +215,33 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		return err
 	}
 	if d.kernel != nil && k != d.kernel {
-		if err := d.kernel.Commit(ctx, &kernel.Desired{}); err != nil {
+		if err := d.kernel.Commit(ctx, &kernel.Desired{Succeeded: true}); err != nil {
 			d.opt.Log.Error("cannot remove the rules of the former back end", "backend", d.backend, "reason", err)
 		}
 		d.kernel.Close()
+		d.alone = false
 	}
 	if k != d.kernel {
 		d.follow(k)
 	}
 	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
+	if err := d.removeOther(ctx); err != nil {
+		d.opt.Log.Error("rules of another back end stay in force beside those of the configuration until they can be taken out; a reload tries it again", "reason", err)
+	}
 	d.inForce(nil, cfg)
 	d.logNotes(desired)
 	d.publish()
 	return nil
+}
+
+// removeOther takes out what other back ends have in the kernel, when that of this one is there. The lock is held.
+func (d *Daemon) removeOther(ctx context.Context) error {
+	if d.alone || d.opt.RemoveOther == nil {
+		return nil
+	}
+	err := d.opt.RemoveOther(context.WithoutCancel(ctx), d.backend)
+	d.alone = err == nil
+	return err
 }
 
 // desire compiles a configuration, after what was installed before it.
@@ -289,7 +307,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 // once they are: an interface that comes up must not be refused for that.
 func (d *Daemon) acceptsUnused(next *zones.Config) error {
 	for _, change := range zones.Difference(d.runtime, next) {
-		if !change.Gone && compile.Unused(next, change.Object) {
+		if !change.Gone && !next.InUse(change.Object) {
 			_, err := d.history.CheckEdit(d.runtime, next)
 			return err
 		}
@@ -301,7 +319,7 @@ func (d *Daemon) acceptsUnused(next *zones.Config) error {
 // not in use yet. Else what refuses packets in them would be missing when an interface comes up. What is shipped compiles.
 func (d *Daemon) compilesUnused(cfg *zones.Config) error {
 	unused := func(kind zones.Kind, m *zones.Meta) bool {
-		return !m.Origin.Builtin && compile.Unused(cfg, zones.Object{Kind: kind, Name: m.Name})
+		return !m.Origin.Builtin && !cfg.InUse(zones.Object{Kind: kind, Name: m.Name})
 	}
 	for _, z := range cfg.Zones {
 		if unused(zones.KindZone, &z.Meta) {

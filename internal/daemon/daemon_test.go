@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -177,9 +179,8 @@ func TestBrokenFiles(t *testing.T) {
 		t.Errorf("the state is %s, want FAILED with the shipped zones", s.State)
 	}
 	err := broken.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))})
-	var refused *Error
-	if !errors.As(err, &refused) || refused.Code != RunningButFailed {
-		t.Errorf("a permanent change gives %v, want RUNNING_BUT_FAILED", err)
+	if err == nil || !strings.Contains(err.Error(), "cannot write zone public: its file holds what could not be read") {
+		t.Errorf("a change of a file that cannot be read gives %v", err)
 	}
 	os.Remove(filepath.Join(broken.dir, "zones/public.xml"))
 	if err := broken.Reload(context.Background()); err != nil || broken.Snapshot().State != Running {
@@ -328,6 +329,48 @@ func TestResetToDefaults(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, "zones/mine.xml.old")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A change of the files whose reload is refused leaves each file as it was: its bytes, mode and owner, and the one beside it.
+func TestRefusedReloadLeavesTheFiles(t *testing.T) {
+	b := start(t, map[string]string{"zones/public.xml": "<zone>\n<!-- mine -->\n<port port=\"8080\" protocol=\"tcp\"/>\n</zone>\n", "zones/public.xml.old": "older",
+		"firewalld.conf": "# mine\nDefaultZone = public\n", "firewalld.conf.old": "older"})
+	for _, name := range []string{"zones/public.xml", "firewalld.conf"} {
+		path := filepath.Join(b.dir, name)
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Chown(path, 1, 2) // which not everybody may: the owner is compared in any case
+	}
+	files := func() (list []string) {
+		err := filepath.WalkDir(b.dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			data, failed := os.ReadFile(path)
+			info, err := e.Info()
+			stat := info.Sys().(*syscall.Stat_t)
+			list = append(list, fmt.Sprintf("%s %v %d:%d %q", path, info.Mode(), stat.Uid, stat.Gid, data))
+			return errors.Join(failed, err)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	before, permanent := files(), b.Snapshot().Permanent
+	b.kernel.refuse = errors.New("no memory")
+	for name, change := range map[string]func() error{
+		"a reset": func() error { return b.ResetToDefaults(t.Context()) }, "another default zone": func() error { return b.SetDefaultZone(t.Context(), "work") },
+		"another log": func() error { return b.SetLogDenied(t.Context(), "all") },
+	} {
+		if err := change(); err == nil {
+			t.Errorf("%s is no error", name)
+		}
+		if after := files(); !slices.Equal(after, before) || b.Snapshot().Permanent != permanent {
+			t.Errorf("%s leaves\n%s\nof\n%s", name, strings.Join(after, "\n"), strings.Join(before, "\n"))
+		}
 	}
 }
 

@@ -48,13 +48,14 @@ func (d *Daemon) lockFiles(ctx context.Context) error {
 
 func (d *Daemon) unlockFiles() { <-d.files }
 
-// inTime calls a function that reads the files in a folder. The error is that it did not return within readTime.
-func inTime[T any](ctx context.Context, folder string, read func() T) (result T, err error) {
-	done := make(chan T, 1)
-	go func() { done <- read() }()
+// inTime calls a function that reads the files in a folder. The error is that it did not return within readTime, or had a fault.
+func inTime[T any](ctx context.Context, d *Daemon, folder string, read func() T) (result T, err error) {
+	done := make(chan error, 1)
+	var found T
+	go func() { done <- Guard(d.opt.Log, "reading "+folder, func() { found = read() }) }()
 	select {
-	case result = <-done:
-		return result, nil
+	case err := <-done:
+		return found, err
 	case <-time.After(readTime):
 		return result, fmt.Errorf("%s could not be read within %v", folder, readTime)
 	case <-ctx.Done():
@@ -71,7 +72,9 @@ func (d *Daemon) inWriteTime(write func(keep func() bool) error) error {
 	var err error
 	go func() {
 		defer close(done)
-		err = write(func() bool { return settled.CompareAndSwap(false, true) })
+		err = d.guarded("writing files", func() error {
+			return write(func() bool { return settled.CompareAndSwap(false, true) })
+		})
 	}()
 	select {
 	case <-done:
@@ -99,14 +102,14 @@ func (d *Daemon) keepGood(cfg *zones.Config) {
 	}
 	mine := d.keeps.Add(1)
 	kept := make(chan struct{})
-	go func() {
+	d.spawn("keeping the last good configuration", func() {
 		defer close(kept)
 		d.keeping.Lock()
 		defer d.keeping.Unlock()
 		if d.keeps.Load() == mine { // there is none that is newer
 			d.keep(cfg)
 		}
-	}()
+	})
 	select {
 	case <-kept:
 	case <-time.After(keepTime):

@@ -20,7 +20,7 @@ import (
 func hangingDisk(t *testing.T) (written <-chan struct{}, answer func()) {
 	there, free := make(chan struct{}, 8), make(chan struct{})
 	wasSave, wasWrite, wasFiles := saveFiles, writeTime, filesTime
-	saveFiles = func(s zones.Store, old, next *zones.Config, keep func() bool) (*zones.Config, []string, error) {
+	saveFiles = func(s zones.Store, old, next *zones.Config, keep func() bool) (*zones.Config, zones.Written, error) {
 		return wasSave(s, old, next, func() bool {
 			there <- struct{}{}
 			<-free

@@ -10,6 +10,8 @@ type Event interface{ event() }
 type RuntimeChanged struct {
 	Old, New *zones.Config
 	Change   *Change // the edit that was asked for; nil when time ran out
+	// Whole are the objects of which settings that were set as a whole have ended now, when time ran out.
+	Whole map[zones.Object]bool
 }
 
 // PermanentChanged says that the permanent configuration is another one, and in the files.

@@ -30,7 +30,7 @@ func (d *Daemon) FilesTouched(paths []string) {
 		loaded   *zones.Config
 		problems zones.Problems
 	}
-	now, err := inTime(context.Background(), d.opt.Dirs.System, func() (f found) {
+	now, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (f found) {
 		if f.ours = d.wroteAll(before, paths); !f.ours {
 			f.loaded, f.problems = d.store.LoadAgain(before)
 		}
@@ -44,14 +44,14 @@ func (d *Daemon) FilesTouched(paths []string) {
 	}
 	loaded, problems := now.loaded, now.problems
 	if loaded == nil {
-		d.sayOnce("the files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was", problems.Err().Error(), func() {
+		d.sayOnce("files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was", problems.Err().Error(), func() {
 			d.logProblems(problems)
 		})
 		return
 	}
 	if changed := differing(before, loaded); len(changed) > 0 {
 		list := strings.Join(changed, ", ")
-		d.sayOnce("the files were changed by somebody else: it is in force after firewall-cmd --reload", list, nil)
+		d.sayOnce("files were changed by somebody else: what they say now is in force after firewall-cmd --reload", list, nil)
 	}
 }
 

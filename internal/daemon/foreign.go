@@ -76,6 +76,7 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 	if k != d.kernel || d.repairs.stopped {
 		return
 	}
+	f.Unfinished = f.Unfinished || d.repairs.pending != nil && d.repairs.pending.Unfinished
 	d.repairs.pending = &f
 	if d.repairs.timer != nil {
 		return
@@ -93,13 +94,30 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 // attendIn attends to what is pending after a while. The lock is held.
 func (d *Daemon) attendIn(wait time.Duration) {
 	d.repairs.timer = time.AfterFunc(wait, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.repairs.timer = nil
-		if d.repairs.pending != nil && !d.repairs.stopped {
-			d.attend()
+		if Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
+			d.attendLater()
 		}
 	})
+}
+
+// attendPending attends to what is pending now.
+func (d *Daemon) attendPending() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.repairs.timer = nil
+	if d.repairs.pending != nil && !d.repairs.stopped {
+		d.attend()
+	}
+}
+
+// attendLater has the rules put back again after a while, because there was a fault.
+func (d *Daemon) attendLater() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.repairs.stopped {
+		d.repairs.pending = &kernel.Foreign{}
+		d.attendIn(retryInterval)
+	}
 }
 
 // waitForKernel tries the first commit again after a while. The lock is held.
@@ -120,7 +138,7 @@ func (d *Daemon) attendFirst() {
 	}
 	if len(blamed(err)) > 0 {
 		d.opt.Log.Error("the kernel refuses a part of the configuration: the start is made again without it", "reason", err)
-		go d.startAgain()
+		d.spawn("the start that is made again", d.startAgain)
 		return
 	}
 	if err != nil {
@@ -146,13 +164,16 @@ func (d *Daemon) inKernel() {
 	if len(d.failures) == 0 {
 		d.state = Running
 	}
+	if err := d.removeOther(context.Background()); err != nil {
+		d.opt.Log.Error("rules of another back end stay in force beside those of the configuration until they can be taken out; a reload tries it again", "reason", err)
+	}
 	d.inForce(nil, d.runtime)
 	d.publish()
-	go d.keepUnkept()
+	d.spawn("keeping the last good configuration", d.keepUnkept)
 }
 
 // notInKernel is what Snapshot says while the first rules are not in the kernel.
-const notInKernel = "the rules are not in the kernel yet: the log says why"
+const notInKernel = "the rules are not in the kernel yet, so that nothing new is let in: it is tried again every few seconds, and the log says why"
 
 // attend says what was changed, and puts the rules back unless the configuration says not to. The lock is held.
 func (d *Daemon) attend() {
@@ -163,22 +184,43 @@ func (d *Daemon) attend() {
 		return
 	}
 	d.repairs.note(now())
+	if f.Unfinished {
+		d.finish(f)
+		return
+	}
 	log := d.opt.Log.With("program", programs(f.By), "changes", changes(f.Changes))
 	if d.runtime.Own.OnForeignChange == "warn" {
 		log.Warn("another program has changed the firewall's rules; that stays until they are changed or reloaded here")
 		return
 	}
-	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
-	if err == nil {
-		err = d.commit(context.Background(), d.kernel, desired)
-	}
-	if err != nil {
+	if err := d.commitAgain(); err != nil {
 		log.Error("another program has changed the firewall's rules, and they cannot be put back; it is tried again in a minute", "reason", err)
 		d.repairs.pending = f
 		d.attendIn(retryInterval)
 		return
 	}
 	log.Warn("another program had changed the firewall's rules; they were put back")
+}
+
+// finish takes back what a change that was refused has left, and what could not be taken back then. The lock is held.
+func (d *Daemon) finish(f *kernel.Foreign) {
+	log := d.opt.Log.With("left", changes(f.Changes))
+	if err := d.commitAgain(); err != nil {
+		log.Error("what a refused change has left cannot be taken back yet: nothing new is let in; it is tried again soon", "reason", err)
+		d.repairs.pending = f
+		d.attendIn(repairInterval)
+		return
+	}
+	log.Warn("what a refused change has left was taken back")
+}
+
+// commitAgain commits what is in force. The lock is held.
+func (d *Daemon) commitAgain() error {
+	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
+	if err != nil {
+		return err
+	}
+	return d.commit(context.Background(), d.kernel, desired)
 }
 
 // programs names who may have made a change.

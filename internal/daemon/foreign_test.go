@@ -76,6 +76,28 @@ func TestForeignChangeIsOnlyReported(t *testing.T) {
 	}
 }
 
+// What a refused change has left in the kernel is taken back, whatever other programs' changes may do, and is not called one of those.
+// As long as that fails it is tried again, also when another program's change is told of meanwhile.
+func TestUnfinishedChange(t *testing.T) {
+	d, k, log := startWatched(t, "OnForeignChange=warn\n")
+	before := k.commits
+	k.refuse = errors.New("the tables are locked")
+	k.told(kernel.Foreign{Changes: []string{"table filter of iptables"}, Unfinished: true})
+	k.told(flushed)
+	d.mu.Lock()
+	if d.repairs.pending == nil || !d.repairs.pending.Unfinished || d.repairs.timer == nil {
+		t.Error("it is not tried again")
+	}
+	k.refuse = nil
+	d.repairs.timer.Stop()
+	d.repairs.timer = nil
+	d.attend()
+	d.mu.Unlock()
+	if got := log.String(); k.commits != before+1 || !strings.Contains(got, "table filter of iptables") || !strings.Contains(got, "was taken back") || strings.Contains(got, "another program") {
+		t.Errorf("there were %d commits, want one, and the log\n%s", k.commits-before, got)
+	}
+}
+
 // A repair that fails is said, and tried again later; a change that has come by then is attended to with it.
 func TestRepairThatFails(t *testing.T) {
 	d, k, log := startWatched(t, "")

@@ -17,23 +17,26 @@ import (
 // last good configuration was kept: its disk is not mounted, or somebody has emptied it. Without a last good configuration, such a
 // folder means what is built in.
 func (d *Daemon) missing(ctx context.Context) error {
-	lost, err := inTime(ctx, d.opt.Dirs.System, func() error {
-		if err := d.lostOwn(); err != nil {
-			return err
-		}
-		return d.lostShipped()
-	})
-	return errors.Join(err, lost)
-}
-
-func (d *Daemon) lostOwn() error {
-	folder := d.opt.Dirs.System
-	empty, err := zones.EmptyFolder(folder)
+	own, shipped := d.opt.Dirs.System, d.opt.Dirs.Default
+	type folder struct{ gone, empty bool }
+	look := func(path string) folder {
+		empty, err := zones.EmptyFolder(path)
+		return folder{errors.Is(err, fs.ErrNotExist), err == nil && empty}
+	}
+	type both struct{ own, shipped folder }
+	found, err := inTime(ctx, d, own, func() both { return both{look(own), look(shipped)} })
+	if err != nil || found == (both{}) {
+		return err
+	}
+	good := d.lastGood()
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !d.lastGood().none():
-		return fmt.Errorf("%s is not there; %s", folder, meantSo(folder))
-	case err == nil && empty && d.hadFiles(d.lastGood()):
-		return fmt.Errorf("%s holds no file, and did when it was used last; %s", folder, meantSo(folder))
+	case found.own.gone && !good.none():
+		return fmt.Errorf("%s is not there; %s", own, meantSo(own))
+	case found.own.empty && good.hadFiles:
+		return fmt.Errorf("%s holds no file, and did when it was used last; %s", own, meantSo(own))
+	case shipped != "" && found.shipped != (folder{}) && good.hadShipped:
+		return fmt.Errorf("%s is not there or holds no file, and did when it was used last; for what is built in instead, make an empty file %s",
+			shipped, filepath.Join(shipped, "firewalld.conf"))
 	}
 	return nil
 }
@@ -43,57 +46,41 @@ func meantSo(folder string) string {
 	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
 }
 
-// hadFiles tells whether the administrator had objects or settings of his own. Of a configuration that cannot be used it is not known, and
-// may be.
-func (d *Daemon) hadFiles(g lastGood) bool {
+// held notes what folders the files of a last good configuration were from. Of one that cannot be used it is not known: the administrator
+// may have had files of his own.
+func (d *Daemon) held(g *lastGood) {
 	if g.folder == "" {
-		return g.damaged != nil
+		g.hadFiles = g.damaged != nil
+		return
 	}
-	if own, _, err := g.own(); len(own) > 0 || err != nil {
-		return true
-	}
-	shipped, _ := zones.Load(zones.Dirs{})
-	defaults := zones.Export(shipped)
+	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
+	own := strings.FieldsFunc(string(list), func(c rune) bool { return c == '\n' })
+	g.hadFiles = len(own) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) || d.hadSettings()
+	g.hadShipped = err == nil && hasOthers(g.folder, own) // a former version wrote no list
+}
+
+// hadSettings tells whether a setting of the last good configuration was another one than the default.
+func (d *Daemon) hadSettings() bool {
+	builtIn, _ := zones.Load(zones.Dirs{})
+	defaults := zones.Export(builtIn)
 	return slices.ContainsFunc([]string{"firewalld.conf", "richwall.conf"}, func(name string) bool { return d.opt.State.Differs(name, defaults[name]) })
 }
 
-// own are the files of the administrator's objects, by their paths in the folder; known is false where a former version wrote no list of them.
-func (g lastGood) own() (paths []string, known bool, err error) {
-	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
+// hasOthers tells whether a last good configuration has the file of an object that is not the administrator's: it was in the shipped folder.
+func hasOthers(folder string, own []string) bool {
+	mine := make(map[string]bool, len(own))
+	for _, path := range own {
+		mine[path] = true
 	}
-	return strings.FieldsFunc(string(list), func(c rune) bool { return c == '\n' }), err == nil, err
-}
-
-// hadShipped tells whether there were files in the shipped folder, and not only what is built in.
-func (g lastGood) hadShipped() bool {
-	own, known, _ := g.own()
-	if g.folder == "" || !known {
-		return false
-	}
-	shipped := false
-	filepath.WalkDir(g.folder, func(path string, e fs.DirEntry, err error) error {
-		name, _ := filepath.Rel(g.folder, path)
+	others := false
+	filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(folder, path)
 		inFolder := filepath.Dir(name) != "." // direct.xml is there in any case
-		shipped = err == nil && !e.IsDir() && inFolder && !slices.Contains(own, filepath.ToSlash(name))
-		if shipped {
+		others = err == nil && !e.IsDir() && inFolder && !mine[filepath.ToSlash(name)]
+		if others {
 			return fs.SkipAll
 		}
 		return err
 	})
-	return shipped
-}
-
-func (d *Daemon) lostShipped() error {
-	folder := d.opt.Dirs.Default
-	if folder == "" {
-		return nil
-	}
-	empty, err := zones.EmptyFolder(folder)
-	if (errors.Is(err, fs.ErrNotExist) || err == nil && empty) && d.lastGood().hadShipped() {
-		return fmt.Errorf("%s is not there or holds no file, and did when it was used last; for what is built in instead, make an empty file %s",
-			folder, filepath.Join(folder, "firewalld.conf"))
-	}
-	return nil
+	return others
 }

@@ -16,7 +16,9 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 
 // CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems. Folders that a reload takes for
 // lost are an error with code COMMAND_FAILED.
-func (d *Daemon) CheckPermanent() error {
+func (d *Daemon) CheckPermanent() error { return ofFiles(d.checkPermanent()) }
+
+func (d *Daemon) checkPermanent() error {
 	if err := d.missing(context.Background()); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
@@ -24,7 +26,7 @@ func (d *Daemon) CheckPermanent() error {
 		cfg      *zones.Config
 		problems zones.Problems
 	}
-	r, err := inTime(context.Background(), d.opt.Dirs.System, func() (r result) {
+	r, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (r result) {
 		r.cfg, r.problems = d.store.Load()
 		return r
 	})
@@ -76,13 +78,12 @@ func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
 // setConf changes the permanent configuration and reloads; if the reload is refused the files are put back. files is held.
 func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]string) error {
 	old := d.Snapshot().Permanent
-	if err := d.changePermanent(Change{Edit: edit}); err != nil {
+	undo, err := d.changePermanent(Change{Edit: edit})
+	if err != nil {
 		return err
 	}
 	if err := d.reload(ctx, links); err != nil {
-		if back := d.save(d.Snapshot().Permanent, old, nil); back != nil {
-			d.opt.Log.Error("cannot put the files back", "reason", back)
-		}
+		d.putBack(old, undo)
 		return err
 	}
 	return nil
@@ -126,7 +127,7 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 		err = d.accepts(permanent, next)
 	}
 	if err == nil {
-		err = d.save(inFolder, next, nil)
+		_, err = d.save(inFolder, next, nil)
 	}
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)
@@ -200,10 +201,7 @@ func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	old := d.Snapshot().Permanent
 	d.permanentIs(next, nil)
 	if err := d.reload(ctx, links); err != nil {
-		if back := d.inWriteTime(func(func() bool) error { return undo() }); back != nil {
-			d.opt.Log.Error("cannot put the files back", "reason", back)
-		}
-		d.permanentIs(old, nil)
+		d.putBack(old, undo)
 		return err
 	}
 	return nil

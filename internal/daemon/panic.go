@@ -27,7 +27,7 @@ func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 // notePanic notes for later processes whether panic mode is on now. Where the disk does not take that, a table stays in the kernel
 // that drops every packet, which a later process finds.
 func (d *Daemon) notePanic() {
-	err := inPatience(func() error {
+	err := d.inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()
 		return d.opt.State.SetPanic(d.Snapshot().Panic)
@@ -47,9 +47,9 @@ func (d *Daemon) notePanic() {
 }
 
 // inPatience calls a function that writes a note, and waits no longer than notePatience for it.
-func inPatience(note func() error) error {
+func (d *Daemon) inPatience(note func() error) error {
 	noted := make(chan error, 1)
-	go func() { noted <- note() }()
+	go func() { noted <- d.guarded("noting panic mode", note) }()
 	select {
 	case err := <-noted:
 		return err
@@ -69,13 +69,14 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	wish := d.wishes.Add(1)
 	done := make(chan error, 1)
 	go func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.wishes.Load() == wish {
-			done <- d.commitPanic(context.WithoutCancel(ctx), on)
-		} else { // somebody has switched it again
-			done <- nil
-		}
+		done <- d.guarded("panic mode", func() error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.wishes.Load() != wish { // somebody has switched it again
+				return nil
+			}
+			return d.commitPanic(context.WithoutCancel(ctx), on)
+		})
 	}()
 	if !on || d.opt.DropAll == nil {
 		return <-done
@@ -88,11 +89,11 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	if err := d.dropAll(); err != nil {
 		return errors.Join(err, <-done)
 	}
-	go func() {
+	d.spawn("panic mode", func() {
 		if err := <-done; err != nil {
 			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
 		}
-	}()
+	})
 	return nil
 }
 
@@ -128,6 +129,11 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 		}
 		d.emergency.Store(false)
 	}
+	if !on { // that of another back end may still be on
+		if err := d.removeOther(ctx); err != nil {
+			return refuse(CommandFailed, "%v", err)
+		}
+	}
 	d.panicIs(on)
 	return nil
 }
@@ -158,7 +164,7 @@ func (d *Daemon) panicIs(on bool) {
 
 // reservePanic prepares the note about panic mode, which a disk that has become full could not take.
 func (d *Daemon) reservePanic() {
-	err := inPatience(func() error {
+	err := d.inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()
 		return d.opt.State.ReservePanic()

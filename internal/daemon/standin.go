@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -66,25 +68,39 @@ func (p *part) failed() []string {
 	}
 	if p.direct != nil {
 		texts = append(texts, fmt.Sprintf("in force instead of direct.xml are the direct rules of the last good configuration, of %s, in %s",
-			p.good.installed.Local().Format(time.DateTime), p.good.folder))
+			p.good.installed.Local().Format(time.DateTime), p.good.link))
 	}
 	return texts
 }
 
 // goodDirect is direct.xml of the last good configuration; nil if it cannot be read.
 func (d *Daemon) goodDirect(good lastGood) *zones.Direct {
-	path := filepath.Join(good.folder, "direct.xml")
-	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return &zones.Direct{}
-	}
-	if err != nil {
-		d.opt.Log.Error("the direct rules of the last good configuration cannot be read", "reason", err)
+	data := d.readGood(good, "direct.xml")
+	if data == nil {
 		return nil
 	}
-	direct, problems := zones.ReadDirect(data, path)
+	direct, problems := zones.ReadDirect(data, filepath.Join(good.folder, "direct.xml"))
 	d.logWarnings(problems)
 	return direct
+}
+
+// readGood is a file of the last good configuration; nil if it cannot be read.
+func (d *Daemon) readGood(good lastGood, name string) []byte {
+	if good.folder == "" {
+		return nil
+	}
+	type result struct {
+		data []byte
+		err  error
+	}
+	r, err := inTime(context.Background(), d, stateFolder, func() (r result) {
+		r.data, r.err = os.ReadFile(filepath.Join(good.folder, name))
+		return r
+	})
+	if err = errors.Join(err, r.err); err != nil {
+		d.opt.Log.Error("a file of the last good configuration cannot be read", "reason", err)
+	}
+	return r.data
 }
 
 // await says which chains of other programs may be missing when the first rules are committed: those that the last good configuration has

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -37,19 +35,22 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return err
 	}
 	defer d.unlockFiles()
-	failed, err := d.startWith(ctx, links)
+	failed, inFiles, err := d.startWith(ctx, links)
 	if err != nil {
 		return err
 	}
-	d.started(failed)
+	d.started(failed, inFiles)
 	d.reservePanic()
 	return nil
 }
 
-// started notes what could not be used of the configuration that is installed now.
-func (d *Daemon) started(failed []string) {
+// started notes what could not be used of the configuration that is installed now, and what the files hold; nil is that this is not known.
+func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if len(failed) > 0 {
+		failed = append(failed, d.remedy())
+	}
 	if d.repairs.waiting != "" {
 		failed = append(failed, notInKernel)
 	}
@@ -57,35 +58,50 @@ func (d *Daemon) started(failed []string) {
 	if len(failed) > 0 {
 		d.state = Failed
 	}
+	if d.readable = inFiles != nil; d.readable && d.state == Failed {
+		d.permanent = inFiles
+	}
 	d.publish()
 }
 
-// startWith installs the first configuration that can be installed. It returns what could not be used of the files.
-func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, err error) {
+// remedy says how the files come into force again.
+func (d *Daemon) remedy() string {
+	return fmt.Sprintf("to end this: mend what is named here, see what richwall check %s says, and run firewall-cmd --reload", d.opt.Dirs.System)
+}
+
+// startWith installs the first configuration that can be installed. It returns what could not be used of the files, and what they
+// hold.
+func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, inFiles *zones.Config, err error) {
 	good := d.lastGood()
-	failed, err = d.startFiles(ctx, links, good)
+	rest, err := d.findFiles(ctx, good)
+	if err == nil {
+		inFiles = rest.Files
+		failed, err = d.startFiles(ctx, rest, links, good)
+	}
 	if err == nil || ends(ctx, err) {
-		return failed, err
+		return failed, inFiles, err
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
 	dirs, instead := zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, ""
 	switch {
 	case good.damaged != nil:
-		return d.startClosed(ctx, links, append(failed, good.damaged.Error()))
+		failed, err = d.startClosed(ctx, links, append(failed, good.damaged.Error()))
+		return failed, inFiles, err
 	case good.folder != "":
-		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.folder)
-		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.folder)
+		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.link)
+		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.link)
 	default:
 		d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
 		instead = "in force instead is the shipped configuration: no other was ever installed"
 	}
 	err = d.startOther(ctx, dirs, links)
 	if err == nil || ends(ctx, err) {
-		return append(failed, instead), err
+		return append(failed, instead), inFiles, err
 	}
 	d.opt.Log.Error("that cannot be used either", "reason", err)
-	return d.startClosed(ctx, links, append(failed, err.Error()))
+	failed, err = d.startClosed(ctx, links, append(failed, err.Error()))
+	return failed, inFiles, err
 }
 
 // ends tells whether an error is one for which no configuration can be installed.
@@ -96,7 +112,7 @@ func ends(ctx context.Context, err error) bool {
 // startClosed installs rules that let nothing new in, when neither the files nor anything else can be used. firewalld.conf may be what is
 // broken: the back end is nftables, and iptables where the kernel has no nf_tables.
 func (d *Daemon) startClosed(ctx context.Context, links map[string]string, failed []string) ([]string, error) {
-	const instead = "nothing new is let in but loopback, DHCP and neighbour discovery: mend the files and run firewall-cmd --reload, or run firewall-cmd --reset-to-defaults"
+	const instead = "nothing new is let in but loopback, DHCP and neighbour discovery; for the shipped configuration, run firewall-cmd --reset-to-defaults"
 	d.opt.Log.Error(instead)
 	failed = append(failed, instead)
 	err := d.startConfig(ctx, zones.Closed(string(ir.NFTables)), links)
@@ -109,20 +125,31 @@ func (d *Daemon) startClosed(ctx context.Context, links map[string]string, faile
 // lastGood is the last good configuration; the zero value is that none was ever kept.
 type lastGood struct {
 	folder    string
+	link      string // to the folder, for messages
 	installed time.Time
 	damaged   error // there is one, and it cannot be used
+	// hadFiles is that the administrator had objects or settings of his own; of a configuration that cannot be used it is not known, and may
+	// be. hadShipped is that there were objects in the shipped folder, and not only what is built in.
+	hadFiles, hadShipped bool
 }
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
+// stateFolder names the folder of the last good configuration in messages.
+const stateFolder = "the folder of the last good configuration"
+
 func (d *Daemon) lastGood() lastGood {
-	g, err := inTime(context.Background(), "the folder of the last good configuration", func() (g lastGood) {
+	g, err := inTime(context.Background(), d, stateFolder, func() (g lastGood) {
 		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
+		if g.folder != "" {
+			g.link = d.opt.State.Link()
+		}
+		d.held(&g)
 		return g
 	})
 	switch {
 	case err != nil:
-		g = lastGood{damaged: err}
+		g = lastGood{damaged: err, hadFiles: true}
 	case errors.Is(g.damaged, statedir.ErrNone):
 		return lastGood{}
 	}
@@ -133,35 +160,44 @@ func (d *Daemon) lastGood() lastGood {
 }
 
 // errDoubt is that the files leave it open which rules some packets are meant for.
-var errDoubt = errors.New("the files are not used: to leave out what is broken in them could let in packets that it refuses")
+var errDoubt = errors.New("the files are not used: without what is broken in them, packets could be let in that they are meant to refuse")
+
+// findFiles reads the files, without what is broken in them. The error is that they cannot be read, or are not there.
+func (d *Daemon) findFiles(ctx context.Context, good lastGood) (*zones.Rest, error) {
+	rest, err := d.readRest(ctx)
+	if err == nil && !good.none() {
+		err = d.missing(ctx)
+	}
+	return rest, err
+}
 
 // startFiles installs what the files say, without what cannot be used of them, and returns that. Where a last good configuration
 // was kept, it does not install one that might let in more than the files mean. direct.xml alone does not decide about that:
 // the direct rules of the last good configuration stand in for those that cannot be used.
-func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good lastGood) (failed []string, err error) {
-	rest, err := d.readRest(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[string]string, good lastGood) (failed []string, err error) {
 	if good.none() {
 		cfg, losses := rest.Closed()
 		d.logWarnings(rest.Problems)
 		return d.startRest(ctx, cfg, losses, links, good)
 	}
-	if err := d.missing(ctx); err != nil {
+	losses := rest.Losses
+	type comparison struct{ accepted, lostConf bool }
+	was, err := inTime(ctx, d, stateFolder, func() comparison {
+		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
+	})
+	if err != nil {
 		return nil, err
 	}
-	losses := rest.Losses
-	if d.accepted(rest) {
+	if was.accepted {
 		losses = nil
 	}
-	if rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"]) {
+	if was.lostConf {
 		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
 	}
 	if decisive := good.decisive(losses); zones.InDoubt(decisive) {
 		d.logProblems(rest.Problems)
 		for _, l := range decisive {
-			failed = append(failed, l.Problem.String())
+			failed = append(failed, l.Problem.Cause())
 		}
 		return failed, errDoubt
 	}
@@ -173,13 +209,8 @@ func (d *Daemon) startFiles(ctx context.Context, links map[string]string, good l
 // logUnsaid warns of the keys of firewalld.conf that the last good configuration had another value for and that no line sets any more: they
 // may have been taken out, or a part of the file may be lost.
 func (d *Daemon) logUnsaid(rest *zones.Rest, good lastGood) {
-	path := filepath.Join(good.folder, "firewalld.conf")
-	data, err := os.ReadFile(path)
-	if good.folder == "" || err != nil {
-		return
-	}
-	before, _ := zones.ReadConf(data, path)
-	if before == nil {
+	before, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
+	if good.folder == "" || before == nil {
 		return
 	}
 	for _, was := range rest.Unsaid(before) {
@@ -202,7 +233,15 @@ func besideWarnings(losses []zones.Loss) []zones.Loss {
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
-	return inTime(ctx, d.opt.Dirs.System, func() *zones.Rest { return load(d.opt.Dirs, &zones.Config{}) })
+	return inTime(ctx, d, d.opt.Dirs.System, func() *zones.Rest {
+		switch found, err := d.store.Recover(); {
+		case err != nil:
+			d.opt.Log.Error(err.Error())
+		case found:
+			d.opt.Log.Warn(zones.TakenBack, "folder", d.opt.Dirs.System)
+		}
+		return load(d.opt.Dirs, &zones.Config{})
+	})
 }
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. It
@@ -262,11 +301,13 @@ func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[
 func (d *Daemon) startAgain() {
 	ctx := context.Background()
 	links := d.askManager(ctx)
-	err := d.lockFiles(ctx)
-	if err == nil {
-		err = d.startLocked(ctx, links)
-		d.unlockFiles()
-	}
+	err := d.guarded("the start", func() error {
+		if err := d.lockFiles(ctx); err != nil {
+			return err
+		}
+		defer d.unlockFiles()
+		return d.startLocked(ctx, links)
+	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil && !d.repairs.stopped && d.repairs.waiting != "" {
@@ -283,11 +324,11 @@ func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error
 	if !waits { // a reload was quicker
 		return nil
 	}
-	failed, err := d.startWith(ctx, links)
+	failed, inFiles, err := d.startWith(ctx, links)
 	if err != nil {
 		return err
 	}
-	d.started(failed)
+	d.started(failed, inFiles)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timed.stop()
@@ -354,26 +395,43 @@ func ruleErrors(err error) []*kernel.RuleError {
 func (d *Daemon) logWarnings(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Warning {
-			d.opt.Log.Warn(p.String())
+			d.opt.Log.Warn(p.Unlabelled())
 		}
 	}
 }
 
+// logProblems logs what is wrong with files that are not used.
 func (d *Daemon) logProblems(list zones.Problems) {
 	for _, p := range list {
 		if p.Severity == zones.Error {
-			d.opt.Log.Error(p.String())
+			d.opt.Log.Error(p.Cause())
 		} else {
-			d.opt.Log.Warn(p.String())
+			d.opt.Log.Warn(p.Cause())
 		}
 	}
+}
+
+// loadOther loads another configuration than the one in the files. The error is the Problems, or that it cannot be read in time.
+func (d *Daemon) loadOther(ctx context.Context, dirs zones.Dirs) (*zones.Config, error) {
+	type result struct {
+		cfg      *zones.Config
+		problems zones.Problems
+	}
+	r, err := inTime(ctx, d, stateFolder, func() (r result) {
+		r.cfg, r.problems = zones.Load(dirs)
+		return r
+	})
+	if err == nil && r.cfg == nil {
+		err = r.problems.Err()
+	}
+	return r.cfg, err
 }
 
 // startOther installs another configuration than the one in the files.
 func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[string]string) error {
-	cfg, problems := zones.Load(dirs)
-	if cfg == nil {
-		return problems.Err()
+	cfg, err := d.loadOther(ctx, dirs)
+	if err != nil {
+		return err
 	}
 	return d.startConfig(ctx, cfg, links)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -75,23 +76,92 @@ func (b *bed) expect(t *testing.T, state State, failure string, open, closed []s
 }
 
 // An item that cannot be used and lets something in is left out; all else of the configuration is in force, and the state
-// names the line. The permanent configuration cannot be changed until the file is mended.
+// names the line. The file cannot be changed until it is mended by hand; others can.
 func TestBrokenItem(t *testing.T) {
 	b := startKept(t, map[string]string{
 		"zones/work.xml": "<zone>\n<interface name=\"eth1\"/>\n<port port=\"8080\" protocol=\"tcp\"/>\n<port port=\"99999\" protocol=\"tcp\"/>\n</zone>",
 		"zones/home.xml": homeZone,
 	})
 	b.expect(t, Failed, "work.xml:4:", []string{"8080", "7777", "22"}, nil)
-	var refused *Error
-	err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))})
-	if !errors.As(err, &refused) || refused.Code != RunningButFailed {
-		t.Errorf("a permanent change gives %v", err)
+	if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))}); err != nil {
+		t.Errorf("a change of another zone gives %v", err)
+	}
+	err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: "work"}, port("1", "tcp"))})
+	if err == nil || !strings.Contains(err.Error(), "cannot write zone work") {
+		t.Errorf("a change of the broken zone gives %v", err)
 	}
 	b.write(t, map[string]string{"zones/work.xml": workZone})
 	if err := b.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.expect(t, Running, "", []string{"8080", "7777", "22"}, nil)
+}
+
+// In the state FAILED edits of the files are taken as in any other, and what is wrong in them can be mended so: also while the last good
+// configuration is in force. An edit that brings an error is refused, and so is what would make the runtime configuration permanent.
+func TestMendedWhileFailed(t *testing.T) {
+	policy, home := zones.Object{Kind: zones.KindPolicy, Name: "p"}, zones.Object{Kind: zones.KindZone, Name: "home"}
+	service := zones.Item{Key: zones.KeyService, Args: []string{"mine"}}
+	for name, c := range map[string]struct {
+		files map[string]string
+		mend  zones.Edit
+	}{
+		"a policy with a service that is gone": {map[string]string{
+			"policies/p.xml": `<policy target="CONTINUE"><service name="mine"/><ingress-zone name="ANY"/><egress-zone name="HOST"/></policy>`}, zones.Remove(zones.Permanent, policy, service)},
+		"a policy that drops, for a zone that is gone": {map[string]string{
+			"policies/p.xml": `<policy target="DROP"><ingress-zone name="mine"/><egress-zone name="HOST"/></policy>`}, zones.Delete(policy)},
+		"an interface of two zones":   {map[string]string{"zones/home.xml": `<zone><interface name="eth1"/></zone>`}, zones.Remove(zones.Permanent, home, interfaceItem("eth1"))},
+		"a zone that cannot be read":  {map[string]string{"zones/mine.xml": `<zone><`}, zones.Delete(zones.Object{Kind: zones.KindZone, Name: "mine"})},
+		"a default zone that is none": {map[string]string{"firewalld.conf": "DefaultZone=hmoe\n"}, zones.SetConf("DefaultZone", "home")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, map[string]string{"zones/work.xml": workZone, "firewalld.conf": "DefaultZone=home\n"})
+			b.write(t, c.files)
+			b.again(t)
+			b.expect(t, Failed, "INVALID", []string{"8080"}, []string{"1234"})
+			if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, service)}); err == nil {
+				t.Error("an edit that brings an error is taken")
+			}
+			if err := b.RuntimeToPermanent(t.Context()); err == nil {
+				t.Error("the runtime configuration becomes permanent")
+			}
+			for _, edit := range []zones.Edit{zones.Add(zones.Permanent, home, port("1234", "tcp")), c.mend} {
+				if err := b.ChangePermanent(Change{Edit: edit}); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := b.Reload(t.Context()); err != nil {
+				t.Error(err)
+			}
+			b.expect(t, Running, "", []string{"8080", "1234"}, nil)
+		})
+	}
+}
+
+// A change of several files that a crash has cut off is taken back by the start. If it cannot be, the files are a mixture of which nothing is
+// used: the last good configuration is in force, and a reload is refused until somebody has seen to it.
+func TestChangeCutOff(t *testing.T) {
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	journal := fmt.Sprintf(`{"Path":%q,"Exists":false}`+"\n", filepath.Join(b.dir, "zones/home.xml"))
+	b.write(t, map[string]string{"zones/home.xml": homeZone, ".unfinished-change": journal})
+	b.again(t)
+	b.expect(t, Running, "", []string{"8080"}, []string{"7777"})
+	if left, _ := filepath.Glob(filepath.Join(b.dir, "*/home.xml")); len(left) > 0 || !strings.Contains(b.log.String(), zones.TakenBack) {
+		t.Errorf("there are %q, and the log says\n%s", left, b.log.String())
+	}
+	b.write(t, map[string]string{"zones/work.xml": homeZone, ".unfinished-change": "damaged\n" + journal})
+	b.again(t)
+	b.expect(t, Failed, ".unfinished-change", []string{"8080"}, []string{"7777"})
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be taken back") {
+		t.Errorf("a reload gives %v", err)
+	}
+	if err := os.Remove(filepath.Join(b.dir, ".unfinished-change")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.expect(t, Running, "", []string{"7777"}, []string{"8080"})
 }
 
 // A file that cannot be read at all leaves it open what is bound to its zone: the last good configuration is used, and not
@@ -203,7 +273,7 @@ func TestSlowFiles(t *testing.T) {
 // unreadable keeps the files from being read, until the function that it returns is called.
 func unreadable(t *testing.T) func() {
 	wasTime, wasLoad := readTime, loadRest
-	readTime, loadRest = time.Millisecond, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
+	readTime, loadRest = time.Second, func(zones.Dirs, *zones.Config) *zones.Rest { <-t.Context().Done(); return nil }
 	return func() { readTime, loadRest = wasTime, wasLoad }
 }
 
@@ -551,8 +621,9 @@ func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
 	b.again(t)
-	b.expect(t, Failed, "nosuch", []string{"8080"}, []string{"22"})
-	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "firewalld.conf: INVALID_ZONE: ") {
+	b.expect(t, Failed, "/firewalld.conf:1: INVALID_ZONE: the default zone nosuch does not exist\nthe files are not used: ", []string{"8080"}, []string{"22"})
+	b.expect(t, Failed, "/last-good\nto end this: mend what is named here, see what richwall check "+b.dir+" says, and run firewall-cmd --reload", []string{"8080"}, []string{"22"})
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "firewalld.conf:1: INVALID_ZONE: ") {
 		t.Errorf("a reload gives %v", err)
 	}
 	b.again(t)
@@ -590,7 +661,7 @@ func TestReloadInDoubt(t *testing.T) {
 		file, text string
 		refused    string // what the error says; "" is that the files are taken
 	}{
-		"the default zone cut off":             {"firewalld.conf", "DefaultZone=dro", "firewalld.conf: INVALID_ZONE: "},
+		"the default zone cut off":             {"firewalld.conf", "DefaultZone=dro", "firewalld.conf:1: INVALID_ZONE: "},
 		"its name lost":                        {"firewalld.conf", "DefaultZone=\nStrictForwardPorts=yes\nLogDenied=all\n", "firewalld.conf:1:1: INVALID_VALUE: "},
 		"its key misspelled":                   {"firewalld.conf", strings.Replace(conf, "DefaultZone", "DefaultZon", 1), "firewalld.conf:1:1: INVALID_OPTION: "},
 		"another key misspelled":               {"firewalld.conf", strings.Replace(conf, "Strict", "Stric", 1), "firewalld.conf:2:1: INVALID_OPTION: "},

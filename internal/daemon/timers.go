@@ -20,6 +20,7 @@ type timedEntry struct {
 	deadline time.Time
 	there    func(*zones.Config) bool // whether the entry is still in a configuration
 	remove   zones.Edit               // takes it out
+	whole    zones.Object             // as of Change
 }
 
 func (t *timers) init(fire func()) {
@@ -88,14 +89,26 @@ func (t *timers) stop() {
 	t.arm()
 }
 
-// expire commits the runtime configuration without the entries whose time has come.
+// expire commits the runtime configuration without the entries whose time has come. After a fault it is tried again in a minute.
 func (d *Daemon) expire() {
+	if Guard(d.opt.Log, "what has timed out", d.expireDue) == nil {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	old, next := d.runtime, d.runtime
+	if len(d.timed.entries) > 0 {
+		d.timed.timer = time.AfterFunc(time.Minute, d.expire)
+	}
+}
+
+func (d *Daemon) expireDue() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old, next, whole := d.runtime, d.runtime, map[zones.Object]bool{}
 	for _, e := range d.timed.due(now()) {
 		if edited, err := e.remove(next); err == nil {
 			next = edited
+			whole[e.whole] = true
 		}
 	}
 	if err := d.commitRuntime(context.Background(), next); err != nil {
@@ -105,6 +118,6 @@ func (d *Daemon) expire() {
 	}
 	d.timed.keep(d.runtime)
 	if next != old {
-		d.emit(RuntimeChanged{Old: old, New: next})
+		d.emit(RuntimeChanged{Old: old, New: next, Whole: whole})
 	}
 }

@@ -254,9 +254,9 @@ func strict() map[string]string {
 
 // Configurations that bytes, values or structure were changed in, or that were written half, are read by reloads and starts. A
 // reload either refuses the files, and then the rules stay to the letter, or runs what the files say, as does a start that can use
-// all of them. What is accepted opens nothing that was closed, unless the files say so when they are read in another way. A start that
-// cannot use them, or not all of them, opens nothing but what the last configuration without an error or the files that were not
-// spoiled open: not ssh, by which the shipped configuration could be told.
+// all of them. What is accepted opens nothing that was closed, unless the files say so when they are read in another way. A start
+// that cannot use them, or not all of them, opens nothing but what the last configuration without an error or the files that were
+// not spoiled open: not ssh, by which the shipped configuration could be told.
 //
 // RICHWALL_MUTATIONS is how many there are; RICHWALL_SEED repeats a run.
 func TestSpoiledFiles(t *testing.T) {
@@ -299,6 +299,9 @@ func TestSpoiledFiles(t *testing.T) {
 		files[name] = spoiled
 		said, open := read(files), m.open()
 		accepted := m.Snapshot().State == daemon.Running
+		if accepted && !refused {
+			m.runsWhatFilesSay(what)
+		}
 		for at := range open {
 			if !good[at] && !asWritten[at] && !(accepted && said.opens(at)) {
 				t.Fatalf("%v is open, was not with the last good configuration, and is not to be by the files: %s\nthe log says\n%s", at, what, m.log.String())

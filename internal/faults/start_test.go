@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
 
@@ -163,5 +164,43 @@ func TestBrokenOffStarts(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// When another firewall takes the name on the bus while the daemon still starts, the daemon ends as it does later on: with the status for
+// that, and without a guard that would drop what the other one lets in.
+func TestTakenOverDuringStart(t *testing.T) {
+	files := map[string]string{"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`}
+	for i := range 40 {
+		var rules strings.Builder
+		for k := range 600 {
+			fmt.Fprintf(&rules, `<rule priority="%d" family="ipv4"><source address="10.%d.%d.0/28"/><port port="%d" protocol="tcp"/><accept/></rule>`, k+1, i, k%250, 1000+k)
+		}
+		files[fmt.Sprintf("zones/z%d.xml", i)] = fmt.Sprintf(`<zone><interface name="x%d"/>%s</zone>`, i, &rules)
+	}
+	s := &service{T: t, lab: newLab(t, "nft", "dbus-daemon"), dir: t.TempDir()}
+	write(t, filepath.Join(s.dir, "firewalld"), files)
+	stop := s.startBus()
+	daemon, log, _ := s.begin()
+	defer daemon.Process.Kill()
+	s.awaitName()
+	daemon.Process.Signal(unix.SIGSTOP) // while the bus goes and comes back, with the name in another's hands
+	stop()
+	t.Cleanup(s.startBus())
+	other, err := dbus.Connect("unix:path=" + filepath.Join(s.dir, "bus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.RequestName("org.fedoraproject.FirewallD1", dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	daemon.Process.Signal(unix.SIGCONT)
+	daemon.Wait()
+	if status := daemon.ProcessState.ExitCode(); status != 1 {
+		t.Errorf("the daemon ends with status %d, and says\n%s", status, log)
+	}
+	if listing, _ := s.lab.Firewall().Run(t.Context(), "", "nft", "list", "tables"); strings.Contains(listing, "firewalld_guard") {
+		t.Errorf("the guard stays:\n%s\nthe log says\n%s", listing, log)
 	}
 }

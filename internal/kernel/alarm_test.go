@@ -82,3 +82,33 @@ func TestGuardAgainstFaultsOfFollowing(t *testing.T) {
 		t.Errorf("%d reports, and the log\n%s", reported, log.String())
 	}
 }
+
+// While the rules are in place and the guard still stands, the log says until when new connections wait, once, and when they do not
+// any more. A guard that waits for nothing is no news.
+func TestTheLogSaysThatConnectionsWait(t *testing.T) {
+	var log bytes.Buffer
+	g := &guard{log: slog.New(slog.NewTextHandler(&log, nil))}
+	lines := func(want ...string) {
+		t.Helper()
+		if n := strings.Count(log.String(), "\n"); n != len(want) {
+			t.Errorf("the log has %d lines, not %d:\n%s", n, len(want), log.String())
+		}
+		for _, text := range want {
+			if !strings.Contains(log.String(), text) {
+				t.Errorf("the log does not say %q:\n%s", text, log.String())
+			}
+		}
+		log.Reset()
+	}
+	g.noticed()
+	g.note(true, false)
+	g.note(false, false)
+	lines()
+	g.noticed()
+	g.note(true, false)
+	g.noticed()
+	g.note(true, false)
+	lines("for 10s, till ")
+	g.note(false, false)
+	lines("do not wait any more")
+}

@@ -38,15 +38,15 @@ func (g *Guard) Earlier() ir.Backend { return g.earlier }
 // instead. No file is read. Without nf_tables in the kernel it is a chain of iptables and ip6tables.
 func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	o = o.withDefaults()
-	t := tools{o.Enter}
+	t := tools{enter: o.Enter}
 	s, err := openSocket(o.Enter)
 	if err != nil {
-		return t.baseChains(ctx, panicked, err)
+		return t.patientChains(ctx, panicked, err)
 	}
 	owner, err := s.canOwn()
 	if err != nil {
 		s.conn.Close()
-		return t.baseChains(ctx, panicked, err)
+		return t.patientChains(ctx, panicked, err)
 	}
 	g, err := newGuard(s, owner, o.Log)
 	base := &Guard{socket: s}
@@ -221,12 +221,12 @@ func dropsPacket(immediate []byte) (drops bool) {
 	return drops
 }
 
-// hold says whether the rules of an earlier process are in the tables of iptables, and those of ip6tables where there is one.
+// hold says whether the rules of an earlier process are in the tables of iptables, and those of ip6tables where the kernel has IPv6.
 func (t tools) hold(ctx context.Context) bool {
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
 		saved, err := t.save(ctx, family, "filter")
 		if err != nil || saved == nil {
-			if family == ir.V6 && errors.As(err, new(*toolError)) {
+			if family == ir.V6 && !t.hasIPv6() {
 				continue
 			}
 			return false
@@ -243,6 +243,16 @@ func (t tools) hold(ctx context.Context) bool {
 // baseChain is the guard where the kernel has no nf_tables. The first commit finds it among the remains of an earlier process.
 const baseChain = "firewalld_guard"
 
+// patientChains is baseChains. While another program holds the lock it is tried again, for six times as long as the tools wait for it.
+func (t tools) patientChains(ctx context.Context, panicked bool, why error) (base *Guard, err error) {
+	for range 6 {
+		if base, err = t.baseChains(ctx, panicked, why); !errors.Is(err, ErrBusy) {
+			break
+		}
+	}
+	return base, err
+}
+
 // baseChains puts the guard into the filter table of iptables and ip6tables, before all else. why is the reason for it.
 func (t tools) baseChains(ctx context.Context, panicked bool, why error) (*Guard, error) {
 	base := &Guard{chains: &t}
@@ -252,11 +262,14 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) (*Guard
 	}
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
 		saved, err := t.save(ctx, family, "filter")
-		if err != nil || saved == nil {
-			if family == ir.V4 {
-				return base, fmt.Errorf("cannot drop what comes in until the rules are there: %w, and iptables has no table filter: %w", why, err)
-			}
+		if saved == nil && family == ir.V6 && !t.hasIPv6() {
 			continue
+		}
+		if err == nil && saved == nil {
+			err = fmt.Errorf("%s has no table filter", tool(family))
+		}
+		if err != nil {
+			return base, fmt.Errorf("cannot drop what comes in until the rules are there: %w, and %w", why, err)
 		}
 		input := baseScript(saved, family, panicked)
 		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock()); err != nil {

@@ -40,7 +40,7 @@ func TestBaseOfChains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	tools := tools{ns.Do}
+	tools := tools{enter: ns.Do}
 	show := func() string {
 		t.Helper()
 		var text string

@@ -27,14 +27,25 @@ type BridgeRule struct {
 }
 
 // CommitBridge makes what ebtables has of ours next, where it was old, one transaction a table. On an error nothing
-// changed. A nil old is that nobody knows: what an earlier process may have left of next is taken out first. Nothing is run
-// where there is no difference.
+// changed. A nil old is that nobody knows: what an earlier process has left, as the options' Left knows it, or may have left of next,
+// is taken out first. Nothing is run where there is no difference.
 func CommitBridge(ctx context.Context, o Options, old, next *Bridge) error {
-	t := tools{o.withDefaults().Enter}
+	t := tools{enter: o.withDefaults().Enter}
 	if old == nil {
 		old = &Bridge{}
-		t.removeRemains(ctx, next)
+		left, _ := o.Left.found()
+		t.removeRemains(ctx, left.Bridge.with(next), next)
 	}
+	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(old).with(next) })
+	if err := t.changeBridge(ctx, old, next); err != nil {
+		return err
+	}
+	o.Left.bridge(func(*Bridge) *Bridge { return next })
+	return nil
+}
+
+// changeBridge makes the difference, one transaction a table.
+func (t tools) changeBridge(ctx context.Context, old, next *Bridge) error {
 	var done []string
 	for _, table := range []string{"broute", "nat", "filter"} {
 		script, err := bridgeScript(table, old, next)
@@ -64,8 +75,21 @@ func (t tools) backTo(ctx context.Context, tables []string, old, next *Bridge) e
 	return errors.Join(errs...)
 }
 
-// removeRemains takes rules out one by one; those that are not there are no mistake.
-func (t tools) removeRemains(ctx context.Context, b *Bridge) {
+// with is what either has; either may be nil.
+func (b *Bridge) with(c *Bridge) *Bridge {
+	all := &Bridge{}
+	for _, one := range []*Bridge{b, c} {
+		if one != nil {
+			all.Chains = union(all.Chains, one.Chains, itself)
+			all.Rules = union(all.Rules, one.Rules, func(r BridgeRule) string { return fmt.Sprintf("%q", r) })
+			all.Commands = union(all.Commands, one.Commands, func(c []string) string { return fmt.Sprintf("%q", c) })
+		}
+	}
+	return all
+}
+
+// removeRemains takes rules out one by one, and chains that are not kept; those that are not there are no mistake.
+func (t tools) removeRemains(ctx context.Context, b, keep *Bridge) {
 	remove := func(args ...string) {
 		_, _ = t.run(ctx, "", "ebtables", args...)
 	}
@@ -77,6 +101,13 @@ func (t tools) removeRemains(ctx context.Context, b *Bridge) {
 	for _, c := range b.Commands {
 		if undo, ok := undone(c); ok {
 			remove(undo...)
+		}
+	}
+	for _, command := range []string{"-F", "-X"} { // they may jump to one another
+		for _, c := range b.Chains {
+			if !slices.Contains(keep.Chains, c) {
+				remove("-t", c.Table, command, c.Chain)
+			}
 		}
 	}
 }

@@ -66,6 +66,49 @@ func TestBridgeRules(t *testing.T) {
 	check("-A FORWARD -p IPv4 -j ACCEPT")
 }
 
+// Rules, chains and commands for bridges of a process that was killed go at the next start, if they are no longer wanted. Those of
+// other programs stay.
+func TestBridgeRulesOfAnEarlierProcess(t *testing.T) {
+	ns := namespace(t)
+	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv4", "-j", "ACCEPT")
+	run(t, ns, "", "ebtables", "-t", "nat", "-N", "theirs")
+	for _, table := range []string{"nat", "filter"} {
+		run(t, ns, "", "ebtables", "-t", table, "-L")
+	}
+	saved := func() string { return saveNoise.ReplaceAllString(run(t, ns, "", "ebtables-save"), "") }
+	before := saved()
+	mine := kernel.BridgeChain{Table: "filter", Chain: "mine"}
+	first := &kernel.Bridge{
+		Chains: []kernel.BridgeChain{mine, {Table: "nat", Chain: "other"}},
+		Rules: []kernel.BridgeRule{
+			{Table: "filter", Chain: "FORWARD", Args: strings.Fields("-p ARP -j mine")},
+			{Table: "filter", Chain: "mine", Args: strings.Fields("-p IPv4 -j ACCEPT")},
+			{Table: "nat", Chain: "other", Args: strings.Fields("-p IPv6 -j DROP")},
+		},
+		Commands: [][]string{strings.Fields("-t nat -A PREROUTING -p IPv6 -j ACCEPT"), strings.Fields("-N made")},
+	}
+	store := &disk{}
+	start := func(next *kernel.Bridge) string {
+		t.Helper()
+		o := kernel.Options{Enter: ns.Do, Left: kernel.NewLeft(store, quietLog)}
+		if err := kernel.CommitBridge(t.Context(), o, nil, next); err != nil {
+			t.Fatal(err)
+		}
+		return saved()
+	}
+	with := start(first)
+	sameLines(t, with, start(first))
+	less := start(&kernel.Bridge{Chains: []kernel.BridgeChain{mine}, Rules: first.Rules[1:2]})
+	if strings.Contains(less, "ARP") || strings.Contains(less, "other") || strings.Contains(less, "made") || strings.Count(less, "-A mine -p IPv4 -j ACCEPT") != 1 {
+		t.Errorf("there is\n%s", less)
+	}
+	sameLines(t, before, start(&kernel.Bridge{}))
+	sameLines(t, before, start(&kernel.Bridge{}))
+}
+
 // Where ebtables is missing, a rule for it is refused with that reason.
 func TestBridgeRulesWithoutTools(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
@@ -73,7 +116,9 @@ func TestBridgeRulesWithoutTools(t *testing.T) {
 	if err := kernel.CommitBridge(t.Context(), kernel.Options{}, &kernel.Bridge{}, next); err == nil || !strings.Contains(err.Error(), "quotes") {
 		t.Errorf("what cannot be said to ebtables gives %v", err)
 	}
-	if err := kernel.CommitBridge(t.Context(), kernel.Options{}, &kernel.Bridge{}, &kernel.Bridge{}); err != nil {
-		t.Errorf("nothing to do gives %v", err)
+	for _, old := range []*kernel.Bridge{nil, {}} {
+		if err := kernel.CommitBridge(t.Context(), kernel.Options{}, old, &kernel.Bridge{}); err != nil {
+			t.Errorf("nothing to do gives %v", err)
+		}
 	}
 }

@@ -154,7 +154,7 @@ func (k *iptablesKernel) look() []Foreign {
 	}
 	switch {
 	case k.installed == nil || k.installed.Rules == nil:
-	case len(k.watch.changed) == 0:
+	case !k.amiss():
 		k.watch.unguard(k.unguard)
 	case !k.installed.Unguarded:
 		k.watch.guard.raise(k.installed.Panic)
@@ -166,16 +166,19 @@ func (k *iptablesKernel) look() []Foreign {
 func (k *iptablesKernel) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil {
+	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && len(k.steps) == 0 {
 		k.watch.unguard(k.unguard)
 	}
 }
 
 // lost says whether something is not as it was committed, and rules of the direct interface that could drop a packet are among that
-// or may no longer be come to.
+// or may no longer be come to; or whether it is not known what of a change that failed is there.
 func (k *iptablesKernel) lost() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(k.steps) > 0 {
+		return true
+	}
 	if len(k.watch.changed) == 0 || k.installed == nil || k.installed.Rules == nil {
 		return false
 	}
@@ -210,10 +213,10 @@ func targetIn(args []string) string {
 	return target
 }
 
-// review finds out whether what is installed is still there.
+// review finds out whether what is installed is still there. Of what a failed commit has left it is known that it is not.
 func (k *iptablesKernel) review() error {
 	switch {
-	case k.installed == nil || k.held == nil:
+	case k.installed == nil || k.held == nil || len(k.steps) > 0:
 		return nil
 	case k.allowed != 0 && len(k.watch.changed) == 0: // once something is to be put back, all is
 		return k.adopt()
@@ -243,6 +246,8 @@ func (k *iptablesKernel) watched(f func() error) error {
 	switch err = cmp.Or(reading, err); {
 	case k.installed == nil:
 		k.held = nil
+		return committed
+	case len(k.steps) > 0:
 		return committed
 	case committed != nil && len(k.watch.changed) > 0:
 		return committed // what was changed still is
@@ -281,7 +286,7 @@ func (k *iptablesKernel) settle(committed error, by []Writer) error {
 // reviewRead compares what was read before a commit with what is held, whatever was heard: a commit of what is there
 // already puts right what another program has changed.
 func (k *iptablesKernel) reviewRead(now heldChains, generation uint32, reading error) {
-	if reading != nil || k.held == nil || len(k.watch.changed) > 0 {
+	if reading != nil || k.held == nil || k.amiss() {
 		return
 	}
 	k.watch.note(k.against(now), k.writers(k.watch.monitor.between(k.watch.generation, generation)))

@@ -13,17 +13,13 @@ import (
 // list remembers how the tool lists the chains of a table that a script has changed, if the family is one of whose changes the
 // kernel tells nobody. A rule that another program has taken away since the script is listed as it was committed, so that the
 // next review misses it.
-func (k *iptablesKernel) list(ctx context.Context, s *script) {
+func (k *iptablesKernel) list(s *script) {
 	if !slices.Contains(k.silent, s.family) {
 		return
 	}
-	saved, err := k.save(ctx, s.family, s.table)
 	for _, c := range s.want.chains {
 		key := sharedChain{s.family, s.table, c.name}
-		delete(k.listed, key)
-		if err == nil && saved != nil { // else its rules are counted
-			k.listed[key] = k.listing(key, c, saved.rules[c.name])
-		}
+		k.listed[key] = k.listing(key, c, s.after.rules[c.name])
 	}
 }
 
@@ -62,7 +58,7 @@ func (k *iptablesKernel) textOf(chain sharedChain, spec string) string {
 // reviewSilent compares what iptables-legacy lists with what it listed after the last commit. That is all there is to find out
 // what others have changed.
 func (k *iptablesKernel) reviewSilent() {
-	if k.installed == nil || len(k.watch.changed) > 0 {
+	if k.installed == nil || k.amiss() {
 		return
 	}
 	var list []string

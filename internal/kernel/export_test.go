@@ -24,3 +24,14 @@ func SetQuiet(d time.Duration) (restore func()) {
 	quiet = d
 	return func() { quiet = was }
 }
+
+// HasTableOwner says whether the kernel can give a table an owner, and keep it when that ends.
+func HasTableOwner(o Options) bool {
+	s, err := openSocket(o.withDefaults().Enter)
+	if err != nil {
+		return false
+	}
+	defer s.conn.Close()
+	owner, err := s.canOwn()
+	return owner && err == nil
+}

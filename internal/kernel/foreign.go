@@ -12,6 +12,9 @@ import (
 type Foreign struct {
 	By      []Writer // who it may have been; empty if that is not known
 	Changes []string // what is not as it was committed: "chain filter_IN_public: 2 rules removed"
+	// Unfinished says that it is no other program's change: a commit has failed, and these are what could not be put back to what
+	// it was before. The next commit begins with that.
+	Unfinished bool
 }
 
 // Watcher is a Kernel that notices when another program changes what was committed.
@@ -119,6 +122,17 @@ func (w *watch) note(found []string, by []Writer) {
 	w.changed = found
 }
 
+// report has somebody told of a change.
+func (w *watch) report(f Foreign) {
+	switch {
+	case w.monitor != nil:
+		w.unreported = append(w.unreported, f)
+		w.monitor.wakeUp()
+	case w.told != nil: // nothing is heard: nobody follows
+		go w.tell(f)
+	}
+}
+
 // committed notes that all is as it should be.
 func (w *watch) committed() { w.changed, w.suspect = nil, false }
 
@@ -151,19 +165,19 @@ func (w *watch) follow(look func() []Foreign) {
 
 // look is what look returns; nothing if that fails by a fault of its own.
 func (w *watch) look(look func() []Foreign) []Foreign {
-	defer w.recovered("a fault in looking at what other programs have changed")
+	defer recovered(w.log, "a fault in looking at what other programs have changed")
 	return look()
 }
 
 // tell reports one change.
 func (w *watch) tell(f Foreign) {
-	defer w.recovered("a fault in reporting what other programs have changed")
+	defer recovered(w.log, "a fault in reporting what other programs have changed")
 	w.told(f)
 }
 
 // recovered logs a fault of the function that has deferred it. The machine's firewall does not end for that.
-func (w *watch) recovered(what string) {
+func recovered(log *slog.Logger, what string) {
 	if fault := recover(); fault != nil {
-		w.log.Error(what, "fault", fault, "stack", string(debug.Stack()))
+		log.Error(what, "fault", fault, "stack", string(debug.Stack()))
 	}
 }

@@ -77,6 +77,7 @@ type guard struct {
 	last  time.Time // when the rules were found changed last
 	until time.Time // it stays till then at least
 	lower *time.Timer
+	held  bool // the log has said that it stays till then
 }
 
 // newGuard finds out whether a guard stands that an earlier process has left, or that this socket has made. One that another
@@ -108,6 +109,7 @@ func (g *guard) isSo(stand, everything bool) bool {
 // note notes that the guard was made, or taken away.
 func (g *guard) note(stand, everything bool) {
 	g.up, g.owned, g.everything = stand, stand && g.owner, everything
+	g.tell()
 }
 
 // messages put a guard in the place of one that there may be, or take it away.
@@ -198,10 +200,25 @@ func (g *guard) noticed() {
 	g.last = now
 }
 
+// tell says in the log that new connections wait although the rules are in place, and that they do not any more.
+func (g *guard) tell() {
+	waits := g.up && time.Now().Before(g.until)
+	switch {
+	case waits && !g.held:
+		g.log.Warn(fmt.Sprintf("another program has changed the firewall's rules again: new connections wait until it has not done so for %v, till %s at the earliest",
+			quiet, g.until.Format(time.TimeOnly)))
+	case !g.up && g.held:
+		g.log.Warn("new connections do not wait any more: no other program has changed the firewall's rules since")
+	}
+	g.held = g.up && (g.held || waits)
+}
+
 // needed says whether a guard stands behind a commit of what is desired. One that stands stays while there are no rules to
 // do its work, unless there shall be none.
 func (g *guard) needed(next *Desired) bool {
 	switch {
+	case next.Succeeded:
+		return false
 	case next.Rules == nil:
 		return g.up && next.Panic
 	case next.Unguarded:
@@ -219,7 +236,10 @@ func (g *guard) later(f func()) {
 		g.lower.Stop()
 	}
 	if g.up {
-		g.lower = time.AfterFunc(time.Until(g.until), f)
+		g.lower = time.AfterFunc(time.Until(g.until), func() {
+			defer recovered(g.log, "the guard stays until the next change, because of a fault")
+			f()
+		})
 	}
 }
 

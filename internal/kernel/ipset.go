@@ -78,7 +78,7 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 		p.set(o, s, types)
 	}
 	for _, s := range had {
-		if old[s.Name] != nil && types[s.Name] != "" {
+		if old[s.Name] != nil && types[s.Name] != "" && !(next.Succeeded && k.options.Left.wants(s.Name)) {
 			p.gone = append(p.gone, s.Name)
 		}
 	}
@@ -182,7 +182,7 @@ func deleteElement(b []byte, set string, e ir.Element) []byte {
 }
 
 // retypeSets removes sets whose type or family changes, and before that the rules that look them up: for that moment the
-// machine has the rules that it had, without those.
+// machine has the rules that it had, without those, and the guard.
 func (k *iptablesKernel) retypeSets(ctx context.Context, p *setPlan, next *Desired) error {
 	if len(p.retyped) == 0 {
 		return nil
@@ -191,16 +191,33 @@ func (k *iptablesKernel) retypeSets(ctx context.Context, p *setPlan, next *Desir
 	if k.installed != nil && k.installed.Rules != nil {
 		without.Rules = withoutRules(k.installed.Rules, func(s *ir.Set) bool { return slices.Contains(p.retyped, s.Name) })
 	}
+	if next.Rules != nil && !next.Unguarded {
+		k.watch.guard.raise(next.Panic)
+	}
 	if err := k.commitRules(ctx, k.installed, without); err != nil {
 		return err
 	}
 	k.installed = without
 	for _, name := range p.retyped {
-		if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
+		was, err := k.run(ctx, "", "ipset", "save", name)
+		if err == nil {
+			_, err = k.run(ctx, "", "ipset", "destroy", name)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot make set %s with another type: %w", name, err)
 		}
+		k.steps = append(k.steps, step{"set " + name, func(ctx context.Context) error { return k.remakeSet(ctx, name, was) }})
 	}
 	return nil
+}
+
+// remakeSet makes a set what "ipset save" has told of it, whatever has its name now.
+func (k *iptablesKernel) remakeSet(ctx context.Context, name, saved string) error {
+	if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
+		k.options.Log.Debug("a set was not made anew, as it was not there", "error", err)
+	}
+	_, err := k.run(ctx, saved, "ipset", "restore", "-exist")
+	return err
 }
 
 func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {

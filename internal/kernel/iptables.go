@@ -21,49 +21,88 @@ type iptablesKernel struct {
 	options  Options
 	mu       sync.Mutex
 	families []ir.Families // whose programs work here
+	unused   []ir.Families // whose programs could not be used yet
+	said     bool          // that IPv6 is not filtered
 	silent   []ir.Families // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
 	direct   bool          // it has only rules of the direct interface, beside nftables
 
-	installed *Desired // nil if it is not known what the kernel has
+	installed *Desired // nil if nothing was committed
 	watch     watch
 	held      heldChains                     // of what is installed; nil if that is not known
 	allowed   uint32                         // the port of a process that Allow waits for; 0 if there is none
 	starting  bool                           // nothing of the firewall was committed before
 	awaits    func(table, chain string) bool // that of the Desired that is committed
-	made      map[sharedChain]bool
-	lacking   map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
-	texts     map[sharedRule]string    // how the tool saves rules of ours
-	listed    map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	// found is what was noted as left among what is others' when the Kernel was opened, and foundKnown whether that is all. withoutLeft
+	// has the first commit do without it.
+	found                   leftThings
+	foundKnown, withoutLeft bool
+	steps                   []step // what a commit has done that has not succeeded
+	last                    []step // what the last commit has done, of one beside nftables
+	former                  memory // of what was there before that
+	made                    map[sharedChain]bool
+	lacking                 map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
+	texts                   map[sharedRule]string    // how the tool saves rules of ours
+	listed                  map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
-// newIPTables finds the programs. IPv4's must be there; IPv6's may be missing where the kernel lacks IPv6.
+// newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{o.Enter}, options: o, direct: direct, made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
-	for _, f := range []ir.Families{ir.V4, ir.V6} {
-		_, err := k.run(context.Background(), "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
-		switch {
-		case err == nil:
-			k.families = append(k.families, f)
-			if version, err := k.run(context.Background(), "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
-				k.silent = append(k.silent, f)
-			}
-		case f == ir.V4:
-			return nil, fmt.Errorf("cannot use iptables: %w", err)
-		default:
-			o.Log.Warn("IPv6 packets are not filtered: ip6tables cannot be used", "error", err)
-		}
+	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6},
+		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
+	k.found, k.foundKnown = o.Left.found()
+	if _, err := find(tool(ir.V4)); err != nil {
+		return nil, fmt.Errorf("cannot use iptables: %w", err)
+	}
+	if err := k.findFamilies(context.Background()); err != nil {
+		o.Log.Warn("a program cannot be used now; the next change asks it again", "reason", err)
 	}
 	return k, k.watchTables()
 }
 
-// current is what was committed last; empty if nothing was.
-func (k *iptablesKernel) current() *Desired {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.installed == nil {
-		return &Desired{}
+// findFamilies asks the programs that could not be used before. Only where the kernel has no IPv6 it is no error that IPv6's cannot
+// be used.
+func (k *iptablesKernel) findFamilies(ctx context.Context) error {
+	for _, f := range slices.Clone(k.unused) {
+		_, err := k.run(ctx, "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
+		switch {
+		case err == nil:
+			k.use(ctx, f)
+		case f == ir.V4 || k.hasIPv6():
+			return fmt.Errorf("cannot use %s: %w", tool(f), err)
+		case !k.said:
+			k.said = true
+			k.options.Log.Warn("IPv6 packets are not filtered, as the kernel has no IPv6", "error", err)
+		}
 	}
-	return k.installed
+	return nil
+}
+
+// use begins to use a program that works. Nothing of what is committed is in its tables yet.
+func (k *iptablesKernel) use(ctx context.Context, f ir.Families) {
+	k.unused = slices.DeleteFunc(k.unused, func(g ir.Families) bool { return g == f })
+	k.families = append(k.families, f)
+	slices.Sort(k.families)
+	if version, err := k.run(ctx, "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
+		k.silent = append(k.silent, f)
+	}
+	if k.installed != nil {
+		k.watch.changed = append(k.watch.changed, tool(f)+" can be used now")
+	}
+}
+
+// ready says why a commit is not possible now. Rules of the direct interface need only the programs of the families that they are
+// for; all other rules need both.
+func (k *iptablesKernel) ready(ctx context.Context, next *Desired) error {
+	err := k.findFamilies(ctx)
+	if err == nil || !k.direct {
+		return err
+	}
+	for _, f := range k.unused {
+		if next.Rules != nil && slices.ContainsFunc(next.Rules.Chains, func(c *ir.Chain) bool { return c.Families&f != 0 }) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Check lets the tools read what they would commit. They cannot tell about rules that look up sets that are not there yet,
@@ -75,6 +114,9 @@ func (k *iptablesKernel) Check(next *Desired) error {
 		return err
 	}
 	ctx := context.Background()
+	if err := k.ready(ctx, next); err != nil {
+		return err
+	}
 	sets, err := k.listSets(ctx)
 	if err != nil {
 		return err
@@ -123,54 +165,125 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
 	}
+	if err := k.ready(ctx, next); err != nil {
+		return err
+	}
 	if !k.direct {
 		k.starting = k.installed == nil
 	}
 	k.awaits = next.Awaits
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
+	g := k.watch.guard
+	stood := g != nil && g.up
 	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
-	if g := k.watch.guard; err == nil && g != nil && k.options.Guard.check() == nil {
-		stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
-		if err := g.set(stand, next.Panic); err != nil {
+	switch {
+	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
+	case len(k.steps) > 0:
+		k.unfinished(next)
+	case g == nil:
+	case err == nil:
+		k.settleGuard(next)
+	case !stood && g.up: // it stood while rules were out of the way, and these are back
+		if err := g.set(false, false); err != nil {
 			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
 		}
-		g.later(k.unguard)
-		k.options.Guard.settled(k.watch.socket)
 	}
 	return err
 }
 
+// settleGuard makes the guard stand behind a commit, or takes it away.
+func (k *iptablesKernel) settleGuard(next *Desired) {
+	g := k.watch.guard
+	stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
+	if err := g.set(stand, next.Panic); err != nil {
+		k.options.Log.Error("what is new is dropped until the next change", "reason", err)
+	}
+	g.later(k.unguard)
+	k.options.Guard.settled(k.watch.socket)
+}
+
+// commitOrUndo commits, or takes back all that was done. What a commit before it has left is taken back first.
 func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error {
-	before := k.installed
+	if err := k.unwind(ctx); err != nil {
+		return fmt.Errorf("an earlier change was not made, and not all of it is taken back: %w", err)
+	}
+	before := k.remember()
 	err := k.commit(ctx, next)
-	if err != nil && before != nil && k.installed != nil && k.installed != before {
-		// Sets had to be made anew, which took rules out of the way first.
-		if back := k.commit(ctx, before); back != nil {
-			k.options.Log.Error("rules that look up sets could not be put back", "error", back)
+	if err == nil {
+		if k.direct {
+			k.last, k.former = k.steps, before
 		}
+		k.steps = nil
+		return nil
+	}
+	k.recall(before)
+	if back := k.unwind(ctx); back != nil {
+		k.options.Log.Error("a change was not made, and not all of it is taken back; that is tried again", "reason", back)
+		return err
+	}
+	if k.installed == nil && !k.withoutLeft && k.found.hasRules() && !errors.Is(err, ErrBusy) {
+		return k.commitWithoutLeft(ctx, next, err)
 	}
 	return err
 }
 
-// commit commits sets, rules, and what becomes of sets after that.
+// commitWithoutLeft commits once more, and leaves among what is others' what an earlier process has left there, as that may be why
+// it was refused.
+func (k *iptablesKernel) commitWithoutLeft(ctx context.Context, next *Desired, reason error) error {
+	k.withoutLeft = true
+	defer func() { k.withoutLeft = false }()
+	err := k.commitOrUndo(ctx, next)
+	if err == nil {
+		k.options.Log.Error("direct rules of an earlier process that are no longer in the configuration stay: they cannot be taken out", "reason", reason)
+	}
+	return err
+}
+
+// undoLast takes back the last commit of one beside nftables, whose own rules could not be committed behind it.
+func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.steps, k.last = k.last, nil
+	k.noteFormer()
+	err := k.watched(func() error {
+		k.recall(k.former)
+		return k.unwind(ctx)
+	})
+	if k.recall(k.former); k.installed == nil {
+		k.held = nil
+	}
+	if err != nil {
+		k.options.Log.Error("rules of the direct interface are not what they were; that is tried again", "reason", err)
+		k.unfinished(next)
+	}
+}
+
+// amiss says whether something in the kernel is not as it was committed.
+func (k *iptablesKernel) amiss() bool { return len(k.watch.changed) > 0 || len(k.steps) > 0 }
+
+// commit commits sets, rules, and what becomes of sets after that. On an error what was done is among the steps.
 func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	sets, err := k.planSets(ctx, next)
 	if err != nil {
 		return err
 	}
+	first := k.installed == nil
+	k.note(next)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
+	if sets.make.Len() > 0 {
+		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
+	}
 	if err := k.makeSets(ctx, sets); err != nil {
-		k.undoSets(ctx, sets)
 		return err
 	}
 	if err := k.commitRules(ctx, k.installed, next); err != nil {
-		k.undoSets(ctx, sets)
 		return err
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
+	k.noteDone(next, first)
 	return nil
 }
 
@@ -185,6 +298,7 @@ type script struct {
 	want         *tableRules        // what is ours in the table behind it
 	listings     map[string]listing // of shared chains that it changes, behind it
 	made, unmade []string           // shared chains that it makes and removes
+	after        *savedTable        // the table behind it, once it was committed
 }
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
@@ -206,7 +320,7 @@ func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
 	want := rulesOf(next.Rules, family, table)
-	was, had := &tableRules{}, (*tableRules)(nil)
+	was, had, first := &tableRules{}, (*tableRules)(nil), before == nil
 	if before != nil {
 		was = rulesOf(before.Rules, family, table)
 		had = was
@@ -237,10 +351,13 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	default:
 		had = saved.remains()
 	}
+	if next.Succeeded {
+		had = had.withoutShared()
+	}
 	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
-	if before == nil {
-		if err := e.alreadyThere(ctx); err != nil {
+	if first && !next.Succeeded {
+		if err := e.addLeft(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -267,7 +384,7 @@ func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string)
 	return s.blame(err)
 }
 
-// commitRules commits one table after the other, and puts back those that were committed when one fails.
+// commitRules commits one table after the other. On an error those that were committed are among the steps.
 func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired) error {
 	scripts, err := k.scripts(ctx, before, next)
 	if err != nil {
@@ -278,29 +395,15 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			return err
 		}
 	}
-	for i, s := range scripts {
-		err := k.restore(ctx, s)
-		if err == nil {
-			k.learn(ctx, s)
-			k.list(ctx, s)
-			continue
+	k.noteChains(scripts)
+	for _, s := range scripts {
+		if err := k.put(ctx, s); err != nil {
+			return k.culprits(ctx, s, err)
 		}
-		if before == nil {
-			before = &Desired{} // what an earlier process left is not put back
-		}
-		for _, done := range slices.Backward(scripts[:i]) {
-			back, scriptErr := k.script(ctx, done.family, done.table, next, before)
-			if scriptErr == nil && back != nil {
-				scriptErr = k.restore(ctx, back)
-				k.learn(ctx, back)
-				k.list(ctx, back)
-			}
-			if scriptErr != nil {
-				k.options.Log.Error("a table could not be put back", "table", done.table, "error", scriptErr)
-				k.installed = nil
-			}
-		}
-		return err
+	}
+	for _, s := range scripts {
+		k.learn(s)
+		k.list(s)
 	}
 	return nil
 }
@@ -318,8 +421,7 @@ func (s *script) blame(err error) error {
 		n, _ := strconv.Atoi(m[1])
 		if r := s.rules[n]; r != nil {
 			e.Origin, e.Chain = r.Origin, s.chains[n]
-			reason := strings.TrimSpace(strings.SplitN(said.said, "\n", 2)[0])
-			e.Err = fmt.Errorf("%s refuses the rule %q: %s", tool(s.family), s.lines[n-1], reason)
+			e.Err = fmt.Errorf("%s refuses the rule %q: %s", tool(s.family), s.lines[n-1], said.reason())
 		}
 	}
 	return e

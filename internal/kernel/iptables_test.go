@@ -394,15 +394,3 @@ func TestPassthrough(t *testing.T) {
 		t.Error("there is a program for ipx")
 	}
 }
-
-// The machine is asked what it has, and nothing is changed by that.
-func TestFeatures(t *testing.T) {
-	ns := namespace(t)
-	f := kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do})
-	if !f.NFTables || f.IPTables.Version == "" || f.IPTables.Variant != "nf_tables" && f.IPTables.Variant != "legacy" || !slices.Contains(f.IPSetTypes, "hash:ip") {
-		t.Errorf("got %+v", f)
-	}
-	if got := run(t, ns, "", "nft", "list", "tables", "inet"); got != "" {
-		t.Errorf("the probe left %s", got)
-	}
-}

@@ -34,6 +34,9 @@ type Desired struct {
 	// commit it is made for the rules in it when it is not there. Those in another chain that is not there are refused. nil means that all
 	// are known, and does so at a later commit, too, where it makes no difference.
 	Awaits func(table, chain string) bool
+	// Succeeded says, with no Rules, that another Kernel has taken over: what is in chains that others have rules in too is that
+	// one's, and stays.
+	Succeeded bool
 }
 
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
@@ -60,6 +63,9 @@ type Options struct {
 	Log     *slog.Logger // nil means slog.Default()
 	// Guard is what Base has returned, for the Kernel that is opened first; nil for none.
 	Guard *Guard
+	// Left is what an earlier process has left among what is others', and where the Kernel notes that for a later one; nil for
+	// neither.
+	Left *Left
 	// Enter calls a function on a thread that is in the network namespace to work in, and returns its error. nil means the
 	// namespace of the process.
 	Enter func(func() error) error

@@ -27,6 +27,7 @@ type nftables struct {
 
 	verified  *verified  // the ruleset that was checked last
 	installed *installed // nil if it is not known what the kernel has
+	begun     bool       // something was committed
 	watch     watch      // with a guard
 }
 
@@ -139,33 +140,38 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	k.verified = verified
-	previous, err := k.commitDirect(ctx, next)
-	if err != nil {
-		return err
-	}
-	if err := k.commitTables(ctx, next); err != nil {
-		if previous != nil {
-			if back := k.direct.Commit(context.WithoutCancel(ctx), previous); back != nil {
-				k.options.Log.Error("rules of the direct interface could not be put back", "error", back)
-			}
+	done, err := k.commitDirect(ctx, next)
+	if err == nil {
+		err = k.commitTables(ctx, next)
+		if err != nil && done {
+			k.direct.undoLast(context.WithoutCancel(ctx), next)
 		}
-		return err
 	}
-	return nil
+	if err != nil && k.directLost() {
+		k.watch.guard.raise(next.Panic || k.installed != nil && k.installed.Panic)
+	}
+	return err
 }
 
-// commitDirect commits the rules of the direct interface, and returns what there was; nil if nothing was done.
-func (k *nftables) commitDirect(ctx context.Context, next *Desired) (previous *Desired, err error) {
-	if next.Direct == nil && k.direct == nil {
-		return nil, nil
+// commitDirect commits the rules of the direct interface. done is false where there are none, and were none.
+func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, err error) {
+	left, _ := k.options.Left.found()
+	if next.Direct == nil && k.direct == nil && (k.begun || !left.hasRules()) {
+		if !k.begun {
+			k.options.Left.nothing()
+		}
+		return false, nil
 	}
 	d, err := k.directKernel()
-	if err != nil {
-		return nil, err
+	if err != nil && next.Direct == nil {
+		k.options.Log.Error("direct rules of an earlier process stay", "reason", err)
+		return false, nil
 	}
-	d.starting = k.installed == nil
-	previous = d.current()
-	return previous, d.Commit(ctx, &Desired{Rules: next.Direct, Awaits: next.Awaits})
+	if err != nil {
+		return false, err
+	}
+	d.starting = !k.begun
+	return true, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded, Awaits: next.Awaits})
 }
 
 // commitTables makes the difference. A batch that others may have made impossible, or of which nobody knows what became, is
@@ -258,7 +264,7 @@ func ownerHint(port uint32) string {
 
 // committed notes what the kernel has.
 func (k *nftables) committed(p *plan, made map[int]liveRule) {
-	k.installed = p.result(made)
+	k.installed, k.begun = p.result(made), true
 	k.options.Guard.settled(k.socket)
 	k.watch.committed()
 	k.watch.guard.note(p.guarded, p.next.Panic)

@@ -209,7 +209,7 @@ func TestLargeSet(t *testing.T) {
 // A table with an owner cannot be changed by others while the kernel is open, and is there after that.
 func TestOwner(t *testing.T) {
 	ns := namespace(t)
-	if !kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do}).TableOwner {
+	if !kernel.HasTableOwner(kernel.Options{Enter: ns.Do}) {
 		t.Skip("the kernel has no owners of tables that persist (Linux 6.9)")
 	}
 	owned := rulesetOf("10.0.0.1")
@@ -240,7 +240,7 @@ func TestNFTablesPanic(t *testing.T) {
 	ns := namespace(t)
 	k := open(t, ns, ir.NFTables)
 	commit(t, k, &kernel.Desired{Panic: true})
-	if kernel.ProbeFeatures(t.Context(), kernel.Options{Enter: ns.Do}).TableOwner {
+	if kernel.HasTableOwner(kernel.Options{Enter: ns.Do}) {
 		run(t, ns, "", "nft", "flush", "ruleset") // which does not touch what has an owner
 	}
 	listing := regexp.MustCompile(` # progname.*|\tflags owner.*\n\n?`).ReplaceAllString(run(t, ns, "", "nft", "list", "ruleset"), "")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,11 +22,31 @@ type savedTable struct {
 // save reads a table; nil if the kernel has no such table.
 func (t tools) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
 	switch _, err := t.run(ctx, "", tool(family), waitForLock(), "-t", table, "-S", "OUTPUT"); {
-	case errors.Is(err, ErrBusy):
-		return nil, err
+	case passes(err):
+		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
 	case err != nil:
 		return nil, nil
 	}
+	return t.read(ctx, family, table)
+}
+
+// resourceProblem is the exit status of the programs of iptables for a lock or a lack of memory (RESOURCE_PROBLEM, xtables.h).
+const resourceProblem = 4
+
+// passes says whether what a program of iptables has failed for may pass: a lock, too little memory, or too many processes. That the
+// kernel has no such table does not.
+func passes(err error) bool {
+	var said *toolError
+	if err == nil || !errors.As(err, &said) {
+		return err != nil
+	}
+	var status *exec.ExitError
+	return !errors.As(said.err, &status) || status.ExitCode() == resourceProblem || status.ExitCode() < 0 ||
+		slices.ContainsFunc([]string{"temporarily unavailable", "Cannot allocate memory"}, func(s string) bool { return strings.Contains(said.said, s) })
+}
+
+// read reads a table that is there.
+func (t tools) read(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
 	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)

@@ -127,6 +127,9 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 				break
 			}
 		}
+		if index < 0 && c.guessed && slices.ContainsFunc(list, func(f foundRule) bool { return f.spec == spec }) {
+			continue
+		}
 		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
 			found, err := s.k.ruleExists(s.family, s.table, s.name, words(spec))
 			if err != nil {
@@ -239,48 +242,20 @@ func (e *tableEdit) removeShared(stale []string) {
 	}
 }
 
-// alreadyThere adds to what is ours what an earlier process seems to have left in shared chains: the rules that shall be there.
-func (e *tableEdit) alreadyThere(ctx context.Context) error {
-	for _, c := range e.want.chains {
-		if !c.shared || c.declared && e.k.starting || e.had.chain(c.name) != nil {
-			continue
-		}
-		found, err := e.sharedEdit(c.name).find(ctx, c)
-		if err != nil {
-			return err
-		}
-		left := &chainRules{name: c.name, builtin: c.builtin, shared: true, again: true}
-		for i, spec := range c.specs {
-			if slices.ContainsFunc(found, func(f foundRule) bool { return f.spec == spec }) {
-				left.specs, left.places, left.rules = append(left.specs, spec), append(left.places, c.place(i)), append(left.rules, c.rules[i])
-			}
-		}
-		e.had.chains = append(e.had.chains, left)
-	}
-	return nil
-}
-
 // learn remembers which shared chains a script has made and removed, and how the tool saves the rules that it has put into
 // them: administrators write them otherwise.
-func (k *iptablesKernel) learn(ctx context.Context, s *script) {
+func (k *iptablesKernel) learn(s *script) {
 	for _, name := range s.made {
 		k.made[sharedChain{s.family, s.table, name}] = true
 	}
 	for _, name := range s.unmade {
 		delete(k.made, sharedChain{s.family, s.table, name})
 	}
-	var saved *savedTable
 	for name, list := range s.listings {
 		if !slices.ContainsFunc(list.slots, func(has slot) bool { return has.text == "" }) {
 			continue
 		}
-		if saved == nil {
-			var err error
-			if saved, err = k.save(ctx, s.family, s.table); err != nil || saved == nil {
-				return // the tool will be asked for each rule
-			}
-		}
-		for spec, text := range list.texts(saved.rules[name]) {
+		for spec, text := range list.texts(s.after.rules[name]) {
 			k.texts[sharedRule{sharedChain{s.family, s.table, name}, spec}] = text
 		}
 	}

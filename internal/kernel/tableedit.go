@@ -24,6 +24,8 @@ type chainRules struct {
 	rules    []*ir.Rule // for each of specs; nil for what an earlier process left
 	unknown  bool       // specs are not known
 	again    bool       // specs must be put in anew, though they are there
+	guessed  bool       // specs may be there less often than this has them
+	loose    bool       // where specs are says nothing about where those that come go
 }
 
 // partial says whether others may have rules in the chain.
@@ -239,6 +241,9 @@ func (e *tableEdit) replaceBuiltins(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if had.loose {
+			place = 0
+		}
 		for i, spec := range want.specs {
 			if place == 0 {
 				e.rule(name, want.rules[i], "-A %s %s", name, spec)
@@ -253,7 +258,7 @@ func (e *tableEdit) replaceBuiltins(ctx context.Context) error {
 // deleteOld deletes our rules from one of the kernel's chains as far as they are still there. place is the number of the
 // first of them, from 1; 0 if there was none.
 func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, err error) {
-	saved := slices.Clone(e.saved.rules[had.name])
+	saved, deleted := slices.Clone(e.saved.rules[had.name]), 0
 	for i, spec := range had.specs {
 		at := slices.Index(saved, spec)
 		if at < 0 {
@@ -272,8 +277,9 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 			}
 		}
 		e.line("-D %s %s", had.name, spec)
+		deleted++
 	}
-	return place, nil
+	return min(place, len(saved)-deleted+1), nil
 }
 
 // words takes a rule apart at its blanks, as the restore tools do: what is in quotes is one word, and a backslash there

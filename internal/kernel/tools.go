@@ -21,7 +21,32 @@ import (
 )
 
 // tools runs the programs of iptables and ipset.
-type tools struct{ enter func(func() error) error }
+type tools struct {
+	enter func(func() error) error
+	kind  string // of iptables, nft or legacy; empty for the one that goes by the plain names
+}
+
+// program is the name of a program of the variant.
+func (t tools) program(name string) string {
+	for _, plain := range []string{"iptables", "ip6tables"} {
+		if rest, ok := strings.CutPrefix(name, plain); ok && t.kind != "" {
+			return plain + "-" + t.kind + rest
+		}
+	}
+	return name
+}
+
+// kindOf is the variant of a program; empty if it cannot be asked.
+func (t tools) kindOf(ctx context.Context, name string) string {
+	line, err := t.run(ctx, "", name, "--version")
+	switch {
+	case err != nil:
+		return ""
+	case strings.Contains(line, "nf_tables"):
+		return "nft"
+	}
+	return "legacy" // what programs from before there were two do not say
+}
 
 // find is the path of a program, which the PATH of a service may lack.
 func find(name string) (string, error) {
@@ -52,6 +77,15 @@ func (e *toolError) Error() string {
 
 func (e *toolError) Unwrap() error { return e.err }
 
+// reason is the first line of what the program said, without one that is only its name and version.
+func (e *toolError) reason() string {
+	first, rest, _ := strings.Cut(e.said, "\n")
+	if first = strings.TrimSpace(first); strings.HasSuffix(first, ":") && rest != "" {
+		first, _, _ = strings.Cut(rest, "\n")
+	}
+	return strings.TrimSpace(first)
+}
+
 // run runs a program with its input, without a shell, and returns its output. The error is a *toolError if it ran.
 func (t tools) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	return t.runAs(ctx, func(int) {}, stdin, name, args...)
@@ -59,7 +93,7 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 
 // runAs is run, and calls a function with the id of the process while that runs.
 func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name string, args ...string) (string, error) {
-	path, err := find(name)
+	path, err := find(t.program(name))
 	if err != nil {
 		return "", err
 	}
@@ -127,9 +161,22 @@ func tool(family ir.Families) string {
 	return "iptables"
 }
 
+// hasIPv6 says whether the kernel has IPv6, or that is not known. One without it, or that began with ipv6.disable=1, lacks the
+// file; it is made for each network namespace (net/ipv6/addrconf.c).
+func (t tools) hasIPv6() bool {
+	has := true
+	err := t.enter(func() error {
+		_, err := os.Stat("/proc/thread-self/net/if_inet6")
+		_, other := os.Stat("/proc/thread-self/net/dev")
+		has = err == nil || other != nil
+		return nil
+	})
+	return has || err != nil
+}
+
 // ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
 func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
-	path, err := find(tool(family))
+	path, err := find(t.program(tool(family)))
 	if err != nil {
 		return false, err
 	}
@@ -150,7 +197,7 @@ func (t tools) ruleExists(family ir.Families, table, chain string, words []strin
 		return found, nil
 	case strings.Contains(err.Error(), "xtables lock"):
 		return false, fmt.Errorf("%s: %w: it holds %s%s", tool(family), ErrBusy, lockFile(), lockHolder(lockFile()))
-	case errors.As(err, &said):
+	case errors.As(err, &said) && said.ExitStatus() != resourceProblem:
 		return false, nil
 	}
 	return false, err
@@ -166,7 +213,7 @@ func Passthrough(ctx context.Context, o Options, ipv string, args []string, star
 		return "", fmt.Errorf("there is no program for %q: say ipv4, ipv6 or eb", ipv)
 	}
 	o = o.withDefaults()
-	out, err := tools{o.Enter}.runAs(ctx, started, "", command[0], append(command[1:], args...)...)
+	out, err := tools{enter: o.Enter}.runAs(ctx, started, "", command[0], append(command[1:], args...)...)
 	var said *toolError
 	if errors.As(err, &said) && said.said != "" {
 		return out, errors.New(said.said)

@@ -48,7 +48,7 @@ func chain(hook string, rules ...string) string {
 
 func TestWithoutRulesEveryMSSPasses(t *testing.T) {
 	l := newLab(t, Options{}, "")
-	probes := Handshakes(80, 0, 536, 1460, 65535)
+	probes := handshakes(80, 0, 536, 1460, 65535)
 	for i, r := range l.mustProbe(t, probes...) {
 		p := probes[i]
 		offered := p.ReplyMSS
@@ -305,7 +305,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	newLab(t, Options{}, "").Close() // whatever is opened only once, is now
 	before := leftovers(t)
 	l := newLab(t, Options{}, "")
-	l.mustProbe(t, Handshakes(80, 1460)...)
+	l.mustProbe(t, handshakes(80, 1460)...)
 	l.Close()
 	l.Close()
 	if after := leftovers(t); after != before {
@@ -403,4 +403,18 @@ func TestReexec(t *testing.T) {
 	case err != nil || !strings.Contains(text, "--- PASS"):
 		t.Errorf("%v\n%s", err, text)
 	}
+}
+
+// handshakes are probes for a table about MSS: a SYN to a TCP port for each family, each direction and each MSS, answered
+// by a SYN/ACK with the same MSS.
+func handshakes(port int, mss ...int) []Probe {
+	var probes []Probe
+	for _, f := range []Family{IPv4, IPv6} {
+		for _, way := range [][2]Host{{Client, Server}, {Server, Client}, {Client, FirewallHost}} {
+			for _, m := range mss {
+				probes = append(probes, Probe{From: way[0], To: way[1], Family: f, Port: port, MSS: m, ReplyMSS: m})
+			}
+		}
+	}
+	return probes
 }

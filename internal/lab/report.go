@@ -13,20 +13,6 @@ import (
 // Ethernet, and that of jumbo frames.
 var DefaultMSS = []int{536, 1300, 1400, 1460, 8960}
 
-// Handshakes are probes for a table about MSS: a SYN to a TCP port for each family, each direction and each MSS, answered
-// by a SYN/ACK with the same MSS.
-func Handshakes(port int, mss ...int) []Probe {
-	var probes []Probe
-	for _, f := range []Family{IPv4, IPv6} {
-		for _, way := range [][2]Host{{Client, Server}, {Server, Client}, {Client, FirewallHost}} {
-			for _, m := range mss {
-				probes = append(probes, Probe{From: way[0], To: way[1], Family: f, Port: port, MSS: m, ReplyMSS: m})
-			}
-		}
-	}
-	return probes
-}
-
 // Report is what rules did to probes.
 type Report struct {
 	Rows []Row `json:"rows"`

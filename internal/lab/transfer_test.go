@@ -70,7 +70,7 @@ func TestTransferSaysHowLargePacketsAre(t *testing.T) {
 func TestProbesOverASmallLink(t *testing.T) {
 	l := newLab(t, Options{PathMTU: 1280}, "")
 	l.mustTransfer(t, bothWays(100)...)
-	probes := append(Handshakes(80, 1460),
+	probes := append(handshakes(80, 1460),
 		Probe{From: Client, To: Server, Port: 80, Source: client4.Next().Next().Next(), MSS: 1460, ReplyMSS: 1460})
 	for i, r := range l.mustProbe(t, probes...) {
 		if r.At != probes[i].To || r.MSS != 1460 || r.Reply.Kind != GotSYNACK {

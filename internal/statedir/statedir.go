@@ -1,5 +1,5 @@
 // Package statedir keeps on disk what must outlive the daemon's process: the last configuration that was installed without an
-// error, and that panic mode is on.
+// error, that panic mode is on, and what of ours is in the kernel among what is others'.
 //
 // A Dir is one folder:
 //
@@ -8,6 +8,7 @@
 //	good-N/     its files, and MANIFEST: when it was installed, and the SHA-256 of each file
 //	panic       there while panic mode is on; it holds the id of the boot in which it was switched on
 //	panic.off   the same file while panic mode is off, so that none has to be written when it is switched on
+//	shared      a Note: what the kernel has of ours among rules, chains and sets of other programs
 //
 // The daemon imports it. It knows nothing of configurations: they are files to it.
 package statedir
@@ -90,6 +91,9 @@ func folderName(path string) string {
 	}
 	return name
 }
+
+// Link is the path by which people find the last good configuration, whichever folder that is.
+func (d *Dir) Link() string { return filepath.Join(d.path, link) }
 
 // ErrNone is that there is no last good configuration, and there never was one.
 var ErrNone = errors.New("no configuration was kept yet")
@@ -373,12 +377,12 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 		}
 		return "", time.Time{}, ErrNone
 	}
-	if folder, err = filepath.EvalSymlinks(filepath.Join(d.path, link)); err != nil {
-		return "", time.Time{}, err
+	if folder, err = filepath.EvalSymlinks(d.Link()); err != nil {
+		return "", time.Time{}, fmt.Errorf("cannot follow the link %s: %w", d.Link(), err)
 	}
 	m, err := verify(folder)
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("cannot use the last good configuration in %s: %w", folder, err)
+		return "", time.Time{}, fmt.Errorf("%s: %w", d.Link(), err)
 	}
 	return folder, m.installed, nil
 }

@@ -172,6 +172,27 @@ func TestDamagedFileIsWrittenAgain(t *testing.T) {
 	}
 }
 
+// A link that is none, or leads to what is no folder, is an error that names it.
+func TestBrokenLinkIsNamed(t *testing.T) {
+	for what, make := range map[string]func(path string) error{
+		"a file":              func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a link to a file":    func(path string) error { return os.Symlink("MANIFEST", path) },
+		"a link to no place":  func(path string) error { return os.Symlink("good-1", path) },
+		"a link below a file": func(path string) error { return os.Symlink("MANIFEST/good-1", path) },
+	} {
+		d := &Dir{path: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(d.path, "MANIFEST"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(d.Link()); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := d.LastGood(); err == nil || !strings.Contains(err.Error(), d.Link()) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // When a configuration cannot be kept, as on a full disk, the one before does not count any more, for later processes too: it may be
 // more open. That is not as if none had ever been kept.
 func TestKeepFails(t *testing.T) {

@@ -2,11 +2,17 @@ package firewallcmd
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"richwall/grammar"
+	"richwall/zones"
 )
 
 // The names of firewalld on the system bus.
@@ -23,9 +29,22 @@ type daemon struct{ conn *dbus.Conn }
 func dial() (*daemon, error) {
 	conn, err := dbus.ConnectSystemBus()
 	if err != nil {
-		return nil, fail("DBUS_ERROR", "cannot reach the system bus: %v", err)
+		return nil, &failure{"DBUS_ERROR", unreachable(err), []string{
+			"the message bus does not answer, so that it is not known how the firewall is: its rules stay in force without the bus; systemctl status dbus firewalld says more",
+		}}
 	}
 	return &daemon{conn}, nil
+}
+
+// unreachable says in firewalld's words, which are those of libdbus, why the bus cannot be reached.
+func unreachable(err error) string {
+	var op *net.OpError
+	var no syscall.Errno
+	if errors.As(err, &op) && op.Addr != nil && errors.As(err, &no) {
+		reason := no.Error()
+		return fmt.Sprintf("Failed to connect to socket %s: %s%s", op.Addr, strings.ToUpper(reason[:1]), reason[1:])
+	}
+	return err.Error()
 }
 
 func (d *daemon) close() {
@@ -42,7 +61,7 @@ func (d *daemon) call(path dbus.ObjectPath, iface, method string, args []any, re
 	}
 	answer := d.conn.Object(busName, path).Call(name+"."+method, 0, args...)
 	if answer.Err != nil {
-		return busError(answer.Err)
+		return d.withHints(busError(answer.Err))
 	}
 	if len(results) == 0 {
 		return nil
@@ -52,6 +71,22 @@ func (d *daemon) call(path dbus.ObjectPath, iface, method string, args []any, re
 	}
 	return nil
 }
+
+// withHints adds to a refusal what the daemon can say of it besides. firewalld itself can say nothing.
+func (d *daemon) withHints(err error) error {
+	var f *failure
+	if !errors.As(err, &f) || harmless(err) || zones.CodeNumber(grammar.Code(f.code)) >= firstOfBus {
+		return err
+	}
+	answer := d.conn.Object(busName, mainPath).Call(busName+".richwall.getHints", 0)
+	if answer.Err != nil || answer.Store(&f.hints) != nil {
+		f.hints = nil
+	}
+	return f
+}
+
+// firstOfBus is the lowest exit status of what is no refusal: not running, not authorized, unknown.
+const firstOfBus = 251
 
 // main calls a method of the running configuration.
 func (d *daemon) main(iface, method string, args []any, results ...any) error {
@@ -112,7 +147,7 @@ func busError(err error) error {
 	if !isCode(code) {
 		return fail(unknownError, "%s", message)
 	}
-	return &failure{code, strings.TrimSpace(detail)}
+	return &failure{code: code, detail: strings.TrimSpace(detail)}
 }
 
 func errorText(e dbus.Error) (string, bool) {

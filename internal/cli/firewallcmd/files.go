@@ -22,6 +22,7 @@ type files struct {
 	disk     zones.Store
 	config   *zones.Config  // what the files say
 	problems zones.Problems // what was wrong with them when they were read, and kept nothing but direct.xml from being used
+	broken   bool           // some of them cannot be read, and the configuration is without what is wrong in them
 }
 
 // openFiles reads the files in two folders; "" means the usual ones.
@@ -31,7 +32,26 @@ func openFiles(system, shipped string) (*files, zones.Problems) {
 	if config == nil {
 		return nil, problems
 	}
-	return &files{disk, config, problems}, problems
+	return &files{disk: disk, config: config, problems: problems}, problems
+}
+
+// openBroken reads files of which some cannot be read, for a command that changes another one, or takes out of a file what is wrong
+// there. The result is nil if more is wrong than objects.
+func openBroken(system, shipped string) *files {
+	disk := diskOf(system, shipped)
+	rest := zones.LoadRest(disk.Dirs, &zones.Config{})
+	for _, l := range rest.Losses {
+		if o := l.Problem.Object; o.Name == "" || o.Kind == zones.KindConf || o.Kind == zones.KindDirect {
+			return nil
+		}
+	}
+	return &files{disk: disk, config: rest.Config, problems: rest.Problems, broken: true}
+}
+
+// changing are the verbs that are done although some files cannot be read.
+var changing = map[verb]bool{
+	doAdd: true, doRemove: true, doChange: true, doAddFile: true, doRemoveFile: true, doSet: true,
+	doNew: true, doNewFromFile: true, doDelete: true, doDefaults: true,
 }
 
 // diskOf is where the files in two folders are; "" means the usual ones.
@@ -54,7 +74,7 @@ func notices(problems zones.Problems) []string {
 		case p.Notice != "":
 			lines = append(lines, p.Notice, p.String())
 		default:
-			lines = append(lines, "WARNING: "+p.String())
+			lines = append(lines, "WARNING: "+p.Unlabelled())
 		}
 	}
 	return lines

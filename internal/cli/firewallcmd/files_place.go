@@ -12,6 +12,7 @@ type filesPlace struct {
 	files  *files
 	object zones.Object
 	next   *zones.Config
+	mended []zones.Item // what is wrong in the object's file, and is to go
 }
 
 // item is a value of a field as package zones takes it.
@@ -48,6 +49,10 @@ func (p *filesPlace) remove(f *field, value string) error {
 		if err := checkFamily(value); err != nil {
 			return &badValue{err}
 		}
+	}
+	if p.files.broken && p.files.disk.Mendable(p.object, item(f, value), p.files.problems) {
+		p.mended = append(p.mended, item(f, value))
+		return nil
 	}
 	err := p.edit(zones.Remove(zones.Command, p.object, item(f, value)))
 	if err != nil && f.shape == dict {
@@ -90,6 +95,12 @@ func (p *filesPlace) list(f *field) ([]string, error) {
 }
 
 func (p *filesPlace) store() error {
+	if len(p.mended) > 0 {
+		if p.next != p.files.config {
+			return fail("COMMAND_FAILED", "take out first what is wrong in the file of %s %s, and then the rest", p.object.Kind, p.object.Name)
+		}
+		return p.files.disk.Mend(p.object, p.mended, p.files.problems)
+	}
 	return p.files.apply(func(*zones.Config) (*zones.Config, error) { return p.next, nil })
 }
 

@@ -3,21 +3,20 @@ package firewallcmd
 import (
 	"fmt"
 	"strings"
+
+	"richwall/internal/cli/release"
 )
 
-// compatible is the version of firewalld that the files, options and answers are those of.
-const compatible = "2.5.2"
-
 func (s *session) version() error {
-	version := compatible
+	text := release.Compatible
 	if s.program == online {
 		value, err := s.daemon.property("version")
 		if err != nil {
 			return err
 		}
-		version = fmt.Sprint(value)
+		text = fmt.Sprint(value)
 	}
-	return s.show(version, version)
+	return s.show(text, text)
 }
 
 // example is a command line, with what it is for.
@@ -49,7 +48,7 @@ var about = map[program]struct {
 	offline: {
 		summary: "change the firewall's files without the daemon",
 		text: []string{
-			"firewall-offline-cmd reads and writes the files in /etc/firewalld itself. It is for installers and images, and for when the daemon does not run: a running one does not notice before its next reload.",
+			"firewall-offline-cmd reads and writes the files in /etc/firewalld itself. It is for installers and images, and for when the daemon does not run: a running one says in its log what was changed, and uses it after firewall-cmd --reload.",
 			"What a command changes is checked and compiled before it is written: either all of the command is done, or nothing. Errors that the files had before stay, so that they can be mended one by one.",
 		},
 		examples: []example{

@@ -30,6 +30,9 @@ func (s *session) readValues(f *field) ([]string, error) {
 		if s.program == offline && f.key == "rich_rules" {
 			item, err = canonicalRule(value)
 		}
+		if err != nil && s.mendable(f, value) {
+			item, err = value, nil
+		}
 		if err != nil {
 			return &badValue{err}
 		}
@@ -37,6 +40,16 @@ func (s *session) readValues(f *field) ([]string, error) {
 		return nil
 	})
 	return read, err
+}
+
+// mendable tells whether a value that cannot be read is to be taken out of a file where it stands.
+func (s *session) mendable(f *field, value string) bool {
+	files, ok := s.store.(*files)
+	if !ok || !files.broken || s.option.do != doRemove {
+		return false
+	}
+	name, err := s.objectName()
+	return err == nil && files.disk.Mendable(objectOf(s.kind, name), item(f, value), files.problems)
 }
 
 // edit changes the items of an object, and saves it.

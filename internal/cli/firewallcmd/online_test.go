@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,37 @@ func TestStateInPanic(t *testing.T) {
 	}
 }
 
+// TestHints prints what the daemon knows of a refusal beyond firewalld's words, behind these, a line each.
+func TestHints(t *testing.T) {
+	bus := answers()
+	bus[".zone.addSource"], bus[".richwall.getHints"] = errors.New("INVALID_ADDR: nosuch"), []string{"zones/a.xml:1:2: what is wrong", "nosuch\nis no address"}
+	startBus(t, bus)
+	const hints = "hint: zones/a.xml:1:2: what is wrong\nhint: nosuch\\nis no address\n"
+	for args, want := range map[string]string{
+		"--add-source=nosuch":                     "Error: INVALID_ADDR: nosuch\n" + hints,
+		"-q --add-source=nosuch":                  "",
+		"--add-source=nosuch --add-source=nosuch": strings.Repeat("Warning: INVALID_ADDR: nosuch\n"+hints, 2),
+	} {
+		var stdout, stderr strings.Builder
+		if status := Online(strings.Fields(args), nil, &stdout, &stderr); status != 105 || stderr.String() != want {
+			t.Errorf("%s: exit status %d, stderr %q, want %q", args, status, stderr.String(), want)
+		}
+	}
+}
+
+// TestFailed says behind a listing that it is not what the files say.
+func TestFailed(t *testing.T) {
+	bus := answers()
+	bus["org.freedesktop.DBus.Properties.Get"] = dbus.MakeVariant("FAILED")
+	startBus(t, bus)
+	for args, hint := range map[string]bool{"--permanent --zone=work --list-all": true, "--zone=work --list-all": false, "--permanent --zone=work --add-service=http": false} {
+		var stdout, stderr strings.Builder
+		if status := Online(strings.Fields(args), nil, &stdout, &stderr); status != 0 || strings.HasPrefix(stderr.String(), "hint: the state is failed: ") != hint {
+			t.Errorf("%s: exit status %d, stderr %q", args, status, stderr.String())
+		}
+	}
+}
+
 // TestListing shows all that a listing has: sorted services, ports as they are, rules by priority.
 func TestListing(t *testing.T) {
 	startBus(t, answers())
@@ -194,11 +226,12 @@ func TestStarting(t *testing.T) {
 	}
 }
 
-// TestNoBus exits with the number of DBUS_ERROR.
+// TestNoBus exits with the number of DBUS_ERROR, as firewalld does, and in its words.
 func TestNoBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
 	var stderr strings.Builder
-	if status := Online([]string{"--state"}, nil, &stderr, &stderr); status != 36 || !strings.HasPrefix(stderr.String(), "Error: DBUS_ERROR: ") {
+	said := regexp.MustCompile(`^Error: DBUS_ERROR: Failed to connect to socket /.*/none: No such file or directory\nhint: .*its rules stay in force.*\n$`)
+	if status := Online([]string{"--state"}, nil, &stderr, &stderr); status != 36 || !said.MatchString(stderr.String()) {
 		t.Errorf("exit status %d: %s", status, stderr.String())
 	}
 }

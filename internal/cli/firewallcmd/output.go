@@ -14,8 +14,9 @@ import (
 
 // failure is what the firewall or a check of this program says is wrong, with firewalld's code.
 type failure struct {
-	code   string // ALREADY_ENABLED, INVALID_PORT …
-	detail string // "" when the code says it all
+	code   string   // ALREADY_ENABLED, INVALID_PORT …
+	detail string   // "" when the code says it all
+	hints  []string // what is said after it, a line each
 }
 
 func (f *failure) Error() string {
@@ -29,7 +30,7 @@ func (f *failure) Error() string {
 }
 
 func fail(code, format string, args ...any) error {
-	return &failure{code, fmt.Sprintf(format, args...)}
+	return &failure{code: code, detail: fmt.Sprintf(format, args...)}
 }
 
 const unknownError = string(zones.UnknownError)
@@ -130,7 +131,26 @@ func joined(values []string, separator string) string {
 }
 
 // warn prints a warning.
-func (o *output) warn(err error) { o.complain("Warning: " + oneLine(err)) }
+func (o *output) warn(err error) {
+	o.complain("Warning: " + oneLine(err))
+	o.hint(hintsOf(err)...)
+}
+
+// hint prints lines that firewalld does not have, behind its own: what is wrong and where, or what to do.
+func (o *output) hint(lines ...string) {
+	for _, line := range lines {
+		o.complain("hint: " + printable.Text(line, 0))
+	}
+}
+
+// hintsOf is what there is to say of an error beyond firewalld's words.
+func hintsOf(err error) []string {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.hints
+	}
+	return zones.Meant(err)
+}
 
 // oneLine is an error as "CODE: detail".
 func oneLine(err error) string {
@@ -139,7 +159,7 @@ func oneLine(err error) string {
 		return f.Error()
 	}
 	code, detail := zones.CodeOf(err)
-	return (&failure{string(code), detail}).Error()
+	return (&failure{code: string(code), detail: detail}).Error()
 }
 
 // isTerminal says whether a stream is a terminal, whose text may have colours.

@@ -84,7 +84,11 @@ func (s *session) do() error {
 		}
 		s.out.note("No zone specified, using default zone, i.e. '%s'", zone)
 	}
-	return verbs[s.option.do](s)
+	err := verbs[s.option.do](s)
+	if err == nil && s.permanent && listings[s.option.do] {
+		s.tellFailed()
+	}
+	return err
 }
 
 // connect reaches the daemon or reads the files.
@@ -98,6 +102,14 @@ func (s *session) connect() error {
 		s.store = files
 		for _, line := range notices(problems) {
 			s.out.complain(line)
+		}
+		if files == nil && s.option != nil && changing[s.option.do] {
+			if files = openBroken(s.value("system-config"), s.value("default-config")); files != nil {
+				s.store = files
+				for _, p := range errorsOf(problems).Shown() {
+					s.out.complain(p.String())
+				}
+			}
 		}
 		if files == nil {
 			return &brokenFiles{errorsOf(problems), s.option != nil && s.option.do == doCheckConfig}
@@ -138,8 +150,10 @@ func (s *session) finish(err error) int {
 		}
 	case s.program == offline && !errors.As(err, &value):
 		s.out.complain(oneLine(err))
+		s.out.hint(hintsOf(err)...)
 	default:
 		s.out.complain("Error: " + oneLine(err))
+		s.out.hint(hintsOf(err)...)
 	}
 	if err == nil {
 		return 0

@@ -46,8 +46,16 @@ func (s *session) explainFailures() {
 	if s.daemon.main("richwall", "getFailures", nil, &failures) != nil {
 		return
 	}
-	for _, f := range failures {
-		s.out.complain("hint: " + oneLine(errors.New(f)))
+	s.out.hint(failures...)
+}
+
+// tellFailed says behind a listing of the permanent configuration that this is not what the files say, if it is not.
+func (s *session) tellFailed() {
+	if s.daemon == nil {
+		return
+	}
+	if state, err := s.daemon.state(); err == nil && state == "failed" {
+		s.out.hint("the state is failed: what is in force is not what is shown here; firewall-cmd --state says what it is, and why")
 	}
 }
 

@@ -3,6 +3,7 @@ package firewalldcmd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"richwall/compile/ir"
+	"richwall/internal/bus"
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
 	"richwall/zones"
@@ -75,8 +77,31 @@ func TestHelpAndMistakesEndAtOnce(t *testing.T) {
 	if status := Main([]string{"--help"}, &out, &errs); status != 0 || !strings.Contains(out.String(), "--system-config FOLDER") {
 		t.Errorf("--help: status %d, %s", status, out.String())
 	}
+	if strings.Contains(out.String(), `[="1"]`) || strings.Contains(out.String(), " string") {
+		t.Errorf("--help has words of the library:\n%s", out.String())
+	}
+	out.Reset()
+	if status := Main([]string{"--version"}, &out, &errs); status != 0 || !strings.HasSuffix(out.String(), "for what firewalld 2.5.2 reads\n") {
+		t.Errorf("--version: status %d, %s", status, out.String())
+	}
 	if status := Main([]string{"--nosuch"}, &out, &errs); status != statusUsage || !strings.Contains(errs.String(), "--nosuch") {
 		t.Errorf("--nosuch: status %d, %s", status, errs.String())
+	}
+}
+
+// The service manager shows that the last reload was refused, and why, until one is not.
+func TestStatusOfARefusedReload(t *testing.T) {
+	p := &program{daemon: daemon.New(daemon.Options{Log: slog.New(slog.DiscardHandler)}), log: slog.New(slog.DiscardHandler)}
+	if got := p.status(); got != "STATUS=running" {
+		t.Errorf("the status is %q", got)
+	}
+	p.refuse(errors.Join(errors.New("zones/a.xml:1: wrong"), errors.New("zones/b.xml:2: wrong")), time.Date(2026, 1, 31, 12, 0, 5, 0, time.Local))
+	if got := p.status(); got != "STATUS=running; the reload at 12:00:05 was refused, nothing has changed: zones/a.xml:1: wrong; zones/b.xml:2: wrong" {
+		t.Errorf("after a refused reload the status is %q", got)
+	}
+	p.follow(daemon.Reloaded{})
+	if got := p.status(); got != "STATUS=running" {
+		t.Errorf("after a reload the status is %q", got)
 	}
 }
 
@@ -146,7 +171,7 @@ func TestStatus(t *testing.T) {
 	if err := p.daemon.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.tellChanges()
+	p.daemon.Subscribe(p.follow)
 	if got := p.status(); got != "STATUS=running" {
 		t.Errorf("the status is %s", got)
 	}
@@ -164,7 +189,22 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	failed := daemon.Snapshot{State: daemon.Failed, Failures: []string{"a", "b"}, Panic: true}
-	if got := statusLine(failed); got != "STATUS=panic mode is on, every packet is dropped; failed: a; b" {
+	if got := statusText(failed); got != "panic mode is on, every packet is dropped; failed: a; b" {
 		t.Errorf("the status is %s", got)
+	}
+}
+
+// Another firewall that takes the name on the bus at the last moment is left alone, and the guard goes. Without a bus the guard stays.
+func TestNotConnected(t *testing.T) {
+	for _, c := range []struct {
+		reason  error
+		status  int
+		lowered bool
+	}{{fmt.Errorf("cannot have the name: %w", bus.ErrTaken), statusLost, true}, {errors.New("there is no bus"), statusFailed, false}} {
+		lowered := false
+		status, err := notConnected(c.reason, func() error { lowered = true; return nil })
+		if status != c.status || lowered != c.lowered || !errors.Is(err, c.reason) {
+			t.Errorf("%v: status %d, %v, and the guard is lowered: %v", c.reason, status, err, lowered)
+		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"richwall/internal/cli/release"
 )
 
 // options are what the command line says.
@@ -39,27 +41,34 @@ var logTargets = []string{"mixed", "syslog", "file", "console"}
 
 const highestDebug = 10
 
-// parse reads the command line. The error is pflag.ErrHelp when only help was asked for, which it has printed.
+// parse reads the command line. The error is pflag.ErrHelp when only help or the version was asked for, which
+// it has printed.
 func parse(args []string, stdout io.Writer) (options, error) {
 	o := options{}
 	flags := pflag.NewFlagSet("firewalld", pflag.ContinueOnError)
 	flags.SetOutput(stdout)
 	flags.SortFlags = false
 	debug := flags.String("debug", "0", "log messages for debugging, too; the `LEVEL` is 1 to 10, and 1 when it is not given")
-	flags.Lookup("debug").NoOptDefVal = "1"
+	flags.Lookup("debug").NoOptDefVal, flags.Lookup("debug").DefValue = "1", ""
+	flags.Bool("version", false, "print the version and end")
 	flags.Bool("debug-gc", false, "has no effect; it is there for scripts that say it")
 	flags.BoolVar(&o.foreground, "nofork", false, "stay in the foreground")
 	flags.BoolVar(&o.noPID, "nopid", false, "write no pid file")
 	flags.StringVar(&o.system, "system-config", "/etc/firewalld", "the `FOLDER` of the administrator's configuration")
 	flags.StringVar(&o.shipped, "default-config", "/usr/lib/firewalld", "the `FOLDER` of the shipped configuration")
 	flags.StringVar(&o.state, "state-dir", stateDir(), "the `FOLDER` for the last good configuration and panic mode")
-	flags.StringVar(&o.logTarget, "log-target", "mixed", "where messages go: mixed, syslog, file or console")
+	flags.StringVar(&o.logTarget, "log-target", "mixed", "the `TARGET` of messages: mixed, which is all of the others, or syslog, file or console")
 	flags.StringVar(&o.logFile, "log-file", "/var/log/firewalld", "the `FILE` for messages")
 	flags.Usage = func() {
-		fmt.Fprintf(stdout, "Usage: firewalld [OPTION]…\n\nThe firewall daemon. SIGHUP makes it read its configuration anew, SIGTERM ends it.\n\n%s", flags.FlagUsages())
+		fmt.Fprintf(stdout, "Usage: firewalld [OPTION]…\n\nThe firewall daemon. SIGHUP makes it read its configuration anew, SIGTERM ends it.\n\n%s",
+			strings.Replace(flags.FlagUsages(), ` LEVEL[="1"]`, "[=LEVEL]    ", 1))
 	}
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if flags.Changed("version") {
+		fmt.Fprintln(stdout, release.Text())
+		return o, pflag.ErrHelp
 	}
 	rest := flags.Args()
 	if len(rest) == 1 && flags.Changed("debug") && *debug == "1" {

@@ -64,7 +64,20 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h *handler) WithGroup(string) slog.Handler { return h }
 
 func attribute(a slog.Attr) string {
-	return " " + printable.Text(a.Key, printable.Value) + "=" + printable.Text(a.Value.String(), maxValue)
+	return " " + printable.Text(a.Key, printable.Value) + "=" + printable.Text(valueOf(a.Value), maxValue)
+}
+
+// valueOf is a value as text. An error that is several has a line for each, which are one line here.
+func valueOf(v slog.Value) string {
+	if err, ok := v.Any().(error); ok {
+		return inOneLine(err)
+	}
+	return v.String()
+}
+
+// inOneLine is an error, each line of which is one of several, as one line.
+func inOneLine(err error) string {
+	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }
 
 // Handle implements slog.Handler. It returns once each target that takes lines has taken this one.

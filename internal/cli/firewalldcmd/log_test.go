@@ -2,6 +2,7 @@ package firewalldcmd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -67,6 +68,15 @@ func TestWhatStrangersWroteIsOneHarmlessLine(t *testing.T) {
 				t.Errorf("a build server obeys %q", line)
 			}
 		}
+	}
+}
+
+// An error that is several is one line, in which they are told apart.
+func TestSeveralErrorsAreOneLine(t *testing.T) {
+	var out bytes.Buffer
+	logTo(&out).Error("cannot reload", "reason", errors.Join(errors.New("one"), errors.New("two")), "text", "a\nb")
+	if got := out.String(); !strings.HasSuffix(got, "ERROR: cannot reload reason=one; two text=a\\nb\n") {
+		t.Errorf("the log has %q", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -69,7 +70,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
-		p.log.Error(err.Error())
+		p.log.Error(inOneLine(err))
 		if sink.console == nil {
 			complain(stderr, err)
 		}
@@ -79,7 +80,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 // complain prints why the program ends.
 func complain(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(err.Error(), maxLine))
+	fmt.Fprintf(stderr, "firewalld: %s\n", printable.Text(inOneLine(err), maxLine))
 }
 
 // program is the running daemon.
@@ -88,8 +89,11 @@ type program struct {
 	log    *slog.Logger
 	daemon *daemon.Daemon
 	bus    *bus.Server
+	left   *kernel.Left
 	// reloads is a reload that was asked for and has not begun.
 	reloads chan struct{}
+	// refused says when and why the last reload that the service manager asked for was refused; nil after one that was not.
+	refused atomic.Pointer[string]
 }
 
 // run starts the daemon and serves it until a signal.
@@ -124,7 +128,7 @@ func (p *program) run() (status int, err error) {
 		return statusFailed, free
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
-		return statusFailed, err
+		return notConnected(err, guard.Lower)
 	}
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
@@ -144,10 +148,19 @@ func (p *program) run() (status int, err error) {
 		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
 		return err
 	})
-	p.tellChanges()
 	p.tell("READY=1\n" + p.status())
 	tellReady()
+	p.daemon.Subscribe(p.follow)
 	return p.serve(signals)
+}
+
+// notConnected is how the program ends without the bus. Another firewall that has just taken the name is left alone, and the guard with
+// its own goes. Else the guard stays until a daemon finds the bus.
+func notConnected(reason error, lower func() error) (status int, err error) {
+	if errors.Is(reason, bus.ErrTaken) {
+		return statusLost, errors.Join(reason, lower())
+	}
+	return statusFailed, reason
 }
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
@@ -185,10 +198,14 @@ func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
 
 // newDaemon makes the daemon over a configuration's folders, whose first rules take the place of the guard.
 func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.Guard) *daemon.Daemon {
+	p.left = kernel.NewLeft(state.Note("shared"), p.log)
 	return daemon.New(daemon.Options{
 		Dirs: dirs, Log: p.log, Manager: p.bus, State: state,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
-			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard})
+			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard, Left: p.left})
+		},
+		RemoveOther: func(ctx context.Context, backend ir.Backend) error {
+			return kernel.RemoveOther(ctx, kernel.Options{Backend: backend, Log: p.log, Left: p.left})
 		},
 		DropAll:  func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
 		Dropping: func() (bool, error) { return kernel.Dropping(kernel.Options{Log: p.log}) },
@@ -196,7 +213,7 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
-			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log}, old, next)
+			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, old, next)
 		},
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
@@ -208,7 +225,13 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- p.daemon.Start(ctx) }()
+	go func() {
+		var err error
+		if fault := daemon.Guard(p.log, "the start", func() { err = p.daemon.Start(ctx) }); fault != nil {
+			err = fault
+		}
+		done <- err
+	}()
 	for {
 		select {
 		case err := <-done:
@@ -248,7 +271,8 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	if err := guard.Lower(); err != nil || guard.Earlier() == "" {
 		return 0, err
 	}
-	return 0, kernel.Remove(context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log})
+	ctx, options := context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
+	return 0, errors.Join(kernel.Remove(ctx, options), kernel.RemoveOther(ctx, options), kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{}))
 }
 
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.
@@ -328,44 +352,53 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 func (p *program) reload() {
 	for range p.reloads {
 		p.tell(reloading())
-		if err := p.daemon.Reload(context.Background()); err != nil {
-			p.log.Error("cannot reload: everything stays as it was", "reason", err)
-		}
+		daemon.Guard(p.log, "a reload", func() {
+			if err := p.daemon.Reload(context.Background()); err != nil {
+				p.log.Error("cannot reload: everything stays as it was", "reason", err)
+				p.refuse(err, time.Now())
+			}
+		})
 		p.tell("READY=1\n" + p.status())
 	}
 }
 
 // status is what the service manager shows of the daemon (STATUS, sd_notify(3)).
-func (p *program) status() string { return statusLine(p.daemon.Snapshot()) }
-
-func statusLine(now daemon.Snapshot) string {
-	line := "STATUS="
-	if now.Panic {
-		line += "panic mode is on, every packet is dropped; "
+func (p *program) status() string {
+	text := statusText(p.daemon.Snapshot())
+	if refused := p.refused.Load(); refused != nil {
+		text += "; " + *refused
 	}
-	if now.State == daemon.Failed {
-		return line + "failed: " + printable.Text(strings.Join(now.Failures, "; "), maxLine)
-	}
-	return line + "running"
+	return "STATUS=" + printable.Text(text, maxLine)
 }
 
-// tellChanges tells the service manager the status from now on whenever panic mode is switched, or the configuration is read anew.
-func (p *program) tellChanges() {
-	changed := make(chan struct{}, 1)
-	p.daemon.Subscribe(func(e daemon.Event) {
-		switch e.(type) {
-		case daemon.PanicChanged, daemon.Reloaded:
-			select {
-			case changed <- struct{}{}:
-			default: // the one that waits tells this, too
-			}
-		}
-	})
-	go func() {
-		for range changed {
-			p.tell(p.status())
-		}
-	}()
+// statusText is the state, and that panic mode is on.
+func statusText(now daemon.Snapshot) string {
+	text := "running"
+	if now.State == daemon.Failed {
+		text = "failed: " + strings.Join(now.Failures, "; ")
+	}
+	if now.Panic {
+		text = "panic mode is on, every packet is dropped; " + text
+	}
+	return text
+}
+
+// refuse notes for the status when and why a reload was refused.
+func (p *program) refuse(err error, at time.Time) {
+	text := fmt.Sprintf("the reload at %s was refused, nothing has changed: %s", at.Format(time.TimeOnly), inOneLine(err))
+	p.refused.Store(&text)
+}
+
+// follow keeps the status right when panic mode is switched, or somebody else than the service manager reloads. It is called with the
+// daemon's lock held.
+func (p *program) follow(e daemon.Event) {
+	switch e.(type) {
+	case daemon.Reloaded:
+		p.refused.Store(nil)
+		go p.tell(p.status())
+	case daemon.PanicChanged:
+		go p.tell(p.status())
+	}
 }
 
 // leave ends the daemon without its rules, for another one that has taken its place.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"richwall/internal/daemon"
 )
 
 // settle is how long changes of files are collected: an editor writes a file in several steps, and whoever edits one by hand
@@ -33,7 +35,10 @@ func watch(folder string, settle time.Duration, log *slog.Logger, touched func(p
 	}
 	w := &watcher{files: files, settle: settle, log: log, touched: touched}
 	w.add(folder)
-	go w.run()
+	go func() {
+		for daemon.Guard(log, "watching files", w.run) != nil { // what was collected so far is lost
+		}
+	}()
 	return w, nil
 }
 

@@ -50,7 +50,7 @@ with --strict, and 2 for errors.`,
   richwall check --backend nftables,iptables        before changing FirewallBackend
   richwall check --firewalld                        before going back to firewalld itself
   richwall check --json | jq -r '.problems[].path'  the files that have a problem`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              words(0, 1, "one folder at most"),
 		ValidArgsFunction: folders,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -87,6 +87,7 @@ func (o *checkOptions) run(out, notes io.Writer) error {
 		return err
 	}
 	cfg, problems := zones.Load(o.dirs())
+	problems = append(problems, zones.Unread(o.dirs())...)
 	if cfg != nil {
 		if err := o.bounded(cfg, mostRules); err != nil {
 			return err
@@ -249,7 +250,7 @@ func newCheckReport(dir string, cfg *zones.Config, problems zones.Problems) *che
 			} else {
 				r.Summary.Errors++
 			}
-			r.Problems = append(r.Problems, checkProblem{p.Path, p.Line, p.Column, p.Code, word, p.Msg})
+			r.Problems = append(r.Problems, checkProblem{p.Path, p.Line, p.Column, p.Code, word, p.Whole()})
 			r.shown = append(r.shown, p)
 		}
 	}

@@ -64,7 +64,7 @@ The exit status is 1 if the answer is "unknown".`,
   richwall explain --config /etc/firewalld --in eth0 --out lan0 --source 198.51.100.9 --destination 192.168.1.7 icmp echo-request
 
   richwall explain --config ./firewalld --in eth0 --json udp 53 | jq -r .verdict`,
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              words(1, 2, "a protocol and what it goes to, such as tcp 443 or icmp echo-request"),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"tcp", "udp", "icmp", "sctp", "dccp"}, cobra.ShellCompDirectiveNoFileComp),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}

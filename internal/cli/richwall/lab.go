@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -75,7 +76,7 @@ It works for root, and for other users where they may make user namespaces.`,
 
   richwall lab --backend iptables 'rule family=ipv4 source address=192.0.2.0/24 port port=22 protocol=tcp drop'
   richwall lab --config /etc/firewalld --policy out --client-zone home --server-zone external 'rule tcp-mss-clamp'`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              words(1, math.MaxInt, "a rule, such as 'rule tcp-mss-clamp value=1360'"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("open") {

@@ -42,7 +42,7 @@ With --for it reads nothing, but says what fits a kind of path.`,
   richwall mss --for wireguard --mtu 1492
                                         WireGuard over PPPoE
   richwall mss --for all                the whole table`,
-		Args:              cobra.NoArgs,
+		Args:              words(0, 0, "no argument, only options"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}

@@ -47,7 +47,7 @@ remain those of all; the report says so.`,
 		Example: `  richwall mss observe --interface ppp0 --for 60s
   richwall mss observe --read peers.pcap --plot mss.svg
   tcpdump -i any -s 128 -w - 'tcp[13] & 2 != 0 or ip6' | richwall mss observe --read -`,
-		Args:              cobra.NoArgs,
+		Args:              words(0, 0, "no argument, only options"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}

@@ -23,6 +23,7 @@ import (
 	"richwall/compile"
 	"richwall/compile/ir"
 	"richwall/grammar"
+	"richwall/internal/cli/release"
 	"richwall/zones"
 )
 
@@ -122,9 +123,24 @@ firewalld and spoken to with firewall-cmd.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.Version = release.Text()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(newCompile(), newCheck(), newExplain(), newFmt(), newLab(), newMSS())
 	return root
+}
+
+// words checks how many arguments there are: from least to most. what says in words which ones the command takes.
+func words(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return fmt.Errorf("%s takes %s: see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+		case len(args) > most:
+			return fmt.Errorf("%s takes %s, and %q is one word too many: see %s --help", cmd.CommandPath(), what, args[most], cmd.CommandPath())
+		}
+		return nil
+	}
 }
 
 // directories are the flags that say where a configuration is.

@@ -1,0 +1,99 @@
+package bus
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"richwall/grammar"
+	"richwall/internal/daemon"
+	"richwall/zones"
+)
+
+// The error that a client gets is firewalld's to the letter, because programs compare it. What there is to say besides is kept for
+// the client to ask for: in which file and line a mistake is, and which name was meant.
+
+// Bounds of what is kept: of so many clients, and so many lines for each, of at most longest bytes.
+const (
+	mostHinted = 16
+	mostHints  = 20
+)
+
+// hints are those of the last refused calls, by client.
+type hints struct {
+	mu      sync.Mutex
+	clients []string // the oldest first
+	lines   map[string][]string
+}
+
+// keep keeps the hints of a client's call that was refused, in place of former ones.
+func (h *hints) keep(client string, lines []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clients = slices.DeleteFunc(h.clients, func(c string) bool { return c == client })
+	delete(h.lines, client)
+	if len(lines) == 0 {
+		return
+	}
+	if len(h.clients) == mostHinted {
+		delete(h.lines, h.clients[0])
+		h.clients = h.clients[1:]
+	}
+	if h.lines == nil {
+		h.lines = map[string][]string{}
+	}
+	h.clients = append(h.clients, client)
+	for _, line := range lines[:min(len(lines), mostHints)] {
+		h.lines[client] = append(h.lines[client], clip(line))
+	}
+}
+
+// of are the hints of a client's last call that was refused.
+func (h *hints) of(client string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.lines[client])
+}
+
+// reloads are the calls that put the files in force.
+var reloads = map[string]bool{"reload": true, "completeReload": true}
+
+// hintsOf is what there is to say of a refused call beyond the error: what of the files is wrong and where, or which name was meant.
+func (s *Server) hintsOf(in *inbound, err error) []string {
+	if lines := daemon.Explain(err); len(lines) > 0 {
+		return lines
+	}
+	var refused *daemon.Error
+	if !errors.As(err, &refused) || refused.Msg == "" {
+		return nil
+	}
+	now := s.daemon.Snapshot()
+	cfg := now.Runtime
+	if strings.HasPrefix(in.iface, base+".config") {
+		cfg = now.Permanent
+	}
+	if names := namesFor(cfg, refused.Code); !slices.Contains(names, refused.Msg) {
+		if near := zones.Nearest(refused.Msg, names); near != "" {
+			return []string{near}
+		}
+	}
+	return nil
+}
+
+// saidAll tells whether the error of a check of the files names the object that it is in. Programs that compare what firewall-cmd prints
+// get firewalld's line alone then, and the log has the rest.
+func saidAll(in *inbound, err error) bool {
+	var found zones.Problems
+	return in.member == "checkPermanentConfig" && errors.As(err, &found) && len(found) > 0 && found[0].Names()
+}
+
+// namesFor are the names of the objects that a code is about; none for other codes.
+func namesFor(cfg *zones.Config, code grammar.Code) []string {
+	for _, k := range kinds {
+		if cfg != nil && k.missing == code {
+			return k.objects.names(cfg)
+		}
+	}
+	return nil
+}

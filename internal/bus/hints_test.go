@@ -1,0 +1,72 @@
+package bus
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// The error of a refused call is firewalld's to the letter; what there is to say besides its client can ask for.
+func TestHints(t *testing.T) {
+	b := newBed(t, map[string]string{"zones/work.xml": "<zone/>"})
+	hints := func() []string {
+		t.Helper()
+		var lines []string
+		if err := b.call("", "richwall.getHints").Store(&lines); err != nil {
+			t.Fatal(err)
+		}
+		return lines
+	}
+	refused := func(want string, call *dbus.Call, hint ...string) {
+		t.Helper()
+		if call.Err == nil || call.Err.Error() != want {
+			t.Errorf("the error is %v, want %s", call.Err, want)
+		}
+		if got := hints(); fmt.Sprint(got) != fmt.Sprint(hint) {
+			t.Errorf("after %s the hints are %q, want %q", want, got, hint)
+		}
+	}
+	refused("INVALID_SERVICE: htpp", b.call("", "zone.addService", "work", "htpp", 0), "cannot use service htpp: there is no such service: did you mean http?")
+	refused("INVALID_ZONE: wrok", b.call("config", "config.getZoneByName", "wrok"), "did you mean work?")
+	refused("INVALID_ZONE: nosuch", b.call("config", "config.getZoneByName", "nosuch"))
+	refused("INVALID_RULE: unknown element acept", b.call("", "zone.addRichRule", "work", "rule service name=ssh acept", 0),
+		"cannot read acept: it is no word of the language, did you mean accept?")
+	refused("INVALID_RULE: 'family' attribute cannot have 'ipv5' value. Use 'ipv4' or 'ipv6' instead.", b.call("", "zone.addRichRule", "work", "rule family=ipv5 accept", 0))
+
+	path := filepath.Join(b.dir, "zones", "work.xml")
+	if err := os.WriteFile(path, []byte("<zone>\n<source address=\"1.2.3\"/>\n<port port=\"99999\" protocol=\"tcp\"/></zone>"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mistakes := []string{
+		path + ":2:9: INVALID_ADDR: cannot use address 1.2.3: it is no IP address",
+		path + ":3:7: INVALID_PORT: cannot use port 99999: the highest port is 65535",
+	}
+	refused("INVALID_ADDR: 1.2.3", b.call("", "checkPermanentConfig"), mistakes...)
+	refused("INVALID_ADDR: 1.2.3", b.call("", "reload"),
+		append(mistakes, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")...)
+
+	if err := os.WriteFile(path, []byte("<zone><service name=\"nosuch\"/></zone>"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig")) // which says where
+	refused("ALREADY_ENABLED: 'ssh' already in 'public'", b.call("", "zone.addService", "public", "ssh", 0))
+}
+
+// What is kept is little, however many clients are refused, and each is told of its own call.
+func TestHintsAreFew(t *testing.T) {
+	var h hints
+	for i := range 100 {
+		h.keep(fmt.Sprintf(":1.%d", i), append(make([]string, 50), strings.Repeat("x", 2*longest)))
+	}
+	if n := len(h.lines); n != mostHinted || len(h.clients) != n || h.of(":1.0") != nil || len(h.of(":1.99")) != mostHints {
+		t.Errorf("%d clients are kept, of the last one %d lines", n, len(h.of(":1.99")))
+	}
+	h.keep(":1.99", nil)
+	if len(h.lines) != mostHinted-1 || h.of(":1.99") != nil {
+		t.Errorf("%d clients are kept after a call without hints", len(h.lines))
+	}
+}

@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"errors"
+
+	"richwall/zones"
+)
+
+// filesError is why files cannot be put in force. What is wrong in which of them, Explain says.
+type filesError struct{ error }
+
+func (e *filesError) Unwrap() error { return e.error }
+
+// ofFiles marks an error, if there is one, as one of the files.
+func ofFiles(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &filesError{err}
+}
+
+// OfFiles tells whether an error is why files cannot be put in force.
+func OfFiles(err error) bool {
+	var files *filesError
+	return errors.As(err, &files)
+}
+
+// Explain is what there is to say of a refusal beyond firewalld's words, a line each: of files, each mistake with file, line and
+// column; otherwise the word that was meant. There are no lines where nothing is known.
+func Explain(err error) []string {
+	if !OfFiles(err) {
+		return zones.Meant(err)
+	}
+	var problems zones.Problems
+	if !errors.As(err, &problems) {
+		problems = blamed(err)
+	}
+	var lines []string
+	for _, p := range problems.Shown() {
+		if p.Severity == zones.Error && p.Path != "" {
+			lines = append(lines, p.String())
+		}
+	}
+	return lines
+}

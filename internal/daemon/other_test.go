@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/statedir"
+)
+
+// others is a bed whose RemoveOther notes what it is called for, and fails when it is told to.
+type others struct {
+	*bed
+	calls []ir.Backend
+	fails error
+}
+
+// startBeside starts a daemon again, beside what an earlier process has left.
+func startBeside(t *testing.T, fails error) *others {
+	t.Helper()
+	o := &others{bed: start(t, nil), fails: fails}
+	var err error
+	if o.opt.State, err = statedir.For(t.TempDir(), o.dir); err != nil {
+		t.Fatal(err)
+	}
+	o.opt.RemoveOther = func(_ context.Context, backend ir.Backend) error {
+		if o.kernel.rules() == "" {
+			t.Error("the rules of the other back end go before those of this one are there")
+		}
+		o.calls = append(o.calls, backend)
+		return o.fails
+	}
+	o.opt.DropAll = func(bool) error { return nil }
+	o.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) {
+		o.kernel = &fakeKernel{}
+		return o.kernel, nil
+	}
+	o.again(t)
+	return o
+}
+
+// What other back ends have in the kernel since an earlier process goes at the start, when the rules are there, and after a reload
+// that changes the back end. Nothing is looked for after that.
+func TestRulesOfOtherBackEndsGo(t *testing.T) {
+	o := startBeside(t, nil)
+	o.write(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\n"})
+	for range 2 {
+		if err := o.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(o.calls) != 2 || o.calls[0] != ir.NFTables || o.calls[1] != ir.IPTables {
+		t.Errorf("the rules of other back ends than %v are taken out", o.calls)
+	}
+}
+
+// When they cannot be taken out the firewall runs, the log says so, and the next reload tries it again.
+func TestRulesOfOtherBackEndsStay(t *testing.T) {
+	o := startBeside(t, errors.New("the lock is held"))
+	if o.Snapshot().State != Running || !strings.Contains(o.log.String(), "the lock is held") {
+		t.Errorf("the state is %s, and the log says\n%s", o.Snapshot().State, o.log.String())
+	}
+	o.fails = nil
+	for range 2 {
+		if err := o.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(o.calls) != 2 {
+		t.Errorf("it was tried %d times", len(o.calls))
+	}
+}
+
+// Panic mode is off when that of other back ends is off, too: until then the answer is an error, and it can be switched off again.
+func TestPanicOfOtherBackEnds(t *testing.T) {
+	o := startBeside(t, errors.New("the lock is held"))
+	if err := o.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.SetPanic(t.Context(), false); err == nil || !o.Snapshot().Panic {
+		t.Errorf("switching it off gives %v; it is on: %v", err, o.Snapshot().Panic)
+	}
+	o.fails = nil
+	if err := o.SetPanic(t.Context(), false); err != nil || o.Snapshot().Panic {
+		t.Errorf("switching it off gives %v; it is on: %v", err, o.Snapshot().Panic)
+	}
+}

@@ -1,0 +1,437 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"richwall/compile/iptables"
+	"richwall/compile/ir"
+)
+
+// Store keeps the text of a Left for a later process, until the machine boots.
+type Store interface {
+	Read() ([]byte, error) // empty if there is none
+	Write([]byte) error
+}
+
+// Left is what of ours is in the kernel among what is others': nothing there says whose it is, so that a later process would not
+// know what to take out. It is noted before a commit brings it, and until a commit has taken it out: after a crash at any moment
+// the note names all there is, and maybe more. One Left serves all Kernels of a process, and CommitBridge. Its methods may be
+// called at the same time. A nil Left knows nothing.
+type Left struct {
+	store Store
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	noted   leftThings
+	wanted  leftThings // what the last commit of this process has put there
+	written []byte
+	failed  bool // the last writing
+	known   bool // what is noted is all there is
+}
+
+// leftThings is what a Left knows. It is what is written.
+type leftThings struct {
+	Rules  []leftRule  `json:",omitempty"` // of the direct interface, in chains that others may have rules in; those of one chain in order
+	Chains []leftChain `json:",omitempty"` // in which others may have rules, and which we have made
+	Sets   []string    `json:",omitempty"` // of ipset
+	Bridge *Bridge     `json:",omitempty"` // nil for nothing
+}
+
+// leftChain is a chain of a tool, iptables or ip6tables.
+type leftChain struct{ Tool, Table, Chain string }
+
+// leftRule is a rule: Spec as the administrator wrote it, and Text as the tool lists it, if that is known.
+type leftRule struct {
+	leftChain
+	Spec string
+	Text string `json:",omitempty"`
+}
+
+// NewLeft reads what an earlier process has left. What cannot be read is logged, and stays in the kernel.
+func NewLeft(store Store, log *slog.Logger) *Left {
+	l := &Left{store: store, log: log}
+	data, err := store.Read()
+	if err == nil && len(data) > 0 {
+		err = json.Unmarshal(data, &l.noted)
+	}
+	if err != nil {
+		log.Error("it is not known which direct rules an earlier process has put into the kernel: those that are no longer in the configuration stay there", "reason", err)
+		l.noted = leftThings{}
+	}
+	l.known, l.written = err == nil && len(data) > 0, data
+	return l
+}
+
+// found is what a Kernel finds noted, and whether what is not noted is others'.
+func (l *Left) found() (things leftThings, known bool) {
+	if l == nil {
+		return leftThings{}, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noted, l.known
+}
+
+func chainLeft(family ir.Families, table, name string) leftChain {
+	return leftChain{tool(family), table, name}
+}
+
+// hasRules says whether rules or chains are noted.
+func (t leftThings) hasRules() bool { return len(t.Rules)+len(t.Chains) > 0 }
+
+// change changes what is noted. A note that cannot be written is logged once, and keeps nobody from anything.
+func (l *Left) change(f func(noted, wanted *leftThings)) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.noted, &l.wanted)
+	data, err := json.Marshal(l.noted)
+	if err != nil {
+		panic("internal error: " + err.Error()) // plain data
+	}
+	if !l.failed && string(data) == string(l.written) {
+		return
+	}
+	if err := l.store.Write(data); err != nil {
+		if !l.failed {
+			l.log.Error("it cannot be noted on disk which direct rules are in the kernel: should the firewall be killed, those that are taken out of the configuration meanwhile stay there", "reason", err)
+		}
+		l.failed = true
+		return
+	}
+	l.written, l.failed = data, false
+}
+
+// nothing notes that this process has put nothing there yet, so that a later one does not take what is others' for ours.
+func (l *Left) nothing() { l.change(func(_, _ *leftThings) {}) }
+
+// before notes what a commit is about to bring, beside what is there.
+func (l *Left) before(next leftThings) {
+	l.change(func(noted, _ *leftThings) {
+		noted.Rules = union(noted.Rules, next.Rules, func(r leftRule) leftRule { return leftRule{leftChain: r.leftChain, Spec: r.Spec} })
+		noted.Chains = union(noted.Chains, next.Chains, itself)
+		noted.Sets = union(noted.Sets, next.Sets, itself)
+	})
+}
+
+// after notes what is there behind a commit, and the chains that we have made. The first commit of a process leaves the sets of an
+// earlier one to RemoveOther, as other rules than its own may look them up.
+func (l *Left) after(next leftThings, made []leftChain, first bool) {
+	l.change(func(noted, wanted *leftThings) {
+		*wanted, l.known = next, true
+		noted.Rules, noted.Chains = next.Rules, made
+		if first {
+			noted.Sets = union(noted.Sets, next.Sets, itself)
+		} else {
+			noted.Sets = next.Sets
+		}
+	})
+}
+
+// bridge changes what is noted of ebtables.
+func (l *Left) bridge(f func(noted *Bridge) *Bridge) {
+	l.change(func(noted, _ *leftThings) {
+		if noted.Bridge = f(noted.Bridge); reflect.DeepEqual(noted.Bridge, &Bridge{}) {
+			noted.Bridge = nil
+		}
+	})
+}
+
+// removeChains takes out chains that we have made and that are empty, to which rules of another back end led until now.
+func (l *Left) removeChains(ctx context.Context, t tools) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	gone := filter(l.noted.Chains, func(c leftChain) bool { return !slices.Contains(l.wanted.Chains, c) })
+	l.mu.Unlock()
+	for _, c := range gone {
+		if _, err := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-X", c.Chain); err != nil {
+			l.log.Warn("a chain stays", "chain", c.Chain, "table", c.Table, "error", err)
+		}
+	}
+	if len(gone) > 0 {
+		l.change(func(noted, wanted *leftThings) { noted.Chains = wanted.Chains })
+	}
+}
+
+// removeSets takes out the sets of an earlier process, as far as they are there and no rule looks them up.
+func (l *Left) removeSets(ctx context.Context, t tools) error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	gone := filter(l.noted.Sets, func(name string) bool { return !slices.Contains(l.wanted.Sets, name) })
+	l.mu.Unlock()
+	if len(gone) == 0 {
+		return nil
+	}
+	types, err := t.listSets(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range gone {
+		if types[name] == "" {
+			continue
+		}
+		if _, err := t.run(ctx, "", "ipset", "destroy", name); err != nil {
+			l.log.Warn("a set stays", "set", name, "error", err)
+		}
+	}
+	l.change(func(noted, wanted *leftThings) { noted.Sets = wanted.Sets })
+	return nil
+}
+
+// wants says whether the last commit of this process has put a set into the kernel.
+func (l *Left) wants(set string) bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Contains(l.wanted.Sets, set)
+}
+
+func itself[T any](v T) T { return v }
+
+// union is a list and what another one has besides; what is in either several times, by its key, is there as often as in the one that
+// has it more often.
+func union[T any, K comparable](list, more []T, key func(T) K) []T {
+	all, had := slices.Clone(list), map[K]int{}
+	for _, v := range list {
+		had[key(v)]++
+	}
+	for _, v := range more {
+		if had[key(v)]--; had[key(v)] < 0 {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// leaves is what of a ruleset is among what is others'.
+func (k *iptablesKernel) leaves(d *Desired) leftThings {
+	var t leftThings
+	if d.Rules == nil {
+		return t
+	}
+	for _, s := range d.Rules.Sets {
+		t.Sets = append(t.Sets, s.Name)
+	}
+	for _, c := range d.Rules.Chains {
+		if !c.Shared && !c.Builtin && !isBuiltin(c.Table, c.Name) {
+			continue
+		}
+		for _, family := range k.families {
+			if c.Families&family != 0 && k.made[sharedChain{family, c.Table, c.Name}] {
+				t.Chains = append(t.Chains, chainLeft(family, c.Table, c.Name))
+			}
+			for _, r := range c.Rules {
+				if c.Families&r.Families&family == 0 || !isRaw(r) {
+					continue
+				}
+				spec, err := iptables.Spec(nil, r, family)
+				if err != nil {
+					panic("internal error: a rule was not verified: " + err.Error())
+				}
+				left := leftRule{leftChain: chainLeft(family, c.Table, c.Name), Spec: strings.TrimPrefix(string(spec), " ")}
+				left.Text = k.texts[sharedRule{sharedChain{family, c.Table, c.Name}, left.Spec}]
+				t.Rules = append(t.Rules, left)
+			}
+		}
+	}
+	return t
+}
+
+// note notes what a commit is about to bring, but for chains.
+func (k *iptablesKernel) note(next *Desired) {
+	if !next.Succeeded && k.options.Left != nil {
+		k.options.Left.before(k.leaves(next))
+	}
+}
+
+// noteChains notes the chains that scripts are about to make.
+func (k *iptablesKernel) noteChains(scripts []*script) {
+	var t leftThings
+	for _, s := range scripts {
+		for _, name := range s.made {
+			t.Chains = append(t.Chains, chainLeft(s.family, s.table, name))
+		}
+	}
+	k.options.Left.before(t)
+}
+
+// noteDone notes what is in the kernel behind a commit.
+func (k *iptablesKernel) noteDone(next *Desired, first bool) {
+	if next.Succeeded || k.options.Left == nil {
+		return
+	}
+	var made []leftChain
+	for c, is := range k.made {
+		if is {
+			made = append(made, chainLeft(c.family, c.table, c.name))
+		}
+	}
+	slices.SortFunc(made, func(a, b leftChain) int {
+		return strings.Compare(a.Tool+" "+a.Table+" "+a.Chain, b.Tool+" "+b.Table+" "+b.Chain)
+	})
+	t := k.leaves(next)
+	for _, family := range k.unused { // what was found there is there still
+		is := func(c leftChain) bool { return c.Tool == tool(family) }
+		t.Rules = append(t.Rules, filter(k.found.Rules, func(r leftRule) bool { return is(r.leftChain) })...)
+		t.Chains = append(t.Chains, filter(k.found.Chains, is)...)
+		made = append(made, filter(k.found.Chains, is)...)
+	}
+	k.options.Left.after(t, made, first)
+}
+
+// noteFormer notes what was there before the last commit, which is to be taken back.
+func (k *iptablesKernel) noteFormer() {
+	if k.options.Left == nil {
+		return
+	}
+	t := leftThings{Rules: k.found.Rules, Chains: slices.Clone(k.found.Chains)}
+	if k.former.installed != nil {
+		t = k.leaves(k.former.installed)
+	}
+	for c, made := range k.former.made {
+		if made {
+			t.Chains = append(t.Chains, chainLeft(c.family, c.table, c.name))
+		}
+	}
+	k.options.Left.before(t)
+}
+
+// addLeft adds to what is ours in a table what an earlier process has left among the rules of others, as far as it is there: what
+// is noted, or, where there is no note, what shall be there again. A rule may be there less often than that says.
+func (e *tableEdit) addLeft(ctx context.Context) error {
+	left := e.left()
+	names := make([]string, 0, len(left.Rules))
+	for _, c := range left.Chains {
+		if own := e.want.chain(c.Chain); slices.Contains(e.saved.order, c.Chain) && (own == nil || own.shared && !e.emptied(own)) {
+			e.k.made[e.sharedChain(c.Chain)] = true
+			names = append(names, c.Chain)
+		}
+	}
+	for _, r := range left.Rules {
+		names = append(names, r.Chain)
+		if r.Text != "" {
+			e.k.texts[sharedRule{e.sharedChain(r.Chain), r.Spec}] = r.Text
+		}
+	}
+	for _, c := range e.want.chains {
+		if c.partial() {
+			names = append(names, c.name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if err := e.addLeftOf(ctx, name, filter(left.Rules, func(r leftRule) bool { return r.Chain == name })); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// left is what is noted of the table.
+func (e *tableEdit) left() leftThings {
+	all := e.k.found
+	if e.k.withoutLeft {
+		return leftThings{}
+	}
+	in := func(c leftChain) bool { return c == chainLeft(e.family, e.table, c.Chain) }
+	return leftThings{Rules: filter(all.Rules, func(r leftRule) bool { return in(r.leftChain) }), Chains: filter(all.Chains, in)}
+}
+
+// emptied says whether a chain that is there is emptied anyway.
+func (e *tableEdit) emptied(c *chainRules) bool { return c.declared && e.k.starting }
+
+// addLeftOf is addLeft for one chain.
+func (e *tableEdit) addLeftOf(ctx context.Context, name string, noted []leftRule) error {
+	builtin, want, had := isBuiltin(e.table, name), e.want.chain(name), e.had.chain(name)
+	switch {
+	case !builtin && !slices.Contains(e.saved.order, name): // it is not there
+		return nil
+	case want != nil && (!want.partial() || e.emptied(want)): // it is made anew
+		return nil
+	case want == nil && had != nil && !had.partial(): // it goes
+		return nil
+	}
+	left := &chainRules{name: name, builtin: builtin, shared: had == nil, again: true, loose: had == nil}
+	if want != nil {
+		left.shared = want.shared
+	}
+	var specs []string
+	for _, r := range noted {
+		specs = append(specs, r.Spec)
+	}
+	if !e.k.foundKnown || e.k.withoutLeft {
+		specs = union(specs, want.directSpecs(), itself)
+	}
+	if len(specs) == 0 && (had != nil || !e.k.made[e.sharedChain(name)]) {
+		return nil
+	}
+	if had != nil {
+		specs = append(slices.Clone(had.specs), specs...)
+	}
+	found, err := e.sharedEdit(name).find(ctx, &chainRules{specs: specs, guessed: true})
+	if err != nil {
+		return err
+	}
+	places := want.placeOf()
+	for _, f := range found {
+		left.specs, left.places, left.rules = append(left.specs, f.spec), append(left.places, places[f.spec]), append(left.rules, nil)
+	}
+	e.had.chains = append(slices.DeleteFunc(e.had.chains, func(c *chainRules) bool { return c.name == name }), left)
+	return nil
+}
+
+// directSpecs are the rules of the direct interface in a chain; none if there is no chain.
+func (c *chainRules) directSpecs() []string {
+	var specs []string
+	for i := 0; c != nil && i < len(c.specs); i++ {
+		if isRaw(c.rules[i]) {
+			specs = append(specs, c.specs[i])
+		}
+	}
+	return specs
+}
+
+// placeOf is where each rule goes in a shared chain. There are none if there is no chain.
+func (c *chainRules) placeOf() map[string]int {
+	places := map[string]int{}
+	for i := 0; c != nil && i < len(c.specs); i++ {
+		places[c.specs[i]] = c.place(i)
+	}
+	return places
+}
+
+// withoutShared is what is ours in a table without what is in chains that others may have rules in: of the kernel's chains the rules
+// of the direct interface.
+func (t *tableRules) withoutShared() *tableRules {
+	less := &tableRules{}
+	for _, c := range t.chains {
+		if c.shared {
+			continue
+		}
+		some := *c
+		if c.builtin {
+			some.specs, some.places, some.rules = nil, nil, nil
+			for i, spec := range c.specs {
+				if !isRaw(c.rules[i]) {
+					some.specs, some.places, some.rules = append(some.specs, spec), append(some.places, c.place(i)), append(some.rules, c.rules[i])
+				}
+			}
+		}
+		less.chains = append(less.chains, &some)
+	}
+	return less
+}

@@ -1,0 +1,144 @@
+package statedir
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// noteTime is the longest that a note is waited for: a disk that does not answer must not hold the firewall up.
+const noteTime = 2 * time.Second
+
+// networkNamespace is where the kernel names the network namespace of this process (namespaces(7)).
+var networkNamespace = "/proc/self/ns/net"
+
+// Note is a file of a Dir about what is in the kernel: it counts until the machine boots, and in the network namespace that it was
+// written in. Its methods may be called at the same time.
+type Note struct {
+	dir  *Dir
+	name string
+
+	mu      sync.Mutex
+	next    []byte // the content to be written
+	changes int    // counts what was to be written
+	busy    bool   // somebody is writing
+}
+
+// Note returns the note with a name. Nothing is made on disk yet.
+func (d *Dir) Note(name string) *Note { return &Note{dir: d, name: name} }
+
+// stamp is the line that a note of this boot and this network namespace begins with.
+func stamp() ([]byte, error) {
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		return nil, err
+	}
+	namespace, err := os.Readlink(networkNamespace)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%s %s\n", bytes.TrimSpace(boot), namespace), nil
+}
+
+// Read returns what was written last; nothing if that was before the last boot, or elsewhere.
+func (n *Note) Read() ([]byte, error) {
+	if n.dir == nil {
+		return nil, nil
+	}
+	var data []byte
+	err := n.inTime("read", func() (err error) {
+		data, err = n.read()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+func (n *Note) read() ([]byte, error) {
+	data, err := read(filepath.Join(n.dir.path, n.name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	head, err := stamp()
+	if err != nil {
+		return nil, err
+	}
+	content, ok := bytes.CutPrefix(data, head)
+	if !ok {
+		return nil, nil
+	}
+	return content, nil
+}
+
+// Write writes the note as a whole: it is the former or the new one whenever this process ends. That of a disk which loses its power
+// is of no use after the boot. A disk that does not answer in time is an error, and has the latest note when it answers again;
+// until then nobody waits for it.
+func (n *Note) Write(data []byte) error {
+	if n.dir == nil {
+		return nil
+	}
+	n.mu.Lock()
+	n.next, n.changes = data, n.changes+1
+	busy := n.busy
+	n.busy = true
+	n.mu.Unlock()
+	if busy {
+		return fmt.Errorf("%s still does not answer", n.dir.path)
+	}
+	return n.inTime("written", n.writeLatest)
+}
+
+// writeLatest writes until what is to be written is on the disk.
+func (n *Note) writeLatest() error {
+	for {
+		n.mu.Lock()
+		data, at := n.next, n.changes
+		n.mu.Unlock()
+		err := n.write(data)
+		n.mu.Lock()
+		if n.changes == at {
+			n.busy = false
+			n.mu.Unlock()
+			return err
+		}
+		n.mu.Unlock()
+	}
+}
+
+func (n *Note) write(data []byte) error {
+	head, err := stamp()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.dir.path, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(n.dir.path, n.name)
+	temp := path + ".new"
+	if err := os.WriteFile(temp, append(head, data...), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+// inTime calls f. The error is its own, or that it did not return in time.
+func (n *Note) inTime(what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(noteTime):
+		return fmt.Errorf("%s could not be %s within %v", filepath.Join(n.dir.path, n.name), what, noteTime)
+	}
+}

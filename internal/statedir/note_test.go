@@ -1,0 +1,113 @@
+package statedir
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A note is read as it was written last, by this process or a later one; there is none before the first.
+func TestNote(t *testing.T) {
+	base := t.TempDir()
+	d, err := For(base, "/etc/firewalld")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(want string) {
+		t.Helper()
+		again, _ := For(base, "/etc/firewalld")
+		if got, err := again.Note("shared").Read(); err != nil || string(got) != want {
+			t.Errorf("the note says %q, %v; want %q", got, err, want)
+		}
+	}
+	check("")
+	n := d.Note("shared")
+	for _, text := range []string{"one", "two\nthree", ""} {
+		if err := n.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		check(text)
+	}
+	entries, err := os.ReadDir(d.path)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the folder has %v, %v", entries, err)
+	}
+	if err := (*Dir)(nil).Note("shared").Write([]byte("lost")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A note says nothing after a boot, and nothing in another network namespace.
+func TestNoteOfAnotherBoot(t *testing.T) {
+	for name, where := range map[string]*string{"boot": &bootID, "namespace": &networkNamespace} {
+		t.Run(name, func(t *testing.T) {
+			d, _ := For(t.TempDir(), "/etc/firewalld")
+			if err := d.Note("shared").Write([]byte("rules")); err != nil {
+				t.Fatal(err)
+			}
+			was := *where
+			defer func() { *where = was }()
+			*where = filepath.Join(t.TempDir(), "other")
+			if _, err := d.Note("shared").Read(); err == nil {
+				t.Error("a note is read where it is not known whether it counts")
+			}
+			if name == "boot" {
+				os.WriteFile(*where, []byte("another\n"), 0o600)
+			} else if err := os.Symlink("net:[1]", *where); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.Note("shared").Read(); err != nil || len(got) != 0 {
+				t.Errorf("the note says %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// A note that cannot be written is an error, and what is no file is not read.
+func TestNoteOnABrokenDisk(t *testing.T) {
+	d, _ := For(t.TempDir(), "/etc/firewalld")
+	if err := os.WriteFile(d.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Note("shared").Write([]byte("rules")); err == nil {
+		t.Error("a note is written where there is no folder")
+	}
+	os.Remove(d.path)
+	if err := os.MkdirAll(filepath.Join(d.path, "shared"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Note("shared").Read(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a folder in place of the note gives %v", err)
+	}
+}
+
+// A disk that does not answer is waited for once. When it answers it has the latest note.
+func TestNoteOnASlowDisk(t *testing.T) {
+	d, _ := For(t.TempDir(), "/etc/firewalld")
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(d.path, "shared.new") // nobody reads it yet
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := d.Note("shared")
+	for _, text := range []string{"first", "second", "last"} {
+		if err := n.Write([]byte(text)); err == nil {
+			t.Errorf("%s is written", text)
+		}
+	}
+	if _, err := os.ReadFile(pipe); err != nil {
+		t.Fatal(err)
+	}
+	for { // the test's own time limit ends it
+		if got, err := n.Read(); err == nil && string(got) == "last" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
