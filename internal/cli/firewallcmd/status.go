@@ -19,7 +19,7 @@ func (s *session) showState() error {
 	}
 	switch state {
 	case "running":
-		s.explainPanic()
+		defer s.explainPanic()
 		return s.show(state, state)
 	case "failed":
 		s.out.complain(state)
