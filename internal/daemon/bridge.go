@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -62,7 +64,7 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 		return err
 	}
 	if err := d.opt.Bridge(ctx, old, next); err != nil {
-		return refuse(CommandFailed, "%v", err)
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: bridgeRefusal(cfg.Direct, err)}
 	}
 	if err := rest(); err != nil {
 		if old == nil {
@@ -75,4 +77,36 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	}
 	d.bridge = next
 	return nil
+}
+
+// bridgeRefusal is the errors of the direct rules and commands that a line is about which ebtables refuses; another error as it is.
+func bridgeRefusal(direct *zones.Direct, err error) error {
+	var refused *kernel.BridgeError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	var list []error
+	blame := func(args []string, line int) {
+		text := zones.JoinArgs(args)
+		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Text: text},
+			Err: fmt.Errorf("ebtables refuses the rule %q: %w", text, refused.Err)})
+	}
+	for _, r := range direct.Rules {
+		if r.IPV == "eb" && r.Table == refused.Table && refused.About(r.Args) {
+			blame(r.Args, r.Line)
+		}
+	}
+	for _, p := range direct.Passthroughs {
+		args := p.Args
+		if i := slices.Index(args, "-t"); i >= 0 && i+1 < len(args) {
+			args = slices.Delete(slices.Clone(args), i, i+2)
+		}
+		if p.IPV == "eb" && refused.About(args) {
+			blame(p.Args, p.Line)
+		}
+	}
+	if list == nil {
+		return err
+	}
+	return errors.Join(list...)
 }

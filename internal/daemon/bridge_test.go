@@ -6,10 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
 	"testing"
 
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
@@ -98,5 +100,36 @@ func TestDirectChainsOfBridges(t *testing.T) {
 		rule("INPUT", "INPUT_direct"), rule("INPUT_direct", "DROP"), rule("INPUT_direct", "mine"), rule("mine", "ACCEPT")}}
 	if got := bridgeRules(cfg); !reflect.DeepEqual(got, want) {
 		t.Errorf("with iptables ebtables has %v and not %v", got, want)
+	}
+}
+
+// A rule for ebtables that it refuses costs that rule at a start, as one for iptables does, and not all rules.
+func TestRefusedRuleForBridges(t *testing.T) {
+	const refused = "<direct>\n<rule ipv=\"eb\" table=\"filter\" chain=\"FORWARD\" priority=\"1\">-j last</rule>\n" +
+		"<rule ipv=\"eb\" table=\"filter\" chain=\"FORWARD\" priority=\"0\">-p nosuch -j DROP</rule>\n" +
+		"<passthrough ipv=\"eb\">-t filter -A FORWARD -p nosuch -j CONTINUE</passthrough>\n</direct>"
+	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": refused})
+	var installed *kernel.Bridge
+	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
+		for _, r := range next.Rules {
+			if slices.Contains(r.Args, "nosuch") {
+				return &kernel.BridgeError{Table: r.Table, Words: append([]string{"-I", r.Chain, "1"}, r.Args...), Err: errors.New("no such protocol")}
+			}
+		}
+		for _, c := range next.Commands {
+			return &kernel.BridgeError{Table: "filter", Words: c[2:], Err: errors.New("no such protocol")}
+		}
+		installed = next
+		return nil
+	}
+	var err error
+	if b.opt.State, err = statedir.For(t.TempDir(), b.dir); err != nil { // nothing was kept
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "direct.xml:3: ", []string{"8080"}, nil)
+	b.expect(t, Failed, "direct.xml:4: ", nil, nil)
+	if want := []kernel.BridgeRule{{Table: "filter", Chain: "FORWARD", Args: []string{"-j", "last"}}}; !reflect.DeepEqual(installed.Rules, want) {
+		t.Errorf("ebtables has %v", installed)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,11 +49,13 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) error {
 func (t tools) changeBridge(ctx context.Context, old, next *Bridge) error {
 	var done []string
 	for _, table := range []string{"broute", "nat", "filter"} {
-		script, err := bridgeScript(table, old, next)
+		lines := bridgeLines(table, old, next)
+		script, err := joinLines(lines)
 		if err == nil && script != "" {
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
 		if err != nil {
+			err = refusedLine(err, table, lines)
 			return errors.Join(fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, err), t.backTo(ctx, done, old, next))
 		}
 		if script != "" {
@@ -142,12 +145,59 @@ func tableOf(command []string) string {
 	return "filter"
 }
 
-// bridgeScript is the input of ebtables-restore --noflush that leads from one state of a table to another; "" for none.
-// Rules in the kernel's chains stand before those of others. A chain of its own goes back to where it was called from.
+// BridgeError is that ebtables refuses a line, which is about a rule or command of the direct interface.
+type BridgeError struct {
+	Table string
+	Words []string // of the line: what is to be done, the chain, perhaps a place, and the arguments
+	Err   error
+}
+
+func (e *BridgeError) Error() string { return e.Err.Error() }
+func (e *BridgeError) Unwrap() error { return e.Err }
+
+// About tells whether the line is about a rule or command with some arguments.
+func (e *BridgeError) About(args []string) bool {
+	at := len(e.Words) - len(args)
+	return at >= 0 && slices.Equal(e.Words[at:], args)
+}
+
+// badLine is how ebtables-restore says which line of its input it refuses, from 1.
+var badLine = regexp.MustCompile(`(?m)^Error occurred at line: (\d+)$`)
+
+// refusedLine is an error with the line that it is about, where it says that.
+func refusedLine(err error, table string, lines [][]string) error {
+	var tool *toolError
+	if !errors.As(err, &tool) {
+		for _, words := range lines {
+			if _, unsaid := joinLines([][]string{words}); unsaid != nil {
+				return &BridgeError{table, words, unsaid}
+			}
+		}
+		return err
+	}
+	match := badLine.FindStringSubmatch(tool.said)
+	if match == nil {
+		return err
+	}
+	n, _ := strconv.Atoi(match[1])
+	if n < 1 || n > len(lines) {
+		return err
+	}
+	said, _, _ := strings.Cut(tool.said, "\n")
+	return &BridgeError{table, lines[n-1], errors.New(said)}
+}
+
+// bridgeScript is bridgeLines as text; "" for none.
 func bridgeScript(table string, old, next *Bridge) (string, error) {
+	return joinLines(bridgeLines(table, old, next))
+}
+
+// bridgeLines are the input of ebtables-restore --noflush that leads from one state of a table to another; none if they are the same.
+// Rules in the kernel's chains stand before those of others. A chain of its own goes back to where it was called from.
+func bridgeLines(table string, old, next *Bridge) [][]string {
 	old, next = old.of(table), next.of(table)
 	if reflect.DeepEqual(old, next) {
-		return "", nil
+		return nil
 	}
 	lines := [][]string{{"*" + table}}
 	add := func(words ...string) { lines = append(lines, words) }
@@ -191,7 +241,7 @@ func bridgeScript(table string, old, next *Bridge) (string, error) {
 			add(withoutTable(c)...)
 		}
 	}
-	return joinLines(lines)
+	return lines
 }
 
 func contains(list [][]string, command []string) bool {

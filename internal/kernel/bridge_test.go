@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -53,6 +54,13 @@ func TestBridgeRules(t *testing.T) {
 	bad := &kernel.Bridge{Rules: []kernel.BridgeRule{rule("nat", "PREROUTING", "-p ARP -j DROP"), rule("filter", "FORWARD", "-j nosuch")}}
 	if err := commit(bad); err == nil || !strings.Contains(err.Error(), "table filter") {
 		t.Errorf("a jump to no chain gives %v", err)
+	}
+	for _, words := range [][]string{{"-j", "nosuch"}, {"-p", "nosuch", "-j", "DROP"}, {"-p", "IPv4", "--log-prefix", `"`, "-j", "DROP"}} { // refused lines are named
+		var refused *kernel.BridgeError
+		err := commit(&kernel.Bridge{Rules: []kernel.BridgeRule{rule("filter", "FORWARD", "-p ARP -j DROP"), {Table: "filter", Chain: "FORWARD", Args: words}}})
+		if !errors.As(err, &refused) || refused.Table != "filter" || !refused.About(words) || refused.About([]string{"-p", "ARP", "-j", "DROP"}) {
+			t.Errorf("%q gives %v", words, err)
+		}
 	}
 	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT", "-A mine -j RETURN",
 		"-A PREROUTING -p IPv6 -j ACCEPT")
