@@ -332,14 +332,18 @@ func (k *objectKind[T]) drop(name string) Edit {
 // listedBy are the items by which zones and policies name objects of a kind.
 var listedBy = map[Kind]Key{KindService: KeyService, KindICMPType: KeyICMPBlock}
 
-// unlisted is a permanent configuration without an item in any of its zones and policies.
+// unlisted is a permanent configuration without an item in any of its zones and policies. A policy with a zone that does not exist
+// keeps it: firewalld changes no policy in which something is wrong.
 func unlisted(c *Config, item Item) (*Config, error) {
 	var all []Object
 	for name := range zoneFiles(c) {
 		all = append(all, Object{KindZone, name})
 	}
-	for name := range c.Policies {
-		all = append(all, Object{KindPolicy, name})
+	missing := func(zone string) bool { return zone != ZoneAny && zone != ZoneHost && c.Zones[zone] == nil }
+	for name, p := range c.Policies {
+		if !slices.ContainsFunc(slices.Concat(p.IngressZones, p.EgressZones), missing) {
+			all = append(all, Object{KindPolicy, name})
+		}
 	}
 	for _, o := range all {
 		has, err := Has(c, Permanent, o, item)
