@@ -269,7 +269,7 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zone
 		return p.failed(), err
 	}
 	d.mu.Lock()
-	d.permanent, d.loaded = p.cfg, p.cfg
+	d.permanent, d.loaded = p.cfg, p.whole()
 	whole, waits := len(p.losses) == 0, d.repairs.waiting != ""
 	if whole && waits {
 		d.unkept = p.cfg

@@ -845,6 +845,19 @@ func TestRefusedDirect(t *testing.T) {
 			t.Error("more than the rule that is refused is left out")
 		}
 	})
+	t.Run("with FlushAllOnReload=no the rules that stood in go with the reload of mended files", func(t *testing.T) {
+		const conf = "FlushAllOnReload=no\n"
+		b := started(t, map[string]string{"firewalld.conf": conf, "direct.xml": sound})
+		b.write(t, map[string]string{"direct.xml": strings.Replace(sound, "-p tcp", "-m nosuch", 1)})
+		b.again(t)
+		b.write(t, map[string]string{"direct.xml": "<direct>" + another + "</direct>"})
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !direct("81") || direct("8080") {
+			t.Error("rules that stood in are still there")
+		}
+	})
 	t.Run("at the first start", func(t *testing.T) {
 		b := started(t, map[string]string{"zones/work.xml": workZone, "direct.xml": strings.Replace(sound, "-p tcp", "-m nosuch", 1)})
 		b.expect(t, Failed, "direct.xml:2: ", []string{"8080"}, nil)
