@@ -146,6 +146,7 @@ func (r *reader) addModule(s *Service, n *node) {
 }
 
 func (r *reader) addDestination(s *Service, n *node) {
+	r.needsFamily(n)
 	for _, family := range families {
 		address, ok := n.attr(family)
 		if !ok {
@@ -175,6 +176,7 @@ func ReadICMPType(name string, data []byte, path string) (*ICMPType, Problems) {
 			r.metaText(&t.Meta, n)
 			return
 		}
+		r.needsFamily(n)
 		for _, family := range families {
 			if r.yes(n, family) && r.list(n, "destination", family) {
 				t.Destinations = append(t.Destinations, family)
@@ -183,6 +185,13 @@ func ReadICMPType(name string, data []byte, path string) (*ICMPType, Problems) {
 	})
 	slices.Sort(t.Destinations)
 	return t, r.report()
+}
+
+// needsFamily loses a destination that says neither for IPv4 nor for IPv6 what it is: firewalld passes over it, and then nothing is limited.
+func (r *reader) needsFamily(n *node) {
+	if len(n.attrs) == 0 {
+		r.lose(n.place, ParseError, "<destination> has neither ipv4 nor ipv6: it is ignored")
+	}
 }
 
 // yes tells whether an attribute says yes or true; anything but yes, true, no and false is warned about and means no.
