@@ -9,13 +9,12 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // noteTime is the longest that a note is waited for: a disk that does not answer must not hold the firewall up.
 const noteTime = 2 * time.Second
-
-// networkNamespace is where the kernel names the network namespace of this process (namespaces(7)).
-var networkNamespace = "/proc/self/ns/net"
 
 // Note is a file of a Dir about what is in the kernel: it counts until the machine boots, and in the network namespace that it was
 // written in. Its methods may be called at the same time.
@@ -38,11 +37,26 @@ func stamp() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	namespace, err := os.Readlink(networkNamespace)
+	namespace, err := networkNamespace()
 	if err != nil {
 		return nil, err
 	}
 	return fmt.Appendf(nil, "%s %s\n", bytes.TrimSpace(boot), namespace), nil
+}
+
+// networkNamespace tells this network namespace from all others of this boot: by its cookie, a number that Linux (5.14 and later) never
+// gives again, or else by its inode, which another one may have once this one is gone.
+func networkNamespace() (string, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return os.Readlink("/proc/thread-self/ns/net")
+	}
+	return fmt.Sprintf("net:%d", cookie), err
 }
 
 // Read returns what was written last; nothing if that was before the last boot, or elsewhere.

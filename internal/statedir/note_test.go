@@ -3,6 +3,7 @@ package statedir
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -41,29 +42,44 @@ func TestNote(t *testing.T) {
 	}
 }
 
-// A note says nothing after a boot, and nothing in another network namespace.
+// A note says nothing after a boot.
 func TestNoteOfAnotherBoot(t *testing.T) {
-	for name, where := range map[string]*string{"boot": &bootID, "namespace": &networkNamespace} {
-		t.Run(name, func(t *testing.T) {
-			d, _ := For(t.TempDir(), "/etc/firewalld")
-			if err := d.Note("shared").Write([]byte("rules")); err != nil {
-				t.Fatal(err)
-			}
-			was := *where
-			defer func() { *where = was }()
-			*where = filepath.Join(t.TempDir(), "other")
-			if _, err := d.Note("shared").Read(); err == nil {
-				t.Error("a note is read where it is not known whether it counts")
-			}
-			if name == "boot" {
-				os.WriteFile(*where, []byte("another\n"), 0o600)
-			} else if err := os.Symlink("net:[1]", *where); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := d.Note("shared").Read(); err != nil || len(got) != 0 {
-				t.Errorf("the note says %q, %v", got, err)
-			}
-		})
+	d, _ := For(t.TempDir(), "/etc/firewalld")
+	if err := d.Note("shared").Write([]byte("rules")); err != nil {
+		t.Fatal(err)
+	}
+	was := bootID
+	defer func() { bootID = was }()
+	bootID = filepath.Join(t.TempDir(), "other")
+	if _, err := d.Note("shared").Read(); err == nil {
+		t.Error("a note is read where it is not known whether it counts")
+	}
+	os.WriteFile(bootID, []byte("another\n"), 0o600)
+	if got, err := d.Note("shared").Read(); err != nil || len(got) != 0 {
+		t.Errorf("the note says %q, %v", got, err)
+	}
+}
+
+// A network namespace is told from those that were there before it, as of a container that was started again: the kernel gives the
+// inode of one that is gone to the next.
+func TestNetworkNamespaces(t *testing.T) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test, and the namespace with it
+	seen := map[string]bool{}
+	for range 20 {
+		name, err := networkNamespace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := networkNamespace(); again != name {
+			t.Fatalf("one namespace is %s and %s", name, again)
+		}
+		if seen[name] {
+			t.Fatalf("two namespaces are %s", name)
+		}
+		seen[name] = true
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
