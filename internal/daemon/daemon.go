@@ -51,8 +51,9 @@ type Options struct {
 	Sysctl func(name, value string) (was string, err error)
 	// Bridge makes ebtables' rules next where they are old; a nil old is not known. Nil leaves them alone.
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
-	// RemoveOther takes out what earlier processes have put into the kernel by other back ends than one. Nil leaves it there.
-	RemoveOther func(ctx context.Context, backend ir.Backend) error
+	// RemoveOther takes out what earlier processes have put into the kernel elsewhere than where the rules of a Kernel are, which are in
+	// force. Nil leaves it there.
+	RemoveOther func(ctx context.Context, inForce kernel.Kernel) error
 	// Manager is NetworkManager; nil for none.
 	Manager Manager
 	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
@@ -239,7 +240,7 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 	if d.alone || d.opt.RemoveOther == nil {
 		return nil
 	}
-	err := d.opt.RemoveOther(context.WithoutCancel(ctx), d.backend)
+	err := d.opt.RemoveOther(context.WithoutCancel(ctx), d.kernel)
 	d.alone = err == nil
 	return err
 }
