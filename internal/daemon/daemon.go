@@ -51,8 +51,9 @@ type Options struct {
 	Sysctl func(name, value string) (was string, err error)
 	// Bridge makes ebtables' rules next where they are old; a nil old is not known. Nil leaves them alone.
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
-	// RemoveOther takes out what earlier processes have put into the kernel by other back ends than one. Nil leaves it there.
-	RemoveOther func(ctx context.Context, backend ir.Backend) error
+	// RemoveOther takes out what earlier processes have put into the kernel elsewhere than where the rules of a Kernel are, which are in
+	// force. Nil leaves it there.
+	RemoveOther func(ctx context.Context, inForce kernel.Kernel) error
 	// Manager is NetworkManager; nil for none.
 	Manager Manager
 	// DropAll has the kernel drop every packet, or ends that, whatever the Kernel does just now. Nil is not to be had.
@@ -196,50 +197,70 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		}
 	}
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
+	waits := false
 	if err == nil {
 		desired.Awaits = d.awaits
 		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
-		if err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0 {
-			if k != d.kernel {
-				d.follow(k)
-			}
-			d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
-			d.waitForKernel(err)
-			return nil
-		}
+		waits = err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
 	}
-	if err != nil {
+	if err != nil && !waits {
 		if k != d.kernel {
 			k.Close()
 		}
 		return err
 	}
-	if d.kernel != nil && k != d.kernel {
-		if err := d.kernel.Commit(ctx, &kernel.Desired{Succeeded: true}); err != nil {
-			d.opt.Log.Error("cannot remove the rules of the former back end", "backend", d.backend, "reason", err)
-		}
-		d.kernel.Close()
-		d.alone = false
+	d.useKernel(ctx, k, backend, waits)
+	d.runtime, d.history = cfg, history
+	if waits {
+		d.waitForKernel(err)
+		return nil
 	}
-	if k != d.kernel {
-		d.follow(k)
-	}
-	d.kernel, d.backend, d.runtime, d.history = k, backend, cfg, history
-	if err := d.removeOther(ctx); err != nil {
-		d.opt.Log.Error("rules of another back end stay in force beside those of the configuration until they can be taken out; a reload tries it again", "reason", err)
-	}
-	d.inForce(nil, cfg)
+	d.waitNoLonger()
+	d.stand(ctx)
 	d.logNotes(desired)
-	d.publish()
 	return nil
 }
 
-// removeOther takes out what other back ends have in the kernel, when that of this one is there. The lock is held.
+// useKernel makes a Kernel the one that all commits go to. The former one is closed; its rules go, unless those of the new one have yet
+// to come. The lock is held.
+func (d *Daemon) useKernel(ctx context.Context, k kernel.Kernel, backend ir.Backend, waits bool) {
+	former, its := d.kernel, d.backend
+	d.kernel, d.backend = k, backend
+	if k == former {
+		return
+	}
+	d.follow(k)
+	if former == nil {
+		return
+	}
+	if !waits {
+		if err := former.Commit(ctx, &kernel.Desired{Succeeded: true}); err != nil {
+			d.opt.Log.Error("cannot remove the rules of the former back end", "backend", its, "reason", err)
+		}
+	}
+	if err := former.Close(); err != nil {
+		d.opt.Log.Error("the former back end does not end as it should", "backend", its, "reason", err)
+	}
+	d.alone = false
+}
+
+// stand does what is to be done once the rules of the runtime configuration are in the kernel, when they were not there before, or were
+// those of another start or reload: what other back ends have there goes, and the kernel's settings become what is needed. What cannot be
+// done is logged. The lock is held, and the Kernel and the configuration are those that were committed.
+func (d *Daemon) stand(ctx context.Context) {
+	if err := d.removeOther(ctx); err != nil {
+		d.opt.Log.Error("rules of another back end stay in force beside those of the configuration until they can be taken out; a reload tries it again", "reason", err)
+	}
+	d.inForce(nil, d.runtime)
+	d.publish()
+}
+
+// removeOther takes out what is in the kernel elsewhere than where the rules in force are. The lock is held.
 func (d *Daemon) removeOther(ctx context.Context) error {
 	if d.alone || d.opt.RemoveOther == nil {
 		return nil
 	}
-	err := d.opt.RemoveOther(context.WithoutCancel(ctx), d.backend)
+	err := d.opt.RemoveOther(context.WithoutCancel(ctx), d.kernel)
 	d.alone = err == nil
 	return err
 }
@@ -259,12 +280,12 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 	return desired, h, nil
 }
 
-// commit hands what is desired to the kernel. The lock is held.
+// commit hands what is desired to a Kernel, which may not be the daemon's yet, and does nothing else: who calls it makes that current, and
+// then calls inKernel. The lock is held.
 func (d *Daemon) commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
-	d.inKernel()
 	return nil
 }
 
@@ -297,6 +318,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	}
 	old := d.runtime
 	d.runtime, d.history = next, history
+	d.inKernel(ctx)
 	d.inForce(old, next)
 	d.publish()
 	d.logNotes(desired)

@@ -49,9 +49,15 @@ func (r *repairs) note(at time.Time) {
 // stop ends waiting for anything.
 func (r *repairs) stop() {
 	r.stopped = true
+	r.attended()
+}
+
+// attended ends waiting for what is pending: nothing is any more.
+func (r *repairs) attended() {
 	if r.timer != nil {
 		r.timer.Stop()
 	}
+	r.pending, r.timer = nil, nil
 }
 
 // follow has a kernel tell of what other programs change.
@@ -91,8 +97,11 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 	d.attendIn(wait)
 }
 
-// attendIn attends to what is pending after a while. The lock is held.
+// attendIn attends to what is pending after a while, and not before. The lock is held.
 func (d *Daemon) attendIn(wait time.Duration) {
+	if d.repairs.timer != nil {
+		d.repairs.timer.Stop()
+	}
 	d.repairs.timer = time.AfterFunc(wait, func() {
 		if Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
 			d.attendLater()
@@ -150,26 +159,30 @@ func (d *Daemon) attendFirst() {
 		d.attendIn(repairInterval)
 		return
 	}
-	d.inForce(nil, d.runtime)
+	d.inKernel(ctx)
 }
 
-// inKernel notes that rules are in the kernel, should they have been missing since the start. The lock is held.
-func (d *Daemon) inKernel() {
+// inKernel is called when the runtime configuration has been committed, and does what has waited for that since the start. The lock is held.
+func (d *Daemon) inKernel(ctx context.Context) {
+	if d.waitNoLonger() {
+		d.stand(ctx)
+	}
+}
+
+// waitNoLonger notes that the rules are in the kernel, and says whether they had been missing since the start. The lock is held.
+func (d *Daemon) waitNoLonger() (waited bool) {
 	if d.repairs.waiting == "" {
-		return
+		return false
 	}
 	d.opt.Log.Warn("the rules are in the kernel now")
 	d.failures = slices.DeleteFunc(slices.Clone(d.failures), func(f string) bool { return f == notInKernel })
-	d.repairs.waiting, d.repairs.pending = "", nil
+	d.repairs.waiting = ""
+	d.repairs.attended()
 	if len(d.failures) == 0 {
 		d.state = Running
 	}
-	if err := d.removeOther(context.Background()); err != nil {
-		d.opt.Log.Error("rules of another back end stay in force beside those of the configuration until they can be taken out; a reload tries it again", "reason", err)
-	}
-	d.inForce(nil, d.runtime)
-	d.publish()
 	d.spawn("keeping the last good configuration", d.keepUnkept)
+	return true
 }
 
 // notInKernel is what Snapshot says while the first rules are not in the kernel.
@@ -220,7 +233,11 @@ func (d *Daemon) commitAgain() error {
 	if err != nil {
 		return err
 	}
-	return d.commit(context.Background(), d.kernel, desired)
+	if err := d.commit(context.Background(), d.kernel, desired); err != nil {
+		return err
+	}
+	d.inKernel(context.Background())
+	return nil
 }
 
 // programs names who may have made a change.

@@ -26,11 +26,12 @@ func startBeside(t *testing.T, fails error) *others {
 	if o.opt.State, err = statedir.For(t.TempDir(), o.dir); err != nil {
 		t.Fatal(err)
 	}
-	o.opt.RemoveOther = func(_ context.Context, backend ir.Backend) error {
-		if o.kernel.rules() == "" {
+	o.opt.RemoveOther = func(_ context.Context, inForce kernel.Kernel) error {
+		k := inForce.(*fakeKernel)
+		if k != o.kernel || k.rules() == "" {
 			t.Error("the rules of the other back end go before those of this one are there")
 		}
-		o.calls = append(o.calls, backend)
+		o.calls = append(o.calls, k.installed.Rules.Backend)
 		return o.fails
 	}
 	o.opt.DropAll = func(bool) error { return nil }

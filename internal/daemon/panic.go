@@ -119,6 +119,8 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	if err != nil && on { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
 		err = d.kernel.Commit(ctx, desired)
+	} else if err == nil {
+		d.inKernel(ctx)
 	}
 	if err != nil {
 		return refuse(CommandFailed, "%v", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -23,8 +24,10 @@ type Guard struct {
 	mu      sync.Mutex
 	socket  *socket // nil if there is none, or a commit has taken the guard's place
 	lent    bool    // a Kernel uses it too
+	passed  bool    // a Kernel that does not use it has committed: the guard goes when nobody uses the socket any more
 	chains  *tools  // what has put up chains of iptables, where the kernel has no nf_tables; else nil
 	lowered bool
+	log     *slog.Logger
 	earlier ir.Backend // whose rules of an earlier process stand in the guard's place; empty if none do
 }
 
@@ -49,7 +52,7 @@ func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 		return t.patientChains(ctx, panicked, err)
 	}
 	g, err := newGuard(s, owner, o.Log)
-	base := &Guard{socket: s}
+	base := &Guard{socket: s, log: o.Log}
 	switch {
 	case err != nil:
 		return base, err
@@ -135,25 +138,43 @@ func (g *Guard) takeSocket(o Options) (*socket, error) {
 	return openSocket(o.Enter)
 }
 
-// settled leaves the socket to the Kernel that has it, which has committed.
+// settled leaves the socket to the Kernel that has it, which has committed. That of another Kernel, which has not, owns the guard still: the
+// guard goes now, or when that Kernel is closed.
 func (g *Guard) settled(s *socket) {
 	if g == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.socket == s {
+	switch {
+	case g.socket == s:
 		g.socket = nil
+	case g.socket != nil:
+		g.passed = true
+		if !g.lent {
+			if err := g.lowerPassed(); err != nil {
+				g.log.Error("what is new is dropped until the firewall ends", "reason", err)
+			}
+		}
 	}
 }
 
-// closeSocket ends a Kernel's use of a socket. One that still owns the guard stays open.
+// lowerPassed takes away the guard in whose place the rules are, and closes the socket that owns it. The lock is held.
+func (g *Guard) lowerPassed() error {
+	s := g.socket
+	g.socket = nil
+	return s.lowerGuard()
+}
+
+// closeSocket ends a Kernel's use of a socket. One that still owns the guard stays open, unless rules have taken the guard's place.
 func (g *Guard) closeSocket(s *socket) error {
 	if g != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.socket == s {
-			g.lent = false
+			if g.lent = false; g.passed {
+				return g.lowerPassed()
+			}
 			return nil
 		}
 	}

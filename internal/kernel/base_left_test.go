@@ -83,3 +83,50 @@ func TestBaseBetweenKernels(t *testing.T) {
 		})
 	}
 }
+
+// A Kernel that uses the guard's socket and commits nothing is closed, and another one that was opened meanwhile commits, in either order: the
+// guard makes way for the rules, and not before.
+func TestGuardOfAKernelThatWaits(t *testing.T) {
+	for _, first := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		for _, closedFirst := range []bool{true, false} {
+			ns := namespace(t)
+			options := kernel.Options{Enter: ns.Do}
+			var err error
+			if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
+				t.Fatal(err)
+			}
+			defer options.Guard.Close()
+			second := ir.NFTables
+			if first == ir.NFTables {
+				second = ir.IPTables
+			}
+			var kernels []kernel.Kernel
+			for _, options.Backend = range []ir.Backend{first, second} {
+				k, err := kernel.New(options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kernels = append(kernels, k)
+			}
+			defer kernels[1].Close()
+			steps := []func(){
+				func() {
+					if err := kernels[0].Close(); err != nil {
+						t.Error(err)
+					}
+				},
+				func() { commit(t, kernels[1], &kernel.Desired{Rules: letsIn(t, second, "")}) },
+			}
+			if !closedFirst {
+				steps[0], steps[1] = steps[1], steps[0]
+			}
+			steps[0]()
+			if !guardStands(t, ns) {
+				t.Errorf("%s, closed first %v: the guard goes too early", first, closedFirst)
+			}
+			if steps[1](); guardStands(t, ns) {
+				t.Errorf("%s, closed first %v: the guard stays", first, closedFirst)
+			}
+		}
+	}
+}

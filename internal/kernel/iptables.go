@@ -20,11 +20,12 @@ type iptablesKernel struct {
 	tools
 	options  Options
 	mu       sync.Mutex
-	families []ir.Families // whose programs work here
-	unused   []ir.Families // whose programs could not be used yet
-	said     bool          // that IPv6 is not filtered
-	silent   []ir.Families // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
-	direct   bool          // it has only rules of the direct interface, beside nftables
+	families []ir.Families          // whose programs work here
+	unused   []ir.Families          // whose programs could not be used yet
+	said     bool                   // that IPv6 is not filtered
+	silent   []ir.Families          // those of them whose programs are iptables-legacy, of whose changes the kernel tells nobody
+	kinds    map[ir.Families]string // the variants of their programs when they were found, as far as that is known
+	direct   bool                   // it has only rules of the direct interface, beside nftables
 
 	installed *Desired // nil if nothing was committed
 	watch     watch
@@ -47,7 +48,7 @@ type iptablesKernel struct {
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
-	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6},
+	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
@@ -82,7 +83,11 @@ func (k *iptablesKernel) use(ctx context.Context, f ir.Families) {
 	k.unused = slices.DeleteFunc(k.unused, func(g ir.Families) bool { return g == f })
 	k.families = append(k.families, f)
 	slices.Sort(k.families)
-	if version, err := k.run(ctx, "", tool(f), "--version"); err != nil || !strings.Contains(version, "nf_tables") {
+	kind, err := k.kindOf(ctx, tool(f))
+	if err == nil {
+		k.kinds[f] = kind
+	}
+	if kind != "nft" {
 		k.silent = append(k.silent, f)
 	}
 	if k.installed != nil {
@@ -349,7 +354,12 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	case k.direct:
 		had = &tableRules{}
 	default:
-		had = saved.remains()
+		var direct leftThings
+		if next.Succeeded { // the other Kernel may have some here
+			noted, _ := k.options.Left.found()
+			direct = noted.in(family, table)
+		}
+		had = saved.remains(direct)
 	}
 	if next.Succeeded {
 		had = had.withoutShared()

@@ -94,8 +94,14 @@ func variants(t *testing.T, test func(t *testing.T)) {
 // useVariant makes the programs of a variant those that a test runs.
 func useVariant(t *testing.T, variant string) {
 	t.Helper()
-	dir := t.TempDir()
-	for _, tool := range []string{"iptables", "ip6tables"} {
+	useVariants(t, variant, variant)
+}
+
+// useVariants is that for each family by itself. It returns the folder of the programs, which is the first of PATH.
+func useVariants(t *testing.T, v4, v6 string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for tool, variant := range map[string]string{"iptables": v4, "ip6tables": v6} {
 		for _, program := range []string{"", "-save", "-restore"} {
 			path, err := findVariant(tool + "-" + variant + program)
 			if err != nil {
@@ -108,6 +114,7 @@ func useVariant(t *testing.T, variant string) {
 	}
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(dir, "lock")) // the machine's is no concern of a namespace
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return dir
 }
 
 func findVariant(name string) (string, error) {

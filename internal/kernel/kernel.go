@@ -93,15 +93,18 @@ func New(o Options) (Kernel, error) {
 	return nil, fmt.Errorf("there is no back end %q: say nftables or iptables", o.Backend)
 }
 
-// Remove takes out what a back end has in the kernel, without knowing what that is: the remains of an earlier process. Rules
-// of a Kernel that is still there go by Commit of an empty Desired.
+// Remove takes out what earlier processes have in the kernel, without knowing what that is: first that of the back end of the options, then
+// that of the others. Rules of a Kernel that is still there go by Commit of an empty Desired.
 func Remove(ctx context.Context, o Options) error {
 	k, err := New(o)
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	return k.Commit(ctx, &Desired{})
+	if err := k.Commit(ctx, &Desired{}); err != nil {
+		return err
+	}
+	return RemoveOther(ctx, o, k)
 }
 
 // RuleError is something that the kernel refuses.

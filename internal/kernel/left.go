@@ -85,6 +85,49 @@ func chainLeft(family ir.Families, table, name string) leftChain {
 // hasRules says whether rules or chains are noted.
 func (t leftThings) hasRules() bool { return len(t.Rules)+len(t.Chains) > 0 }
 
+// in is the rules and chains of a table.
+func (t leftThings) in(family ir.Families, table string) leftThings {
+	in := func(c leftChain) bool { return c == chainLeft(family, table, c.Chain) }
+	return leftThings{Rules: filter(t.Rules, func(r leftRule) bool { return in(r.leftChain) }), Chains: filter(t.Chains, in)}
+}
+
+// and is the rules and chains of either.
+func (t leftThings) and(more leftThings) leftThings {
+	return leftThings{Rules: union(t.Rules, more.Rules, leftRule.key), Chains: union(t.Chains, more.Chains, itself)}
+}
+
+// key is the rule without what the tool makes of it.
+func (r leftRule) key() leftRule { return leftRule{leftChain: r.leftChain, Spec: r.Spec} }
+
+// hasChain says whether rules of the direct interface are, or may be, in a chain of the table that t is about.
+func (t leftThings) hasChain(name string) bool {
+	return slices.ContainsFunc(t.Chains, func(c leftChain) bool { return c.Chain == name }) ||
+		slices.ContainsFunc(t.Rules, func(r leftRule) bool { return r.Chain == name })
+}
+
+// may says whether a rule may be one that the tool lists with a certain text. Of a rule that was never found among what is listed it is
+// known only where it leads.
+func (r leftRule) may(text string) bool {
+	return r.Spec == text || r.Text == text || r.Text == "" && slices.Equal(targets([]string{r.Spec}), targets([]string{text}))
+}
+
+// without is the texts of some rules of a chain without one for each rule of the direct interface that is there.
+func (t leftThings) without(chain string, texts []string) []string {
+	texts = slices.Clone(texts)
+	for _, r := range t.Rules {
+		if i := slices.IndexFunc(texts, r.may); r.Chain == chain && i >= 0 {
+			texts = slices.Delete(texts, i, i+1)
+		}
+	}
+	return texts
+}
+
+// withoutAll is the rules of a chain without those of which each one like it is of the direct interface.
+func (t leftThings) withoutAll(chain string, texts []string) []string {
+	others := t.without(chain, texts)
+	return filter(texts, func(text string) bool { return slices.Contains(others, text) })
+}
+
 // change changes what is noted. A note that cannot be written is logged once, and keeps nobody from anything.
 func (l *Left) change(f func(noted, wanted *leftThings)) {
 	if l == nil {
@@ -116,7 +159,7 @@ func (l *Left) nothing() { l.change(func(_, _ *leftThings) {}) }
 // before notes what a commit is about to bring, beside what is there.
 func (l *Left) before(next leftThings) {
 	l.change(func(noted, _ *leftThings) {
-		noted.Rules = union(noted.Rules, next.Rules, func(r leftRule) leftRule { return leftRule{leftChain: r.leftChain, Spec: r.Spec} })
+		noted.Rules = union(noted.Rules, next.Rules, leftRule.key)
 		noted.Chains = union(noted.Chains, next.Chains, itself)
 		noted.Sets = union(noted.Sets, next.Sets, itself)
 	})
@@ -347,8 +390,7 @@ func (e *tableEdit) left() leftThings {
 	if e.k.withoutLeft {
 		return leftThings{}
 	}
-	in := func(c leftChain) bool { return c == chainLeft(e.family, e.table, c.Chain) }
-	return leftThings{Rules: filter(all.Rules, func(r leftRule) bool { return in(r.leftChain) }), Chains: filter(all.Chains, in)}
+	return all.in(e.family, e.table)
 }
 
 // emptied says whether a chain that is there is emptied anyway.

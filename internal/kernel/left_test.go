@@ -165,7 +165,7 @@ func TestStartWithABadNote(t *testing.T) {
 				defer k.Close()
 				commit(t, k, directly(t, backend, directEverywhere))
 				commit(t, k, directly(t, backend, ""))
-				if err := kernel.RemoveOther(t.Context(), o); err != nil {
+				if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
 					t.Error(err)
 				}
 				if got := run(t, ns, "", "iptables-save"); !strings.Contains(got, "-A FORWARD -j used") || strings.Contains(got, "--dport 81") {
@@ -226,13 +226,13 @@ func TestStartWithTheOtherBackEnd(t *testing.T) {
 				second := directly(t, backend, last)
 				second.Panic = panicked
 				commit(t, k, second)
-				if err := kernel.RemoveOther(t.Context(), o); err != nil {
+				if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
 					t.Fatal(err)
 				}
 				commit(t, k, directly(t, backend, last))
 				got := all(t, ns)
 				sameLines(t, sortedLines(want), sortedLines(got))
-				if err := kernel.RemoveOther(t.Context(), o); err != nil {
+				if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
 					t.Error(err)
 				}
 				sameLines(t, got, all(t, ns))
@@ -258,7 +258,7 @@ func TestPoliciesBesideTheOtherBackEnd(t *testing.T) {
 			}
 			k, o, end := process(t, ns, ir.NFTables, &disk{})
 			commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
-			if err := kernel.RemoveOther(t.Context(), o); err != nil {
+			if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
 				t.Fatal(err)
 			}
 			end()
@@ -298,8 +298,11 @@ func TestSuccession(t *testing.T) {
 		defer next.Close()
 		commit(t, next, directly(t, backend, last))
 		commit(t, k, &kernel.Desired{Succeeded: true})
+		if kernel.RemoveOther(t.Context(), o, k) == nil {
+			t.Error("what is elsewhere than the rules of the former back end may go")
+		}
 		end()
-		if err := kernel.RemoveOther(t.Context(), o); err != nil {
+		if err := kernel.RemoveOther(t.Context(), o, next); err != nil {
 			t.Fatal(err)
 		}
 		sameLines(t, sortedLines(want), sortedLines(all(t, ns)))

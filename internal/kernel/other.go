@@ -14,21 +14,102 @@ import (
 	"richwall/compile/ir"
 )
 
-// RemoveOther takes out what an earlier process has put into the kernel by another back end than that of the options: tables of
-// nftables, or chains of iptables with the jumps to them, the policies of panic mode, and sets that are noted as left. iptables-nft and
-// iptables-legacy are looked at both; the one that is the back end of the options is not. It is called when the rules of that back
-// end stand. What is not ours stays. Nothing is run where there is nothing to take out.
-func RemoveOther(ctx context.Context, o Options) error {
-	o = o.withDefaults()
-	var errs []error
-	own := ""
-	if o.Backend == ir.IPTables {
-		errs = append(errs, removeTables(o))
-		own = tools{enter: o.Enter}.kindOf(ctx, "iptables")
+// home is where in the kernel the rules of a Kernel are that are in force.
+type home struct {
+	tables   bool                     // in tables of nftables
+	variants map[ir.Families][]string // in all tables of these variants of iptables, which may be either where that is not known
+	direct   leftThings               // the rules and chains of the direct interface, which are beside the tables of nftables
+}
+
+// homed is a Kernel that knows where its rules are. The error is that they are nowhere, or that it cannot say where.
+type homed interface {
+	home(context.Context) (home, error)
+}
+
+// errNotInForce is why nothing is taken out beside rules that are not there.
+var errNotInForce = errors.New("the rules that are to take the place of others are not in the kernel")
+
+func (k *nftables) home(context.Context) (home, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.installed == nil || k.installed.Succeeded {
+		return home{}, errNotInForce
 	}
-	for _, v := range variants {
-		if v.name != own {
-			errs = append(errs, v.sweep(ctx, o))
+	at := home{tables: true}
+	if k.direct != nil {
+		at.direct = k.direct.directs()
+	}
+	return at, nil
+}
+
+// directs is what one beside nftables has committed last, with chains that it had no need to make.
+func (k *iptablesKernel) directs() leftThings {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.installed == nil || k.installed.Rules == nil {
+		return leftThings{}
+	}
+	t := k.leaves(k.installed)
+	for _, c := range k.installed.Rules.Chains {
+		for _, family := range k.families {
+			if c.Families&family != 0 && !isBuiltin(c.Table, c.Name) {
+				t.Chains = append(t.Chains, chainLeft(family, c.Table, c.Name))
+			}
+		}
+	}
+	return t
+}
+
+// home asks the programs of each family by itself which variant they are now. What they were when they were found counts too: somebody
+// may have changed that meanwhile.
+func (k *iptablesKernel) home(ctx context.Context) (home, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.installed == nil || k.installed.Succeeded {
+		return home{}, errNotInForce
+	}
+	at := home{variants: map[ir.Families][]string{}}
+	for _, family := range k.unused { // the next commit may find them usable
+		for _, v := range variants {
+			at.variants[family] = append(at.variants[family], v.name)
+		}
+	}
+	for _, family := range k.families {
+		kinds, err := k.kindsOf(ctx, family)
+		if err != nil {
+			return home{}, err
+		}
+		at.variants[family] = append(kinds, k.kinds[family])
+	}
+	return at, nil
+}
+
+// RemoveOther takes out what an earlier process has put into the kernel elsewhere than where the rules of a Kernel are, which are in
+// force: tables of nftables, or chains of iptables with the jumps to them, the policies of panic mode, and sets that are noted as left.
+// iptables-nft and iptables-legacy are looked at both, for each family by itself. What the Kernel says of where its rules are is left
+// alone; where it does not know that, or has none in the kernel, nothing is taken out, and the error says so: it can be tried again. What
+// is not ours stays. Where there is nothing to take out, no more is run than what the Kernel needs to say where it is.
+func RemoveOther(ctx context.Context, o Options, inForce Kernel) error {
+	o = o.withDefaults()
+	k, ok := inForce.(homed)
+	if !ok {
+		return errNotInForce
+	}
+	at, err := k.home(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if !at.tables {
+		errs = append(errs, removeTables(o))
+	}
+	noted, _ := o.Left.found()
+	direct := noted.and(at.direct)
+	for _, family := range []ir.Families{ir.V4, ir.V6} {
+		for _, v := range variants {
+			if !slices.Contains(at.variants[family], v.name) {
+				errs = append(errs, v.sweep(ctx, o, family, direct))
+			}
 		}
 	}
 	o.Left.removeChains(ctx, tools{enter: o.Enter})
@@ -110,39 +191,43 @@ func tablesOfLegacy(enter func(func() error) error, family ir.Families) []string
 // panicOnly are tables in which nobody but panic mode has all of the kernel's chains drop what comes to their end.
 var panicOnly = []string{"raw", "mangle"}
 
-// sweep takes out what is ours in the tables of a variant.
-func (v variant) sweep(ctx context.Context, o Options) error {
-	tables := map[ir.Families][]string{}
-	for _, family := range []ir.Families{ir.V4, ir.V6} {
-		if list := v.tables(o.Enter, family); len(list) > 0 {
-			tables[family] = list
-		}
-	}
+// sweep takes out what is ours in the tables of a variant for a family, but for what is of the direct interface.
+func (v variant) sweep(ctx context.Context, o Options, family ir.Families, direct leftThings) error {
+	tables := v.tables(o.Enter, family)
 	if len(tables) == 0 {
 		return nil
 	}
-	t := tools{enter: o.Enter, kind: v.name}
-	if _, err := find("iptables-" + v.name); err != nil { // it may go by the plain name
-		if t.kind = ""; t.kindOf(ctx, "iptables") != v.name {
-			return nil
-		}
+	t, err := v.programs(ctx, o, family)
+	if t == nil {
+		return err
 	}
-	var errs []error
-	noted, _ := o.Left.found()
-	swept := false
-	for family, list := range tables {
-		k := &iptablesKernel{tools: t, options: o, found: noted, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
-		some, err := k.sweep(ctx, family, list)
-		swept, errs = swept || some, append(errs, err)
-	}
+	k := &iptablesKernel{tools: *t, options: o, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
+	swept, err := k.sweep(ctx, family, tables, direct)
 	if swept {
-		o.Log.Info("the rules of an earlier process were taken out", "program", "iptables-"+v.name)
+		o.Log.Info("the rules of an earlier process were taken out", "program", tool(family)+"-"+v.name)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-// sweep is that for one family, and says whether there was something. The tables that tell of panic mode come last, so that a sweep that was broken off begins anew.
-func (k *iptablesKernel) sweep(ctx context.Context, family ir.Families, tables []string) (swept bool, err error) {
+// programs are those of a variant for a family; nil if they are not installed. Whatever their names, they are asked which variant they are:
+// nothing must be run on the tables of the other one. The error is that they cannot be asked.
+func (v variant) programs(ctx context.Context, o Options, family ir.Families) (*tools, error) {
+	t := &tools{enter: o.Enter, kind: v.name}
+	if _, err := find(t.program(tool(family))); err != nil { // they may go by the plain names
+		t.kind = ""
+	}
+	if _, err := find(t.program(tool(family))); err != nil {
+		return nil, nil
+	}
+	kinds, err := t.kindsOf(ctx, family)
+	if err != nil || slices.ContainsFunc(kinds, func(kind string) bool { return kind != v.name }) {
+		return nil, err
+	}
+	return t, nil
+}
+
+// sweep is that for some tables, and says whether there was something. The tables that tell of panic mode come last, so that a sweep that was broken off begins anew.
+func (k *iptablesKernel) sweep(ctx context.Context, family ir.Families, tables []string, direct leftThings) (swept bool, err error) {
 	var errs []error
 	saved := map[string]*savedTable{}
 	panicked := false
@@ -160,7 +245,7 @@ func (k *iptablesKernel) sweep(ctx context.Context, family ir.Families, tables [
 		if saved[table] == nil {
 			continue
 		}
-		s, err := k.sweepScript(ctx, family, table, saved[table], panicked)
+		s, err := k.sweepScript(ctx, family, table, saved[table], panicked, direct.in(family, table))
 		if err == nil && s != nil {
 			swept, err = true, k.restore(ctx, s)
 		}
@@ -174,19 +259,10 @@ func (s *savedTable) drops(table string) bool {
 	return !slices.ContainsFunc(builtins[table], func(chain string) bool { return s.policies[chain] != "DROP" })
 }
 
-// sweepScript takes out what is ours in a table, but for direct rules; nil if there is nothing.
-func (k *iptablesKernel) sweepScript(ctx context.Context, family ir.Families, table string, saved *savedTable, panicked bool) (*script, error) {
-	e := &tableEdit{k: k, saved: saved, before: &tableRules{}, had: saved.remains(), want: &tableRules{}, script: &script{family: family, table: table,
+// sweepScript takes out what is ours in a table, but for what is of the direct interface; nil if there is nothing.
+func (k *iptablesKernel) sweepScript(ctx context.Context, family ir.Families, table string, saved *savedTable, panicked bool, direct leftThings) (*script, error) {
+	e := &tableEdit{k: k, saved: saved, before: &tableRules{}, had: saved.remains(direct), want: &tableRules{}, script: &script{family: family, table: table,
 		want: &tableRules{}, rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
-	for _, r := range e.left().Rules { // one that looks like ours beside those that go is a direct rule
-		c := e.had.chain(r.Chain)
-		if c == nil || !c.builtin {
-			continue
-		}
-		if i := slices.IndexFunc(c.specs, func(spec string) bool { return spec == r.Spec || spec == r.Text }); i >= 0 {
-			c.specs = slices.Delete(slices.Clone(c.specs), i, i+1)
-		}
-	}
 	for _, chain := range builtins[table] {
 		if panicked && saved.policies[chain] == "DROP" {
 			e.line(":%s ACCEPT [0:0]", chain)

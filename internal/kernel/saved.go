@@ -90,15 +90,16 @@ var (
 )
 
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
-// the rules right beside them that rulesets have there; and the chains that one gets to from there.
-func (s *savedTable) remains() *tableRules {
+// the rules right beside them that rulesets have there; and the chains that one gets to from there. What is of the direct interface is
+// not among that, whatever its name.
+func (s *savedTable) remains(direct leftThings) *tableRules {
 	left := &tableRules{}
 	var reached []string
 	for _, chain := range s.order {
 		if s.policies[chain] == "" {
 			continue
 		}
-		block := s.ownBlock(s.rules[chain])
+		block := direct.without(chain, s.ownBlock(direct.withoutAll(chain, s.rules[chain])))
 		if len(block) > 0 {
 			left.chains = append(left.chains, &chainRules{name: chain, builtin: true, specs: block})
 			reached = append(reached, targets(block)...)
@@ -106,7 +107,7 @@ func (s *savedTable) remains() *tableRules {
 	}
 	for i := 0; i < len(reached); i++ {
 		name := reached[i]
-		if slices.Contains(reached[:i], name) || !slices.Contains(s.order, name) || !ownChain.MatchString(name) {
+		if slices.Contains(reached[:i], name) || !slices.Contains(s.order, name) || !ownChain.MatchString(name) || direct.hasChain(name) {
 			continue
 		}
 		left.chains = append(left.chains, &chainRules{name: name, unknown: true})

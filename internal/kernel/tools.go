@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -36,16 +37,37 @@ func (t tools) program(name string) string {
 	return name
 }
 
-// kindOf is the variant of a program; empty if it cannot be asked.
-func (t tools) kindOf(ctx context.Context, name string) string {
+// versionLine is what a program of iptables says of itself. Those from before there were two variants do not name theirs.
+var versionLine = regexp.MustCompile(`^ip6?tables(?:-(?:nft|legacy))?(?:-restore)? v\d[^ ]*(?: \((nf_tables|legacy)\))?\n?$`)
+
+// kindOf is the variant of a program: nft or legacy. The error is that the program cannot be asked, or says something else.
+func (t tools) kindOf(ctx context.Context, name string) (string, error) {
 	line, err := t.run(ctx, "", name, "--version")
-	switch {
-	case err != nil:
-		return ""
-	case strings.Contains(line, "nf_tables"):
-		return "nft"
+	if err != nil {
+		return "", fmt.Errorf("it is not known which variant %s is: %w", name, err)
 	}
-	return "legacy" // what programs from before there were two do not say
+	m := versionLine.FindStringSubmatch(line)
+	switch {
+	case m == nil:
+		return "", fmt.Errorf("it is not known which variant %s is: it says %q", name, line)
+	case m[1] == "nf_tables":
+		return "nft", nil
+	}
+	return "legacy", nil
+}
+
+// kindsOf are the variants of a family's programs: of the one that lists and of the one that commits, which are one variant unless somebody
+// has mixed them up. The error is as of kindOf.
+func (t tools) kindsOf(ctx context.Context, family ir.Families) ([]string, error) {
+	var kinds []string
+	for _, name := range []string{tool(family), tool(family) + "-restore"} {
+		kind, err := t.kindOf(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, nil
 }
 
 // find is the path of a program, which the PATH of a service may lack.

@@ -204,8 +204,8 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard, Left: p.left})
 		},
-		RemoveOther: func(ctx context.Context, backend ir.Backend) error {
-			return kernel.RemoveOther(ctx, kernel.Options{Backend: backend, Log: p.log, Left: p.left})
+		RemoveOther: func(ctx context.Context, inForce kernel.Kernel) error {
+			return kernel.RemoveOther(ctx, kernel.Options{Log: p.log, Left: p.left}, inForce)
 		},
 		DropAll:  func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
 		Dropping: func() (bool, error) { return kernel.Dropping(kernel.Options{Log: p.log}) },
@@ -272,7 +272,7 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 		return 0, err
 	}
 	ctx, options := context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
-	return 0, errors.Join(kernel.Remove(ctx, options), kernel.RemoveOther(ctx, options), kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{}))
+	return 0, errors.Join(kernel.Remove(ctx, options), kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{}))
 }
 
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.

@@ -1,0 +1,220 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/zones"
+)
+
+// machine is a kernel in which two back ends have their rules beside each other, as the real one has them. Back ends that are busy refuse.
+type machine struct {
+	rules map[ir.Backend]*machineKernel // whose rules are there
+	busy  map[ir.Backend]error
+	open  map[*machineKernel]bool
+	stuck error // what RemoveOther answers; nil for that it works
+}
+
+type machineKernel struct {
+	fakeKernel
+	*machine
+	backend ir.Backend
+}
+
+func newMachine() *machine {
+	return &machine{rules: map[ir.Backend]*machineKernel{}, busy: map[ir.Backend]error{}, open: map[*machineKernel]bool{}}
+}
+
+func (m *machine) kernel(backend ir.Backend) (kernel.Kernel, error) {
+	k := &machineKernel{machine: m, backend: backend}
+	m.open[k] = true
+	return k, nil
+}
+
+func (k *machineKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	if !k.open[k] {
+		return errors.New("it was closed")
+	}
+	k.refuse = k.busy[k.backend]
+	if err := k.fakeKernel.Commit(ctx, next); err != nil {
+		return err
+	}
+	k.machine.rules[k.backend] = k
+	if next.Rules == nil {
+		delete(k.machine.rules, k.backend)
+	}
+	return nil
+}
+
+func (k *machineKernel) Close() error {
+	delete(k.open, k)
+	return nil
+}
+
+// removeOther takes out the rules of all back ends but one.
+func (m *machine) removeOther(_ context.Context, inForce kernel.Kernel) error {
+	if m.stuck != nil {
+		return m.stuck
+	}
+	for backend := range m.rules {
+		if backend != inForce.(*machineKernel).backend {
+			delete(m.rules, backend)
+		}
+	}
+	return nil
+}
+
+// check says what is not as it must be behind any step: the rules that are said to be in force are in the kernel, the back end that is said
+// to have them has them, no other Kernel is open, and nothing waits that nobody waits for.
+func (m *machine) check(d *Daemon) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k := d.kernel.(*machineKernel)
+	switch waits := d.repairs.waiting != ""; {
+	case len(m.open) != 1 || !m.open[k]:
+		return fmt.Errorf("%d Kernels are open", len(m.open))
+	case k.backend != d.backend || k.backend != ir.Backend(d.runtime.Conf.FirewallBackend):
+		return fmt.Errorf("the Kernel is one of %s, and %s is in use", k.backend, d.backend)
+	case waits && (d.repairs.pending == nil || d.repairs.timer == nil):
+		return errors.New("the rules are not tried again")
+	case waits:
+		return nil
+	case m.rules[d.backend] != k || k.installed.Rules == nil:
+		return fmt.Errorf("the rules of %s are not in the kernel", d.backend)
+	case m.stuck == nil && len(m.rules) != 1 && d.alone:
+		return errors.New("the rules of another back end are there")
+	case d.repairs.pending != nil || d.repairs.timer != nil:
+		return errors.New("something is to be put back")
+	}
+	return nil
+}
+
+// startMachine starts a daemon with a back end on a machine again.
+func startMachine(t *testing.T, m *machine, backend ir.Backend) *bed {
+	t.Helper()
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	b.choose(t, backend)
+	b.opt.Kernel, b.opt.RemoveOther = m.kernel, m.removeOther
+	b.again(t)
+	return b
+}
+
+func (b *bed) choose(t *testing.T, backend ir.Backend) {
+	t.Helper()
+	b.write(t, map[string]string{"firewalld.conf": "FirewallBackend=" + string(backend) + "\n"})
+}
+
+// A start finds its back end busy, and a reload changes to the other one: what is in force then are the rules of that one, though the
+// daemon has only then learned that it need not wait any more.
+func TestOtherBackEndWhileWaiting(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.IPTables, ir.NFTables} {
+		m := newMachine()
+		m.busy[backend] = kernel.ErrBusy
+		b := startMachine(t, m, backend)
+		b.expect(t, Failed, notInKernel, nil, nil)
+		other := ir.NFTables
+		if backend == ir.NFTables {
+			other = ir.IPTables
+		}
+		b.choose(t, other)
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := b.Snapshot(); s.State != Running || s.Backend != other {
+			t.Errorf("the state is %s with %s", s.State, s.Backend)
+		}
+		if err := m.check(b.Daemon); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A start that is made again with another back end, which is busy too, closes the Kernel that has waited until then.
+func TestWaitingKernelIsClosed(t *testing.T) {
+	m := newMachine()
+	m.busy[ir.IPTables], m.busy[ir.NFTables] = kernel.ErrBusy, kernel.ErrBusy
+	b := startMachine(t, m, ir.IPTables)
+	b.choose(t, ir.NFTables)
+	b.startAgain()
+	if err := m.check(b.Daemon); err != nil || b.Snapshot().Backend != ir.NFTables {
+		t.Errorf("%v; the back end is %s", err, b.Snapshot().Backend)
+	}
+}
+
+// When the first rules have come late by a reload, what another program changes next is put back at once.
+func TestPromptRepairAfterWaiting(t *testing.T) {
+	m := newMachine()
+	m.busy[ir.NFTables] = kernel.ErrBusy
+	b := startMachine(t, m, ir.NFTables)
+	delete(m.busy, ir.NFTables)
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := b.Daemon.kernel.(*machineKernel)
+	before := k.commits
+	b.foreign(k, flushed)
+	if k.commits != before+1 {
+		t.Error("the rules are not put back at once")
+	}
+}
+
+// Whatever is done in whatever order, while back ends are busy or not: the rules that are said to be in force are in the kernel.
+func TestRulesInForceAreThere(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	backends := []ir.Backend{ir.IPTables, ir.NFTables}
+	for range 12 {
+		m, said := newMachine(), ""
+		shake := func() {
+			m.busy, m.stuck = map[ir.Backend]error{}, nil
+			for _, backend := range backends {
+				if random.IntN(2) == 0 {
+					m.busy[backend] = kernel.ErrBusy
+				}
+			}
+			if random.IntN(3) == 0 {
+				m.stuck = errors.New("the lock is held")
+			}
+			said += fmt.Sprintf("; busy %v, stuck %v", m.busy, m.stuck != nil)
+		}
+		shake()
+		b := startMachine(t, m, backends[random.IntN(2)])
+		b.opt.DropAll = func(bool) error { return nil }
+		steps := []struct {
+			name string
+			do   func()
+		}{
+			{"shake", shake},
+			{"nftables", func() { b.choose(t, ir.NFTables) }},
+			{"iptables", func() { b.choose(t, ir.IPTables) }},
+			{"reload", func() { b.Reload(t.Context()) }},
+			{"reload", func() { b.Reload(t.Context()) }},
+			{"attend", b.attendPending},
+			{"start again", b.startAgain},
+			{"panic on", func() { b.SetPanic(t.Context(), true) }},
+			{"panic off", func() { b.SetPanic(t.Context(), false) }},
+			{"add", func() {
+				b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("8080", "tcp"))})
+			}},
+			{"remove", func() {
+				b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, public, port("8080", "tcp"))})
+			}},
+		}
+		for range 30 {
+			step := steps[random.IntN(len(steps))]
+			said += "; " + step.name
+			step.do()
+			if err := m.check(b.Daemon); err != nil {
+				t.Fatalf("seed %d: %v, after%s", seed, err, said)
+			}
+		}
+		m.busy, m.stuck = nil, nil
+		b.attendPending()
+	}
+}
