@@ -204,7 +204,7 @@ func fileName(kind Kind, name string) error {
 // confFiles are firewalld.conf and richwall.conf, if a value of them changes. Their comments stay.
 func (s Store) confFiles(old, next *Config) ([]file, error) {
 	values := map[string]map[string]string{"firewalld.conf": {}, "richwall.conf": {}}
-	for _, key := range old.Conf.differing(next.Conf) {
+	for _, key := range old.Conf.respelled(next.Conf) {
 		values["firewalld.conf"][key] = next.Conf.Written(key)
 	}
 	if old.Own.TCPMSSClamp != next.Own.TCPMSSClamp {

@@ -706,6 +706,25 @@ func TestReloadInDoubt(t *testing.T) {
 	}
 }
 
+// A line of firewalld.conf that says what is the default anyway, however it is written, may go beside a line that is passed over: neither
+// a reload nor a start takes that for another value.
+func TestDefaultGoneFromConf(t *testing.T) {
+	for _, line := range []string{"CleanupOnExit=yes", "CleanupOnExit=True", "IPv6_rpfilter=YES", "NftablesTableOwner=on", "ReloadPolicy=drop", "ReloadPolicy=INPUT:DROP; OUTPUT:drop"} {
+		b := startKept(t, map[string]string{"firewalld.conf": line + "\nNoSuchKey=1\n"})
+		b.write(t, map[string]string{"firewalld.conf": "NoSuchKey=1\n"})
+		if err := b.Reload(t.Context()); err != nil {
+			t.Errorf("%s is gone, and a reload gives %v", line, err)
+		}
+		b.write(t, map[string]string{"firewalld.conf": line + "\n"})
+		b.again(t)
+		b.write(t, map[string]string{"firewalld.conf": "LogDenied=off\n"})
+		b.again(t)
+		if said := b.log.String(); strings.Contains(said, "is not set any more") {
+			t.Errorf("%s is gone, and the log says\n%s", line, said)
+		}
+	}
+}
+
 // At the first start nothing is known to compare with: an unknown key of firewalld.conf is a warning, as in firewalld.
 func TestFirstStartWithWarnings(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "NoSuchKey=yes\n", "zones/work.xml": workZone})
