@@ -21,6 +21,7 @@ var (
 	filesTime = 20 * time.Second
 	keepTime  = 20 * time.Second // and that anything waits for the last good configuration to be kept
 	loadRest  = zones.LoadRest
+	openState = func() {} // is called before the state folder is read
 	saveFiles = zones.Store.SaveIf
 )
 
@@ -61,6 +62,15 @@ func inTime[T any](ctx context.Context, d *Daemon, folder string, read func() T)
 	case <-ctx.Done():
 		return result, ctx.Err()
 	}
+}
+
+// askState is inTime for a function that reads the state folder.
+func askState[T any](ctx context.Context, d *Daemon, read func() T) (T, error) {
+	open := openState
+	return inTime(ctx, d, stateFolder, func() T {
+		open()
+		return read()
+	})
 }
 
 // inWriteTime calls a function that writes files, and does so only for good if keep, which it calls at the end, is true. After writeTime
