@@ -263,6 +263,28 @@ func TestNotTakenBack(t *testing.T) {
 	}
 }
 
+// Where there is no folder of the administrator's, the current folder is not taken for it: what is in it is not even opened.
+func TestNoFolderNoJournal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeFile(t, journalName, "")
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := open()
+	for range 10 {
+		if found, err := (Store{}).Recover(); found || err != nil {
+			t.Errorf("a change was cut off: %v, %v", found, err)
+		}
+	}
+	if after := open(); after > before {
+		t.Errorf("%d files are open, and %d were", after, before)
+	}
+}
+
 // spoil overwrites the beginning of a file.
 func spoil(t *testing.T, path string) {
 	t.Helper()
