@@ -312,7 +312,11 @@ func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[
 	}
 	d.starting = true
 	defer func() { d.starting = false }()
-	return d.installFor(ctx, cfg, links)
+	err := d.installFor(ctx, cfg, links)
+	if err == nil {
+		d.unkept = nil // what waited before does not come into force any more
+	}
+	return err
 }
 
 // startAgain starts with the files once more, because the kernel was busy at first and then has refused something in them. Until it
@@ -338,7 +342,6 @@ func (d *Daemon) startAgain() {
 func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error {
 	d.mu.Lock()
 	waits, before := d.repairs.waiting != "", d.permanent
-	d.unkept = nil
 	d.mu.Unlock()
 	if !waits { // a reload was quicker
 		return nil

@@ -1058,6 +1058,32 @@ func TestKeptOnceInTheKernel(t *testing.T) {
 	}
 }
 
+// A start that is made again while the first rules wait for the kernel, and fails, leaves what waits: once the kernel takes that as it is, it
+// is kept as the last good configuration.
+func TestKeptAfterAStartThatFailed(t *testing.T) {
+	b := startKept(t, nil)
+	b.write(t, map[string]string{"zones/work.xml": workZone})
+	b.kernel.refuse = kernel.ErrBusy
+	b.again(t)
+	b.write(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\n"})
+	b.Daemon.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return nil, errors.New("there is no such back end") }
+	b.startAgain()
+	b.expect(t, Failed, notInKernel, nil, []string{"8080"})
+	b.kernel.refuse = nil
+	b.mu.Lock()
+	b.attend()
+	b.mu.Unlock()
+	b.keepUnkept()
+	b.expect(t, Running, "", []string{"8080"}, nil)
+	folder, _, err := b.opt.State.LastGood()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "zones/work.xml")); err != nil {
+		t.Errorf("what the kernel has taken is not kept: %v", err)
+	}
+}
+
 // Panic mode is on after a restart, and before any rule is committed without it; stopping does not open anything.
 func TestPanicSurvives(t *testing.T) {
 	b := startKept(t, nil)
