@@ -2,6 +2,7 @@ package zones
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,11 +138,30 @@ func (c *Conf) Value(key string) (value string, ok bool) {
 	return confKeys[i].get(c), true
 }
 
-// differing are the keys whose values another configuration does not have.
+// respelled are the keys that another configuration has other values for, or the same values written otherwise, such as True and yes.
+func (c *Conf) respelled(other *Conf) []string {
+	return keysWith(func(key string) bool { return c.Written(key) != other.Written(key) })
+}
+
+// differing are the keys whose values mean something else in another configuration, however they are written.
 func (c *Conf) differing(other *Conf) []string {
+	return keysWith(func(key string) bool {
+		if key == "ReloadPolicy" {
+			mine, _ := ParseReloadPolicy(c.ReloadPolicy)
+			others, _ := ParseReloadPolicy(other.ReloadPolicy)
+			return !maps.Equal(mine, others)
+		}
+		mine, _ := c.Value(key)
+		others, _ := other.Value(key)
+		return mine != others
+	})
+}
+
+// keysWith are the keys with an effect of which something is true.
+func keysWith(is func(key string) bool) []string {
 	var keys []string
 	for _, k := range confKeys {
-		if k.get != nil && c.Written(k.name) != other.Written(k.name) {
+		if k.get != nil && is(k.name) {
 			keys = append(keys, k.name)
 		}
 	}

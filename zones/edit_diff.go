@@ -20,7 +20,7 @@ func Difference(old, next *Config) []Change {
 		changes = append(changes, k.changes(old, next)...)
 	}
 	conf := Change{Object: Object{Kind: KindConf}}
-	for _, key := range old.Conf.differing(next.Conf) {
+	for _, key := range old.Conf.respelled(next.Conf) {
 		conf.Values = append(conf.Values, Key(key))
 	}
 	if conf.Values != nil {

@@ -28,9 +28,12 @@ type journal struct {
 // Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. The error, with
 // code COMMAND_FAILED, is that it cannot be taken back, or that somebody else is changing the files now.
 func (s Store) Recover() (bool, error) {
+	if s.Dirs.System == "" {
+		return false, nil
+	}
 	path := filepath.Join(s.Dirs.System, journalName)
 	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if s.Dirs.System == "" || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {

@@ -33,6 +33,8 @@ func TestCrashWhileFilesChange(t *testing.T) {
 		"the first files are made": {nil, saving(Add(Permanent, publicZone, item("port 80:tcp")), New(Object{KindService, "app"}, nil), SetLogDenied("all"))},
 		"a link stays one": {map[string]string{"elsewhere/work.xml": "<zone/>", "link zones/work.xml": "../elsewhere/work.xml"},
 			saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all"))},
+		"a change that is given up": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`},
+			givingUp(Rebind(Permanent, "work", item("interface eth0")))},
 		"a reset":                    {map[string]string{"firewalld.conf/x": "", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "ipsets": "no folder"}, resetting(false)},
 		"a reset that is taken back": {map[string]string{"firewalld.conf": "LogDenied=x\n", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "direct.xml": "<direct><"}, resetting(true)},
 	} {
@@ -80,6 +82,49 @@ func saving(edits ...Edit) func(Store, func()) error {
 			_, err = s.Save(c, next)
 		}
 		return err
+	}
+}
+
+// givingUp is a change of the files that nobody waits for any more when it is written.
+func givingUp(edits ...Edit) func(Store, func()) error {
+	return func(s Store, whole func()) error {
+		c, problems := s.Load()
+		if c == nil {
+			return problems.Err()
+		}
+		next, err := Apply(c, edits...)
+		if err != nil {
+			return err
+		}
+		if _, _, err = s.SaveIf(c, next, func() bool { whole(); return false }); !errors.Is(err, ErrGivenUp) {
+			return fmt.Errorf("a change that is given up gives %w", err)
+		}
+		return nil
+	}
+}
+
+// Whether a change is kept is asked when the disk has taken all of it, with the end of its journal: a disk that does not answer then keeps
+// nobody waiting who has said that it is kept, and what is kept is never taken back as one that was cut off.
+func TestKeptWhenAllIsOnTheDisk(t *testing.T) {
+	s := Store{Dirs{System: t.TempDir(), Follow: true}}
+	loaded, _ := s.Load()
+	next := must(t, must(t, loaded, SetLogDenied("all")), New(Object{KindService, "app"}, nil))
+	asked, after := false, 0
+	reached = func() {
+		if asked {
+			after++
+		}
+	}
+	defer func() { reached = func() {} }()
+	_, _, err := s.SaveIf(loaded, next, func() bool {
+		asked = true
+		if _, err := os.Lstat(filepath.Join(s.Dirs.System, journalName)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the journal is still there: %v", err)
+		}
+		return true
+	})
+	if err != nil || !asked || after > 0 {
+		t.Errorf("it is asked: %v, and after that the disk is written to %d times: %v", asked, after, err)
 	}
 }
 
@@ -215,6 +260,28 @@ func TestNotTakenBack(t *testing.T) {
 				t.Error("there is no doubt")
 			}
 		})
+	}
+}
+
+// Where there is no folder of the administrator's, the current folder is not taken for it: what is in it is not even opened.
+func TestNoFolderNoJournal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeFile(t, journalName, "")
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := open()
+	for range 10 {
+		if found, err := (Store{}).Recover(); found || err != nil {
+			t.Errorf("a change was cut off: %v, %v", found, err)
+		}
+	}
+	if after := open(); after > before {
+		t.Errorf("%d files are open, and %d were", after, before)
 	}
 }
 

@@ -94,7 +94,7 @@ func (s Store) defaultConf() []file {
 	}
 	was, _ := ReadConf(data, "")
 	conf := ParseConfFile(data)
-	for _, key := range was.differing(DefaultConf()) {
+	for _, key := range was.respelled(DefaultConf()) {
 		if conf, err = conf.Set(key, DefaultConf().Written(key)); err != nil {
 			return []file{all}
 		}

@@ -86,8 +86,8 @@ type Written struct {
 	Undo func() error
 }
 
-// SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written. If it is false they are put
-// back, and the error is ErrGivenUp.
+// SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written and
+// nothing more is to be done on the disk. If it is false they are put back, and the error is ErrGivenUp.
 func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Written, err error) {
 	if _, err := s.Recover(); err != nil {
 		return nil, w, err
@@ -131,11 +131,11 @@ func (s Store) put(files []file, keep func() bool) (*transaction, error) {
 			return nil, errors.Join(err, t.undo())
 		}
 	}
-	if !keep() {
-		return nil, errors.Join(ErrGivenUp, t.undo())
-	}
 	if err := t.end(); err != nil {
 		return nil, errors.Join(err, t.undo())
+	}
+	if !keep() {
+		return nil, errors.Join(ErrGivenUp, t.takeBack())
 	}
 	return t, nil
 }
@@ -204,7 +204,7 @@ func fileName(kind Kind, name string) error {
 // confFiles are firewalld.conf and richwall.conf, if a value of them changes. Their comments stay.
 func (s Store) confFiles(old, next *Config) ([]file, error) {
 	values := map[string]map[string]string{"firewalld.conf": {}, "richwall.conf": {}}
-	for _, key := range old.Conf.differing(next.Conf) {
+	for _, key := range old.Conf.respelled(next.Conf) {
 		values["firewalld.conf"][key] = next.Conf.Written(key)
 	}
 	if old.Own.TCPMSSClamp != next.Own.TCPMSSClamp {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,7 +133,11 @@ func (d *Daemon) Snapshot() Snapshot {
 
 // publish makes the state as it is now the one that Snapshot returns. The lock is held.
 func (d *Daemon) publish() {
-	d.current.Store(&Snapshot{State: d.state, Failures: d.failures, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic})
+	next := &Snapshot{State: d.state, Failures: d.failures, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic}
+	was := d.current.Swap(next)
+	if was != nil && was.State != Init && (was.State != next.State || !slices.Equal(was.Failures, next.Failures)) {
+		d.emit(StateChanged{})
+	}
 }
 
 // Subscribe calls f with every event from now on, in order, while the lock is held: f must not call the daemon.

@@ -21,6 +21,7 @@ var (
 	filesTime = 20 * time.Second
 	keepTime  = 20 * time.Second // and that anything waits for the last good configuration to be kept
 	loadRest  = zones.LoadRest
+	openState = func() {} // is called before the state folder is read
 	saveFiles = zones.Store.SaveIf
 )
 
@@ -63,8 +64,17 @@ func inTime[T any](ctx context.Context, d *Daemon, folder string, read func() T)
 	}
 }
 
-// inWriteTime calls a function that writes files, and does so only for good if keep, which it calls at the end, is true. After writeTime
-// it is given up: the error has code COMMAND_FAILED, and the function takes back what it has written when the disk answers again. Until
+// askState is inTime for a function that reads the state folder.
+func askState[T any](ctx context.Context, d *Daemon, read func() T) (T, error) {
+	open := openState
+	return inTime(ctx, d, stateFolder, func() T {
+		open()
+		return read()
+	})
+}
+
+// inWriteTime calls a function that writes files, and does so only for good if keep, which it calls when it has nothing more to do on the
+// disk, is true. After writeTime it is given up: the error has code COMMAND_FAILED, and the function takes back what it has written when the disk answers again. Until
 // then nobody else gets files, which is held.
 func (d *Daemon) inWriteTime(write func(keep func() bool) error) error {
 	var settled atomic.Bool // whether the files stay written, or are given up

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,39 @@ func TestStateOnAHangingDisk(t *testing.T) {
 	}
 	b.keeping.Lock() // whoever still writes has ended then
 	b.noting.Lock()
+}
+
+// Files that are whole are used at a start although the state folder does not answer, or stops answering while it is asked. Those that leave
+// doubt are not, and neither is an empty firewalld.conf, which may have had settings.
+func TestStateFolderDoesNotAnswer(t *testing.T) {
+	wasRead, wasOpen := readTime, openState
+	defer func() { readTime, openState = wasRead, wasOpen }()
+	for answers := range int32(2) {
+		for name, test := range map[string]struct {
+			files map[string]string
+			wrong string // why the files are not used; "" is that they are
+		}{
+			"whole":    {map[string]string{}, ""},
+			"in doubt": {map[string]string{"zones/work.xml": "<zone><"}, errDoubt.Error()},
+			"no conf":  {map[string]string{"firewalld.conf": ""}, "firewalld.conf in "},
+		} {
+			b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
+			b.write(t, test.files)
+			var asked atomic.Int32
+			readTime, openState = time.Second, func() {
+				if asked.Add(1) > answers {
+					<-t.Context().Done()
+				}
+			}
+			b.again(t)
+			readTime, openState = wasRead, wasOpen
+			if test.wrong == "" {
+				b.expect(t, Running, "", []string{"8080"}, []string{"22"})
+			} else if !strings.Contains(strings.Join(b.Snapshot().Failures, "\n"), test.wrong) {
+				t.Errorf("%s, and the state folder answers %d times: the state is %s, because of %v", name, answers, b.Snapshot().State, b.Snapshot().Failures)
+			}
+		}
+	}
 }
 
 // Pipes in the place of the files of the state folder, which nobody reads or writes, hold up neither a start nor what comes after it.

@@ -3,7 +3,7 @@ package daemon
 import "richwall/zones"
 
 // Event is something that listeners are told after it has happened. Its members are RuntimeChanged, PermanentChanged,
-// Reloaded, PanicChanged, DefaultZoneChanged and LogDeniedChanged.
+// Reloaded, PanicChanged, DefaultZoneChanged, LogDeniedChanged and StateChanged.
 type Event interface{ event() }
 
 // RuntimeChanged says that the runtime configuration is another one.
@@ -33,9 +33,14 @@ type DefaultZoneChanged struct{ Zone string }
 // LogDeniedChanged says that other packets are logged when they are refused.
 type LogDeniedChanged struct{ Value string }
 
+// StateChanged says that the state of a daemon that has started, or what could not be used of the configuration, is not what it was.
+// Snapshot has it.
+type StateChanged struct{}
+
 func (RuntimeChanged) event()     {}
 func (PermanentChanged) event()   {}
 func (Reloaded) event()           {}
 func (PanicChanged) event()       {}
 func (DefaultZoneChanged) event() {}
 func (LogDeniedChanged) event()   {}
+func (StateChanged) event()       {}

@@ -14,8 +14,14 @@ import (
 // others is a bed whose RemoveOther notes what it is called for, and fails when it is told to.
 type others struct {
 	*bed
-	calls []ir.Backend
-	fails error
+	calls   []ir.Backend
+	fails   error
+	dropped bool // by dropAll
+}
+
+func (o *others) dropAll(on bool) error {
+	o.dropped = on
+	return nil
 }
 
 // startBeside starts a daemon again, beside what an earlier process has left.
@@ -87,5 +93,63 @@ func TestPanicOfOtherBackEnds(t *testing.T) {
 	o.fails = nil
 	if err := o.SetPanic(t.Context(), false); err != nil || o.Snapshot().Panic {
 		t.Errorf("switching it off gives %v; it is on: %v", err, o.Snapshot().Panic)
+	}
+}
+
+// Panic mode that cannot be switched off, whatever stands in the way, stays on: in the kernel, in memory and on disk, also after a reload.
+// It can be switched off when nothing stands in the way any more.
+func TestPanicThatCannotEnd(t *testing.T) {
+	busy := errors.New("the lock is held")
+	for name, fail := range map[string]func(o *others, err error){
+		"other back ends": func(o *others, err error) { o.fails = err },
+		"its own table": func(o *others, err error) {
+			drop := o.dropAll
+			o.Daemon.opt.DropAll = func(on bool) error {
+				if !on && err != nil {
+					return err
+				}
+				return drop(on)
+			}
+		},
+		"the rules": func(o *others, err error) { o.kernel.refuse = err },
+	} {
+		for _, alone := range []bool{false, true} {
+			o := startBeside(t, errors.New("not yet"))
+			o.Daemon.opt.DropAll = o.dropAll
+			if alone { // by its own table, because the kernel does not take the rules
+				o.Daemon.opt.State.SetPanic(true)
+				o.dropAll(true)
+				o.emergency.Store(true)
+			} else if err := o.SetPanic(t.Context(), true); err != nil {
+				t.Fatal(err)
+			}
+			o.fails = nil
+			fail(o, busy)
+			if err := o.SetPanic(t.Context(), false); !refusedFor(err, "panic mode stays on: ") || !strings.Contains(err.Error(), busy.Error()) {
+				t.Errorf("%s: switching it off gives %v", name, err)
+			}
+			o.expectPanic(t, name, true)
+			fail(o, nil)
+			if err := o.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			o.expectPanic(t, name+", after a reload", true)
+			if err := o.SetPanic(t.Context(), false); err != nil {
+				t.Errorf("%s: switching it off again gives %v", name, err)
+			}
+			o.expectPanic(t, name+", at the end", false)
+			if o.kernel.installed.Panic || o.dropped {
+				t.Errorf("%s: at the end packets are dropped by the rules: %v, and by the table: %v", name, o.kernel.installed.Panic, o.dropped)
+			}
+		}
+	}
+}
+
+// expectPanic looks whether panic mode is on in the kernel, in memory and on disk.
+func (o *others) expectPanic(t *testing.T, when string, want bool) {
+	t.Helper()
+	noted, err := o.Daemon.opt.State.Panic()
+	if inKernel := o.kernel.installed.Panic || o.dropped; inKernel != want || o.Snapshot().Panic != want || noted != want || err != nil {
+		t.Errorf("%s: panic mode is on in the kernel: %v, in memory: %v, on disk: %v, %v; want %v", when, inKernel, o.Snapshot().Panic, noted, err, want)
 	}
 }

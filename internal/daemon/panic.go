@@ -17,11 +17,11 @@ const notePatience = time.Second
 // SetPanic switches panic mode: nothing passes while it is on. It stays on for later processes, until the machine boots. It
 // comes on at once, whatever the firewall is doing, also before Start has ended.
 func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
-	if err := d.setPanic(ctx, on); err != nil {
-		return err
+	err := d.setPanic(ctx, on)
+	if err == nil || !on && d.Snapshot().Panic { // what an earlier process would be told by may be gone
+		d.notePanic()
 	}
-	d.notePanic()
-	return nil
+	return err
 }
 
 // notePanic notes for later processes whether panic mode is on now. Where the disk does not take that, a table stays in the kernel
@@ -112,12 +112,15 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if d.kernel == nil {
 		return d.panicBefore(on)
 	}
-	desired, _, err := desire(d.history, d.runtime, d.backend, on)
+	if !on {
+		return d.endPanic(ctx)
+	}
+	desired, _, err := desire(d.history, d.runtime, d.backend, true)
 	if err != nil {
 		return err
 	}
 	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
-	if err != nil && on { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
+	if err != nil { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
 		err = d.kernel.Commit(ctx, desired)
 	} else if err == nil {
 		d.inKernel(ctx)
@@ -125,18 +128,50 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
-	if !on && d.opt.DropAll != nil { // an earlier process may have done it, too
-		if err := d.opt.DropAll(false); err != nil {
-			return refuse(CommandFailed, "%v", err)
+	d.panicIs(true)
+	return nil
+}
+
+// endPanic switches panic mode off. Packets may be dropped by the rules of another back end, by the table of DropAll and by the rules of
+// this daemon, each of which may be from an earlier process. What memory says is on goes last, so that an error leaves panic mode on: in
+// the kernel, in memory and on disk. The lock is held.
+func (d *Daemon) endPanic(ctx context.Context) error {
+	commit := func(on bool) error {
+		desired, _, err := desire(d.history, d.runtime, d.backend, on)
+		if err != nil {
+			return err
 		}
-		d.emergency.Store(false)
+		return d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	}
-	if !on { // that of another back end may still be on
-		if err := d.removeOther(ctx); err != nil {
-			return refuse(CommandFailed, "%v", err)
+	open := func() error { return commit(false) }
+	var steps []func() error
+	if d.repairs.waiting != "" { // the rules of this back end come before those of another one go
+		steps = append(steps, func() error { return commit(d.panic) })
+	}
+	steps = append(steps, func() error { return d.removeOther(ctx) })
+	if d.panic {
+		steps = append(steps, d.endDropAll, open)
+	} else { // it was DropAll alone
+		steps = append(steps, open, d.endDropAll)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return refuse(CommandFailed, "panic mode stays on: %v", err)
 		}
 	}
-	d.panicIs(on)
+	d.panicIs(false)
+	return nil
+}
+
+// endDropAll ends what DropAll does. An earlier process may have called it, too.
+func (d *Daemon) endDropAll() error {
+	if d.opt.DropAll == nil {
+		return nil
+	}
+	if err := d.opt.DropAll(false); err != nil {
+		return err
+	}
+	d.emergency.Store(false)
 	return nil
 }
 

@@ -93,7 +93,7 @@ func (d *Daemon) readGood(good lastGood, name string) []byte {
 		data []byte
 		err  error
 	}
-	r, err := inTime(context.Background(), d, stateFolder, func() (r result) {
+	r, err := askState(context.Background(), d, func() (r result) {
 		r.data, r.err = os.ReadFile(filepath.Join(good.folder, name))
 		return r
 	})

@@ -128,6 +128,7 @@ type lastGood struct {
 	link      string // to the folder, for messages
 	installed time.Time
 	damaged   error // there is one, and it cannot be used
+	silent    bool  // that is because the state folder does not answer
 	// hadFiles is that the administrator had objects or settings of his own; of a configuration that cannot be used it is not known, and may
 	// be. hadShipped is that there were objects in the shipped folder, and not only what is built in.
 	hadFiles, hadShipped bool
@@ -139,7 +140,7 @@ func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 const stateFolder = "the folder of the last good configuration"
 
 func (d *Daemon) lastGood() lastGood {
-	g, err := inTime(context.Background(), d, stateFolder, func() (g lastGood) {
+	g, err := askState(context.Background(), d, func() (g lastGood) {
 		g.folder, g.installed, g.damaged = d.opt.State.LastGood()
 		if g.folder != "" {
 			g.link = d.opt.State.Link()
@@ -149,7 +150,7 @@ func (d *Daemon) lastGood() lastGood {
 	})
 	switch {
 	case err != nil:
-		g = lastGood{damaged: err, hadFiles: true}
+		g = lastGood{damaged: err, silent: true, hadFiles: true}
 	case errors.Is(g.damaged, statedir.ErrNone):
 		return lastGood{}
 	}
@@ -181,12 +182,9 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		return d.startRest(ctx, cfg, losses, links, good)
 	}
 	losses := rest.Losses
-	type comparison struct{ accepted, lostConf bool }
-	was, err := inTime(ctx, d, stateFolder, func() comparison {
-		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
-	})
-	if err != nil {
-		return nil, err
+	was := d.compare(ctx, rest, good)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if was.accepted {
 		losses = nil
@@ -204,6 +202,27 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 	d.logWarnings(rest.Problems)
 	d.logUnsaid(rest, good)
 	return d.startRest(ctx, rest.Config, losses, links, good)
+}
+
+// comparison is what the last good configuration tells about the files: that a reload has taken them (accepted), and that firewalld.conf,
+// which is gone or empty, had settings.
+type comparison struct{ accepted, lostConf bool }
+
+// compare asks the state folder for that. When it does not answer, the files were not accepted, and a firewalld.conf that is gone or empty
+// had settings; files that are whole are used all the same.
+func (d *Daemon) compare(ctx context.Context, rest *zones.Rest, good lastGood) comparison {
+	unknown := comparison{accepted: false, lostConf: rest.NoConf}
+	if good.silent {
+		return unknown
+	}
+	was, err := askState(ctx, d, func() comparison {
+		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
+	})
+	if err != nil {
+		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", err)
+		return unknown
+	}
+	return was
 }
 
 // logUnsaid warns of the keys of firewalld.conf that the last good configuration had another value for and that no line sets any more: they
@@ -293,7 +312,11 @@ func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[
 	}
 	d.starting = true
 	defer func() { d.starting = false }()
-	return d.installFor(ctx, cfg, links)
+	err := d.installFor(ctx, cfg, links)
+	if err == nil {
+		d.unkept = nil // what waited before does not come into force any more
+	}
+	return err
 }
 
 // startAgain starts with the files once more, because the kernel was busy at first and then has refused something in them. Until it
@@ -319,7 +342,6 @@ func (d *Daemon) startAgain() {
 func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error {
 	d.mu.Lock()
 	waits, before := d.repairs.waiting != "", d.permanent
-	d.unkept = nil
 	d.mu.Unlock()
 	if !waits { // a reload was quicker
 		return nil
@@ -417,7 +439,7 @@ func (d *Daemon) loadOther(ctx context.Context, dirs zones.Dirs) (*zones.Config,
 		cfg      *zones.Config
 		problems zones.Problems
 	}
-	r, err := inTime(ctx, d, stateFolder, func() (r result) {
+	r, err := askState(ctx, d, func() (r result) {
 		r.cfg, r.problems = zones.Load(dirs)
 		return r
 	})

@@ -706,6 +706,25 @@ func TestReloadInDoubt(t *testing.T) {
 	}
 }
 
+// A line of firewalld.conf that says what is the default anyway, however it is written, may go beside a line that is passed over: neither
+// a reload nor a start takes that for another value.
+func TestDefaultGoneFromConf(t *testing.T) {
+	for _, line := range []string{"CleanupOnExit=yes", "CleanupOnExit=True", "IPv6_rpfilter=YES", "NftablesTableOwner=on", "ReloadPolicy=drop", "ReloadPolicy=INPUT:DROP; OUTPUT:drop"} {
+		b := startKept(t, map[string]string{"firewalld.conf": line + "\nNoSuchKey=1\n"})
+		b.write(t, map[string]string{"firewalld.conf": "NoSuchKey=1\n"})
+		if err := b.Reload(t.Context()); err != nil {
+			t.Errorf("%s is gone, and a reload gives %v", line, err)
+		}
+		b.write(t, map[string]string{"firewalld.conf": line + "\n"})
+		b.again(t)
+		b.write(t, map[string]string{"firewalld.conf": "LogDenied=off\n"})
+		b.again(t)
+		if said := b.log.String(); strings.Contains(said, "is not set any more") {
+			t.Errorf("%s is gone, and the log says\n%s", line, said)
+		}
+	}
+}
+
 // At the first start nothing is known to compare with: an unknown key of firewalld.conf is a warning, as in firewalld.
 func TestFirstStartWithWarnings(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "NoSuchKey=yes\n", "zones/work.xml": workZone})
@@ -1036,6 +1055,32 @@ func TestKeptOnceInTheKernel(t *testing.T) {
 	b.expect(t, Failed, "direct.xml", nil, nil)
 	if kept := started(map[string]string{"direct.xml": direct, "zones/work.xml": workZone}); len(kept.Direct.Rules) != 1 || len(kept.Zones["work"].Ports) != 1 {
 		t.Error("the configuration is not kept once it is in the kernel")
+	}
+}
+
+// A start that is made again while the first rules wait for the kernel, and fails, leaves what waits: once the kernel takes that as it is, it
+// is kept as the last good configuration.
+func TestKeptAfterAStartThatFailed(t *testing.T) {
+	b := startKept(t, nil)
+	b.write(t, map[string]string{"zones/work.xml": workZone})
+	b.kernel.refuse = kernel.ErrBusy
+	b.again(t)
+	b.write(t, map[string]string{"firewalld.conf": "FirewallBackend=iptables\n"})
+	b.Daemon.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return nil, errors.New("there is no such back end") }
+	b.startAgain()
+	b.expect(t, Failed, notInKernel, nil, []string{"8080"})
+	b.kernel.refuse = nil
+	b.mu.Lock()
+	b.attend()
+	b.mu.Unlock()
+	b.keepUnkept()
+	b.expect(t, Running, "", []string{"8080"}, nil)
+	folder, _, err := b.opt.State.LastGood()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "zones/work.xml")); err != nil {
+		t.Errorf("what the kernel has taken is not kept: %v", err)
 	}
 }
 

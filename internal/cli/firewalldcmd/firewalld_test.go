@@ -2,6 +2,7 @@ package firewalldcmd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,7 +157,21 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// The service manager shows that panic mode is on, and when that changes.
+// busyKernel takes nothing while it is told to.
+type busyKernel struct {
+	kernel.Kernel
+	busy atomic.Bool
+}
+
+func (k *busyKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	if k.busy.Load() {
+		return kernel.ErrBusy
+	}
+	return k.Kernel.Commit(ctx, next)
+}
+
+// The service manager shows the state and that panic mode is on, and when either changes: also when the kernel takes the first rules late,
+// with a change of the running firewall.
 func TestStatus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -165,27 +181,36 @@ func TestStatus(t *testing.T) {
 	defer socket.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
 	log := slog.New(slog.DiscardHandler)
-	p := program{log: log, daemon: daemon.New(daemon.Options{
-		Dirs: zones.Dirs{System: t.TempDir()}, Log: log, Kernel: func(ir.Backend) (kernel.Kernel, error) { return kernel.NewMemory(), nil },
+	k := &busyKernel{Kernel: kernel.NewMemory()}
+	k.busy.Store(true)
+	p := program{log: log, changed: make(chan struct{}, 1), daemon: daemon.New(daemon.Options{
+		Dirs: zones.Dirs{System: t.TempDir()}, Log: log, Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },
 	})}
 	if err := p.daemon.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.daemon.Subscribe(p.follow)
-	if got := p.status(); got != "STATUS=running" {
+	go p.tellChanges()
+	if got := p.status(); !strings.HasPrefix(got, "STATUS=failed: the rules are not in the kernel yet") {
 		t.Errorf("the status is %s", got)
 	}
+	k.busy.Store(false)
+	opened := zones.Add(zones.Runtime, zones.Object{Kind: zones.KindZone, Name: "public"}, zones.Item{Key: zones.KeyPort, Args: []string{"8080", "tcp"}})
 	for _, test := range []struct {
-		on   bool
-		want string
-	}{{true, "STATUS=panic mode is on, every packet is dropped; running"}, {false, "STATUS=running"}} {
-		if err := p.daemon.SetPanic(t.Context(), test.on); err != nil {
+		change func() error
+		want   string
+	}{
+		{func() error { return p.daemon.ChangeRuntime(t.Context(), daemon.Change{Edit: opened}) }, "STATUS=running"},
+		{func() error { return p.daemon.SetPanic(t.Context(), true) }, "STATUS=panic mode is on, every packet is dropped; running"},
+		{func() error { return p.daemon.SetPanic(t.Context(), false) }, "STATUS=running"},
+	} {
+		if err := test.change(); err != nil {
 			t.Fatal(err)
 		}
 		buffer := make([]byte, 200)
 		socket.SetReadDeadline(time.Now().Add(time.Minute))
 		if n, err := socket.Read(buffer); err != nil || string(buffer[:n]) != test.want {
-			t.Errorf("the service manager gets %q, %v", buffer[:n], err)
+			t.Errorf("the service manager gets %q, %v, want %q", buffer[:n], err, test.want)
 		}
 	}
 	failed := daemon.Snapshot{State: daemon.Failed, Failures: []string{"a", "b"}, Panic: true}

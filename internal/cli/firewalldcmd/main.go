@@ -67,7 +67,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		complain(stderr, err)
 		return statusFailed
 	}
-	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1)}
+	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
 		p.log.Error(inOneLine(err))
@@ -92,6 +92,8 @@ type program struct {
 	left   *kernel.Left
 	// reloads is a reload that was asked for and has not begun.
 	reloads chan struct{}
+	// changed has a token when the status may not be what the service manager was told last.
+	changed chan struct{}
 	// refused says when and why the last reload that the service manager asked for was refused; nil after one that was not.
 	refused atomic.Pointer[string]
 }
@@ -148,9 +150,10 @@ func (p *program) run() (status int, err error) {
 		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
 		return err
 	})
+	p.daemon.Subscribe(p.follow)
 	p.tell("READY=1\n" + p.status())
 	tellReady()
-	p.daemon.Subscribe(p.follow)
+	go p.tellChanges()
 	return p.serve(signals)
 }
 
@@ -389,15 +392,26 @@ func (p *program) refuse(err error, at time.Time) {
 	p.refused.Store(&text)
 }
 
-// follow keeps the status right when panic mode is switched, or somebody else than the service manager reloads. It is called with the
-// daemon's lock held.
+// follow has the status told when the state has changed, panic mode was switched, or somebody else than the service manager has reloaded.
+// It is called with the daemon's lock held.
 func (p *program) follow(e daemon.Event) {
 	switch e.(type) {
 	case daemon.Reloaded:
 		p.refused.Store(nil)
-		go p.tell(p.status())
-	case daemon.PanicChanged:
-		go p.tell(p.status())
+	case daemon.PanicChanged, daemon.StateChanged:
+	default:
+		return
+	}
+	select {
+	case p.changed <- struct{}{}:
+	default: // it will be told as it is then
+	}
+}
+
+// tellChanges tells the status whenever it may have changed.
+func (p *program) tellChanges() {
+	for range p.changed {
+		daemon.Guard(p.log, "telling the status", func() { p.tell(p.status()) })
 	}
 }
 
