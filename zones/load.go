@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -213,6 +214,9 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		p.Object = Object{k.kind, m.Name}
 		l.problems.add(p)
 	}
+	if object != nil && problems.lose() {
+		k.meta(object).lossy = true
+	}
 	switch {
 	case !l.mends:
 	case problems.Err() == nil:
@@ -236,6 +240,9 @@ func (l *loader) pass(problems Problems) {
 		}
 	}
 }
+
+// lose tells whether a part of a file was passed over that would not be there any more if the file was written anew.
+func (l Problems) lose() bool { return slices.ContainsFunc(l, func(p *Problem) bool { return p.lost }) }
 
 // loadFile reads one of the files that there is one of, if it is there.
 func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems), mend func(*loader, []byte, *T, Problems) *T) {
