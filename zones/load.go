@@ -173,7 +173,7 @@ func (l *loader) objectFiles(f *folder, name string) (files map[string]string, e
 	entries, exists := l.entries(f, name)
 	files = map[string]string{}
 	for _, e := range entries {
-		if object, ok := objectName(e); ok {
+		if object, ok := objectName(e); ok && !f.isLock(name+"/"+e.Name(), e) {
 			files[object] = name + "/" + e.Name()
 		}
 	}
@@ -306,7 +306,7 @@ func (l *loader) zoneFolders(c *Config) *Config {
 
 // isZoneFolder tells whether something in the folder of zones is a folder of parts, or a link to one. Hidden folders are what programs
 // that swap whole folders keep beside them, such as ..data, and are passed over. A link that cannot be followed may stand for a
-// folder of parts, which is a problem.
+// folder of parts, which is a problem, unless no zone can have its name, such as public.xml.old.
 func (l *loader) isZoneFolder(e fs.DirEntry) bool {
 	if _, object := objectName(e); object || strings.HasPrefix(e.Name(), ".") {
 		return false
@@ -316,6 +316,9 @@ func (l *loader) isZoneFolder(e fs.DirEntry) bool {
 	}
 	name := "zones/" + e.Name()
 	info, err := l.system.stat(name)
+	if err != nil && CheckName("zone", e.Name()) != nil {
+		return false
+	}
 	if err != nil {
 		p := unreadable(l.system.join(name), l.system.explain(name, err))
 		p.Object = Object{KindZone, e.Name()}
