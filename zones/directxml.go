@@ -106,8 +106,10 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			}
 		}
 	})
+	list := r.report()
+	d.passed = list.lose()
 	d.Chains, d.Rules, d.Passthroughs = chainOrder(d.Chains), ruleOrder(d.Rules), passOrder(d.Passthroughs)
-	return d, r.report()
+	return d, list
 }
 
 // args reads the text of an element as arguments, nil with a problem when there are none.

@@ -15,7 +15,7 @@ var directKind = &objectKind[Direct]{
 	kind: KindDirect, title: "direct configuration",
 	objects: func(c *Config) map[string]*Direct { return map[string]*Direct{"": c.Direct} },
 	with:    Config.WithDirect,
-	meta:    func(d *Direct) *Meta { return &Meta{Origin: d.Origin, lossy: d.lossy} }, // which has no name or text to change
+	meta:    func(d *Direct) *Meta { return &Meta{Origin: d.Origin, lossy: d.lossy || d.passed} }, // which has no name or text to change
 	settings: []attribute[Direct]{
 		{KeyChain, list[Direct, DirectChain]{
 			slice: func(d *Direct) *[]DirectChain { return &d.Chains }, same: func(a, b DirectChain) bool { return a == b },

@@ -35,11 +35,11 @@ func Apply(c *Config, edits ...Edit) (*Config, error) {
 // Brought are the problems of severity Error that a permanent configuration has and the one before it had not. What was
 // wrong already is not among them, so that a configuration can be mended step by step; and what is wrong with others
 // because an object is gone that they name is not either: firewalld lets it go, and refuses the next reload. Nor are the
-// ipsets of a zone's sources and the helpers of services that there are not yet.
+// ipsets of a zone's sources and the helpers of services that there are not yet. What is Leaning is among them.
 func Brought(old, next *Config) Problems {
-	errors := errorsOf(Check(next))
+	brought, errors := Leaning(old, next), errorsOf(Check(next))
 	if len(errors) == 0 {
-		return nil
+		return brought
 	}
 	before := map[sameProblem]int{}
 	for _, p := range errorsOf(Check(old)) {
@@ -50,7 +50,6 @@ func Brought(old, next *Config) Problems {
 		took = took || change.Gone
 		touched[change.Object] = change.Made || len(change.Added)+len(change.Values) > 0 // what was only taken away brings nothing
 	}
-	var brought Problems
 	for _, p := range errors {
 		id := identify(p)
 		switch {

@@ -138,6 +138,16 @@ func (f *folder) stat(name string) (fs.FileInfo, error) {
 	return f.root.Stat(filepath.FromSlash(name))
 }
 
+// isLock tells whether something in a folder below is a lock of an editor, which names nothing of a configuration: a hidden link that leads
+// nowhere, such as Emacs' .#public.xml, which "leads to" the user and the process that edit public.xml.
+func (f *folder) isLock(name string, e fs.DirEntry) bool {
+	if !strings.HasPrefix(e.Name(), ".") || e.Type()&fs.ModeSymlink == 0 {
+		return false
+	}
+	_, err := f.stat(name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // open opens what is at a name without waiting, whatever it is.
 func (f *folder) open(name string) (*os.File, error) {
 	const flags = os.O_RDONLY | syscall.O_NONBLOCK | syscall.O_NOCTTY

@@ -93,6 +93,31 @@ func TestFollowedLinks(t *testing.T) {
 	}
 }
 
+// Links that cannot be followed cost nothing where no name of a configuration is: locks of Emacs beside the file that is edited, which lead to
+// user@host.pid, swap files, and copies such as public.xml.old. Any other one may stand for an object, or for a folder of parts.
+func TestLinksThatLeadNowhere(t *testing.T) {
+	for name, used := range map[string]bool{
+		"zones/.#public.xml": true, "services/.#app.xml": true, "zones/lan/.#a.xml": true, "zones/.#README": true, "zones/.foo.xml.swp": true,
+		"zones/foo.xml.old": true, "zones/public.xml~": true, "policies/p.xml.old": true,
+		"zones/public.xml": false, "zones/public": false, "policies/p.xml": false,
+	} {
+		for _, target := range []string{"user@host.123", filepath.Base(name)} {
+			if target == filepath.Base(name) && strings.HasPrefix(target, ".#") && strings.HasSuffix(target, ".xml") {
+				continue // no editor makes a lock that leads to itself
+			}
+			for _, follow := range []bool{true, false} {
+				dirs := Dirs{System: t.TempDir(), Follow: follow}
+				writeFile(t, dirs.System+"/zones/lan/a.xml", "<zone/>")
+				link(t, target, filepath.Join(dirs.System, name))
+				c, problems := Load(dirs)
+				if losses := LoadRest(dirs, &Config{}).Losses; (c != nil) != used || (len(losses) == 0) != used {
+					t.Errorf("%s leads to %s, followed is %v: %v, %v", name, target, follow, problems, losses)
+				}
+			}
+		}
+	}
+}
+
 // The files of a folder that may be a stranger's are counted, in all kinds and folders of parts together, and one message for each folder
 // says that there are too many; a folder that is followed may have any number.
 func TestFilesInAll(t *testing.T) {

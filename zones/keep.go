@@ -54,6 +54,8 @@ func (k *keeper) keeps(p *Problem, most int) bool {
 		return true
 	case *n == most+1:
 		k.next[p.Severity] = *p
+	default:
+		k.next[p.Severity].lost = k.next[p.Severity].lost || p.lost
 	}
 	return false
 }

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -172,7 +173,7 @@ func (l *loader) objectFiles(f *folder, name string) (files map[string]string, e
 	entries, exists := l.entries(f, name)
 	files = map[string]string{}
 	for _, e := range entries {
-		if object, ok := objectName(e); ok {
+		if object, ok := objectName(e); ok && !f.isLock(name+"/"+e.Name(), e) {
 			files[object] = name + "/" + e.Name()
 		}
 	}
@@ -213,6 +214,9 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		p.Object = Object{k.kind, m.Name}
 		l.problems.add(p)
 	}
+	if object != nil && problems.lose() {
+		k.meta(object).lossy = true
+	}
 	switch {
 	case !l.mends:
 	case problems.Err() == nil:
@@ -236,6 +240,9 @@ func (l *loader) pass(problems Problems) {
 		}
 	}
 }
+
+// lose tells whether a part of a file was passed over that would not be there any more if the file was written anew.
+func (l Problems) lose() bool { return slices.ContainsFunc(l, func(p *Problem) bool { return p.lost }) }
 
 // loadFile reads one of the files that there is one of, if it is there.
 func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems), mend func(*loader, []byte, *T, Problems) *T) {
@@ -299,7 +306,7 @@ func (l *loader) zoneFolders(c *Config) *Config {
 
 // isZoneFolder tells whether something in the folder of zones is a folder of parts, or a link to one. Hidden folders are what programs
 // that swap whole folders keep beside them, such as ..data, and are passed over. A link that cannot be followed may stand for a
-// folder of parts, which is a problem.
+// folder of parts, which is a problem, unless no zone can have its name, such as public.xml.old.
 func (l *loader) isZoneFolder(e fs.DirEntry) bool {
 	if _, object := objectName(e); object || strings.HasPrefix(e.Name(), ".") {
 		return false
@@ -309,6 +316,9 @@ func (l *loader) isZoneFolder(e fs.DirEntry) bool {
 	}
 	name := "zones/" + e.Name()
 	info, err := l.system.stat(name)
+	if err != nil && CheckName("zone", e.Name()) != nil {
+		return false
+	}
 	if err != nil {
 		p := unreadable(l.system.join(name), l.system.explain(name, err))
 		p.Object = Object{KindZone, e.Name()}

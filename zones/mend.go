@@ -28,6 +28,11 @@ func (s Store) Mend(o Object, items []Item, problems Problems) error {
 	return err
 }
 
+// mendable are the problems for whose sake a file is not written: errors, and warnings about what is passed over.
+func (l Problems) mendable() Problems {
+	return slices.DeleteFunc(slices.Clone(l), func(p *Problem) bool { return p.Severity != Error && !p.lost })
+}
+
 // span is a part of a file, by offsets in bytes; the end is behind it.
 type span struct{ start, end int }
 
@@ -42,7 +47,7 @@ func (s Store) Mendable(o Object, i Item, problems Problems) bool {
 
 // brokenFile is the file of an object in which something is wrong, by its path below the administrator's folder.
 func (s Store) brokenFile(o Object, problems Problems) (name string, data []byte, err error) {
-	for _, p := range problems.errors() {
+	for _, p := range problems.mendable() {
 		if rel, err := filepath.Rel(s.Dirs.System, p.Path); err == nil && filepath.IsLocal(rel) && p.Object == o {
 			name = filepath.ToSlash(rel)
 		}
@@ -56,7 +61,7 @@ func (s Store) brokenFile(o Object, problems Problems) (name string, data []byte
 	return name, data, nil
 }
 
-// brokenElement is the first element of a file that has an error and says what an item does.
+// brokenElement is the first element of a file in which something is wrong and that says what an item does.
 func brokenElement(data []byte, i Item, problems Problems) (span, error) {
 	r := newReader(schema{}, data, "")
 	root := r.tree()
@@ -65,7 +70,7 @@ func brokenElement(data []byte, i Item, problems Problems) (span, error) {
 	}
 	for at, n := range root.children {
 		behind := root.children[at+1:]
-		if !n.says(i) || !slices.ContainsFunc(problems.errors(), func(p *Problem) bool { return n.holds(p, behind) }) {
+		if !n.says(i) || !slices.ContainsFunc(problems.mendable(), func(p *Problem) bool { return n.holds(p, behind) }) {
 			continue
 		}
 		next := bytes.LastIndex(data, []byte("</"))

@@ -173,7 +173,8 @@ type Direct struct {
 	Chains       []DirectChain
 	Rules        []DirectRule
 	Passthroughs []DirectPassthrough
-	lossy        bool // as that of Meta
+	lossy        bool // as that of Meta: rules of it are not in force
+	passed       bool // its file holds an element that says nothing, and is passed over: it would be lost as well
 }
 
 // DirectChain is a chain of its own.

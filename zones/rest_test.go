@@ -181,6 +181,48 @@ func TestRestIsNotSaved(t *testing.T) {
 	}
 }
 
+// A file of which a load passes over a part is not written anew, which would lose that part: neither what was read without an error nor what
+// was read for a start. It can be deleted, and an edit that changes nothing is none.
+func TestPassedOverIsNotLost(t *testing.T) {
+	for file, c := range map[string]struct {
+		text   string
+		object Object
+		edit   string
+	}{
+		"ipsets/bad.xml":          {`<ipset type="hash:ip"><entry>10.9.0.2</entry><entry>10.9.0.3x</entry></ipset>`, Object{KindIPSet, "bad"}, "entry 10.9.0.77"},
+		"ipsets/guests.xml":       {`<ipset type="hash:ip"><option name="timeout" value="300"/><entry>10.9.0.2</entry></ipset>`, Object{KindIPSet, "guests"}, "option maxelem:7"},
+		"ipsets/many.xml":         {`<ipset type="hash:ip">` + strings.Repeat(`<option name="maxelem" value="1"/>`, keptProblems+5) + `<entry>x</entry></ipset>`, Object{KindIPSet, "many"}, "entry 10.9.0.77"},
+		"icmptypes/odd.xml":       {`<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`, Object{KindICMPType, "odd"}, "destination ipv4"},
+		"services/everywhere.xml": {`<service><port port="80" protocol="tcp"/><destination/></service>`, Object{KindService, "everywhere"}, "port 81:tcp"},
+		"direct.xml":              {`<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"> </rule></direct>`, Object{Kind: KindDirect}, "chain ipv4:filter:mine"},
+	} {
+		t.Run(file, func(t *testing.T) {
+			s := Store{Dirs{System: t.TempDir()}}
+			path := filepath.Join(s.Dirs.System, file)
+			writeFile(t, path, c.text)
+			loaded, problems := s.Load()
+			if loaded == nil {
+				t.Fatal(problems)
+			}
+			for _, read := range []*Config{loaded, LoadRest(s.Dirs, &Config{}).Files} {
+				_, err := s.Save(read, must(t, read, Add(Permanent, c.object, item(c.edit))))
+				if code, _ := CodeOf(err); code != CommandFailed {
+					t.Errorf("an edit gives %v", err)
+				}
+				if data, _ := os.ReadFile(path); string(data) != c.text {
+					t.Errorf("the file is %s", data)
+				}
+			}
+			if c.object.Kind == KindDirect {
+				return
+			}
+			if _, err := s.Save(loaded, must(t, loaded, Delete(c.object))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A back end's errors are left out in the same way, by the line that they name.
 func TestLeaveOut(t *testing.T) {
 	dir := t.TempDir()

@@ -1,7 +1,9 @@
 package zones
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"richwall/grammar"
 )
@@ -60,6 +62,50 @@ func (c *Config) relying(o Object) []Object {
 			list = append(list, Object{KindPolicy, name})
 		}
 	}
+	return list
+}
+
+// Leaning are the zones, policies and direct rules that rely, since an edit, on an ipset or an ICMP type of which a part is missing: the next
+// reload would refuse them. Each is an Error about the object whose file is to be mended first.
+func Leaning(old, next *Config) Problems {
+	var list Problems
+	for _, m := range next.holes() {
+		before := old.relying(m.object)
+		users := slices.DeleteFunc(next.relying(m.object), func(o Object) bool { return slices.Contains(before, o) })
+		who := "the direct interface"
+		switch {
+		case len(users) > 0:
+			who = fmt.Sprintf("%s %s", users[0].Kind, users[0].Name)
+		case !next.directRelies(m.object) || old.directRelies(m.object):
+			continue
+		}
+		list = append(list, &Problem{Path: m.path, Code: m.code, Object: m.object, Msg: fmt.Sprintf(
+			"%s cannot rely on %s %s, whose file holds what could not be read or used: mend that first, and then run firewall-cmd --reload", who, m.object.Kind, m.object.Name)})
+	}
+	return list
+}
+
+// hole is an object of which a part is missing, its file, and the code of what is wrong with it.
+type hole struct {
+	object Object
+	path   string
+	code   grammar.Code
+}
+
+// holes are the ipsets and ICMP types of which a part is missing.
+func (c *Config) holes() []hole {
+	var list []hole
+	for name, s := range c.IPSets {
+		if s.lossy {
+			list = append(list, hole{Object{KindIPSet, name}, s.Origin.Path, grammar.InvalidIPSet})
+		}
+	}
+	for name, t := range c.ICMPTypes {
+		if t.lossy {
+			list = append(list, hole{Object{KindICMPType, name}, t.Origin.Path, InvalidICMPType})
+		}
+	}
+	slices.SortFunc(list, func(a, b hole) int { return strings.Compare(a.path, b.path) })
 	return list
 }
 

@@ -163,9 +163,6 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 		if err := fileName(k.kind, name); err != nil {
 			return nil, nil, err
 		}
-		if a != nil && b != nil && k.meta(b).lossy && !k.meta(b).Origin.Builtin {
-			return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend that first", k.kind, name)
-		}
 		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
 		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {
 			return had && (k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data))
@@ -176,6 +173,9 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 			if a != nil && bytes.Equal(k.write(a), f.data) {
 				result = k.with(*result, a)
 				continue
+			}
+			if a != nil && k.meta(b).lossy {
+				return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend that first", k.kind, name)
 			}
 		case !had:
 			continue

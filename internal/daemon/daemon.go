@@ -311,6 +311,9 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err := zones.CheckChange(d.runtime, next).Err(); err != nil {
 		return err
 	}
+	if err := zones.Leaning(d.runtime, next).Err(); err != nil {
+		return err
+	}
 	if err := d.acceptsUnused(next); err != nil {
 		return err
 	}

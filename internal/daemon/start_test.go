@@ -246,6 +246,57 @@ func TestHoleAtTheFirstStart(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080"}, nil)
 }
 
+// Nothing comes to rely on a set or an ICMP type with a hole, for good or for now: the next reload would refuse the files. What only lets in by
+// it may, and so may all else once its file is mended.
+func TestNothingComesToRelyOnAHole(t *testing.T) {
+	const holed = `<ipset type="hash:ip"><entry>192.0.2.1</entry><entry>192.0.2.2x</entry></ipset>`
+	b := startKept(t, map[string]string{"zones/work.xml": workZone, "ipsets/bad.xml": holed, "icmptypes/echo-request.xml": `<icmptype><destination ipv4="yess" ipv6="yes"/></icmptype>`})
+	b.expect(t, Running, "", nil, nil)
+	rule := func(text string) zones.Item { return zones.Item{Key: zones.KeyRule, Args: []string{text}} }
+	direct := zones.Object{Kind: zones.KindDirect}
+	try := func(refused string) {
+		t.Helper()
+		for name, c := range map[string]struct {
+			object zones.Object
+			item   zones.Item
+		}{
+			"a drop":         {public, rule(`rule family="ipv4" source ipset="bad" drop`)},
+			"all but it":     {public, rule(`rule family="ipv4" source not ipset="bad" accept`)},
+			"a source":       {public, zones.Item{Key: zones.KeySource, Args: []string{"ipset:bad"}}},
+			"a direct rule":  {direct, zones.Item{Key: zones.KeyDirectRule, Args: []string{"ipv4", "filter", "INPUT", "0", "-m", "set", "--match-set", "bad", "src", "-j", "DROP"}}},
+			"a blocked type": {public, zones.Item{Key: zones.KeyICMPBlock, Args: []string{"echo-request"}}},
+		} {
+			before := b.Snapshot()
+			for scope, err := range map[string]error{
+				"permanent": b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, c.object, c.item)}),
+				"runtime":   b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, c.object, c.item)}),
+			} {
+				if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
+					t.Errorf("%s, %s: the error is %v", name, scope, err)
+				}
+			}
+			if refused != "" && !reflect.DeepEqual(b.Snapshot(), before) {
+				t.Errorf("%s: an edit that was refused has changed something", name)
+			}
+		}
+	}
+	try("whose file holds what could not be read or used")
+	if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, rule(`rule family="ipv4" source ipset="bad" accept`))}); err != nil {
+		t.Errorf("a rule that lets in by the set is refused: %v", err)
+	}
+	if err := b.RuntimeToPermanent(t.Context()); err != nil {
+		t.Errorf("the runtime configuration does not become permanent: %v", err)
+	}
+	if err := b.Reload(t.Context()); err != nil {
+		t.Errorf("a reload is refused: %v", err)
+	}
+	b.write(t, map[string]string{"ipsets/bad.xml": strings.Replace(holed, "2x", "2", 1), "icmptypes/echo-request.xml": `<icmptype><destination ipv4="yes" ipv6="yes"/></icmptype>`})
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	try("")
+}
+
 // What a reload has put into force is the last good configuration, too; a reload that was refused is not.
 func TestReloadIsKept(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})

@@ -50,7 +50,7 @@ func (p *filesPlace) remove(f *field, value string) error {
 			return &badValue{err}
 		}
 	}
-	if p.files.broken && p.files.disk.Mendable(p.object, item(f, value), p.files.problems) {
+	if p.files.disk.Mendable(p.object, item(f, value), p.files.problems) {
 		p.mended = append(p.mended, item(f, value))
 		return nil
 	}

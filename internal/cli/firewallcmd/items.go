@@ -45,7 +45,7 @@ func (s *session) readValues(f *field) ([]string, error) {
 // mendable tells whether a value that cannot be read is to be taken out of a file where it stands.
 func (s *session) mendable(f *field, value string) bool {
 	files, ok := s.store.(*files)
-	if !ok || !files.broken || s.option.do != doRemove {
+	if !ok || s.option.do != doRemove {
 		return false
 	}
 	name, err := s.objectName()
