@@ -67,8 +67,8 @@ func grown(call func([]byte) (int, error)) ([]byte, error) {
 	}
 }
 
-// give makes them those of an open file. What the kernel gives each file by itself, such as a label of SELinux, may stay another.
-func (a attributes) give(f *os.File) error {
+// give makes them those of an open file, which is at a path. What the kernel gives each file by itself, such as a label of SELinux, may stay another.
+func (a attributes) give(f *os.File, path string) error {
 	if a.UID != sameOwner || a.GID != sameOwner {
 		if err := f.Chown(a.UID, a.GID); err != nil {
 			return err
@@ -78,7 +78,7 @@ func (a attributes) give(f *os.File) error {
 		return err
 	}
 	for name, value := range a.Extended {
-		err := syscall.Setxattr(f.Name(), name, value, 0)
+		err := syscall.Setxattr(path, name, value, 0)
 		if own := strings.HasPrefix(name, "security."); err != nil && !(own && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.EACCES))) {
 			return fmt.Errorf("its attribute %s: %w", name, err)
 		}

@@ -123,6 +123,8 @@ func regular(info fs.FileInfo) error {
 		return nil
 	case mode.IsDir():
 		what = "a folder"
+	case mode&fs.ModeSymlink != 0:
+		what = "a link"
 	case mode&fs.ModeNamedPipe != 0:
 		what = "a pipe"
 	case mode&fs.ModeSocket != 0:
@@ -146,6 +148,14 @@ func (f *folder) isLock(name string, e fs.DirEntry) bool {
 	}
 	_, err := f.stat(name)
 	return errors.Is(err, fs.ErrNotExist)
+}
+
+// lstat is stat of what is at a name, also of a link.
+func (f *folder) lstat(name string) (fs.FileInfo, error) {
+	if f.root == nil {
+		return os.Lstat(f.join(name))
+	}
+	return f.root.Lstat(filepath.FromSlash(name))
 }
 
 // open opens what is at a name without waiting, whatever it is.

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
@@ -14,46 +15,84 @@ import (
 	"syscall"
 )
 
-// journalName is the file in the administrator's folder that is there while several files change. Each of its lines is a saved in JSON,
-// written to the disk before what it tells of is changed. Whoever changes the files holds a lock on it (flock(2)), which ends with
-// him: one without a lock is left of a change that was cut off.
+// journalName is the file in the administrator's folder that is there while several files change. Its first line says which file of which
+// folder it is, and each other line is a saved in JSON, written to the disk before what it tells of is changed. Whoever changes the files
+// holds a lock on it (flock(2)), which ends with him: one without a lock is left of a change that was cut off.
+//
+// Who obeys a journal writes what it says. So one is obeyed only where it was made, by who changes the files, and all that it
+// says is below its folder, or where links of the folder lead.
 const journalName = ".unfinished-change"
 
+// maxJournalBytes is how large a journal may become: more than the files of a folder.
+const maxJournalBytes = maxFolderBytes
+
 type journal struct {
-	path string
-	file *os.File
-	ends []int64 // where each line ends
+	path  string
+	file  *os.File
+	start int64   // where the first line ends
+	ends  []int64 // where each other line ends
 }
 
-// Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. The error, with
-// code COMMAND_FAILED, is that it cannot be taken back, or that somebody else is changing the files now.
+// origin is the first line of a journal. A copy of it, of its folder or of a disk's files has other numbers.
+type origin struct {
+	Folder, Journal uint64 // the numbers of the inodes
+}
+
+// Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. What was cut off
+// while a single file was written is removed. The error, with code COMMAND_FAILED, is that it cannot be taken back, or that somebody else
+// is changing the files now.
 func (s Store) Recover() (bool, error) {
-	if s.Dirs.System == "" {
+	f, err := openFolder(s.Dirs.System, false)
+	if err != nil {
+		return false, failed("open", s.Dirs.System, err)
+	}
+	if f.root == nil {
 		return false, nil
 	}
+	defer f.close()
 	path := filepath.Join(s.Dirs.System, journalName)
-	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	j, err := openJournal(f.root, path)
+	if j == nil || err != nil {
+		return false, err
+	}
+	t := &transaction{store: s, root: f.root, several: true, journal: j}
+	if t.done, err = j.read(f.root); err == nil {
+		err = t.locate()
+	}
+	if err == nil {
+		err = t.unchangedSince()
 	}
 	if err != nil {
-		return false, failed("open", path, err)
+		return false, errors.Join(&Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf(
+			"a change of several files was cut off, and cannot be taken back: %v; see to it that the files are as they should be, and remove %s", err, path)}, j.close())
+	}
+	return len(t.done) > 0, t.undo()
+}
+
+// openJournal opens a journal and locks it; nil is that there is none. Only a regular file is opened.
+func openJournal(root *os.Root, path string) (*journal, error) {
+	info, err := root.Lstat(journalName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = regular(info)
+	}
+	if err != nil {
+		return nil, failed("use", path, err)
+	}
+	file, err := root.OpenFile(journalName, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed("open", path, err)
 	}
 	j := &journal{path: path, file: file}
 	if there, err := j.lock(); err != nil || !there {
-		j.close()
-		return false, err
+		return nil, errors.Join(err, j.close())
 	}
-	done, err := j.read()
-	if err == nil {
-		err = unchangedSince(done)
-	}
-	if err != nil {
-		j.close()
-		return false, &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf(
-			"a change of several files was cut off, and cannot be taken back: %v; see to it that the files are as they should be, and remove %s", err, path)}
-	}
-	return len(done) > 0, (&transaction{store: s, several: true, done: done, journal: j}).undo()
+	return j, nil
 }
 
 // unfinished is the problem that several files change, or that such a change was cut off, in a folder; nil if neither is so.
@@ -61,11 +100,16 @@ func (f *folder) unfinished() *Problem {
 	if f.path == "" {
 		return nil
 	}
-	if _, err := f.stat(journalName); err != nil {
+	info, err := f.lstat(journalName)
+	if err != nil {
 		return nil
 	}
-	return &Problem{Path: f.join(journalName), Code: CommandFailed, Msg: "several files of the folder are being changed, or such a change was cut off: " +
-		"some are new and others old; a start of firewalld, a reload and firewall-offline-cmd take back one that was cut off"}
+	what := "several files of the folder are being changed, or such a change was cut off: some are new and others old; " +
+		"a start of firewalld, a reload and the next change take back one that was cut off"
+	if err := regular(info); err != nil {
+		what = fmt.Sprintf("a file of this name says that a change of several files was cut off, but %v: remove it", err)
+	}
+	return &Problem{Path: f.join(journalName), Code: CommandFailed, Msg: what}
 }
 
 // lock makes a journal that of this process. there is false if somebody else has removed it. The error is that somebody else has it.
@@ -93,17 +137,22 @@ func (t *transaction) begin() error {
 		return err
 	}
 	path := filepath.Join(folder, journalName)
-	file, err := os.CreateTemp(folder, ".new*.tmp")
+	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return failed("make", path, err)
 	}
-	defer os.Remove(file.Name())
+	defer root.Close()
+	file, name, err := makeTemp(root)
+	if err != nil {
+		return failed("make", path, err)
+	}
+	defer root.Remove(name)
 	j := &journal{path: path, file: file}
-	if err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+	if err = j.sign(root); err == nil {
 		err = j.add(t.done...)
 	}
 	if err == nil {
-		err = os.Link(file.Name(), path)
+		err = root.Link(name, journalName)
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -115,6 +164,34 @@ func (t *transaction) begin() error {
 	return syncFolder(folder)
 }
 
+// sign writes the first line.
+func (j *journal) sign(root *os.Root) error {
+	o, err := j.origin(root)
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	_, err = j.file.WriteAt(append(line, '\n'), 0)
+	j.start = int64(len(line)) + 1
+	return err
+}
+
+// origin is what the first line of a journal is.
+func (j *journal) origin(root *os.Root) (o origin, err error) {
+	folder, err := root.Stat(".")
+	if err != nil {
+		return o, err
+	}
+	file, err := j.file.Stat()
+	if err != nil {
+		return o, err
+	}
+	return origin{folder.Sys().(*syscall.Stat_t).Ino, file.Sys().(*syscall.Stat_t).Ino}, nil
+}
+
 // add writes lines, and waits until they are on the disk.
 func (j *journal) add(list ...saved) error {
 	for _, s := range list {
@@ -123,6 +200,9 @@ func (j *journal) add(list ...saved) error {
 			return err
 		}
 		end := j.end()
+		if end+int64(len(line)) >= maxJournalBytes {
+			return fmt.Errorf("the files that change have more than %d MiB in all", maxJournalBytes>>20)
+		}
 		if _, err := j.file.WriteAt(append(line, '\n'), end); err != nil {
 			return err
 		}
@@ -135,12 +215,12 @@ func (j *journal) add(list ...saved) error {
 
 func (j *journal) end() int64 {
 	if len(j.ends) == 0 {
-		return 0
+		return j.start
 	}
 	return j.ends[len(j.ends)-1]
 }
 
-// cut leaves only the first n lines.
+// cut leaves only the first n lines, and the one before them.
 func (j *journal) cut(n int) error {
 	j.ends = j.ends[:n]
 	if err := j.file.Truncate(j.end()); err != nil {
@@ -152,30 +232,106 @@ func (j *journal) cut(n int) error {
 }
 
 // read is what a journal holds. The last line may have been cut off: then what it tells of was not changed.
-func (j *journal) read() ([]saved, error) {
+func (j *journal) read(root *os.Root) ([]saved, error) {
 	info, err := j.file.Stat()
 	if err == nil {
-		err = regular(info)
+		err = trusted(info)
 	}
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(j.file)
-	if err != nil {
+	r := bufio.NewReader(io.LimitReader(j.file, maxJournalBytes))
+	if err := j.readOrigin(r, root); err != nil {
 		return nil, err
 	}
 	var done []saved
-	for line := range bytes.Lines(data) {
+	for {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return done, nil
+		}
+		if err != nil {
+			return nil, err
+		}
 		var s saved
-		if err := json.Unmarshal(line, &s); err != nil || line[len(line)-1] != '\n' {
-			if j.end()+int64(len(line)) == int64(len(data)) {
-				break
-			}
-			return nil, fmt.Errorf("line %d of it is damaged", len(done)+1)
+		if err := json.Unmarshal(line, &s); err != nil {
+			return nil, fmt.Errorf("line %d of it is damaged", len(done)+2)
 		}
 		done, j.ends = append(done, s), append(j.ends, j.end()+int64(len(line)))
 	}
-	return done, nil
+}
+
+// trusted is an error if a journal may be somebody else's.
+func trusted(info fs.FileInfo) error {
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	switch {
+	case info.Size() > maxJournalBytes:
+		return fmt.Errorf("it has more than %d MiB", maxJournalBytes>>20)
+	case owner != 0 && owner != os.Geteuid():
+		return fmt.Errorf("it belongs to user %d, who does not change the files", owner)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("others than its owner can write it: its mode is %#o", info.Mode().Perm())
+	}
+	return nil
+}
+
+// readOrigin reads the first line. The error is that the journal was not made here.
+func (j *journal) readOrigin(r *bufio.Reader, root *os.Root) error {
+	line, err := r.ReadSlice('\n')
+	var o origin
+	if err == nil {
+		err = json.Unmarshal(line, &o)
+	}
+	if err != nil {
+		return errors.New("line 1 of it is damaged")
+	}
+	j.start = int64(len(line))
+	if here, err := j.origin(root); err != nil || o != here {
+		return errors.Join(errors.New("it was made in another folder, or is a copy"), err)
+	}
+	return nil
+}
+
+// locate finds where everything is that a journal tells of. The error is that something is neither below the folder nor where a link of it
+// leads that may be followed.
+func (t *transaction) locate() error {
+	real, err := filepath.EvalSymlinks(t.store.Dirs.System)
+	for i := range t.done {
+		if err == nil {
+			err = t.locateOne(&t.done[i], real)
+		}
+	}
+	return err
+}
+
+// locateOne is locate of one path; real is the folder, without links.
+func (t *transaction) locateOne(s *saved, real string) error {
+	if !filepath.IsLocal(s.Path) || filepath.Clean(s.Path) != s.Path || s.Path == "." || s.Mode != s.Mode.Perm() {
+		return fmt.Errorf("it tells of %q, which is no file of the folder", s.Path)
+	}
+	s.at = filepath.Join(real, s.Path)
+	if s.Linked {
+		if info, err := os.Lstat(s.at); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return fmt.Errorf("somebody has removed the link %s since", s.Path)
+		}
+		s.at = linked(s.at)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(s.at))
+	if errors.Is(err, fs.ErrNotExist) {
+		dir, err = filepath.Dir(s.at), nil
+	}
+	if err != nil {
+		return err
+	}
+	s.at = filepath.Join(dir, filepath.Base(s.at))
+	below, err := filepath.Rel(real, s.at)
+	switch {
+	case err == nil && filepath.IsLocal(below):
+		s.below = below
+	case !t.store.Dirs.Follow:
+		return fmt.Errorf("a link leads %s out of the folder", s.Path)
+	}
+	return nil
 }
 
 // remove makes what was changed final.
@@ -189,24 +345,34 @@ func (j *journal) remove() error {
 func (j *journal) close() error { return j.file.Close() }
 
 // unchangedSince is an error if somebody else has changed files after a change that was cut off: to take it back would undo that.
-func unchangedSince(done []saved) error {
-	for i, s := range done {
-		again := func(o saved) bool { return o.Path == s.Path }
-		if i == len(done)-1 || s.Folder || s.Link != "" || slices.ContainsFunc(done[i+1:], again) {
+func (t *transaction) unchangedSince() error {
+	for i, s := range t.done {
+		again := func(o saved) bool { return o.at == s.at }
+		if i == len(t.done)-1 || s.Folder || s.Link != "" || slices.ContainsFunc(t.done[i+1:], again) {
 			continue
 		}
-		data, err := readRegular(s.Path)
+		data, err := t.now(&s)
 		sum := sha256.Sum256(data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case s.Renamed:
-			return fmt.Errorf("somebody has made %s since", s.Path)
+			return fmt.Errorf("somebody has made %s since", s.at)
 		case s.Next == nil:
 		case err != nil:
-			return failed("read", s.Path, err)
+			return failed("read", s.at, err)
 		case !bytes.Equal(sum[:], s.Next) && !(s.Exists && bytes.Equal(data, s.Data)):
-			return fmt.Errorf("somebody has changed %s since", s.Path)
+			return fmt.Errorf("somebody has changed %s since", s.at)
 		}
 	}
 	return nil
+}
+
+// now is what the file at a path holds now. A link is not followed.
+func (t *transaction) now(s *saved) ([]byte, error) {
+	root, err := t.parent(s)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return readIn(root, filepath.Base(s.at))
 }

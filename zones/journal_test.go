@@ -61,7 +61,7 @@ func TestCrashWhileFilesChange(t *testing.T) {
 				if found := allOf(t, s.Dirs.System); !isWhole(found) && !InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
 					t.Errorf("moment %d of %d: there is no doubt about\n%s", i, len(moments), strings.Join(found, "\n"))
 				}
-				s.Load()
+				s.LoadToUse(&Config{})
 				if got := allOf(t, s.Dirs.System); !isWhole(got) || cutOff == nil && !slices.Equal(got, states[0]) {
 					t.Errorf("moment %d of %d: there are\n%s\nand there was\n%s", i, len(moments), strings.Join(got, "\n"), strings.Join(states[0], "\n"))
 				}
@@ -186,6 +186,29 @@ func putInPlace(t *testing.T, copied, dir string) {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Dir(dir), 0o755), os.Rename(copied, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
+	adopt(t, dir)
+}
+
+// adopt makes the journal in a copied folder its own.
+func adopt(t *testing.T, dir string) {
+	t.Helper()
+	if data, err := os.ReadFile(filepath.Join(dir, journalName)); err == nil {
+		_, lines, _ := strings.Cut(string(data), "\n")
+		writeJournal(t, dir, lines)
+	}
+}
+
+// writeJournal makes a journal as if a change of a folder had made it.
+func writeJournal(t *testing.T, dir, lines string) {
+	t.Helper()
+	path := filepath.Join(dir, journalName)
+	writeFile(t, path, "")
+	folder, err := os.Stat(dir)
+	file, err2 := os.Stat(path)
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, fmt.Sprintf(`{"Folder":%d,"Journal":%d}`+"\n%s", folder.Sys().(*syscall.Stat_t).Ino, file.Sys().(*syscall.Stat_t).Ino, lines))
 }
 
 // allOf is all that is in a folder but empty folders and what a crash leaves of a file that was being written: names, modes, content and
@@ -246,7 +269,7 @@ func TestNotTakenBack(t *testing.T) {
 			putInPlace(t, moments[last], s.Dirs.System)
 			c.prepare(t, filepath.Join(s.Dirs.System, journalName), zone)
 			before := allOf(t, s.Dirs.System)
-			_, problems := s.Load()
+			_, problems := s.LoadToUse(&Config{})
 			_, saved := s.Save(loaded, must(t, loaded, SetLogDenied("all")))
 			for _, err := range []error{problems.Err(), saved} {
 				if err == nil || !strings.Contains(errorText(err), c.want) || !strings.Contains(errorText(err), journalName) {
@@ -295,5 +318,151 @@ func spoil(t *testing.T, path string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Whoever makes a folder can put into it what looks like the rest of a change that was cut off. Nothing outside of the folder is
+// written, made or removed because of it, and nothing inside: the folder cannot be used until somebody has looked at it.
+func TestForgedJournal(t *testing.T) {
+	const data = `,"Data":"Zm9yZ2VkCg==","Mode":420,"UID":-1,"GID":-1,"Exists":true}` + "\n"
+	for name, c := range map[string]struct {
+		lines string // OUTSIDE is a folder outside
+		want  string
+		spoil func(t *testing.T, dir string)
+	}{
+		"a whole path":                   {`{"Path":"OUTSIDE/victim"` + data, "no file of the folder", nil},
+		"a path that leads up":           {`{"Path":"../outside/victim"` + data, "no file of the folder", nil},
+		"a file to remove":               {`{"Path":"../outside/victim"}` + "\n", "no file of the folder", nil},
+		"a file to put back":             {`{"Path":"../outside/victim","Renamed":true}` + "\n", "no file of the folder", nil},
+		"a folder to remove":             {`{"Path":"../outside/empty","Folder":true}` + "\n", "no file of the folder", nil},
+		"a link to make":                 {`{"Path":"../outside/new","Link":"victim","Exists":true}` + "\n", "no file of the folder", nil},
+		"the folder itself":              {`{"Path":"."}` + "\n", "no file of the folder", nil},
+		"a program that anybody can run": {`{"Path":"zones/x.xml","Data":"Zm9yZ2VkCg==","Mode":8389101,"Exists":true}` + "\n", "no file of the folder", nil},
+		"a link that is not there":       {`{"Path":"zones/public.xml","Linked":true` + data, "somebody has removed the link", nil},
+		"a link that leads out":          {`{"Path":"zones/out.xml","Linked":true` + data, "leads zones/out.xml out of the folder", nil},
+		"a folder that leads out":        {`{"Path":"services/victim"` + data, "leads services/victim out of the folder", nil},
+		"a copy": {`{"Path":"zones/public.xml"` + data, "is a copy", func(t *testing.T, dir string) {
+			copyAll(t, filepath.Join(dir, journalName), filepath.Join(dir, "copy"))
+			if err := os.Rename(filepath.Join(dir, "copy"), filepath.Join(dir, journalName)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"one without an origin": {"", "was made in another folder", func(t *testing.T, dir string) {
+			writeFile(t, filepath.Join(dir, journalName), `{"Path":"zones/public.xml"`+data)
+		}},
+		"one that anybody can write": {`{"Path":"zones/public.xml"` + data, "others than its owner can write it", func(t *testing.T, dir string) {
+			if err := os.Chmod(filepath.Join(dir, journalName), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"one of nothing but a hole": {"", "line 1 of it is damaged", func(t *testing.T, dir string) {
+			if err := errors.Join(os.Truncate(filepath.Join(dir, journalName), 0), os.Truncate(filepath.Join(dir, journalName), maxJournalBytes)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"one of more than is read": {"", "MiB", func(t *testing.T, dir string) {
+			if err := os.Truncate(filepath.Join(dir, journalName), 6<<30); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a whole line that is damaged": {`{"Path":"zones/public.xml"}` + "\nx\n", "line 3 of it is damaged", nil},
+		"a link": {"", "it is a link", func(t *testing.T, dir string) {
+			journal := filepath.Join(dir, journalName)
+			if err := os.Rename(journal, filepath.Join(dir, "elsewhere")); err != nil {
+				t.Fatal(err)
+			}
+			link(t, "elsewhere", journal)
+		}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			top := t.TempDir()
+			dir, outside := filepath.Join(top, "etc"), filepath.Join(top, "outside")
+			writeFile(t, filepath.Join(outside, "victim"), "<zone/>")
+			makeFolder(t, filepath.Join(outside, "empty"))
+			writeFile(t, filepath.Join(dir, "zones/public.xml"), "<zone/>")
+			link(t, filepath.Join(outside, "victim"), filepath.Join(dir, "zones/out.xml"))
+			link(t, outside, filepath.Join(dir, "services"))
+			writeJournal(t, dir, strings.ReplaceAll(c.lines, "OUTSIDE", outside))
+			if c.spoil != nil {
+				c.spoil(t, dir)
+			}
+			list := func() []string { return namesOf(t, top) }
+			before := list()
+			s := Store{Dirs{System: dir}}
+			_, problems := s.LoadToUse(&Config{})
+			_, err := s.Save(&Config{Conf: DefaultConf(), Own: DefaultOwnConf()}, &Config{Conf: DefaultConf(), Own: DefaultOwnConf()})
+			for _, err := range []error{problems.Err(), err} {
+				if err == nil || !strings.Contains(errorText(err), c.want) || !strings.Contains(errorText(err), journalName) {
+					t.Errorf("the error is %v", err)
+				}
+			}
+			if after := list(); !slices.Equal(before, after) {
+				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+			}
+		})
+	}
+}
+
+// namesOf is all that is in a folder, folders too, and what is in small files.
+func namesOf(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		var data []byte
+		if e.Type().IsRegular() && info.Size() < 1<<20 {
+			data, err = os.ReadFile(path)
+		}
+		list = append(list, fmt.Sprintf("%s %v %q", path, info.Mode(), data))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// Links of a folder that only root can write may lead elsewhere. What was written there before a crash is taken back there, through
+// the link; when somebody has removed the link since, nothing is.
+func TestCrashBehindLinks(t *testing.T) {
+	top := t.TempDir()
+	s := Store{Dirs{System: filepath.Join(top, "etc"), Follow: true}}
+	outside := filepath.Join(top, "outside")
+	writeFile(t, filepath.Join(outside, "firewalld.conf"), "LogDenied=off\n")
+	writeFile(t, filepath.Join(outside, "zones/work.xml"), "<zone/>")
+	link(t, filepath.Join(outside, "firewalld.conf"), filepath.Join(s.Dirs.System, "firewalld.conf"))
+	link(t, "../outside/zones", filepath.Join(s.Dirs.System, "zones"))
+	before := allOf(t, top)
+	moments := momentsOf(t, top, func() error {
+		return saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all"))(s, nil)
+	})
+	after := allOf(t, top)
+	for i, m := range moments {
+		removed := t.TempDir() + "/etc"
+		copyAll(t, m, removed)
+		putInPlace(t, m, top)
+		adopt(t, s.Dirs.System)
+		s.LoadToUse(&Config{})
+		if got := allOf(t, top); !slices.Equal(got, before) && (i < len(moments)-1 || !slices.Equal(got, after)) {
+			t.Errorf("moment %d of %d: there are\n%s\nand there was\n%s", i, len(moments), strings.Join(got, "\n"), strings.Join(before, "\n"))
+		}
+		putInPlace(t, removed, top)
+		adopt(t, s.Dirs.System)
+		data, err := os.ReadFile(filepath.Join(s.Dirs.System, journalName))
+		if err != nil || !strings.Contains(string(data), `"Linked":true`) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.Dirs.System, "firewalld.conf")); err != nil {
+			t.Fatal(err)
+		}
+		without := allOf(t, top)
+		if _, err := s.Recover(); err == nil || !slices.Equal(allOf(t, top), without) {
+			t.Errorf("moment %d of %d: the error is %v, and there are\n%s\nof\n%s", i, len(moments), err, strings.Join(allOf(t, top), "\n"), strings.Join(without, "\n"))
+		}
 	}
 }

@@ -13,14 +13,20 @@ import (
 // Store keeps the permanent configuration in the administrator's folder.
 type Store struct{ Dirs Dirs }
 
-// Load reads the configuration, as the function of that name.
-func (s Store) Load() (*Config, Problems) { return s.LoadAgain(&Config{}) }
+// Load reads the configuration, as the function of that name. It changes nothing.
+func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
 
-// Read reads the configuration without checking it as a whole, as the function of that name.
-func (s Store) Read() (*Config, Problems) { return s.recovered(Read) }
+// Read reads the configuration without checking it as a whole, as the function of that name. It changes nothing.
+func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
 
-// LoadAgain reads the configuration, as the function of that name.
-func (s Store) LoadAgain(before *Config) (*Config, Problems) {
+// ReadToChange is Read for one who is about to change the files: first a change that was cut off is taken back.
+func (s Store) ReadToChange() (*Config, Problems) { return s.recovered(Read) }
+
+// LoadAgain reads the configuration, as the function of that name. It changes nothing.
+func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
+
+// LoadToUse is LoadAgain for one whom the files are to hold for from now on: first a change that was cut off is taken back.
+func (s Store) LoadToUse(before *Config) (*Config, Problems) {
 	return s.recovered(func(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, before) })
 }
 

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 )
 
 // transaction is a number of files that change together. Nothing is changed before it is noted what was there, in memory and, where a
@@ -18,11 +22,18 @@ type transaction struct {
 	done    []saved
 	journal *journal // nil while there is none
 	strange []string // paths of files that held what is not known
+	made    []string // the administrator's folder and those above it, where they were not there
+	root    *os.Root // the administrator's folder, of what was read from a journal; else nil
 }
 
 // saved is what was at a path before.
 type saved struct {
-	Path string
+	Path   string // below the administrator's folder
+	Linked bool   // there is a link at Path, and this is about what it leads to
+
+	at    string // the whole path of what this is about
+	below string // the same below the administrator's folder; "" if it is not there, or a journal has nothing to do with it
+
 	Data []byte
 	attributes
 	Link   string // where it led, if it was a link
@@ -35,6 +46,13 @@ type saved struct {
 
 // note remembers what was at a path, which is about to change.
 func (t *transaction) note(s saved) error {
+	if !s.Linked {
+		below, err := filepath.Rel(t.store.Dirs.System, s.at)
+		if err != nil {
+			return failed("note", s.at, err)
+		}
+		s.Path = below
+	}
 	if t.journal != nil {
 		if err := t.journal.add(s); err != nil {
 			return failed("write", t.journal.path, err)
@@ -55,7 +73,7 @@ func (t *transaction) replace(f file) error {
 		return t.remove(path)
 	}
 	target := t.store.path(f.path)
-	before, err := t.save(target, f.data)
+	before, err := t.save(saved{at: target, Path: filepath.FromSlash(f.path), Linked: target != path}, f.data)
 	if err != nil {
 		return err
 	}
@@ -77,7 +95,7 @@ func (t *transaction) replace(f file) error {
 
 // keepOld writes what a file held beside its place, with its mode and extended attributes, but an owner of its own.
 func (t *transaction) keepOld(path string, before saved) error {
-	if _, err := t.save(path, before.Data); err != nil {
+	if _, err := t.save(saved{at: path}, before.Data); err != nil {
 		return err
 	}
 	kept := before.attributes
@@ -90,10 +108,10 @@ func (t *transaction) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if _, err := t.save(path+".old", nil); err != nil {
+	if _, err := t.save(saved{at: path + ".old"}, nil); err != nil {
 		return err
 	}
-	if err := t.note(saved{Path: path, Renamed: true}); err != nil {
+	if err := t.note(saved{at: path, Renamed: true}); err != nil {
 		return err
 	}
 	if err := os.Rename(path, path+".old"); err != nil {
@@ -125,7 +143,9 @@ func (t *transaction) makeFolder(path string) error {
 	if err := t.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := t.note(saved{Path: path, Folder: true}); err != nil {
+	if below, err := filepath.Rel(t.store.Dirs.System, path); err != nil || below == "." || !filepath.IsLocal(below) {
+		t.made = append(t.made, path)
+	} else if err := t.note(saved{at: path, Folder: true}); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -135,9 +155,9 @@ func (t *transaction) makeFolder(path string) error {
 	return nil
 }
 
-// save notes what is at a path, where data is to be written; nil is not known.
-func (t *transaction) save(path string, data []byte) (saved, error) {
-	s := saved{Path: path}
+// save notes what is at the path of s, where data is to be written; nil is not known.
+func (t *transaction) save(s saved, data []byte) (saved, error) {
+	path := s.at
 	if data != nil {
 		sum := sha256.Sum256(data)
 		s.Next = sum[:]
@@ -173,14 +193,10 @@ func readRegular(path string) ([]byte, error) {
 // stays in it, so that it can be tried again.
 func (t *transaction) undo() error {
 	var problems []error
-	var first saved
-	if len(t.done) > 0 {
-		first = t.done[0]
-	}
 	for len(t.done) > 0 {
 		s := t.done[len(t.done)-1]
-		if err := s.restore(); err != nil && !s.Folder { // a folder that others use by now stays
-			problems = append(problems, failed("restore", s.Path, err))
+		if err := t.restore(&s); err != nil && !s.Folder { // a folder that others use by now stays
+			problems = append(problems, failed("restore", s.at, err))
 			if t.journal != nil {
 				return errors.Join(append(problems, t.journal.close())...)
 			}
@@ -195,8 +211,8 @@ func (t *transaction) undo() error {
 	if err := t.end(); err != nil {
 		problems = append(problems, err, t.journal.close())
 	}
-	if first.Path == t.store.Dirs.System && first.Folder {
-		_ = os.Remove(first.Path) // which the journal was in
+	for _, path := range slices.Backward(t.made) { // the journal was in the last one
+		_ = os.Remove(path) // one that others use by now stays
 	}
 	return errors.Join(problems...)
 }
@@ -224,66 +240,119 @@ func (t *transaction) end() error {
 	return err
 }
 
+// parent opens the folder that something is in. What a journal tells of in the administrator's folder stays in it, whatever becomes of links.
+func (t *transaction) parent(s *saved) (*os.Root, error) {
+	if t.root == nil || s.below == "" {
+		return os.OpenRoot(filepath.Dir(s.at))
+	}
+	return t.root.OpenRoot(filepath.Dir(s.below))
+}
+
 // restore puts back what was at the path, also if it is there again already.
-func (s *saved) restore() error {
+func (t *transaction) restore(s *saved) error {
+	root, err := t.parent(s)
+	if errors.Is(err, fs.ErrNotExist) && !s.Exists && !s.Renamed {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := filepath.Base(s.at)
 	if s.Renamed {
-		if _, err := os.Lstat(s.Path); err == nil {
+		if _, err := root.Lstat(name); err == nil {
 			return nil
 		}
-		return os.Rename(s.Path+".old", s.Path)
+		return root.Rename(name+".old", name)
 	}
 	if s.Exists && s.Link == "" {
-		if s.there() {
+		if s.there(root) {
 			return nil // a full disk may have no room to write it again
 		}
-		return writeWhole(s.Path, s.Data, s.attributes)
+		return writeIn(root, s.at, s.Data, s.attributes)
 	}
-	if err := os.Remove(s.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if s.Link != "" {
-		return os.Symlink(s.Link, s.Path)
+		return root.Symlink(s.Link, name)
 	}
 	return nil
 }
 
-// there tells whether the file at the path is as it was.
-func (s *saved) there() bool {
-	info, err := os.Lstat(s.Path)
-	if err != nil || !info.Mode().IsRegular() {
-		return false
-	}
-	data, err := readRegular(s.Path)
+// there tells whether the file at the path, in an open folder, is as it was.
+func (s *saved) there(root *os.Root) bool {
+	data, err := readIn(root, filepath.Base(s.at))
 	if err != nil || !bytes.Equal(data, s.Data) {
 		return false
 	}
-	now, err := attributesOf(s.Path, info)
+	info, err := root.Lstat(filepath.Base(s.at))
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	now, err := attributesOf(s.at, info)
 	return err == nil && now.Mode == s.Mode && now.UID == s.UID && now.GID == s.GID && maps.EqualFunc(now.Extended, s.Extended, bytes.Equal)
 }
 
+// readIn reads a file of an open folder that is no link.
+func readIn(root *os.Root, name string) ([]byte, error) {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return nil, errors.New("it is a link now")
+	}
+	f := &folder{path: root.Name(), root: root, bytes: maxFileBytes}
+	return f.read(name, maxFileBytes)
+}
+
 // writeWhole writes a file beside its place and then puts it there, so that nobody ever sees a part of it.
-func writeWhole(path string, data []byte, kept attributes) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new*.tmp")
+func writeWhole(path string, data []byte, kept attributes) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return failed("write", path, err)
+	}
+	defer root.Close()
+	return writeIn(root, path, data, kept)
+}
+
+// writeIn is writeWhole in an open folder, that of the path.
+func writeIn(root *os.Root, path string, data []byte, kept attributes) error {
+	temp, name, err := makeTemp(root)
 	if err != nil {
 		return failed("write", path, err)
 	}
 	_, err = temp.Write(data)
 	if err == nil {
-		err = kept.give(temp)
+		err = kept.give(temp, filepath.Join(filepath.Dir(path), name))
 	}
 	if err == nil {
 		err = temp.Sync()
 	}
-	if closing := temp.Close(); err == nil {
-		err = closing
-	}
 	if err == nil {
-		err = os.Rename(temp.Name(), path)
+		err = root.Rename(name, filepath.Base(path))
+	}
+	if closing := temp.Close(); err == nil && closing != nil {
+		return failed("write", path, closing)
 	}
 	if err != nil {
-		return errors.Join(failed("write", path, err), os.Remove(temp.Name()))
+		return errors.Join(failed("write", path, err), root.Remove(name))
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// makeTemp makes a file in an open folder that is to have another name when it is written.
+func makeTemp(root *os.Root) (file *os.File, name string, err error) {
+	name = fmt.Sprintf(".new%d.tmp", rand.Uint64())
+	file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, "", errors.Join(err, file.Close(), root.Remove(name))
+	}
+	return file, name, nil
 }
 
 // syncFolder waits until the names in a folder are on the disk.

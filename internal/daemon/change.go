@@ -191,7 +191,7 @@ func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 	inForce := d.loaded
 	d.mu.Unlock()
 	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r result) {
-		r.cfg, r.problems = d.store.LoadAgain(before)
+		r.cfg, r.problems = d.store.LoadToUse(before)
 		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
 			rest := load(d.opt.Dirs, r.cfg)
 			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(inForce)

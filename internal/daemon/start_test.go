@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,14 +143,15 @@ func TestMendedWhileFailed(t *testing.T) {
 // used: the last good configuration is in force, and a reload is refused until somebody has seen to it.
 func TestChangeCutOff(t *testing.T) {
 	b := startKept(t, map[string]string{"zones/work.xml": workZone})
-	journal := fmt.Sprintf(`{"Path":%q,"Exists":false}`+"\n", filepath.Join(b.dir, "zones/home.xml"))
-	b.write(t, map[string]string{"zones/home.xml": homeZone, ".unfinished-change": journal})
+	b.write(t, map[string]string{"zones/home.xml": homeZone})
+	b.cutOff(t, `{"Path":"zones/home.xml","Exists":false}`+"\n")
 	b.again(t)
 	b.expect(t, Running, "", []string{"8080"}, []string{"7777"})
 	if left, _ := filepath.Glob(filepath.Join(b.dir, "*/home.xml")); len(left) > 0 || !strings.Contains(b.log.String(), zones.TakenBack) {
 		t.Errorf("there are %q, and the log says\n%s", left, b.log.String())
 	}
-	b.write(t, map[string]string{"zones/work.xml": homeZone, ".unfinished-change": "damaged\n" + journal})
+	b.write(t, map[string]string{"zones/work.xml": homeZone})
+	b.cutOff(t, "damaged\n")
 	b.again(t)
 	b.expect(t, Failed, ".unfinished-change", []string{"8080"}, []string{"7777"})
 	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be taken back") {
@@ -162,6 +164,19 @@ func TestChangeCutOff(t *testing.T) {
 		t.Error(err)
 	}
 	b.expect(t, Running, "", []string{"7777"}, []string{"8080"})
+}
+
+// cutOff leaves what a change of several files leaves that is cut off.
+func (b *bed) cutOff(t *testing.T, lines string) {
+	t.Helper()
+	const journal = ".unfinished-change"
+	b.write(t, map[string]string{journal: ""})
+	folder, err := os.Stat(b.dir)
+	file, err2 := os.Stat(filepath.Join(b.dir, journal))
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{journal: fmt.Sprintf(`{"Folder":%d,"Journal":%d}`+"\n%s", folder.Sys().(*syscall.Stat_t).Ino, file.Sys().(*syscall.Stat_t).Ino, lines)})
 }
 
 // A file that cannot be read at all leaves it open what is bound to its zone: the last good configuration is used, and not

@@ -25,10 +25,15 @@ type files struct {
 	broken   bool           // some of them cannot be read, and the configuration is without what is wrong in them
 }
 
-// openFiles reads the files in two folders; "" means the usual ones.
-func openFiles(system, shipped string) (*files, zones.Problems) {
+// openFiles reads the files in two folders; "" means the usual ones. A change that was cut off is taken back where the files are about to
+// change. For who only reads it is an error of the folder.
+func openFiles(system, shipped string, changes bool) (*files, zones.Problems) {
 	disk := diskOf(system, shipped)
-	config, problems := disk.Read()
+	read := disk.Read
+	if changes {
+		read = disk.ReadToChange
+	}
+	config, problems := read()
 	if config == nil {
 		return nil, problems
 	}
@@ -52,6 +57,15 @@ func openBroken(system, shipped string) *files {
 var changing = map[verb]bool{
 	doAdd: true, doRemove: true, doChange: true, doAddFile: true, doRemoveFile: true, doSet: true,
 	doNew: true, doNewFromFile: true, doDelete: true, doDefaults: true,
+}
+
+// writes tells whether a verb changes files of the folder. The others take back nothing that was cut off there.
+func writes(v verb) bool {
+	switch v {
+	case doSetDefaultZone, doSetLogDenied, doDirectAdd, doDirectRemove, doDirectClear, doMigrate:
+		return true
+	}
+	return changing[v]
 }
 
 // diskOf is where the files in two folders are; "" means the usual ones.

@@ -71,7 +71,7 @@ func (s *session) do() error {
 	if s.option == nil {
 		return s.nothingToDo()
 	}
-	if s.option.do != doHelp {
+	if about := s.option.do == doHelp || s.option.do == doVersion && s.program == offline; !about {
 		if err := s.connect(); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (s *session) connect() error {
 		return nil
 	}
 	if s.program == offline {
-		files, problems := openFiles(s.value("system-config"), s.value("default-config"))
+		files, problems := openFiles(s.value("system-config"), s.value("default-config"), s.option != nil && writes(s.option.do))
 		s.store = files
 		for _, line := range notices(problems) {
 			s.out.complain(line)

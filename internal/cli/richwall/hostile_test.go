@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -36,7 +37,7 @@ const (
 // secret is in files outside of the folders, and in the environment.
 const secret = "the-secret-of-the-machine"
 
-// Whatever a folder holds that somebody else wrote, check, compile, explain and lab end within bounds of time and memory, read
+// Whatever a folder holds that somebody else wrote, check, compile, explain and lab end within bounds of time and memory, read and write
 // nothing outside of it, and print nothing that a terminal or a build server would obey. RICHWALL_FOLDERS is how many there are,
 // RICHWALL_SEED repeats a run.
 func TestHostileFolders(t *testing.T) {
@@ -46,6 +47,7 @@ func TestHostileFolders(t *testing.T) {
 	for _, name := range []string{"secret.xml", "secret.conf", "zones/x.xml"} {
 		write(t, filepath.Join(outside, name), `<zone><service name="`+secret+`"/></zone>`+"\n"+secret+"="+secret+"\n")
 	}
+	before := contents(t, outside)
 	var slowest time.Duration
 	var largest int64
 	for i := range irgen.Setting(t, "RICHWALL_FOLDERS", 30) {
@@ -70,8 +72,33 @@ func TestHostileFolders(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
+		if now := contents(t, outside); now != before {
+			t.Fatalf("seed %d, folder %d of %s: outside of it there is now\n%s", seed, i, made, now)
+		}
 	}
 	t.Logf("the most time is %v, the most memory %d MB", slowest, largest>>20)
+}
+
+// contents is what the files of a folder hold.
+func contents(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		fmt.Fprintf(&b, "%s %v %q\n", path, info.Mode(), data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // attempt runs a command, and says what is wrong with what it took or printed; "" if nothing is.
@@ -162,7 +189,7 @@ var ingredients = []struct {
 	{"many attributes", (*hostile).manyAttributes}, {"many ports", (*hostile).manyPorts}, {"includes", (*hostile).includes},
 	{"many rules", (*hostile).manyRules}, {"zones and policies", (*hostile).zonesAndPolicies}, {"settings", (*hostile).settings},
 	{"sets", (*hostile).sets}, {"direct rules", (*hostile).directRules}, {"broken bytes", (*hostile).brokenBytes}, {"pieces of text", (*hostile).pieces},
-	{"zones of parts", (*hostile).parts}, {"large services", (*hostile).largeServices}, {"sources", (*hostile).manySources},
+	{"zones of parts", (*hostile).parts}, {"forged journals", (*hostile).forgedJournal}, {"large services", (*hostile).largeServices}, {"sources", (*hostile).manySources},
 }
 
 func (h *hostile) build() {
@@ -204,6 +231,21 @@ func (h *hostile) linksOut() {
 		os.Symlink(h.pick(h.outside+"/secret.xml", h.outside+"/secret.conf", h.outside+"/zones", h.outside, "/proc/self/environ", "/proc/self/mem", "/dev/zero",
 			"/dev/stdin", "/proc/kmsg", "/proc/self/root/etc/passwd", "/proc/self/cwd", strings.Repeat("../", 12)+h.outside[1:]+"/secret.xml"), h.place())
 	}
+}
+
+// forgedJournal looks like the rest of a change that was cut off, which would write outside if it were taken back.
+func (h *hostile) forgedJournal() {
+	const data = `"Data":"Zm9yZ2VkCg==","Mode":493,"UID":-1,"GID":-1,"Exists":true}`
+	path := h.pick(h.outside+"/secret.conf", "../../"+filepath.Base(h.outside)+"/secret.conf", "zones/out.xml")
+	os.Symlink(h.outside+"/secret.xml", filepath.Join(h.dir, "zones/out.xml"))
+	h.file(".unfinished-change", "")
+	folder, _ := os.Stat(h.dir)
+	journal, err := os.Lstat(filepath.Join(h.dir, ".unfinished-change"))
+	if err != nil {
+		panic(err)
+	}
+	origin := fmt.Sprintf(`{"Folder":%d,"Journal":%d}`, folder.Sys().(*syscall.Stat_t).Ino, journal.Sys().(*syscall.Stat_t).Ino)
+	h.file(".unfinished-change", h.pick("", origin+"\n")+fmt.Sprintf(`{"Path":%q,"Linked":%t,%s`+"\n", path, h.IntN(2) == 0, data))
 }
 
 func (h *hostile) linksInCircles() {
