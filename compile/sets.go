@@ -96,13 +96,18 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 			timed := &def.Timed[i-len(def.Entries)]
 			text, until = timed.Text, &timed.Until
 		}
+		e := ir.Element{Parts: parts[:fields:fields], Until: until}
+		parts = parts[fields:]
+		if addr, ok := def.HostEntry(text); ok {
+			e.Parts[0].Low, e.Parts[0].High, e.Text = addr, addr, text
+			list = append(list, e)
+			continue
+		}
 		entry, err := zones.ParseEntry(def, text)
 		if err != nil {
 			b.fail(zones.InvalidEntry, "%s", message(err))
 			continue
 		}
-		e := ir.Element{Parts: parts[:fields:fields], Until: until}
-		parts = parts[fields:]
 		fillParts(e.Parts, entry)
 		if e.Text = text; !isText(e.Parts, text) {
 			e.Text = partsText(e.Parts)
@@ -119,32 +124,55 @@ func (b *setBuilder) make() {
 		b.set.Elements = list
 		return
 	}
-	var merged []boxes.Box
 	if len(list[0].Parts) == 1 && b.def.Timed == nil {
-		merged = boxes.Join(boxesOf(list), nil)
-	} else {
-		var ok, overlap bool
-		merged, ok = boxes.Disjoint(boxesOf(list), func(boxes.Box, boxes.Box) { overlap = true })
-		if !ok {
-			p, q, _ := boxes.Overlap(boxesOf(list))
-			b.fail(zones.InvalidEntry, "entries overlap in too many ways, such as %s and %s, and nftables wants each address once: split them",
-				list[p.Of].Text, list[q.Of].Text)
-			return
-		}
-		if !overlap && len(list[0].Parts) > 1 {
-			b.set.Elements = list
-			return
-		}
+		b.join(list)
+		return
+	}
+	overlap := false
+	merged, ok := boxes.Disjoint(boxesOf(list), func(boxes.Box, boxes.Box) { overlap = true })
+	switch {
+	case !ok:
+		p, q, _ := boxes.Overlap(boxesOf(list))
+		b.fail(zones.InvalidEntry, "entries overlap in too many ways, such as %s and %s, and nftables wants each address once: split them",
+			list[p.Of].Text, list[q.Of].Text)
+		return
+	case !overlap && len(list[0].Parts) > 1:
+		b.set.Elements = list
+		return
 	}
 	b.set.Elements = make([]ir.Element, len(merged))
 	for i, box := range merged {
-		e := list[box.Of]
-		if box.Changed {
-			e = e.Within(box)
-			e.Text = partsText(e.Parts)
-		}
-		b.set.Elements[i] = e
+		b.set.Elements[i] = within(list[box.Of], box)
 	}
+}
+
+// join makes elements of one field those of the set, sorted, and one of those that overlap.
+func (b *setBuilder) join(list []ir.Element) {
+	spans := make([]boxes.Span, len(list))
+	for i := range list {
+		box := list[i].Box()
+		spans[i] = boxes.Span{First: box.First[0], Last: box.Last[0], Of: int32(i)}
+	}
+	spans = boxes.Join(spans, nil)
+	b.set.Elements = list
+	if len(spans) == len(list) && slices.IsSortedFunc(spans, func(s, t boxes.Span) int { return cmp.Compare(s.Of, t.Of) }) {
+		return // as they were
+	}
+	b.set.Elements = make([]ir.Element, len(spans))
+	for i, s := range spans {
+		b.set.Elements[i] = within(list[s.Of], boxes.Box{
+			First: [boxes.Fields]boxes.Point{s.First}, Last: [boxes.Fields]boxes.Point{s.Last}, Changed: s.Changed,
+		})
+	}
+}
+
+// within is an element in the bounds of a box that was made of it.
+func within(e ir.Element, box boxes.Box) ir.Element {
+	if box.Changed {
+		e = e.Within(box)
+		e.Text = partsText(e.Parts)
+	}
+	return e
 }
 
 // boxesOf are elements as boxes; those that end later rank higher.
