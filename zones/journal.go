@@ -2,7 +2,6 @@ package zones
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"richwall/internal/sha2"
 )
 
 // journalName is the file in the administrator's folder that is there while several files change. Each of its lines is a saved in JSON,
@@ -193,7 +194,7 @@ func unchangedSince(done []saved) error {
 			continue
 		}
 		data, err := readRegular(s.Path)
-		sum := sha256.Sum256(data)
+		sum := sha2.Sum256(data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case s.Renamed:

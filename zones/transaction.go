@@ -2,12 +2,13 @@ package zones
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+
+	"richwall/internal/sha2"
 )
 
 // transaction is a number of files that change together. Nothing is changed before it is noted what was there, in memory and, where a
@@ -139,7 +140,7 @@ func (t *transaction) makeFolder(path string) error {
 func (t *transaction) save(path string, data []byte) (saved, error) {
 	s := saved{Path: path}
 	if data != nil {
-		sum := sha256.Sum256(data)
+		sum := sha2.Sum256(data)
 		s.Next = sum[:]
 	}
 	info, err := os.Lstat(path)
