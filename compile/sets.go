@@ -86,7 +86,8 @@ func sameEntry(a *zones.IPSet, i int, b *zones.IPSet, j int) bool {
 func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 	list := make([]ir.Element, 0, to-from)
 	fields := strings.Count(def.Type, ",") + 1
-	parts := make([]ir.Part, (to-from)*fields) // one allocation for all
+	const atOnce = 256 // elements whose parts are one piece of memory
+	var parts []ir.Part
 	for i := from; i < to; i++ {
 		var text string
 		var until *time.Time
@@ -95,6 +96,9 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 		} else {
 			timed := &def.Timed[i-len(def.Entries)]
 			text, until = timed.Text, &timed.Until
+		}
+		if len(parts) == 0 {
+			parts = make([]ir.Part, min(to-i, atOnce)*fields)
 		}
 		e := ir.Element{Parts: parts[:fields:fields], Until: until}
 		parts = parts[fields:]

@@ -60,7 +60,7 @@ type scanner struct {
 	texts     strings.Builder // that of plain elements, many in one piece of memory
 }
 
-func (s *scanner) here() place { return place{s.line, s.pos - s.lineStart + 1} }
+func (s *scanner) here() place { return place{int32(s.line), int32(s.pos - s.lineStart + 1)} }
 
 // fail is an error at the next byte.
 func (s *scanner) fail(format string, args ...any) error {

@@ -293,6 +293,11 @@ func WriteService(s *Service) []byte {
 // WriteIPSet is the file of an ipset.
 func WriteIPSet(s *IPSet) []byte {
 	var w writer
+	room := 0 // for entries, of which there may be many: a buffer that grows takes several times as much
+	for _, entry := range s.Entries {
+		room += len("  <entry></entry>\n") + len(entry)
+	}
+	w.Grow(room + 1<<10)
 	return w.file("ipset", append(pairs("type", s.Type), given("version", s.Version)...), func() {
 		w.meta(&s.Meta)
 		for _, name := range s.optionOrder() {

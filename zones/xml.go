@@ -98,7 +98,7 @@ func (r *reader) add(at place, severity Severity, code grammar.Code, format stri
 }
 
 func (r *reader) keep(at place, p *Problem, format string, args ...any) {
-	p.Path, p.Line, p.Column = r.path, at.line, at.column
+	p.Path, p.Line, p.Column = r.path, int(at.line), int(at.column)
 	r.latest = p
 	if r.problems.keeps(p, keptProblems) {
 		p.Msg = fmt.Sprintf(format, args...)
@@ -387,7 +387,7 @@ func (r *reader) number(n *node, attr string, code grammar.Code, low, high int) 
 // failWith reports the error of a value at its attribute, by the error's own code if it has one.
 func (r *reader) failWith(n *node, attr string, otherwise grammar.Code, err error) {
 	p, at := problemOf(err, otherwise), n.placeOf(attr)
-	p.Path, p.Line, p.Column = r.path, at.line, at.column
+	p.Path, p.Line, p.Column = r.path, int(at.line), int(at.column)
 	r.latest = p
 	r.problems.keeps(p, keptProblems)
 }

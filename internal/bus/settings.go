@@ -14,8 +14,8 @@ func toSetting(value any) any {
 	switch v := value.(type) {
 	case []string:
 		rows := make([][]string, len(v))
-		for i, item := range v {
-			rows[i] = []string{item}
+		for i := range v {
+			rows[i] = v[i : i+1 : i+1]
 		}
 		return rows
 	case map[string]string:
