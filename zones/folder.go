@@ -28,9 +28,10 @@ const (
 // folder is a folder whose files are read, and how much more of them may be.
 type folder struct {
 	path  string
-	root  *os.Root // to which reading is confined; nil means that links are followed wherever they lead
-	bytes int64    // that may still be read
-	files int      // of objects that may still be read
+	root  *os.Root                // to which reading is confined; nil means that links are followed wherever they lead
+	bytes int64                   // that may still be read
+	files int                     // of objects that may still be read
+	room  func(bytes int64) error // as of Dirs
 }
 
 // openFolder opens a folder. A path of "" and a folder that does not exist are empty.
@@ -87,6 +88,11 @@ func (f *folder) read(name string, most int64) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if f.room != nil {
+		if err := f.room(min(info.Size(), most)); err != nil {
+			return nil, err
+		}
 	}
 	return f.all(file, info.Size(), most)
 }

@@ -115,7 +115,9 @@ func TestDisjointGivesUp(t *testing.T) {
 
 // Intervals that overlap become one; one that covers others stays as it is, and neighbours stay apart.
 func TestJoin(t *testing.T) {
-	line := func(of int32, first, last uint64) Span { return Span{First: Point{1, first}, Last: Point{1, last}, Of: of} }
+	line := func(of int32, first, last uint64) Span {
+		return Span{First: Point{1, first}, Last: Point{1, last}, Of: of}
+	}
 	list := []Span{line(0, 5, 9), line(1, 1, 3), line(2, 8, 12), line(3, 4, 4), line(4, 20, 29), line(5, 22, 22), line(6, 20, 29)}
 	var told [][2]int32
 	got := Join(list, func(into, s Span) { told = append(told, [2]int32{into.Of, s.Of}) })

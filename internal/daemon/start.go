@@ -90,11 +90,11 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	case good.folder != "":
 		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", d.opt.State.Link())
 		failed = append(failed, fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), d.opt.State.Link()))
-		return failed, inFiles, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, links)
+		return failed, inFiles, d.startOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}, links)
 	}
 	d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
 	failed = append(failed, "in force instead is the shipped configuration: no other was ever installed")
-	return failed, inFiles, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default, Follow: true}, links)
+	return failed, inFiles, d.startOther(ctx, zones.Dirs{Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}, links)
 }
 
 // lastGood is the last good configuration; the zero value is that none was ever kept.
@@ -182,7 +182,7 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 	d.logWarnings(rest.Problems)
 	var before *zones.Direct
 	if len(others) < len(losses) && good.folder != "" {
-		cfg, err := d.loadOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true})
+		cfg, err := d.loadOther(ctx, zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room})
 		if err == nil {
 			before = cfg.Direct
 			d.opt.Log.Error("direct.xml cannot be used as it is: the direct rules are those of the last good configuration", "folder", d.opt.State.Link())
