@@ -86,7 +86,8 @@ func sameEntry(a *zones.IPSet, i int, b *zones.IPSet, j int) bool {
 func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 	list := make([]ir.Element, 0, to-from)
 	fields := strings.Count(def.Type, ",") + 1
-	const atOnce = 256 // elements whose parts are one piece of memory
+	const atOnce = 256 // elements whose keys are one piece of memory, and their parts
+	var keys []ir.Key
 	var parts []ir.Part
 	for i := from; i < to; i++ {
 		var text string
@@ -98,10 +99,11 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 			text, until = timed.Text, &timed.Until
 		}
 		if len(parts) == 0 {
-			parts = make([]ir.Part, min(to-i, atOnce)*fields)
+			keys, parts = make([]ir.Key, min(to-i, atOnce)), make([]ir.Part, min(to-i, atOnce)*fields)
 		}
-		e := ir.Element{Parts: parts[:fields:fields], Until: until}
-		parts = parts[fields:]
+		e := ir.Element{Key: &keys[0]}
+		e.Parts, e.Until = parts[:fields:fields], until
+		keys, parts = keys[1:], parts[fields:]
 		if addr, ok := def.HostEntry(text); ok {
 			e.Parts[0].Low, e.Parts[0].High, e.Text = addr, addr, text
 			list = append(list, e)
