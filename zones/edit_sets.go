@@ -33,7 +33,17 @@ func expires(e env, s *IPSet) error {
 // set replaces all entries. Those of a set with a timeout are added to what a running daemon has, which nobody can know;
 // none takes them all out.
 func (entries) set(e env, s *IPSet, value any) error {
-	given, ok := value.([][]string)
+	given, ok := value.([]string) // or a list of each, as other settings have it
+	if rows, listed := value.([][]string); listed {
+		given = make([]string, len(rows))
+		for i, args := range rows {
+			if err := arguments(args, 1, 1); err != nil {
+				return err
+			}
+			given[i] = args[0]
+		}
+		ok = true
+	}
 	if !ok {
 		return wrongType(value, "a list of entries")
 	}
@@ -42,11 +52,8 @@ func (entries) set(e env, s *IPSet, value any) error {
 	}
 	next := make([]string, 0, len(given))
 	same := s.Entries // what was not looked for yet
-	for _, args := range given {
-		if err := arguments(args, 1, 1); err != nil {
-			return err
-		}
-		normal, err := NormalEntry(s, args[0])
+	for _, text := range given {
+		normal, err := NormalEntry(s, text)
 		if err != nil {
 			return err
 		}

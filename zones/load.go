@@ -24,7 +24,7 @@ type Dirs struct {
 // The memory that it takes to read a file and what is in it, in times of its size: the elements of an ipset are entries, of which
 // little is kept; those of other files have attributes and others within them.
 const (
-	ipsetRoom = 4
+	ipsetRoom = 3
 	otherRoom = 10
 )
 
@@ -217,6 +217,9 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 	if !l.mends && l.problems.found[Error] > keptInAll {
 		return nil // there is more than enough to mend
 	}
+	if before != nil && !k.meta(before).lossy && k.meta(before).sum != 0 && k.meta(before).Origin == m.Origin && f.holds(file, maxFileBytes, k.meta(before).sum) {
+		return before
+	}
 	data, err := f.read(file, maxFileBytes)
 	var object *T
 	var problems Problems
@@ -224,9 +227,6 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		problems = Problems{unreadable(m.Origin.Path, err)}
 	} else {
 		sum := fileSum(data)
-		if before != nil && !k.meta(before).lossy && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
-			return before
-		}
 		if err := l.dirs.room(file, len(data)); err != nil {
 			data, problems = nil, Problems{unreadable(m.Origin.Path, err)}
 		} else if object, problems = k.read(m.Name, data, m.Origin.Path); len(problems) == 0 {

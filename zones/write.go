@@ -126,11 +126,12 @@ func (w *writer) meta(m *Meta) {
 
 // WriteZone is the file of a zone.
 func WriteZone(z *Zone) []byte {
+	var w writer
+	w.Grow(128*len(z.Rules) + 1<<10) // more or less
 	target := z.Target
 	if target == TargetDefault {
 		target = ""
 	}
-	var w writer
 	attrs := given("version", z.Version, "target", target,
 		"ingress-priority", unless(0, z.IngressPriority), "egress-priority", unless(0, z.EgressPriority))
 	return w.file("zone", attrs, func() {

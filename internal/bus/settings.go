@@ -42,6 +42,9 @@ func (f field) setting(value any) any {
 	if f.key == zones.KeyTarget && value == internalDefault {
 		return zones.TargetDefault
 	}
+	if f.key == zones.KeyEntry { // of which there may be very many
+		return value
+	}
 	return toSetting(value)
 }
 

@@ -77,7 +77,7 @@ func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	if next == old {
 		return func() error { return nil }, nil
 	}
-	if err := d.room(old, next); err != nil {
+	if err := d.room(old, next, permanentCosts); err != nil {
 		return nil, err
 	}
 	if err := d.accepts(old, next); err != nil {

@@ -197,7 +197,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 			return &Error{Code: CommandFailed, Msg: err.Error(), cause: errNoKernel}
 		}
 	}
-	if err := d.room(d.runtime, cfg); err != nil {
+	if err := d.room(d.runtime, cfg, runtimeCosts); err != nil {
 		return err
 	}
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
@@ -287,7 +287,7 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if next == d.runtime {
 		return nil
 	}
-	if err := d.room(d.runtime, next); err != nil {
+	if err := d.room(d.runtime, next, runtimeCosts); err != nil {
 		return err
 	}
 	if err := zones.CheckChange(d.runtime, next).Err(); err != nil {

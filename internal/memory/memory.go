@@ -79,11 +79,12 @@ func (l *Limit) Room(need int64) error {
 		(need+1<<20-1)>>20, l.bytes>>20, max(left, 0)>>20)
 }
 
-// left is how many bytes more can be in use: those that the system still gives, and those of the heap that are not in use.
+// left is how many bytes more can be in use: those that the system still gives, and those of the heap that are not in use, of which
+// some stand in pieces that are too short for a large list.
 func (l *Limit) left() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return l.bytes - taken() + int64(m.HeapIdle) - reserve
+	return l.bytes - taken() + int64(m.HeapIdle)/4*3 - reserve
 }
 
 // taken is how many bytes of data memory the process has: data and stack of proc(5), /proc/self/statm. Without /proc it is what Go has.
