@@ -109,7 +109,7 @@ func (f *folding) tidyRanges(s *shape, list []ir.Element) []ir.Element {
 func (s *shape) joined(a, b ir.Part) ir.Element {
 	a.Last, a.High = b.Last, b.High
 	parts := []ir.Part{a}
-	return ir.Element{Parts: parts, Text: s.elementText(parts)}
+	return ir.NewElement(s.elementText(parts), parts...)
 }
 
 // maxConstants is how many values of a port are asked for one after another, each with a set of addresses. Sets of ranges of
@@ -129,7 +129,7 @@ func byPort(list []ir.Element) (parts []withPort, ok bool) {
 			}
 			parts = append(parts, withPort{port: *p})
 		}
-		parts[i].rest = append(parts[i].rest, ir.Element{Parts: e.Parts[:n:n], Text: e.Text[:strings.LastIndexByte(e.Text, ',')]})
+		parts[i].rest = append(parts[i].rest, ir.NewElement(e.Text[:strings.LastIndexByte(e.Text, ',')], e.Parts[:n:n]...))
 	}
 	slices.SortFunc(parts, func(a, b withPort) int { return comparePart(&a.port, &b.port) })
 	return parts, true

@@ -372,7 +372,7 @@ func (s *shape) element(r *ir.Rule, parts []ir.Part) ir.Element {
 			*at(sourcePort + slot(m.Side)) = ir.Part{Kind: ir.PortPart, Name: m.Protocol, First: m.Low, Last: m.High}
 		}
 	}
-	return ir.Element{Parts: parts, Text: s.elementText(parts)}
+	return ir.NewElement(s.elementText(parts), parts...)
 }
 
 // elementText is what ipset calls an element.

@@ -86,7 +86,9 @@ func sameEntry(a *zones.IPSet, i int, b *zones.IPSet, j int) bool {
 func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 	list := make([]ir.Element, 0, to-from)
 	fields := strings.Count(def.Type, ",") + 1
-	parts := make([]ir.Part, (to-from)*fields) // one allocation for all
+	const atOnce = 256 // elements whose keys are one piece of memory, and their parts
+	var keys []ir.Key
+	var parts []ir.Part
 	for i := from; i < to; i++ {
 		var text string
 		var until *time.Time
@@ -96,13 +98,22 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 			timed := &def.Timed[i-len(def.Entries)]
 			text, until = timed.Text, &timed.Until
 		}
+		if len(parts) == 0 {
+			keys, parts = make([]ir.Key, min(to-i, atOnce)), make([]ir.Part, min(to-i, atOnce)*fields)
+		}
+		e := ir.Element{Key: &keys[0]}
+		e.Parts, e.Until = parts[:fields:fields], until
+		keys, parts = keys[1:], parts[fields:]
+		if addr, ok := def.HostEntry(text); ok {
+			e.Parts[0].Low, e.Parts[0].High, e.Text = addr, addr, text
+			list = append(list, e)
+			continue
+		}
 		entry, err := zones.ParseEntry(def, text)
 		if err != nil {
 			b.fail(zones.InvalidEntry, "%s", message(err))
 			continue
 		}
-		e := ir.Element{Parts: parts[:fields:fields], Until: until}
-		parts = parts[fields:]
 		fillParts(e.Parts, entry)
 		if e.Text = text; !isText(e.Parts, text) {
 			e.Text = partsText(e.Parts)
@@ -119,32 +130,55 @@ func (b *setBuilder) make() {
 		b.set.Elements = list
 		return
 	}
-	var merged []boxes.Box
 	if len(list[0].Parts) == 1 && b.def.Timed == nil {
-		merged = boxes.Join(boxesOf(list), nil)
-	} else {
-		var ok, overlap bool
-		merged, ok = boxes.Disjoint(boxesOf(list), func(boxes.Box, boxes.Box) { overlap = true })
-		if !ok {
-			p, q, _ := boxes.Overlap(boxesOf(list))
-			b.fail(zones.InvalidEntry, "entries overlap in too many ways, such as %s and %s, and nftables wants each address once: split them",
-				list[p.Of].Text, list[q.Of].Text)
-			return
-		}
-		if !overlap && len(list[0].Parts) > 1 {
-			b.set.Elements = list
-			return
-		}
+		b.join(list)
+		return
+	}
+	overlap := false
+	merged, ok := boxes.Disjoint(boxesOf(list), func(boxes.Box, boxes.Box) { overlap = true })
+	switch {
+	case !ok:
+		p, q, _ := boxes.Overlap(boxesOf(list))
+		b.fail(zones.InvalidEntry, "entries overlap in too many ways, such as %s and %s, and nftables wants each address once: split them",
+			list[p.Of].Text, list[q.Of].Text)
+		return
+	case !overlap && len(list[0].Parts) > 1:
+		b.set.Elements = list
+		return
 	}
 	b.set.Elements = make([]ir.Element, len(merged))
 	for i, box := range merged {
-		e := list[box.Of]
-		if box.Changed {
-			e = e.Within(box)
-			e.Text = partsText(e.Parts)
-		}
-		b.set.Elements[i] = e
+		b.set.Elements[i] = within(list[box.Of], box)
 	}
+}
+
+// join makes elements of one field those of the set, sorted, and one of those that overlap.
+func (b *setBuilder) join(list []ir.Element) {
+	spans := make([]boxes.Span, len(list))
+	for i := range list {
+		box := list[i].Box()
+		spans[i] = boxes.Span{First: box.First[0], Last: box.Last[0], Of: int32(i)}
+	}
+	spans = boxes.Join(spans, nil)
+	b.set.Elements = list
+	if len(spans) == len(list) && slices.IsSortedFunc(spans, func(s, t boxes.Span) int { return cmp.Compare(s.Of, t.Of) }) {
+		return // as they were
+	}
+	b.set.Elements = make([]ir.Element, len(spans))
+	for i, s := range spans {
+		b.set.Elements[i] = within(list[s.Of], boxes.Box{
+			First: [boxes.Fields]boxes.Point{s.First}, Last: [boxes.Fields]boxes.Point{s.Last}, Changed: s.Changed,
+		})
+	}
+}
+
+// within is an element in the bounds of a box that was made of it.
+func within(e ir.Element, box boxes.Box) ir.Element {
+	if box.Changed {
+		e = e.Within(box)
+		e.Text = partsText(e.Parts)
+	}
+	return e
 }
 
 // boxesOf are elements as boxes; those that end later rank higher.
@@ -164,52 +198,133 @@ func boxesOf(list []ir.Element) []boxes.Box {
 const (
 	fewEntries     = 1000
 	fewWideEntries = 16 // of several fields: each is compared with all others
+	nearEntries    = 64 // how many are looked at to find where two lists go on alike
 )
+
+// hunk is a place where two lists of entries differ: those of the one from begin to end have gone, and those of the other one have come.
+type hunk struct{ begin, end, newBegin, newEnd int }
+
+// hunks are the places where the entries of two ipsets of one kind differ. ok is false if more than a few came or went.
+func hunks(before, now *zones.IPSet) (list []hunk, ok bool) {
+	n, m := length(before), length(now)
+	for i, j := 0, 0; ; {
+		for i < min(len(before.Entries), n) && j < len(now.Entries) && before.Entries[i] == now.Entries[j] {
+			i, j = i+1, j+1
+		}
+		for i < n && j < m && sameEntry(before, i, now, j) {
+			i, j = i+1, j+1
+		}
+		if i == n && j == m {
+			return list, true
+		}
+		h := hunk{begin: i, newBegin: j}
+		if h.end, h.newEnd, ok = together(before, i, now, j); !ok || changes(list)+h.size() > fewEntries {
+			return nil, false
+		}
+		list = append(list, h)
+		i, j = h.end, h.newEnd
+	}
+}
+
+func (h hunk) size() int { return h.end - h.begin + h.newEnd - h.newBegin }
+
+// changes is how many entries came or went.
+func changes(list []hunk) (n int) {
+	for _, h := range list {
+		n += h.size()
+	}
+	return n
+}
+
+// together is where two lists that differ at two places have an entry in common again, or are at their end. ok is false if that is not
+// near.
+func together(a *zones.IPSet, i int, b *zones.IPSet, j int) (end, newEnd int, ok bool) {
+	n, m := length(a)-i, length(b)-j
+	for skipped := 1; skipped <= min(n+m, nearEntries); skipped++ {
+		for k := max(0, skipped-m); k <= min(skipped, n); k++ {
+			switch x, y := i+k, j+skipped-k; {
+			case k == n && skipped-k == m, k < n && skipped-k < m && sameEntry(a, x, b, y):
+				return x, y, true
+			}
+		}
+	}
+	return rest(a, i, b, j)
+}
+
+// rest is together for lists of which all that is left is another one, but for what they have in common at their end.
+func rest(a *zones.IPSet, i int, b *zones.IPSet, j int) (end, newEnd int, ok bool) {
+	end, newEnd = length(a), length(b)
+	for end > i && newEnd > j && sameEntry(a, end-1, b, newEnd-1) {
+		end, newEnd = end-1, newEnd-1
+	}
+	return end, newEnd, end-i+newEnd-j <= fewEntries
+}
+
+// MadeAnew is how many entries of an ipset are looked at when it is compiled after another one, nil for none.
+func MadeAnew(before, now *zones.IPSet) int {
+	if before == now {
+		return 0
+	}
+	if before != nil && before.Type == now.Type && before.Family() == now.Family() {
+		if list, ok := hunks(before, now); ok {
+			return changes(list)
+		}
+	}
+	return length(now)
+}
 
 // change makes the elements of those there were before, when few entries came or went. ok is false if all must be looked at.
 func (b *setBuilder) change(before *zones.IPSet, was *ir.Set) (ok bool) {
-	n, m := length(before), length(b.def)
-	begin, end := 0, 0
-	for begin < min(len(before.Entries), len(b.def.Entries)) && before.Entries[begin] == b.def.Entries[begin] {
-		begin++
-	}
-	for begin < min(n, m) && sameEntry(before, begin, b.def, begin) {
-		begin++
-	}
-	for end < min(n, m)-begin && sameEntry(before, n-1-end, b.def, m-1-end) {
-		end++
-	}
-	gone, come := n-begin-end, m-begin-end
-	switch {
-	case gone == 0 && come == 0:
-		b.set.Elements = was.Elements
-		return true
-	case gone+come > fewEntries:
+	list, ok := hunks(before, b.def)
+	if !ok {
 		return false
 	}
-	added := b.elements(b.def, begin, m-end)
+	if len(list) == 0 {
+		b.set.Elements = was.Elements
+		return true
+	}
+	added := make([][]ir.Element, len(list))
+	for i, h := range list {
+		added[i] = b.elements(b.def, h.newBegin, h.newEnd)
+	}
 	if b.errs != nil {
 		return true
 	}
-	if !b.merge {
-		if len(was.Elements) != n {
-			return false
+	all := slices.Concat(added...)
+	if several := len(was.Elements) > 0 && len(was.Elements[0].Parts) > 1; b.merge && !several {
+		var gone []ir.Element
+		for _, h := range list {
+			gone = append(gone, b.elements(before, h.begin, h.end)...)
 		}
-		b.set.Elements = slices.Concat(was.Elements[:begin], added, was.Elements[n-end:])
-		return true
+		return b.splice(was.Elements, length(before), gone, all)
 	}
-	if len(was.Elements) > 0 && len(was.Elements[0].Parts) > 1 {
+	if len(was.Elements) != length(before) {
+		return false
+	}
+	if b.merge {
 		if !entered(before, was) {
 			return false
 		}
-		rest := slices.Concat(was.Elements[:begin], was.Elements[n-end:])
-		if kept, ok := uncovered(rest, added); !ok || len(kept) != len(added) {
+		if kept, ok := uncovered(withHunks(was.Elements, list, nil), all); !ok || len(kept) != len(all) {
 			return false
 		}
-		b.set.Elements = slices.Concat(rest[:begin], added, rest[begin:])
-		return true
 	}
-	return b.splice(was.Elements, n, b.elements(before, begin, n-end), added)
+	b.set.Elements = withHunks(was.Elements, list, added)
+	return true
+}
+
+// withHunks is a list of elements with others at the places where entries differ; nil for none.
+func withHunks(was []ir.Element, list []hunk, added [][]ir.Element) []ir.Element {
+	next := make([]ir.Element, 0, len(was)+changes(list))
+	at := 0
+	for i, h := range list {
+		next = append(next, was[at:h.begin]...)
+		if added != nil {
+			next = append(next, added[i]...)
+		}
+		at = h.end
+	}
+	return append(next, was[at:]...)
 }
 
 // entered says whether the elements of a set stand as its entries do, one for each.

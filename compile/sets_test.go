@@ -157,12 +157,13 @@ func TestChangedSetIsTheSame(t *testing.T) {
 	}
 }
 
-// One entry more or less leaves the elements of the others what they were, in memory too.
+// Some entries more or less, at one place or several, leave the elements of the others what they were, in memory too.
 func TestElementsAreReused(t *testing.T) {
 	before := ipset("hash:ip,port", "10.0.0.1,80", "10.0.0.2,80", "10.0.0.3,80")
 	was, _ := compileSet(before, nil, nil, true)
 	for _, entries := range [][]string{
 		{"10.0.0.1,80", "10.0.0.2,80", "10.0.0.3,80", "10.0.0.0,80"}, {"10.0.0.1,80", "10.0.0.3,80"},
+		{"10.0.0.2,80", "10.0.0.3,80", "10.0.0.4,80"}, {"10.0.0.9,80", "10.0.0.1,80", "10.0.0.3,80", "10.0.0.4,80"},
 	} {
 		set, _ := compileSet(ipset("hash:ip,port", entries...), before, was, true)
 		third := slices.IndexFunc(set.Elements, func(e ir.Element) bool { return &e.Parts[0] == &was.Elements[2].Parts[0] })

@@ -63,7 +63,7 @@ func (k *checker) add(m *Meta, item string, severity Severity, code grammar.Code
 
 // refused reports what is wrong at a place of an object's file.
 func (k *checker) refused(m *Meta, at place, severity Severity, p *Problem) {
-	p.Path, p.Line, p.Column, p.Severity = m.Origin.Path, at.line, at.column, severity
+	p.Path, p.Line, p.Column, p.Severity = m.Origin.Path, int(at.line), int(at.column), severity
 	p.Object = Object{k.kind, m.Name}
 	p.Msg = subject(m) + p.Msg
 	k.problems.add(p.within(p.Object))
@@ -89,7 +89,7 @@ func (k *checker) refusedRule(m *Meta, rule RichRule, severity Severity, p *Prob
 	if rule.Path != "" {
 		at.Origin.Path = rule.Path
 	}
-	k.refused(&at, place{line: rule.Line}, severity, p)
+	k.refused(&at, place{line: int32(rule.Line)}, severity, p)
 }
 
 // fail reports an error at an item of an object.

@@ -89,10 +89,10 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			priority := r.number(n, "priority", grammar.InvalidPriority, math.MinInt32, math.MaxInt32)
 			args := r.args(n)
 			if args != nil && r.once(n, fmt.Sprintf("rule %s %s %s %d %s", ipv, table, chain, priority, JoinArgs(args))) {
-				d.Rules = append(d.Rules, DirectRule{ipv, table, chain, priority, args, n.line})
+				d.Rules = append(d.Rules, DirectRule{ipv, table, chain, priority, args, int(n.line)})
 			}
 		case "passthrough":
-			p := DirectPassthrough{ipv, r.args(n), n.line}
+			p := DirectPassthrough{ipv, r.args(n), int(n.line)}
 			if p.Args == nil {
 				return
 			}

@@ -11,9 +11,10 @@ import (
 type entries struct{}
 
 func (entries) get(s *IPSet) any {
-	values := make([][]string, len(s.Entries))
-	for i, text := range s.Entries {
-		values[i] = []string{text}
+	texts := slices.Clone(s.Entries)
+	values := make([][]string, len(texts))
+	for i := range texts {
+		values[i] = texts[i : i+1 : i+1]
 	}
 	return values
 }
@@ -32,28 +33,36 @@ func expires(e env, s *IPSet) error {
 // set replaces all entries. Those of a set with a timeout are added to what a running daemon has, which nobody can know;
 // none takes them all out.
 func (entries) set(e env, s *IPSet, value any) error {
-	given, ok := value.([][]string)
+	given, ok := value.([]string) // or a list of each, as other settings have it
+	if rows, listed := value.([][]string); listed {
+		given = make([]string, len(rows))
+		for i, args := range rows {
+			if err := arguments(args, 1, 1); err != nil {
+				return err
+			}
+			given[i] = args[0]
+		}
+		ok = true
+	}
 	if !ok {
 		return wrongType(value, "a list of entries")
 	}
 	if err := expires(e, s); err != nil && e.scope != Runtime && len(given) > 0 {
 		return err
 	}
-	var next []string
-	seen := make(map[string]bool, len(given))
-	for _, args := range given {
-		if err := arguments(args, 1, 1); err != nil {
-			return err
-		}
-		normal, err := NormalEntry(s, args[0])
+	next := make([]string, 0, len(given))
+	same := s.Entries // what was not looked for yet
+	for _, text := range given {
+		normal, err := NormalEntry(s, text)
 		if err != nil {
 			return err
 		}
-		if !seen[normal] {
-			seen[normal] = true
-			next = append(next, normal)
+		if at := slices.Index(same[:min(2, len(same))], normal); at >= 0 { // mostly one came or went: the other strings take memory once
+			normal, same = same[at], same[at+1:]
 		}
+		next = append(next, normal)
 	}
+	next = withoutTwins(s, next)
 	switch {
 	case !s.Expires():
 		s.Entries = next
@@ -63,6 +72,22 @@ func (entries) set(e env, s *IPSet, value any) error {
 		s.Timed = s.addTimed(next)
 	}
 	return nil
+}
+
+// withoutTwins is a list of entries without those that stand in it before.
+func withoutTwins(s *IPSet, list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	if s.apart(len(list), func(i int) string { return list[i] }) {
+		return list
+	}
+	seen := make(map[string]bool, len(list))
+	return slices.DeleteFunc(list, func(text string) bool {
+		twin := seen[text]
+		seen[text] = true
+		return twin
+	})
 }
 
 // add starts the time of an entry of a set with a timeout in a running daemon.

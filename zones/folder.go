@@ -3,6 +3,7 @@ package zones
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"math"
@@ -28,9 +29,10 @@ const (
 // folder is a folder whose files are read, and how much more of them may be.
 type folder struct {
 	path  string
-	root  *os.Root // to which reading is confined; nil means that links are followed wherever they lead
-	bytes int64    // that may still be read
-	files int      // of objects that may still be read
+	root  *os.Root                // to which reading is confined; nil means that links are followed wherever they lead
+	bytes int64                   // that may still be read
+	files int                     // of objects that may still be read
+	room  func(bytes int64) error // as of Dirs
 }
 
 // openFolder opens a folder. A path of "" and a folder that does not exist are empty.
@@ -66,29 +68,63 @@ func (f *folder) join(name string) string { return filepath.Join(f.path, filepat
 // read is the content of a regular file of so many bytes at most, by its name below the folder. Nothing else is even opened, and
 // nothing is waited for. The error is of package fs if there is no such file.
 func (f *folder) read(name string, most int64) ([]byte, error) {
-	if f.path == "" {
-		return nil, fs.ErrNotExist
-	}
-	info, err := f.stat(name)
+	file, info, err := f.openRegular(name)
 	if err != nil {
-		return nil, f.explain(name, err)
-	}
-	if err := regular(info); err != nil {
 		return nil, err
 	}
-	file, err := f.open(name)
-	if err != nil {
-		return nil, f.explain(name, err)
-	}
 	defer file.Close()
+	if f.room != nil {
+		if err := f.room(min(info.Size(), most)); err != nil {
+			return nil, err
+		}
+	}
+	return f.all(file, info.Size(), most)
+}
+
+// openRegular opens a regular file, for read.
+func (f *folder) openRegular(name string) (file *os.File, info fs.FileInfo, err error) {
+	if f.path == "" {
+		return nil, nil, fs.ErrNotExist
+	}
+	if info, err = f.stat(name); err != nil {
+		return nil, nil, f.explain(name, err)
+	}
+	if err := regular(info); err != nil {
+		return nil, nil, err
+	}
+	if file, err = f.open(name); err != nil {
+		return nil, nil, f.explain(name, err)
+	}
 	// It may be another one by now.
 	if info, err = file.Stat(); err == nil {
 		err = regular(info)
 	}
 	if err != nil {
-		return nil, err
+		file.Close()
+		return nil, nil, err
 	}
-	return f.all(file, info.Size(), most)
+	return file, info, nil
+}
+
+// holds tells whether a file, that read would read, has a content with a fileSum. It takes no memory for it.
+func (f *folder) holds(name string, most int64, sum uint64) bool {
+	file, info, err := f.openRegular(name)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	limit := min(most, f.bytes)
+	if info.Size() > limit {
+		return false
+	}
+	var h maphash.Hash
+	h.SetSeed(hashSeed)
+	n, err := io.Copy(&h, io.LimitReader(file, limit+1))
+	if err != nil || n > limit || h.Sum64() != sum {
+		return false
+	}
+	f.bytes -= n
+	return true
 }
 
 // all reads a file within what may still be read.

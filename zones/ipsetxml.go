@@ -14,7 +14,7 @@ var ipsetSchema = schema{root: "ipset", broken: grammar.InvalidIPSet, elements: 
 	"short":       {text: true},
 	"description": {text: true},
 	"option":      {required: []string{"name"}, optional: []string{"value"}},
-	"entry":       {text: true},
+	"entry":       {text: true, many: true},
 }}
 
 // IPSetOptions are the options that an ipset can have.
@@ -40,17 +40,20 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 		r.failAt(root, "type", InvalidType, "cannot use type %s: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
 		r.detail("%s", s.Type)
 	}
-	var entries []*node
+	entries := r.plain
 	r.each(root, func(n *node) {
 		switch n.name {
 		case "option":
 			r.option(s, n)
 		case "entry":
-			entries = append(entries, n)
+			entries = append(entries, plainText{n.text, n.place})
 		default:
 			r.metaText(&s.Meta, n)
 		}
 	})
+	if len(entries) > len(r.plain) { // nodes stand behind the others
+		slices.SortFunc(entries, func(a, b plainText) int { return comparePlaces(a.place, b.place) })
+	}
 	if r.problems.found[Error] == 0 {
 		r.entries(s, entries)
 	}
@@ -112,18 +115,28 @@ func CheckIPSetOption(ipsetType, name, value string) error {
 }
 
 // entries reads the entries, when the options are known.
-func (r *reader) entries(s *IPSet, entries []*node) {
-	if s.Expires() && len(entries) > 0 {
-		r.lose(entries[0].place, IPSetWithTimeout, "the set has a timeout, so that its entries would expire")
+func (r *reader) entries(s *IPSet, given []plainText) {
+	if s.Expires() && len(given) > 0 {
+		r.lose(given[0].place, IPSetWithTimeout, "the set has a timeout, so that its entries would expire")
 		r.latest.Then = "all entries are ignored"
 		return
 	}
-	s.Entries = make([]string, 0, len(entries))
-	seen := make(map[string]bool, len(entries))
-	list := make([]boxes.Box, 0, len(entries))
-	var last *node
+	if len(given) == 0 {
+		return
+	}
+	s.Entries = make([]string, 0, len(given))
+	if s.apart(len(given), func(i int) string { return given[i].text }) { // as mostly: nothing else can be wrong with them
+		for i := range given {
+			s.Entries = append(s.Entries, given[i].text)
+		}
+		return
+	}
+	seen := make(map[string]bool, len(given))
+	list := s.boxes(len(given))
+	var last *plainText
 	twice := 0
-	for _, n := range entries {
+	for i := range given {
+		n := &given[i]
 		switch entry, err := ParseEntry(s, n.text); {
 		case err != nil:
 			_, msg := codeOf(err, InvalidEntry)
@@ -133,28 +146,67 @@ func (r *reader) entries(s *IPSet, entries []*node) {
 			r.notice("WARNING: INVALID_ENTRY: %s, ignoring.", detail)
 		case seen[n.text]:
 			if twice++; twice <= shownOverlaps {
-				r.warn(n, AlreadyEnabled, "%s is given twice: this one is ignored", n.text)
+				r.add(n.place, Warning, AlreadyEnabled, "%s is given twice: this one is ignored", n.text)
 				r.notice("WARNING: Entry %s already set, ignoring.", n.text)
 			}
 			last = n
 		default:
 			seen[n.text] = true
-			b := entry.box()
-			b.Of = len(s.Entries)
-			list = append(list, b)
+			list.add(entry, len(s.Entries))
 			s.Entries = append(s.Entries, n.text)
 		}
 	}
 	if more := twice - shownOverlaps; more > 0 {
-		r.warn(last, AlreadyEnabled, "%s and others, %d more, are given twice: they are ignored", last.text, more)
+		r.add(last.place, Warning, AlreadyEnabled, "%s and others, %d more, are given twice: they are ignored", last.text, more)
 	}
-	if found := s.overlaps(list); found != nil {
-		at := slices.IndexFunc(entries, func(n *node) bool { return n.text == found[0].Entry })
-		r.warn(entries[at], InvalidEntry, "%s", OverlapText(found))
+	if found := list.overlaps(s.Entries); found != nil {
+		at := slices.IndexFunc(given, func(n plainText) bool { return n.text == found[0].Entry })
+		r.add(given[at].place, Warning, InvalidEntry, "%s", OverlapText(found))
 	}
 	if len(s.Entries) == 0 {
 		s.Entries = nil
 	}
+}
+
+// apart tells whether n texts are entries of a set of which no two have anything in common in their first field. It takes less time and
+// memory than to find out what they have in common.
+func (s *IPSet) apart(n int, text func(int) string) bool {
+	if s.Family() == grammar.IPv4 {
+		return s.apart4(n, text)
+	}
+	list := make([]boxes.Span, n)
+	for i := range list {
+		entry, err := ParseEntry(s, text(i))
+		if err != nil {
+			return false
+		}
+		list[i].First, list[i].Last = ends(entry[0])
+	}
+	return boxes.Apart(list)
+}
+
+// apart4 is apart for sets that begin with an IPv4 address, as large ones mostly do: both ends of a range are one number.
+func (s *IPSet) apart4(n int, text func(int) string) bool {
+	list := make([]uint64, n)
+	for i := range list {
+		if addr, ok := s.hostEntry(text(i)); ok {
+			list[i] = uint64(addr)<<32 | uint64(addr)
+			continue
+		}
+		entry, err := ParseEntry(s, text(i))
+		if err != nil {
+			return false
+		}
+		low, high, _ := entry[0].(AddrPart).ends4()
+		list[i] = uint64(low)<<32 | uint64(high)
+	}
+	slices.Sort(list)
+	for i := 1; i < n; i++ {
+		if uint32(list[i-1]) >= uint32(list[i]>>32) {
+			return false
+		}
+	}
+	return true
 }
 
 // Expires tells whether entries of the set are dropped some time after they were added, so that files hold none.

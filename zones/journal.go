@@ -3,7 +3,6 @@ package zones
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"richwall/internal/sha2"
 )
 
 // journalName is the file in the administrator's folder that is there while several files change. Its first line says which file of which
@@ -352,7 +353,7 @@ func (t *transaction) unchangedSince() error {
 			continue
 		}
 		data, err := t.now(&s)
-		sum := sha256.Sum256(data)
+		sum := sha2.Sum256(data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case s.Renamed:

@@ -17,6 +17,27 @@ type Dirs struct {
 	// Follow is for folders that only root can write: links in them are followed wherever they lead, as firewalld does. Without it,
 	// nothing outside of the folders is read, whatever a stranger has put into them. They may be links themselves in either case.
 	Follow bool
+	// Room is an error if there is no memory for so many bytes more; nil is any amount. What there is no room for is not read, and a
+	// problem of its file.
+	Room func(bytes int64) error
+}
+
+// The memory that it takes to read a file and what is in it, in times of its size: the elements of an ipset are entries, of which
+// little is kept; those of other files have attributes and others within them.
+const (
+	ipsetRoom = 3
+	otherRoom = 10
+)
+
+// room is an error if there is no memory to read what is in a file of some bytes.
+func (d Dirs) room(name string, size int) error {
+	switch {
+	case d.Room == nil:
+		return nil
+	case strings.HasPrefix(name, "ipsets/"):
+		return d.Room(ipsetRoom * int64(size))
+	}
+	return d.Room(otherRoom * int64(size))
 }
 
 // Load reads a configuration: the administrator's files over the shipped ones. The problems are everything that is wrong;
@@ -111,6 +132,7 @@ func (l *loader) open(path string) *folder {
 		l.unknown(unreadable(path, err))
 		return &folder{}
 	}
+	f.room = l.dirs.Room
 	return f
 }
 
@@ -196,6 +218,9 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 	if !l.mends && l.problems.found[Error] > keptInAll {
 		return nil // there is more than enough to mend
 	}
+	if before != nil && !k.meta(before).lossy && k.meta(before).sum != 0 && k.meta(before).Origin == m.Origin && f.holds(file, maxFileBytes, k.meta(before).sum) {
+		return before
+	}
 	data, err := f.read(file, maxFileBytes)
 	var object *T
 	var problems Problems
@@ -203,10 +228,9 @@ func loadObject[T any](l *loader, f *folder, file string, m Meta, before *T, k *
 		problems = Problems{unreadable(m.Origin.Path, err)}
 	} else {
 		sum := fileSum(data)
-		if before != nil && !k.meta(before).lossy && k.meta(before).sum == sum && k.meta(before).Origin == m.Origin {
-			return before
-		}
-		if object, problems = k.read(m.Name, data, m.Origin.Path); len(problems) == 0 {
+		if err := l.dirs.room(file, len(data)); err != nil {
+			data, problems = nil, Problems{unreadable(m.Origin.Path, err)}
+		} else if object, problems = k.read(m.Name, data, m.Origin.Path); len(problems) == 0 {
 			k.meta(object).sum = sum
 		}
 	}
@@ -251,6 +275,9 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 		limit = maxConfBytes
 	}
 	data, err := l.system.read(name, limit)
+	if err == nil {
+		err = l.dirs.room(name, len(data))
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		l.noConf = l.noConf || name == "firewalld.conf"

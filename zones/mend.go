@@ -114,6 +114,6 @@ func (n *node) says(i Item) bool {
 
 // holds tells whether a problem is in an element, given those behind it.
 func (n *node) holds(p *Problem, behind []*node) bool {
-	at := place{p.Line, p.Column}
+	at := p.place()
 	return comparePlaces(n.place, at) <= 0 && (len(behind) == 0 || comparePlaces(at, behind[0].place) < 0)
 }

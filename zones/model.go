@@ -56,7 +56,7 @@ type Meta struct {
 type places map[string]place
 
 // place is a line and a column, from 1.
-type place struct{ line, column int }
+type place struct{ line, column int32 }
 
 // Port is a port, or an inclusive range of ports, of a transport protocol.
 type Port struct {

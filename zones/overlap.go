@@ -14,26 +14,50 @@ type Overlap struct{ Entry, With string }
 // Overlaps finds the entries of a set that have something in common with another one, each of them once, with the larger one
 // of the two as the other. Entries that are not valid are passed over.
 func (s *IPSet) Overlaps() []Overlap {
-	list := make([]boxes.Box, 0, len(s.Entries))
+	list := s.boxes(len(s.Entries))
 	for i, text := range s.Entries {
 		if entry, err := ParseEntry(s, text); err == nil {
-			b := entry.box()
-			b.Of = i
-			list = append(list, b)
+			list.add(entry, i)
 		}
 	}
-	return s.overlaps(list)
+	return list.overlaps(s.Entries)
 }
 
-// overlaps does so for entries that have been read. The list is overwritten.
-func (s *IPSet) overlaps(list []boxes.Box) (found []Overlap) {
-	merged := func(into, b boxes.Box) {
-		found = append(found, Overlap{s.Entries[b.Of], s.Entries[into.Of]})
-	}
+// entryBoxes are the entries of a set as boxes, or as spans where they have one field.
+type entryBoxes struct {
+	single bool
+	spans  []boxes.Span
+	boxes  []boxes.Box
+}
+
+// boxes is an empty list with room for n entries of a set.
+func (s *IPSet) boxes(n int) *entryBoxes {
 	if len(entryKinds[s.Type]) == 1 {
-		boxes.Join(list, merged)
+		return &entryBoxes{single: true, spans: make([]boxes.Span, 0, n)}
+	}
+	return &entryBoxes{boxes: make([]boxes.Box, 0, n)}
+}
+
+// add adds the entry that stands at a place among those of the set.
+func (l *entryBoxes) add(e Entry, of int) {
+	if l.single {
+		first, last := ends(e[0])
+		l.spans = append(l.spans, boxes.Span{First: first, Last: last, Of: int32(of)})
+		return
+	}
+	b := boxes.Box{Of: of}
+	for i, part := range e {
+		b.First[i], b.Last[i] = ends(part)
+	}
+	l.boxes = append(l.boxes, b)
+}
+
+// overlaps are those among the entries, given by their texts. The list is overwritten.
+func (l *entryBoxes) overlaps(texts []string) (found []Overlap) {
+	if l.single {
+		boxes.Join(l.spans, func(into, s boxes.Span) { found = append(found, Overlap{texts[s.Of], texts[into.Of]}) })
 	} else {
-		boxes.Disjoint(list, merged)
+		boxes.Disjoint(l.boxes, func(into, b boxes.Box) { found = append(found, Overlap{texts[b.Of], texts[into.Of]}) })
 	}
 	return found
 }
@@ -58,28 +82,21 @@ func OverlapText(list []Overlap) string {
 	return text
 }
 
-// box is an entry as an interval of numbers in each of its fields.
-func (e Entry) box() boxes.Box {
-	var b boxes.Box
-	for i, part := range e {
-		first, last := &b.First[i], &b.Last[i]
-		switch part := part.(type) {
-		case AddrPart:
-			*first, *last = boxes.Addr(part.Low), boxes.Addr(part.High)
-		case PortPart:
-			first.Low, last.Low = uint64(part.Protocol<<16|part.Low), uint64(part.Protocol<<16|part.High)
-		case MarkPart:
-			first.Low = uint64(part)
-			*last = *first
-		case MACPart:
-			*first = textPoint(string(part.HardwareAddr))
-			*last = *first
-		case IfacePart:
-			*first = textPoint(string(part))
-			*last = *first
-		}
+// ends are the first and the last of what a part of an entry stands for, as numbers.
+func ends(part EntryPart) (first, last boxes.Point) {
+	switch part := part.(type) {
+	case AddrPart:
+		return boxes.Addr(part.Low), boxes.Addr(part.High)
+	case PortPart:
+		return boxes.Point{Low: uint64(part.Protocol<<16 | part.Low)}, boxes.Point{Low: uint64(part.Protocol<<16 | part.High)}
+	case MarkPart:
+		first.Low = uint64(part)
+	case MACPart:
+		first = textPoint(string(part.HardwareAddr))
+	case IfacePart:
+		first = textPoint(string(part))
 	}
-	return b
+	return first, first
 }
 
 // textPoint is up to 16 bytes as a number; names of interfaces have 15.

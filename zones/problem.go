@@ -42,6 +42,9 @@ type Problem struct {
 	later bool          // an edit may bring it: what the object refers to may be made after it
 }
 
+// place is where the problem stands in its file.
+func (p *Problem) place() place { return place{int32(p.Line), int32(p.Column)} }
+
 // Wire is the code and the detail that go over D-Bus and that firewall-cmd prints.
 func (p *Problem) Wire() (grammar.Code, string) {
 	if p.Wording == nil {

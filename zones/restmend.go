@@ -66,7 +66,7 @@ func blankBroken(data []byte, errors Problems) ([]byte, []Way) {
 	}
 	ways := make([]Way, len(errors))
 	for i, p := range errors {
-		at, found := slices.BinarySearchFunc(root.children, place{p.Line, p.Column}, func(n *node, at place) int { return comparePlaces(n.place, at) })
+		at, found := slices.BinarySearchFunc(root.children, p.place(), func(n *node, at place) int { return comparePlaces(n.place, at) })
 		if !found {
 			at--
 		}
@@ -88,7 +88,7 @@ func blankBroken(data []byte, errors Problems) ([]byte, []Way) {
 // blankAttr overwrites the attribute of the root element at which a problem stands, if it stands at one.
 func blankAttr(data []byte, root *node, p *Problem) {
 	for _, a := range root.attrs {
-		if a.place != (place{p.Line, p.Column}) {
+		if a.place != p.place() {
 			continue
 		}
 		start := offsetOf(data, a.place)
@@ -113,7 +113,7 @@ func offsetOf(data []byte, at place) int {
 	for range at.line - 1 {
 		start += bytes.IndexByte(data[start:], '\n') + 1
 	}
-	return start + at.column - 1
+	return start + int(at.column) - 1
 }
 
 // blank overwrites all but the ends of lines, so that everything else stays where it stands.

@@ -21,7 +21,7 @@ func (r *reader) rule(c *Content, n *node) {
 	for _, e := range b.rule.Check() {
 		r.fail(n, e.Code, "%s", e.Msg)
 	}
-	c.Rules = append(c.Rules, RichRule{Rule: b.rule, Line: n.line})
+	c.Rules = append(c.Rules, RichRule{Rule: b.rule, Line: int(n.line)})
 }
 
 // ruleBuilder puts the elements below <rule> together.

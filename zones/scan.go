@@ -56,10 +56,11 @@ type scanner struct {
 	line      int // of pos, from 1
 	lineStart int // position of the first byte of that line
 	shared    map[string]string
-	spare     []attr // room for attributes, to make them many at a time
+	spare     []attr          // room for attributes, to make them many at a time
+	texts     strings.Builder // that of plain elements, many in one piece of memory
 }
 
-func (s *scanner) here() place { return place{s.line, s.pos - s.lineStart + 1} }
+func (s *scanner) here() place { return place{int32(s.line), int32(s.pos - s.lineStart + 1)} }
 
 // fail is an error at the next byte.
 func (s *scanner) fail(format string, args ...any) error {
@@ -200,6 +201,31 @@ func (s *scanner) text(wantBlanks bool) (string, error) {
 		}
 	}
 	return b.String(), nil
+}
+
+// textRoom is how many bytes of text are kept in one piece.
+const textRoom = 32 << 10
+
+// plain reads the text of an element and its end tag, behind its start tag. ok is false, and nothing is read, where it has anything
+// but one line of characters that stand for themselves.
+func (s *scanner) plain(name string) (text string, ok bool) {
+	rest := s.data[s.pos:]
+	end := bytes.IndexByte(rest, '<')
+	if end <= 0 || end > textRoom || bytes.ContainsAny(rest[:end], "&\r\n") {
+		return "", false
+	}
+	tail, ok := bytes.CutPrefix(rest[end:], []byte("</"))
+	if !ok || len(tail) <= len(name) || string(tail[:len(name)]) != name || tail[len(name)] != '>' {
+		return "", false
+	}
+	s.pos += end + len("</") + len(name) + len(">")
+	if s.texts.Cap()-s.texts.Len() < end {
+		s.texts = strings.Builder{}
+		s.texts.Grow(textRoom)
+	}
+	from := s.texts.Len()
+	s.texts.Write(rest[:end])
+	return s.texts.String()[from:], true
 }
 
 var references = map[string]rune{"amp": '&', "lt": '<', "gt": '>', "quot": '"', "apos": '\''}

@@ -1,8 +1,10 @@
 package zones
 
 import (
+	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 )
 
 // ReadFile is the content of a regular file of the administrator's folder, by its path below it. It is read as Load reads files:
@@ -14,6 +16,60 @@ func (s Store) ReadFile(path string) ([]byte, error) {
 	}
 	defer f.close()
 	return f.read(filepath.ToSlash(path), maxFileBytes)
+}
+
+// Holds tells whether an object's file of the administrator's folder, by its path below it, holds what was last read of it, or written to
+// it; or is not there, as the object is not. known is false for what is no object's file, and where something was wrong with what
+// was read.
+func (s Store) Holds(c *Config, path string) (same, known bool) {
+	f, err := openFolder(s.Dirs.System, s.Dirs.Follow)
+	if err != nil {
+		return false, false
+	}
+	defer f.close()
+	path = filepath.ToSlash(path)
+	kind, file, _ := strings.Cut(path, "/")
+	name, ok := strings.CutSuffix(file, ".xml")
+	if !ok {
+		return false, false
+	}
+	var o *Meta
+	if kind == "zones" && strings.Contains(name, "/") {
+		o = metaOf(zoneKind, c.ZoneParts, name)
+	} else if o, ok = fileMeta(c, kind, name); !ok {
+		return false, false
+	}
+	if o == nil || o.Origin.Builtin {
+		_, err := f.stat(path)
+		return errors.Is(err, fs.ErrNotExist), true
+	}
+	return f.holds(path, maxFileBytes, o.sum), o.sum != 0
+}
+
+// fileMeta is what there is of an object by the name of its kind's folder; nil if there is none. ok is false for another folder.
+func fileMeta(c *Config, folder, name string) (m *Meta, ok bool) {
+	switch folder {
+	case "zones":
+		return metaOf(zoneKind, c.Zones, name), true
+	case "policies":
+		return metaOf(policyKind, c.Policies, name), true
+	case "services":
+		return metaOf(serviceKind, c.Services, name), true
+	case "ipsets":
+		return metaOf(ipsetKind, c.IPSets, name), true
+	case "icmptypes":
+		return metaOf(icmpTypeKind, c.ICMPTypes, name), true
+	case "helpers":
+		return metaOf(helperKind, c.Helpers, name), true
+	}
+	return nil, false
+}
+
+func metaOf[T any](k *objectKind[T], all map[string]*T, name string) *Meta {
+	if o := all[name]; o != nil {
+		return k.meta(o)
+	}
+	return nil
 }
 
 // EmptyFolder tells whether a folder holds no file, at whatever depth: as one does whose disk is not mounted. The error is of package fs if

@@ -2,7 +2,6 @@ package zones
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"richwall/internal/sha2"
 )
 
 // transaction is a number of files that change together. Nothing is changed before it is noted what was there, in memory and, where a
@@ -159,7 +160,7 @@ func (t *transaction) makeFolder(path string) error {
 func (t *transaction) save(s saved, data []byte) (saved, error) {
 	path := s.at
 	if data != nil {
-		sum := sha256.Sum256(data)
+		sum := sha2.Sum256(data)
 		s.Next = sum[:]
 	}
 	info, err := os.Lstat(path)

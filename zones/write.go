@@ -126,11 +126,12 @@ func (w *writer) meta(m *Meta) {
 
 // WriteZone is the file of a zone.
 func WriteZone(z *Zone) []byte {
+	var w writer
+	w.Grow(128*len(z.Rules) + 1<<10) // more or less
 	target := z.Target
 	if target == TargetDefault {
 		target = ""
 	}
-	var w writer
 	attrs := given("version", z.Version, "target", target,
 		"ingress-priority", unless(0, z.IngressPriority), "egress-priority", unless(0, z.EgressPriority))
 	return w.file("zone", attrs, func() {
@@ -293,6 +294,11 @@ func WriteService(s *Service) []byte {
 // WriteIPSet is the file of an ipset.
 func WriteIPSet(s *IPSet) []byte {
 	var w writer
+	room := 0 // for entries, of which there may be many: a buffer that grows takes several times as much
+	for _, entry := range s.Entries {
+		room += len("  <entry></entry>\n") + len(entry)
+	}
+	w.Grow(room + 1<<10)
 	return w.file("ipset", append(pairs("type", s.Type), given("version", s.Version)...), func() {
 		w.meta(&s.Meta)
 		for _, name := range s.optionOrder() {

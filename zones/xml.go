@@ -20,6 +20,12 @@ type node struct {
 	place
 }
 
+// plainText is an element below the root that has nothing but text.
+type plainText struct {
+	text string
+	place
+}
+
 // attr is the value of an attribute and whether it is there.
 func (n *node) attr(name string) (string, bool) {
 	for i := range n.attrs {
@@ -43,6 +49,7 @@ type shape struct {
 	ignored  []string // attributes of old versions: allowed, and without effect
 	text     bool     // its text counts
 	parent   bool     // it has elements of its own
+	many     bool     // a file may have very many below its root: those with nothing but text are not made nodes of
 }
 
 // schema is what a file may look like.
@@ -70,7 +77,8 @@ type reader struct {
 	shared   map[string]string // strings that were seen, so that equal ones take memory once
 	seen     map[string]bool   // items that were seen, to find those given twice
 	places   places
-	top      *node // the root element, with what was read of it
+	top      *node       // the root element, with what was read of it
+	plain    []plainText // the elements of which there may be many, in the order of the file, but for those that are nodes
 
 	misshapen map[*node]bool // elements with others below them in which the schema has found an error
 	latest    *Problem       // the last that was reported, also if it was one too many to be kept
@@ -90,7 +98,7 @@ func (r *reader) add(at place, severity Severity, code grammar.Code, format stri
 }
 
 func (r *reader) keep(at place, p *Problem, format string, args ...any) {
-	p.Path, p.Line, p.Column = r.path, at.line, at.column
+	p.Path, p.Line, p.Column = r.path, int(at.line), int(at.column)
 	r.latest = p
 	if r.problems.keeps(p, keptProblems) {
 		p.Msg = fmt.Sprintf(format, args...)
@@ -202,6 +210,12 @@ func (r *reader) tree() *node {
 			if elements++; elements > maxElements {
 				return r.brokenAt(t.place, "there are more than %d elements", maxElements)
 			}
+			if len(open) == 1 && t.kind == startTag && len(t.attrs) == 0 && r.elements[t.name].many {
+				if text, ok := s.plain(t.name); ok {
+					r.keepPlain(t, text)
+					continue
+				}
+			}
 			if len(spare) == 0 {
 				spare = make([]node, 256)
 			}
@@ -249,6 +263,14 @@ func (r *reader) tree() *node {
 			return root
 		}
 	}
+}
+
+// keepPlain keeps the text of an element that starts with a tag.
+func (r *reader) keepPlain(t token, text string) {
+	if r.plain == nil {
+		r.plain = make([]plainText, 0, bytes.Count(r.data, []byte("<"+t.name+">")))
+	}
+	r.plain = append(r.plain, plainText{text, t.place})
 }
 
 // unreadable reports that the file is no XML.
@@ -365,7 +387,7 @@ func (r *reader) number(n *node, attr string, code grammar.Code, low, high int) 
 // failWith reports the error of a value at its attribute, by the error's own code if it has one.
 func (r *reader) failWith(n *node, attr string, otherwise grammar.Code, err error) {
 	p, at := problemOf(err, otherwise), n.placeOf(attr)
-	p.Path, p.Line, p.Column = r.path, at.line, at.column
+	p.Path, p.Line, p.Column = r.path, int(at.line), int(at.column)
 	r.latest = p
 	r.problems.keeps(p, keptProblems)
 }

@@ -384,7 +384,7 @@ func (r *reader) finish(c *Content) {
 	unique := c.Rules[:0]
 	for i, rule := range c.Rules {
 		if i > 0 && grammar.Compare(unique[len(unique)-1].Rule, rule.Rule) == 0 {
-			r.add(place{line: rule.Line}, Warning, AlreadyEnabled, "the same rule stands in line %d: this one is ignored", unique[len(unique)-1].Line)
+			r.add(place{line: int32(rule.Line)}, Warning, AlreadyEnabled, "the same rule stands in line %d: this one is ignored", unique[len(unique)-1].Line)
 			continue
 		}
 		unique = append(unique, rule)

@@ -48,10 +48,10 @@ func shift(p boxes.Point, by uint) boxes.Point {
 	return boxes.Point{High: p.High<<by | p.Low>>(64-by), Low: p.Low << by}
 }
 
-// Within is the element cut or widened to a box of its set, in the fields where that differs.
+// Within is another element, cut or widened to a box of its set, in the fields where that differs.
 func (e Element) Within(b boxes.Box) Element {
 	whole := e.Box()
-	e.Parts = append([]Part{}, e.Parts...)
+	e.Key = &Key{Parts: append([]Part{}, e.Parts...), Text: e.Text, Until: e.Until}
 	for i := range e.Parts {
 		p := &e.Parts[i]
 		if whole.First[i] == b.First[i] && whole.Last[i] == b.Last[i] {

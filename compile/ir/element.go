@@ -9,6 +9,11 @@ import (
 	"richwall/internal/boxes"
 )
 
+// NewElement is an element with its text and its parts.
+func NewElement(text string, parts ...Part) Element {
+	return Element{Key: &Key{Parts: parts, Text: text}}
+}
+
 // Wide says whether an element stands for more than one packet's fields: only such ones can overlap with others.
 func (e Element) Wide() bool {
 	return slices.ContainsFunc(e.Parts, func(p Part) bool {

@@ -114,11 +114,16 @@ type Set struct {
 	Origin   *Origin   `json:"origin,omitempty"`
 }
 
-// Element is one entry of a set: a part for each field of its type.
+// Element is one entry of a set. It is small, as lists of very many are made anew when one comes or goes.
 type Element struct {
-	Parts   []Part
-	Text    string // as ipset takes it; elements of equal text have equal parts; JSON has this alone
 	Verdict Action // of a map: a Verdict or a Jump
+	*Key
+}
+
+// Key is what an element stands for: a part for each field of the set's type. It does not change once it is in a list.
+type Key struct {
+	Parts []Part
+	Text  string // as ipset takes it; elements of equal text have equal parts; JSON has this alone
 	// Until is when an element of a set with a timeout that was added to a running firewall ends; nil for any other.
 	Until *time.Time
 }

@@ -459,10 +459,17 @@ func sets(r *rand.Rand) (parts []part) {
 		{"mark", ir.Part{Kind: ir.MarkPart, First: 80}},
 	} {
 		for _, p := range irgen.Each(single.Part) {
-			add(ir.Set{Name: "sample", Type: single.typ, Family: ir.V4, Elements: []ir.Element{{Text: "element", Parts: []ir.Part{p}}}})
+			add(ir.Set{Name: "sample", Type: single.typ, Family: ir.V4, Elements: []ir.Element{{Key: &ir.Key{Text: "element", Parts: []ir.Part{p}}}}})
 		}
 	}
-	for _, e := range irgen.Each(ir.Element{Parts: irgen.Addresses.Elements[0].Parts}) {
+	var elements []ir.Element
+	for _, key := range irgen.Each(ir.Key{Parts: irgen.Addresses.Elements[0].Parts}) {
+		for _, e := range irgen.Each(ir.Element{Key: &key}) {
+			e.Key = &key
+			elements = append(elements, e)
+		}
+	}
+	for _, e := range elements {
 		for _, verdicts := range []bool{false, true} {
 			add(ir.Set{Name: "sample", Type: "hash:net", Family: ir.V4, Sides: []ir.Side{ir.Source}, Verdicts: verdicts, Elements: []ir.Element{e}})
 		}
@@ -470,8 +477,9 @@ func sets(r *rand.Rand) (parts []part) {
 	for _, left := range []time.Duration{-time.Hour, 0, 90 * time.Second, 100*time.Hour + 30*time.Second} {
 		until := time.Now().Add(left)
 		for _, timeout := range []string{"", "3600"} {
-			e := irgen.Addresses.Elements[0]
-			e.Until = &until
+			key := *irgen.Addresses.Elements[0].Key
+			key.Until = &until
+			e := ir.Element{Key: &key}
 			add(ir.Set{Name: "sample", Type: "hash:net", Family: ir.V4, Timeout: timeout, Elements: []ir.Element{e}})
 		}
 	}
@@ -488,7 +496,7 @@ func randomSet(r *rand.Rand, typ string) ir.Set {
 		}
 	}
 	for range r.IntN(4) {
-		var e ir.Element
+		e := ir.NewElement("")
 		for _, name := range names {
 			e.Parts = append(e.Parts, randomPart(r, name, s.Family, s.Exact))
 		}

@@ -115,19 +115,38 @@ func TestDisjointGivesUp(t *testing.T) {
 
 // Intervals that overlap become one; one that covers others stays as it is, and neighbours stay apart.
 func TestJoin(t *testing.T) {
-	line := func(of int, first, last uint64) Box {
-		return Box{First: [Fields]Point{{1, first}}, Last: [Fields]Point{{1, last}}, Of: of}
+	line := func(of int32, first, last uint64) Span {
+		return Span{First: Point{1, first}, Last: Point{1, last}, Of: of}
 	}
-	list := []Box{line(0, 5, 9), line(1, 1, 3), line(2, 8, 12), line(3, 4, 4), line(4, 20, 29), line(5, 22, 22), line(6, 20, 29)}
-	var told [][2]int
-	got := Join(list, func(into, b Box) { told = append(told, [2]int{into.Of, b.Of}) })
+	list := []Span{line(0, 5, 9), line(1, 1, 3), line(2, 8, 12), line(3, 4, 4), line(4, 20, 29), line(5, 22, 22), line(6, 20, 29)}
+	var told [][2]int32
+	got := Join(list, func(into, s Span) { told = append(told, [2]int32{into.Of, s.Of}) })
 	joined := line(0, 5, 12)
 	joined.Changed = true
-	if want := []Box{line(1, 1, 3), line(3, 4, 4), joined, line(4, 20, 29)}; !slices.Equal(got, want) {
+	if want := []Span{line(1, 1, 3), line(3, 4, 4), joined, line(4, 20, 29)}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if want := [][2]int{{0, 2}, {4, 6}, {4, 5}}; !slices.Equal(told, want) {
+	if want := [][2]int32{{0, 2}, {4, 6}, {4, 5}}; !slices.Equal(told, want) {
 		t.Errorf("merged %v, want %v", told, want)
+	}
+}
+
+// Spans are apart if none has a point of another one, in whatever order they are given.
+func TestApart(t *testing.T) {
+	line := func(first, last uint64) Span { return Span{First: Point{Low: first}, Last: Point{Low: last}} }
+	for _, tt := range []struct {
+		list []Span
+		want bool
+	}{
+		{nil, true},
+		{[]Span{line(5, 9), line(1, 4), line(10, 10)}, true},
+		{[]Span{line(5, 9), line(1, 5)}, false},
+		{[]Span{line(1, 9), line(20, 20), line(4, 4)}, false},
+		{[]Span{line(7, 7), line(7, 7)}, false},
+	} {
+		if got := Apart(slices.Clone(tt.list)); got != tt.want {
+			t.Errorf("Apart(%v) is %v", tt.list, got)
+		}
 	}
 }
 

@@ -5,29 +5,29 @@ import (
 	"slices"
 )
 
-// Join makes one box of those that overlap, for entries of a single field: the result is sorted and without overlaps. The
-// list is sorted and overwritten. merged, if not nil, is called for each box that became a part of another one.
-func Join(list []Box, merged func(into, box Box)) []Box {
-	Sort(list)
+// Join makes one span of those that overlap, for entries of a single field: the result is sorted and without overlaps. The
+// list is sorted and overwritten. merged, if not nil, is called for each span that became a part of another one.
+func Join(list []Span, merged func(into, s Span)) []Span {
+	SortSpans(list)
 	kept := list[:0]
-	for _, b := range list {
-		if len(kept) == 0 || kept[len(kept)-1].Last[0].less(b.First[0]) {
-			kept = append(kept, b)
+	for _, s := range list {
+		if len(kept) == 0 || kept[len(kept)-1].Last.less(s.First) {
+			kept = append(kept, s)
 			continue
 		}
 		top := &kept[len(kept)-1]
 		if merged != nil {
-			into, part := *top, b
-			if b.First[0] == top.First[0] && top.Last[0].less(b.Last[0]) {
-				into, part = b, *top
+			into, part := *top, s
+			if s.First == top.First && top.Last.less(s.Last) {
+				into, part = s, *top
 			}
 			merged(into, part)
 		}
-		if top.Last[0].less(b.Last[0]) {
-			if top.First[0] == b.First[0] {
-				*top = b // which covers it
+		if top.Last.less(s.Last) {
+			if top.First == s.First {
+				*top = s // which covers it
 			} else {
-				top.Last[0], top.Changed = b.Last[0], true
+				top.Last, top.Changed = s.Last, true
 			}
 		}
 	}

@@ -102,7 +102,20 @@ func (l *line) admit(f *frame) (uid uint32, ok bool) {
 		return unknownUser, false
 	}
 	uid = l.access.user(f.sender)
-	return uid, f.iface != peerName && l.queue.reserve(f.sender, uid, f.counted())
+	return uid, f.iface != peerName && l.server.room(f) == nil && l.queue.reserve(f.sender, uid, f.counted())
+}
+
+// callRoom is the memory that it takes to read a call and to do what it says, in times of its size.
+const callRoom = 6
+
+// room is an error if there is no memory for a call. Before the daemon is known it is not asked.
+func (s *Server) room(f *frame) error {
+	select {
+	case <-s.attached:
+		return s.daemon.Room(callRoom * int64(f.size))
+	default:
+		return nil
+	}
 }
 
 // counted is the bytes that a call is counted as.
@@ -133,6 +146,10 @@ func (l *line) refuse(f *frame, uid uint32) {
 		return
 	}
 	if f.iface != peerName {
+		if err := l.server.room(f); err != nil {
+			l.reply(in, nil, plain(limitsExceeded, "the call is too large: %v", err))
+			return
+		}
 		l.reply(in, nil, plain(limitsExceeded, "too many calls of this client, or of this user, wait for an answer"))
 		return
 	}

@@ -45,7 +45,7 @@ func changeEntry(edit func(zones.Scope, zones.Object, zones.Item) zones.Edit, na
 func setEntries(c *call) (any, error) {
 	set, texts := c.str(0), c.args[1].([]string)
 	var old, next *zones.Config
-	edit := zones.Update(zones.Runtime, ipsetKind.object(set), zones.Settings{zones.KeyEntry: toSetting(texts)})
+	edit := zones.Update(zones.Runtime, ipsetKind.object(set), zones.Settings{zones.KeyEntry: texts})
 	err := c.change(daemon.Change{Sender: c.sender, InPanic: true, Edit: func(cfg *zones.Config) (*zones.Config, error) {
 		var err error
 		old = cfg

@@ -215,6 +215,7 @@ func (s *Server) run(c *call, i *iface, m *method) ([]any, error) {
 		}
 		c.args = append(c.args, value)
 	}
+	c.frame.body = nil // which may be large
 	result, err := m.call(c)
 	if err != nil || m.out == "" {
 		return nil, err

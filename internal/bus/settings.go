@@ -14,8 +14,8 @@ func toSetting(value any) any {
 	switch v := value.(type) {
 	case []string:
 		rows := make([][]string, len(v))
-		for i, item := range v {
-			rows[i] = []string{item}
+		for i := range v {
+			rows[i] = v[i : i+1 : i+1]
 		}
 		return rows
 	case map[string]string:
@@ -41,6 +41,9 @@ const internalDefault = "{chain}_{zone}"
 func (f field) setting(value any) any {
 	if f.key == zones.KeyTarget && value == internalDefault {
 		return zones.TargetDefault
+	}
+	if f.key == zones.KeyEntry { // of which there may be very many
+		return value
 	}
 	return toSetting(value)
 }

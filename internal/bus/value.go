@@ -171,9 +171,19 @@ func (c *cursor) elements(have string, do func(i int, sig string) error) error {
 	return nil
 }
 
+// count is how many elements an array or a structure has that comes next.
+func (c cursor) count(have string, depth int) (n int) {
+	c.elements(have, func(_ int, sig string) error {
+		c.skip(sig, depth+1)
+		n++
+		return nil
+	})
+	return n
+}
+
 // texts is a list of texts, or of variants with a text in each.
 func (c *cursor) texts(have string, depth int) (any, error) {
-	list := []string{}
+	list := make([]string, 0, c.count(have, depth))
 	err := c.elements(have, func(_ int, sig string) error {
 		item, err := c.decode("s", sig, depth+1)
 		if err == nil {

@@ -73,8 +73,12 @@ func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Edit = nil // it may hold much
 	if next == old {
 		return func() error { return nil }, nil
+	}
+	if err := d.room(old, next, permanentCosts); err != nil {
+		return nil, err
 	}
 	if err := d.accepts(old, next); err != nil {
 		return nil, err
@@ -103,7 +107,12 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 	if err != nil {
 		return err
 	}
-	d.checked = checked
+	if d.opt.Memory == nil { // else what was compiled is dropped, and the next edit compiles again what they both change
+		d.checked = checked
+	} else {
+		d.checked = compile.History{}
+		d.opt.Memory.Tidy()
+	}
 	return nil
 }
 
@@ -160,6 +169,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 
 // reload is Reload by one who holds files, of folders that are as they are meant.
 func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
+	d.opt.Memory.Tidy()
 	loaded, err := d.readAgain(ctx)
 	if err != nil {
 		return ofFiles(err)

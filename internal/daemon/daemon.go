@@ -25,6 +25,7 @@ import (
 	"richwall/compile/ir"
 	"richwall/grammar"
 	"richwall/internal/kernel"
+	"richwall/internal/memory"
 	"richwall/internal/statedir"
 	"richwall/zones"
 )
@@ -63,7 +64,9 @@ type Options struct {
 	Dropping func() (bool, error)
 	// State keeps what outlives the process; nil keeps nothing.
 	State *statedir.Dir
-	Log   *slog.Logger
+	// Memory is the most that the process may have; nil is any amount.
+	Memory *memory.Limit
+	Log    *slog.Logger
 }
 
 // Daemon is the state and its locks. All methods may be called at the same time.
@@ -201,9 +204,13 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 			return &Error{Code: CommandFailed, Msg: err.Error(), cause: errNoKernel}
 		}
 	}
+	if err := d.room(d.runtime, cfg, runtimeCosts); err != nil {
+		return err
+	}
 	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
 	waits := false
 	if err == nil {
+		d.opt.Memory.Tidy()
 		desired.Awaits = d.awaits
 		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
 		waits = err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
@@ -307,6 +314,9 @@ func codeOf(err error) error {
 func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if next == d.runtime {
 		return nil
+	}
+	if err := d.room(d.runtime, next, runtimeCosts); err != nil {
+		return err
 	}
 	if err := zones.CheckChange(d.runtime, next).Err(); err != nil {
 		return err

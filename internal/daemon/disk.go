@@ -132,6 +132,7 @@ func (d *Daemon) keep(cfg *zones.Config) {
 	if _, err := os.Stat(d.opt.Dirs.System); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
+	d.opt.Memory.Tidy()
 	if err := d.opt.State.Keep(zones.Export(cfg), now()); err != nil {
 		d.opt.Log.Error("the configuration cannot be kept as the last good one: should its files break before it can, no other is used, and nothing new is let in until they are mended", "reason", err)
 	}

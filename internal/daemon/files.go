@@ -1,10 +1,7 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io/fs"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -31,7 +28,7 @@ func (d *Daemon) FilesTouched(paths []string) {
 		problems zones.Problems
 	}
 	now, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (f found) {
-		if f.ours = d.wroteAll(before, paths); !f.ours {
+		if f.ours = d.holdsAll(before, paths); !f.ours {
 			f.loaded, f.problems = d.store.LoadAgain(before)
 		}
 		return f
@@ -69,58 +66,18 @@ func (d *Daemon) sayOnce(message, what string, more func()) {
 	more()
 }
 
-// wroteAll says whether files are as the daemon writes them. What it cannot tell by their bytes alone it says no to.
-func (d *Daemon) wroteAll(cfg *zones.Config, paths []string) bool {
+// holdsAll says whether files hold what was last read of them, or written to them. What it cannot tell by their bytes alone it says no to.
+func (d *Daemon) holdsAll(cfg *zones.Config, paths []string) bool {
 	for _, path := range paths {
 		name, err := filepath.Rel(d.opt.Dirs.System, path)
 		if err != nil {
 			return false
 		}
-		written, known := objectFile(cfg, filepath.ToSlash(name))
-		if !known {
-			return false
-		}
-		data, err := d.store.ReadFile(name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) || (err == nil) != (written != nil) || !bytes.Equal(data, written) {
+		if same, known := d.store.Holds(cfg, name); !same || !known {
 			return false
 		}
 	}
 	return true
-}
-
-// objectFile is what is written to a file of the administrator's folder for the object in it; nil is no file. known is false
-// for what is no object's file.
-func objectFile(c *zones.Config, path string) (data []byte, known bool) {
-	folder, file, _ := strings.Cut(path, "/")
-	name, xml := strings.CutSuffix(file, ".xml")
-	switch {
-	case !xml:
-		return nil, false
-	case folder == "zones":
-		all := c.Zones
-		if strings.Contains(name, "/") {
-			all = c.ZoneParts
-		}
-		return written(all, name, func(z *zones.Zone) *zones.Meta { return &z.Meta }, zones.WriteZone), true
-	case folder == "policies":
-		return written(c.Policies, name, func(p *zones.Policy) *zones.Meta { return &p.Meta }, zones.WritePolicy), true
-	case folder == "services":
-		return written(c.Services, name, func(s *zones.Service) *zones.Meta { return &s.Meta }, zones.WriteService), true
-	case folder == "ipsets":
-		return written(c.IPSets, name, func(s *zones.IPSet) *zones.Meta { return &s.Meta }, zones.WriteIPSet), true
-	case folder == "icmptypes":
-		return written(c.ICMPTypes, name, func(t *zones.ICMPType) *zones.Meta { return &t.Meta }, zones.WriteICMPType), true
-	case folder == "helpers":
-		return written(c.Helpers, name, func(h *zones.Helper) *zones.Meta { return &h.Meta }, zones.WriteHelper), true
-	}
-	return nil, false
-}
-
-func written[T any](all map[string]*T, name string, meta func(*T) *zones.Meta, write func(*T) []byte) []byte {
-	if o := all[name]; o != nil && !meta(o).Origin.Builtin {
-		return write(o)
-	}
-	return nil
 }
 
 // differing are the objects and files that are not the same in two configurations.

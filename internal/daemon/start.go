@@ -83,7 +83,7 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
-	dirs, instead := zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true}, ""
+	dirs, instead := zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}, ""
 	switch {
 	case good.damaged != nil:
 		failed, err = d.startClosed(ctx, links, append(failed, good.damaged.Error()))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,9 +22,12 @@ import (
 )
 
 // program is firewalld itself, over a folder.
-func program() {
-	os.Exit(firewalldcmd.Main([]string{"--nofork", "--nopid", "--log-target=console", "--default-config=/nonexistent",
-		"--system-config=" + os.Args[1], "--state-dir=" + os.Args[1] + ".state"}, os.Stdout, os.Stderr))
+func program() { os.Exit(firewalldcmd.Main(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// options are those of firewalld over a folder.
+func options(folder string) []string {
+	return []string{"--nofork", "--nopid", "--log-target=console", "--default-config=/nonexistent",
+		"--system-config=" + folder, "--state-dir=" + folder + ".state"}
 }
 
 const busConfig = `<busconfig><type>system</type><listen>unix:path=SOCKET</listen><auth>EXTERNAL</auth>
@@ -33,8 +37,9 @@ const busConfig = `<busconfig><type>system</type><listen>unix:path=SOCKET</liste
 // service is a message bus and firewalld on it.
 type service struct {
 	*testing.T
-	lab *lab.Lab
-	dir string
+	lab     *lab.Lab
+	dir     string
+	command []string // what starts firewalld, without its options; nil is the program of the tests
 }
 
 // startBus starts the bus, always at the same address, and returns what stops it.
@@ -89,7 +94,11 @@ func (s *service) begin() (cmd *exec.Cmd, log *bytes.Buffer, ready func() error)
 	}
 	ctx, cancel := context.WithTimeout(s.Context(), 2*time.Minute) // one that hangs is killed
 	s.Cleanup(cancel)
-	cmd, log = exec.CommandContext(ctx, self, filepath.Join(s.dir, "firewalld")), &bytes.Buffer{}
+	words := slices.Concat(s.command, options(filepath.Join(s.dir, "firewalld")))
+	if s.command == nil {
+		words = append([]string{self}, words...)
+	}
+	cmd, log = exec.CommandContext(ctx, words[0], words[1:]...), &bytes.Buffer{}
 	cmd.Env = append(os.Environ(), roleVariable+"=firewalld", "NOTIFY_SOCKET="+notify,
 		"DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
 	cmd.Stdout, cmd.Stderr = log, log
@@ -128,7 +137,7 @@ func TestBusGoneAndBack(t *testing.T) {
 	}
 	check("without a bus")
 	self, _ := os.Executable()
-	lost := exec.CommandContext(t.Context(), self, filepath.Join(s.dir, "firewalld"))
+	lost := exec.CommandContext(t.Context(), self, options(filepath.Join(s.dir, "firewalld"))...)
 	lost.Env = append(os.Environ(), roleVariable+"=firewalld", "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
 	if err := l.Firewall().Do(lost.Run); err == nil {
 		t.Error("a daemon starts without a bus")

@@ -75,8 +75,8 @@ func TestNothingIsForgotten(t *testing.T) {
 	// What is made of other parts, or does not reach the kernel.
 	elsewhere := strings.Fields(`Ruleset.Backend Ruleset.Chains Ruleset.Sets Ruleset.Helpers Ruleset.Flowtable Ruleset.Owner Ruleset.Counters Ruleset.Notes
 		Chain.Hook Chain.Builtin Chain.Rules Rule.Families Rule.Order Rule.Ranked Rule.Direct Rule.Place Rule.Matches Rule.Actions
-		Rule.Origin Origin.Object Origin.Path Origin.Line Origin.Text Origin.Rule Set.Elements Set.Origin Element.Parts Element.Until`)
-	samples := map[string]any{"Set": ir.Set{}, "Element": ir.Element{}, "Part": ir.Part{}, "Chain": ir.Chain{}, "Hook": ir.Hook{}, "Helper": ir.Helper{}}
+		Rule.Origin Origin.Object Origin.Path Origin.Line Origin.Text Origin.Rule Set.Elements Set.Origin Key.Parts Key.Until`)
+	samples := map[string]any{"Set": ir.Set{}, "Element": ir.Element{}, "Key": ir.Key{}, "Part": ir.Part{}, "Chain": ir.Chain{}, "Hook": ir.Hook{}, "Helper": ir.Helper{}}
 	for _, m := range Matches {
 		samples[reflect.TypeOf(m).Name()] = m
 	}

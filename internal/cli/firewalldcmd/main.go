@@ -22,6 +22,7 @@ import (
 	"richwall/internal/bus"
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
+	"richwall/internal/memory"
 	"richwall/internal/printable"
 	"richwall/internal/statedir"
 	"richwall/zones"
@@ -61,13 +62,14 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "firewalld: cannot start in the background: %v\n", err)
 		return statusFailed
 	}
-	limitMemory()
+	limit := memory.OfProcess()
+	limit.Tune()
 	sink, err := openSink(o, stdout)
 	if err != nil {
 		complain(stderr, err)
 		return statusFailed
 	}
-	p := program{options: o, log: newLogger(sink, o.debug > 0), reloads: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	p := program{options: o, log: newLogger(sink, o.debug > 0), memory: limit, reloads: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	status, err := p.run()
 	if err != nil {
 		p.log.Error(inOneLine(err))
@@ -87,6 +89,7 @@ func complain(stderr io.Writer, err error) {
 type program struct {
 	options
 	log    *slog.Logger
+	memory *memory.Limit
 	daemon *daemon.Daemon
 	bus    *bus.Server
 	left   *kernel.Left
@@ -133,7 +136,7 @@ func (p *program) run() (status int, err error) {
 		return notConnected(err, guard.Lower)
 	}
 	defer p.bus.Close()
-	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true}}
+	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true, Room: p.memory.Room}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	p.bus.Attach(p.daemon)
 	if end, err := p.start(signals); err != nil {
@@ -203,7 +206,7 @@ func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
 func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.Guard) *daemon.Daemon {
 	p.left = kernel.NewLeft(state.Note("shared"), p.log)
 	return daemon.New(daemon.Options{
-		Dirs: dirs, Log: p.log, Manager: p.bus, State: state,
+		Dirs: dirs, Log: p.log, Manager: p.bus, State: state, Memory: p.memory,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Log: p.log, Guard: guard, Left: p.left})
 		},

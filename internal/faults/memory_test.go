@@ -1,0 +1,113 @@
+package faults
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
+	"richwall/internal/lab"
+)
+
+// dataLimit is what a container or LimitDATA= may leave to the daemon, in KiB as "ulimit -d" takes it.
+const dataLimit = 102400
+
+// build makes firewalld as it is installed: the program of the tests has more data of its own.
+func build(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "firewalld")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "richwall/cmd/firewalld")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build firewalld: %v\n%s", err, out)
+	}
+	return program
+}
+
+// A configuration with an ipset of 100,000 entries and a zone of 5,000 rich rules lives within 100 MB of data memory, with both back
+// ends: it starts, takes runtime and permanent changes of the ipset and of the zone, and is reloaded. A list that is too large for that
+// is refused, and the daemon goes on with what it has.
+func TestLittleMemory(t *testing.T) {
+	if missing := lab.Missing("nft", "iptables", "ipset", "dbus-daemon"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	program := build(t)
+	for _, tt := range []struct {
+		backend, typ string
+		entry        func(n int) string
+	}{
+		{"nftables", "hash:ip", func(n int) string { return fmt.Sprintf("10.%d.%d.%d", n>>16, n>>8&255, n&255) }},
+		{"iptables", "hash:net", func(n int) string { return fmt.Sprintf("%d.%d.%d.0/24", 20+n%7, n/7>>8, n/7&255) }},
+	} {
+		t.Run(tt.backend, func(t *testing.T) {
+			var set, zone strings.Builder
+			fmt.Fprintf(&set, "<ipset type=%q>\n<option name=\"maxelem\" value=\"1000000\"/>\n", tt.typ)
+			for n := range 100_000 {
+				fmt.Fprintf(&set, "<entry>%s</entry>\n", tt.entry(n+1))
+			}
+			zone.WriteString("<zone>\n")
+			for n := range 5000 {
+				fmt.Fprintf(&zone, `<rule family="ipv4"><source address="172.16.%d.%d"/><port port="%d" protocol="tcp"/><accept/></rule>`+"\n", n>>8, n&255, n+1)
+			}
+			s := newService(t, map[string]string{
+				"ipsets/block.xml": set.String() + "</ipset>\n", "zones/public.xml": zone.String() + "</zone>\n",
+				"firewalld.conf": "FirewallBackend=" + tt.backend + "\n",
+			})
+			s.command = []string{"sh", "-c", fmt.Sprintf(`ulimit -d %d && exec "$0" "$@"`, dataLimit), program}
+			daemon, log := s.start()
+			s.livesWith(tt.entry)
+			daemon.Process.Signal(unix.SIGTERM)
+			if err := daemon.Wait(); err != nil {
+				t.Errorf("the daemon ends with %v, and says\n%s", err, log)
+			}
+		})
+	}
+}
+
+// livesWith makes changes of the ipset and the zone, and then one that is too large.
+func (s *service) livesWith(entry func(n int) string) {
+	s.Helper()
+	conn, err := dbus.Connect("unix:path=" + filepath.Join(s.dir, "bus"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close()
+	const name, path = "org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"
+	call := func(object dbus.ObjectPath, method string, args ...any) *dbus.Call {
+		return conn.Object(name, object).Call(name+"."+method, 0, args...)
+	}
+	must := func(c *dbus.Call, result ...any) {
+		s.Helper()
+		if err := c.Store(result...); err != nil {
+			s.Fatalf("%s: %v", c.Method, err)
+		}
+	}
+	var set, zone dbus.ObjectPath
+	must(call(path+"/config", "config.getIPSetByName", "block"), &set)
+	must(call(path+"/config", "config.getZoneByName", "public"), &zone)
+	var entries []string
+	for n := range 3 {
+		must(call(path, "zone.addPort", "public", fmt.Sprint(6000+n), "tcp", 0), new(string))
+		must(call(set, "config.ipset.getEntries"), &entries)
+		must(call(set, "config.ipset.setEntries", append(entries, entry(200_000+n))))
+		must(call(set, "config.ipset.removeEntry", entries[50_000]))
+		must(call(zone, "config.zone.addPort", fmt.Sprint(7000+n), "tcp"))
+		must(call(path, "reload"))
+	}
+	must(call(path, "ipset.getEntries", "block"), &entries)
+	if len(entries) != 100_000 || entries[len(entries)-1] != entry(200_002) {
+		s.Errorf("the set has %d entries, the last %s", len(entries), entries[len(entries)-1])
+	}
+	for n := range 400_000 {
+		entries = append(entries, entry(300_000+n))
+	}
+	if err := call(set, "config.ipset.setEntries", entries).Err; err == nil || !strings.Contains(err.Error(), "ulimit -d") {
+		s.Errorf("a list of %d entries gets the error %v", len(entries), err)
+	}
+	must(call(path, "zone.addPort", "public", "8000", "tcp", 0), new(string))
+	must(call(path, "reload"))
+}
