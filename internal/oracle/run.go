@@ -67,6 +67,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !known && got[0].Exit != 0 && st.reloads() {
 			reason, known = "a reload that fails changes nothing", true
 		}
+		if !known && got[0].Exit != 0 && strings.Contains(got[0].Stderr, "COMMAND_FAILED") {
+			reason, known = "of a change that it cannot commit firewalld keeps a half", true
+		}
 		again, err := r.states(ctx, s, i, known)
 		if err != nil {
 			return err
@@ -129,6 +132,9 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 	settled := s.steps[i].settles() && s.conf["FlushAllOnReload"] != "no"
 	states[0], states[1] = states[0].unordered(settled), states[1].unordered(settled)
 	found := compare(states[0], states[1], r.definitions)
+	if a, b := states[0][life], states[1][life]; a[0] == "FAILED" && b[0] == "FAILED" {
+		found = []difference{{what: life, theirs: strings.Join(a, "\n"), ours: strings.Join(b, "\n")}}
+	}
 	for j := range found {
 		found[j].step = i
 	}
