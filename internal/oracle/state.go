@@ -242,8 +242,11 @@ func compare(theirs, ours state, shipped string) (out []difference) {
 		if inA == inB && slices.Equal(a, b) {
 			continue
 		}
+		if strings.HasPrefix(key, "mode ") && (!inA || !inB) { // which the file itself tells
+			continue
+		}
 		d := difference{what: key, theirs: "(not there)", ours: "(not there)"}
-		if name, isFile := strings.CutPrefix(strings.Replace(key, "mode ", "file ", 1), "file "); isFile && !inB {
+		if name, isFile := strings.CutPrefix(key, "file "); isFile && !inB {
 			d.shipped = sameTags(theirs["file "+name], filepath.Join(shipped, name))
 		}
 		lost, more := onlyIn(a, b), onlyIn(b, a)
