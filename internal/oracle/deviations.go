@@ -63,7 +63,7 @@ var deviations = []deviation{
 	{"runtime-to-permanent|runtimeToPermanent", "RT_TO_PERM_FAILED", "^exit 0", "firewalld cannot save a service that was changed and has includes or helpers"},
 	{"interface-name16", "", "INVALID_INTERFACE", "a name of an interface that the kernel cannot have is refused"},
 	{"", "dictionary changed size during iteration", "", "a reload of firewalld crashes while something has a timeout"},
-	{"^(\\$|offline)", "No option specified|No options specified", "INVALID_(NAME|VALUE|MODULE)", "an empty value is refused for what it is"},
+	{"^(\\$|offline)", "No option specified|No options specified", "INVALID_(NAME|VALUE|MODULE|ZONE|POLICY|SERVICE|IPSET|ICMPTYPE|HELPER)", "an empty value is refused for what it is"},
 	{"--query-.*--query-", "^exit 0\nstderr: Warning: (INVALID|MISSING)", "^exit [12]", "a query of several things of which all are invalid has the exit code of that"},
 	{"^nft chain nat_PRE|^ip6?tables-save nat", "dnat .*:0$|--to-destination [^ ]*:0$|redirect to :0", "", "a forward port to port 0 leaves the port as it is"},
 	{"ipset:('|\"|$| )", "INVALID_IPSET", "INVALID_SOURCE", "a source that is an ipset without a name is no source"},
@@ -83,6 +83,9 @@ var deviations = []deviation{
 	{"^offline .*--direct .*--get-(chains|rules|passthroughs) ", "^exit 2\nstderr: No (chains|rules|passthroughs) for ", "^exit 0$", "an empty list is no error, as everywhere else"},
 	{"ipset.addOption ", "IPSET_WITH_TIMEOUT", "INVALID_VALUE: .*timeout", "a timeout that is no number is wrong for any set"},
 	{"reload", "^exit 0", "INVALID_HELPER: cannot use helper h1: there is no such helper", "a service with a helper that is not there is refused before a zone that has it is in use"},
+	{"rule ", "^exit 0", "INVALID_RULE: cannot use service \\S+ with a destination: the service has its own", "a rule with a destination for a service that has its own is refused before a reload fails for it"},
+	{"^(file (zones|policies|services|helpers)/|bus |dbus |sh gdbus )", "2000-1000", "1000-2000", "a range that is given backwards is written from its lower end"},
+	{"^nft chain (filter_FWD|nat_POST)_\\S+_dispatch_stage2$", "^(ether daddr \\S+ jump (filter_FWD|nat_POST)_\\S+\n?)+$", "^$", "a rule for packets to a MAC address, which firewalld makes for zones that are in use already, never matches what is sent on"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 

@@ -41,12 +41,13 @@ func (r *runner) play(ctx context.Context, s *session) error {
 	if r.sessions%20 == 0 {
 		fmt.Fprintf(r.out, "... %d steps in %d sessions\n", r.steps, r.sessions)
 	}
-	pending := false // something was set in firewalld.conf since the last reload
+	pending, timed := false, false // something was set in firewalld.conf since the last reload; something has a timeout
 	for i, st := range s.steps {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		pending = pending && !st.settles() || st.method == properties+".Set"
+		timed = timed || st.times()
 		got, err := r.do(st)
 		if err != nil {
 			return fmt.Errorf("step %d, %s: %w", i, st, err)
@@ -74,6 +75,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		}
 		if !known && pending && st.savesConf() {
 			reason, known = "firewalld writes its firewalld.conf of the last reload over what was set since", true
+		}
+		if !known && timed && st.saves() {
+			reason, known = "what has a timeout is not saved", true
 		}
 		again, err := r.states(ctx, s, i, known)
 		if err != nil {

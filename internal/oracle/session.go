@@ -109,6 +109,15 @@ func (s step) savesConf() bool {
 	return s.verb != "offline" && (strings.Contains(text, "setlogdenied") || strings.Contains(text, "setdefaultzone"))
 }
 
+// times is true of a step that gives something a timeout, and saves of one that saves what runs.
+func (s step) times() bool {
+	return strings.Contains(s.String(), "--timeout=") || s.verb == "dbus" && slices.Contains(s.args, "3600")
+}
+
+func (s step) saves() bool {
+	return slices.Contains(s.words, "--runtime-to-permanent") || strings.HasSuffix(s.method, ".runtimeToPermanent")
+}
+
 // several is true of a call that changes several settings of an object at runtime.
 func (s step) several() bool {
 	return strings.HasSuffix(s.method, ".setZoneSettings2") || strings.HasSuffix(s.method, ".setPolicySettings")

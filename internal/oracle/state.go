@@ -194,7 +194,7 @@ func elements(lines []string) []string {
 func (s state) unordered(settled bool) state {
 	out := state{}
 	for key, lines := range s {
-		if !strings.HasPrefix(key, "file ") && (!settled || strings.HasPrefix(key, "bus ")) {
+		if key != life && !strings.HasPrefix(key, "file ") && (!settled || strings.HasPrefix(key, "bus ")) {
 			lines = slices.Clone(lines)
 			if strings.HasPrefix(key, "bus ") {
 				for i, line := range lines {
