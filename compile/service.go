@@ -145,7 +145,7 @@ func (s *state) helperRules(o *owner, origin *ir.Origin, svc *zones.Service, d d
 	}
 	for _, h := range s.serviceHelpers(origin, svc) {
 		families := d.families
-		if f := familyNamed(h.Family); f != 0 {
+		if f := familyNamed(h.Family); f != 0 && !s.layout.oneTable { // a rule of nftables is for all families, and the object for its own
 			families &= f
 		}
 		if families == 0 {

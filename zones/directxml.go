@@ -25,17 +25,24 @@ var ipTables = []string{"filter", "nat", "mangle", "raw", "security"}
 var directTables = map[string][]string{"ipv4": ipTables, "ipv6": ipTables, "eb": {"broute", "nat", "filter"}}
 
 // CheckDirect tells what is wrong with the IP version and the table of a chain or rule of the direct interface, with code
-// INVALID_IPV or INVALID_TABLE. The table "" is not looked at.
+// INVALID_IPV or INVALID_TABLE.
 func CheckDirect(ipv, table string) error {
-	tables, ok := directTables[ipv]
-	switch {
-	case !ok:
-		return refuse(InvalidIPV, "cannot use ipv %q: it is ipv4, ipv6 or eb%s", ipv, hint(ipv, Names(directTables))).
-			worded("'%s' not in '['ipv4', 'ipv6', 'eb']'", ipv)
-	case table != "" && !slices.Contains(tables, table):
+	if err := checkDirectIPV(ipv); err != nil {
+		return err
+	}
+	if tables := directTables[ipv]; !slices.Contains(tables, table) {
 		return refuse(InvalidTable, "cannot use table %q: %s has %s%s", table, ipv, strings.Join(tables, ", "), hint(table, tables))
 	}
 	return nil
+}
+
+// checkDirectIPV tells what is wrong with the IP version of something of the direct interface, with code INVALID_IPV.
+func checkDirectIPV(ipv string) error {
+	if _, ok := directTables[ipv]; ok {
+		return nil
+	}
+	return refuse(InvalidIPV, "cannot use ipv %q: it is ipv4, ipv6 or eb%s", ipv, hint(ipv, Names(directTables))).
+		worded("'%s' not in '['ipv4', 'ipv6', 'eb']'", ipv)
 }
 
 // maxChainName is how many bytes the name of a chain has (XT_EXTENSION_MAXNAMELEN of linux/netfilter/x_tables.h, less the NUL).
@@ -66,7 +73,11 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 	d := &Direct{Origin: Origin{Path: path}}
 	r.each(root, func(n *node) {
 		ipv, table, chain := r.share(n.get("ipv")), r.share(n.get("table")), r.share(n.get("chain"))
-		if err := CheckDirect(ipv, table); err != nil {
+		err := checkDirectIPV(ipv)
+		if n.name != "passthrough" {
+			err = CheckDirect(ipv, table)
+		}
+		if err != nil {
 			attr := "ipv"
 			if code, _ := codeOf(err, ""); code == InvalidTable {
 				attr = "table"

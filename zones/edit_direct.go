@@ -185,7 +185,7 @@ func parsePassthrough(e env, _ *Direct, args []string) (DirectPassthrough, error
 		return DirectPassthrough{}, arguments(args, 1, math.MaxInt)
 	}
 	p := DirectPassthrough{IPV: args[0], Args: args[1:]}
-	if err := CheckDirect(p.IPV, ""); err != nil || e.scope == Permanent {
+	if err := checkDirectIPV(p.IPV); err != nil || e.scope == Permanent {
 		return p, err
 	}
 	return p, p.Check()

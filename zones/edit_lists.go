@@ -141,10 +141,10 @@ func unknown(e env, invalid error) error {
 	if invalid == nil {
 		return nil
 	}
-	switch code, _ := CodeOf(invalid); {
+	switch code, _ := ReasonOf(invalid); {
 	case code == InvalidType:
 		return invalid
-	case e.scope != Runtime || code == InvalidPass:
+	case e.scope != Runtime || code == InvalidPass: // whether the tools would take it or not
 		return nil
 	}
 	return invalid

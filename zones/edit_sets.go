@@ -189,6 +189,8 @@ func checkOption(s *IPSet, name, value string) error {
 	switch {
 	case p.Code != InvalidOption:
 		return p
+	case slices.Contains(IPSetOptions, name) && value != "": // another type has it
+		return p
 	case slices.Contains(IPSetOptions, name):
 		return refuse(InvalidValue, "%s", p.Msg)
 	}

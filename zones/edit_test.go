@@ -208,8 +208,12 @@ func TestItemsThatAreNotValid(t *testing.T) {
 		{"direct ", "chain ipv4:filter:INPUT", "BUILTIN_CHAIN: chain 'INPUT' is built-in chain", "BUILTIN_CHAIN: "},
 		{"direct ", "chain ipv4:filter:IN_public_allow", "INVALID_CHAIN: ", "INVALID_CHAIN: "},
 		{"direct ", "chain ipv4:fliter:x", `INVALID_TABLE: cannot use table "fliter"`, "INVALID_TABLE: "},
+		{"direct ", "chain ipv4::x", `INVALID_TABLE: cannot use table ""`, "INVALID_TABLE: "},
+		{"direct ", "direct-rule ipv4::INPUT:0:-j:DROP", "INVALID_TABLE: ", "INVALID_TABLE: "},
 		{"direct ", "direct-rule ipv9:filter:INPUT:0:-j:DROP", "INVALID_IPV: ", "INVALID_IPV: "},
 		{"direct ", "direct-rule ipv4:filter:INPUT:x:-j:DROP", "INVALID_PRIORITY: ", "INVALID_PRIORITY: "},
+		{"direct ", "passthrough ipv4:-t:nosuch:-A:INPUT", `INVALID_PASSTHROUGH: cannot use table "nosuch"`, ""},
+		{"direct ", "passthrough eb:-t:mangle:-A:INPUT", `INVALID_PASSTHROUGH: cannot use table "mangle"`, ""},
 		{"direct ", "passthrough ipv4:-F", "INVALID_PASSTHROUGH: cannot use -F in a passthrough", ""},
 		{"direct ", "passthrough ipv4:-j:DROP", "INVALID_PASSTHROUGH: cannot use a passthrough without -A, -I or -N", ""},
 		{"direct ", "passthrough ipv4:-A", "INVALID_PASSTHROUGH: cannot use -A at the end of a passthrough: the chain is missing", ""},
@@ -491,6 +495,28 @@ func TestMending(t *testing.T) {
 	}
 	if err := Check(must(t, broken, Remove(Permanent, mine, item("service app")))).Err(); err != nil {
 		t.Errorf("mended, there is still %v", err)
+	}
+}
+
+// A passthrough that is not there cannot be removed, whether the tools would take it or not.
+func TestPassthroughNotThere(t *testing.T) {
+	for _, text := range []string{"ipv4:-t:nosuch:-A:INPUT", "ipv4:-A:-x", "ipv4:-N:INPUT", "ipv4:-L", "ipv4:-A", "eb:-t:mangle:-A:INPUT"} {
+		if _, err := Apply(builtins(t), Remove(Runtime, Object{KindDirect, ""}, item("passthrough "+text))); !strings.HasPrefix(errorText(err), "NOT_ENABLED: passthrough") {
+			t.Errorf("%s: removed: %v, want NOT_ENABLED", text, err)
+		}
+	}
+}
+
+// A table without a name is none: not in a change, nor in direct.xml.
+func TestTableWithoutName(t *testing.T) {
+	if _, err := Apply(builtins(t), RemoveDirectRules("ipv4", "", "INPUT")); !strings.HasPrefix(errorText(err), "INVALID_TABLE") {
+		t.Errorf("the rules of no table are removed: %v", err)
+	}
+	for _, text := range []string{`<chain ipv="ipv4" table="" chain="x"/>`, `<rule ipv="ipv4" table="" chain="INPUT" priority="0">-j ACCEPT</rule>`} {
+		d, problems := ReadDirect([]byte("<direct>"+text+"</direct>"), "direct.xml")
+		if len(problems) != 1 || problems[0].Code != InvalidTable || d != nil && len(d.Chains)+len(d.Rules) > 0 {
+			t.Errorf("%s: read as %+v, with %v", text, d, problems)
+		}
 	}
 }
 

@@ -86,7 +86,7 @@ func (p DirectPassthrough) Command() (PassCommand, error) {
 // Check tells why a passthrough cannot be used, as Command does. Of those for ebtables it is only known whether they add
 // something.
 func (p DirectPassthrough) Check() error {
-	if err := CheckDirect(p.IPV, ""); err != nil || p.IPV != "eb" {
+	if err := checkDirectIPV(p.IPV); err != nil || p.IPV != "eb" {
 		if err == nil {
 			_, err = p.Command()
 		}

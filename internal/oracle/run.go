@@ -41,10 +41,13 @@ func (r *runner) play(ctx context.Context, s *session) error {
 	if r.sessions%20 == 0 {
 		fmt.Fprintf(r.out, "... %d steps in %d sessions\n", r.steps, r.sessions)
 	}
+	pending, timed := false, false // something was set in firewalld.conf since the last reload; something has a timeout
 	for i, st := range s.steps {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		pending = pending && !st.settles() || st.method == properties+".Set"
+		timed = timed || st.times()
 		got, err := r.do(st)
 		if err != nil {
 			return fmt.Errorf("step %d, %s: %w", i, st, err)
@@ -63,9 +66,18 @@ func (r *runner) play(ctx context.Context, s *session) error {
 			continue
 		}
 		// What one side has refused and the other has taken is told already; anything else leaves both in the same state.
-		known := differs && (got[0].Exit == 0) != (got[1].Exit == 0)
+		known := differs && ((got[0].Exit == 0) != (got[1].Exit == 0) || warnings(got[0]) != warnings(got[1]))
 		if !known && got[0].Exit != 0 && st.reloads() {
 			reason, known = "a reload that fails changes nothing", true
+		}
+		if !known && got[0].Exit != 0 && (strings.Contains(got[0].Stderr, "COMMAND_FAILED") || st.several()) {
+			reason, known = "of a change that fails firewalld keeps a half", true
+		}
+		if !known && pending && st.savesConf() {
+			reason, known = "firewalld writes its firewalld.conf of the last reload over what was set since", true
+		}
+		if !known && timed && st.saves() {
+			reason, known = "what has a timeout is not saved", true
 		}
 		again, err := r.states(ctx, s, i, known)
 		if err != nil {
@@ -78,6 +90,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 	}
 	return nil
 }
+
+// warnings is how many things of several a command has left out.
+func warnings(o outcome) int { return strings.Count(o.Stderr, "Warning: ") }
 
 // fresh is true of a difference that was made small just now: the sides are elsewhere since.
 func (r *runner) fresh(d difference) bool { return r.found[d.signature()] == 1 && r.shrink > 0 }
@@ -129,6 +144,9 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 	settled := s.steps[i].settles() && s.conf["FlushAllOnReload"] != "no"
 	states[0], states[1] = states[0].unordered(settled), states[1].unordered(settled)
 	found := compare(states[0], states[1], r.definitions)
+	if a, b := states[0][life], states[1][life]; a[0] == "FAILED" && b[0] == "FAILED" {
+		found = []difference{{what: life, theirs: strings.Join(a, "\n"), ours: strings.Join(b, "\n")}}
+	}
 	for j := range found {
 		found[j].step = i
 	}
@@ -138,7 +156,7 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 // differ is how the outcomes of a step differ, if they do.
 func differ(i int, st step, got [2]outcome) (difference, bool) {
 	for j := range got {
-		got[j].Stderr = withoutHints(got[j].Stderr)
+		got[j].Stderr = withoutNotes(got[j].Stderr)
 	}
 	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape(), wrong: st.wrong}
 	if got[0] == got[1] || d.theirs == d.ours {
@@ -147,11 +165,14 @@ func differ(i int, st step, got [2]outcome) (difference, bool) {
 	return d, true
 }
 
-// withoutHints is what a program has said on its error output, without what richwall says there besides.
-func withoutHints(text string) string {
+// moduleTwice is what firewalld's commands say besides of a file whose modules it has written under two names.
+var moduleTwice = regexp.MustCompile(`^WARNING: Module '.*' already set, ignoring\.`)
+
+// withoutNotes is what a program has said on its error output, without what one side alone says there besides.
+func withoutNotes(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, "hint: ") {
+		if !strings.HasPrefix(line, "hint: ") && !moduleTwice.MatchString(line) {
 			out.WriteString(line)
 		}
 	}

@@ -103,6 +103,26 @@ func (s step) reloads() bool {
 	return s.verb == "restart" || slices.ContainsFunc(reloading, func(word string) bool { return s.verb != "offline" && strings.Contains(text, word) })
 }
 
+// savesConf is true of a step that writes firewalld.conf from what firewalld has in memory.
+func (s step) savesConf() bool {
+	text := strings.ToLower(strings.ReplaceAll(s.String(), "-", ""))
+	return s.verb != "offline" && (strings.Contains(text, "setlogdenied") || strings.Contains(text, "setdefaultzone"))
+}
+
+// times is true of a step that gives something a timeout, and saves of one that saves what runs.
+func (s step) times() bool {
+	return strings.Contains(s.String(), "--timeout=") || s.verb == "dbus" && slices.Contains(s.args, "3600")
+}
+
+func (s step) saves() bool {
+	return slices.Contains(s.words, "--runtime-to-permanent") || strings.HasSuffix(s.method, ".runtimeToPermanent")
+}
+
+// several is true of a call that changes several settings of an object at runtime.
+func (s step) several() bool {
+	return strings.HasSuffix(s.method, ".setZoneSettings2") || strings.HasSuffix(s.method, ".setPolicySettings")
+}
+
 // links are the interfaces that the namespaces have.
 var links = []string{"eth0", "eth1", "eth2"}
 
@@ -298,7 +318,7 @@ func writeFiles(outside string) error {
 		return err
 	}
 	for name, text := range map[string]string{
-		"zone.xml":     "<zone target=\"DROP\">\n  <short>From a file</short>\n  <service name=\"ssh\"/>\n  <port port=\"4711\" protocol=\"tcp\"/>\n</zone>\n",
+		"zone.xml":     "<zone target=\"DROP\">\n  <short>From a file</short>\n  <service name=\"ssh\"/>\n  <port port=\"4711\" protocol=\"tcp\"/>\n  <forward/>\n</zone>\n",
 		"policy.xml":   "<policy target=\"CONTINUE\">\n  <ingress-zone name=\"ANY\"/>\n  <egress-zone name=\"HOST\"/>\n  <service name=\"http\"/>\n</policy>\n",
 		"service.xml":  "<service>\n  <short>From a file</short>\n  <port port=\"4712\" protocol=\"udp\"/>\n</service>\n",
 		"ipset.xml":    "<ipset type=\"hash:net\">\n  <entry>192.0.2.0/24</entry>\n</ipset>\n",

@@ -56,7 +56,7 @@ func (s *side) state() (state, error) {
 			ask(busPath, e.show, name)
 		}
 	}
-	if err := s.life(out); err != nil {
+	if err := s.alive(out); err != nil {
 		return nil, err
 	}
 	var all map[string]dbus.Variant
@@ -69,20 +69,23 @@ func (s *side) state() (state, error) {
 	return out, s.kernel(out)
 }
 
-// life is the daemon's own state, and if that is FAILED what its log says last.
-func (s *side) life(out state) error {
-	var life string
-	if err := s.conn.Object(busName, busPath).Call(stateName, 0, busName, "state").Store(&life); err != nil {
+// life is the name of the daemon's own state among the things of a state.
+const life = "bus state"
+
+// alive is the daemon's own state, and if that is FAILED what its log says last.
+func (s *side) alive(out state) error {
+	var is string
+	if err := s.conn.Object(busName, busPath).Call(stateName, 0, busName, "state").Store(&is); err != nil {
 		return fmt.Errorf("the daemon of %s does not answer: %w\n%s", s.name, err, s.tail("log"))
 	}
-	out["bus state"] = []string{life}
-	if life != "FAILED" {
+	out[life] = []string{is}
+	if is != "FAILED" {
 		return nil
 	}
 	log, _ := os.ReadFile(filepath.Join(s.outside, "log")) // without it there is nothing to tell
 	for line := range strings.Lines(string(log)) {
 		if _, message, ok := strings.Cut(line, "ERROR: "); ok && !strings.Contains(message, "Failed to") && !strings.Contains(message, "ALREADY_") {
-			out["bus state"] = []string{life, strings.TrimSpace(message)}
+			out[life] = []string{is, strings.TrimSpace(message)}
 		}
 	}
 	return nil
@@ -191,7 +194,7 @@ func elements(lines []string) []string {
 func (s state) unordered(settled bool) state {
 	out := state{}
 	for key, lines := range s {
-		if !strings.HasPrefix(key, "file ") && (!settled || strings.HasPrefix(key, "bus ")) {
+		if key != life && !strings.HasPrefix(key, "file ") && (!settled || strings.HasPrefix(key, "bus ")) {
 			lines = slices.Clone(lines)
 			if strings.HasPrefix(key, "bus ") {
 				for i, line := range lines {
@@ -239,8 +242,11 @@ func compare(theirs, ours state, shipped string) (out []difference) {
 		if inA == inB && slices.Equal(a, b) {
 			continue
 		}
+		if strings.HasPrefix(key, "mode ") && (!inA || !inB) { // which the file itself tells
+			continue
+		}
 		d := difference{what: key, theirs: "(not there)", ours: "(not there)"}
-		if name, isFile := strings.CutPrefix(strings.Replace(key, "mode ", "file ", 1), "file "); isFile && !inB {
+		if name, isFile := strings.CutPrefix(key, "file "); isFile && !inB {
 			d.shipped = sameTags(theirs["file "+name], filepath.Join(shipped, name))
 		}
 		lost, more := onlyIn(a, b), onlyIn(b, a)
@@ -279,6 +285,9 @@ var oldProtocol = regexp.MustCompile(`<port protocol="(\w+)" port=""/>`)
 // notFor is a family that an ICMP type is not for, which firewalld does not write.
 var notFor = regexp.MustCompile(` ipv[46]="no"`)
 
+// neither is what is left of the family that an ICMP type is not for, where it has an element of its own.
+var neither = regexp.MustCompile(`<destination */>`)
+
 var tag = regexp.MustCompile(`<[a-z/][^>]*>`)
 
 // sameTags is true of lines of XML that have the same tags as a file, in any order.
@@ -288,7 +297,7 @@ func sameTags(lines []string, file string) bool {
 		return false
 	}
 	sorted := func(text string) []string {
-		text = notFor.ReplaceAllString(oldProtocol.ReplaceAllString(text, `<protocol value="$1"/>`), "")
+		text = neither.ReplaceAllString(notFor.ReplaceAllString(oldProtocol.ReplaceAllString(text, `<protocol value="$1"/>`), ""), "")
 		tags := tag.FindAllString(regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(text, ""), -1)
 		for i := range tags {
 			words := strings.Fields(strings.NewReplacer("/>", " />", ">", " >", "<", "< ").Replace(tags[i]))

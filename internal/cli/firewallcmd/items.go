@@ -28,7 +28,10 @@ func (s *session) readValues(f *field) ([]string, error) {
 	err := s.sequence(values, func(value string) error {
 		item, err := checkValue(f, value)
 		if s.program == offline && f.key == "rich_rules" {
-			item, err = canonicalRule(value)
+			var canonical string
+			if canonical, err = canonicalRule(value); s.option.do != doQuery { // which shows what was asked for as it was
+				item = canonical
+			}
 		}
 		if err != nil && s.mendable(f, value) {
 			item, err = value, nil

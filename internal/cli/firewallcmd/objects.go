@@ -150,7 +150,7 @@ func (s *session) create() error {
 		if err != nil {
 			return err
 		}
-		if s.value("type") == "hash:mac" && options["family"] != "" {
+		if s.value("type") == "hash:mac" && s.value("family") != "" && s.program == online {
 			return misuse("", "--family is not for the type hash:mac: MAC addresses have no IP family")
 		}
 		all["type"], all["options"] = s.value("type"), options
