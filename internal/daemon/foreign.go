@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"richwall/internal/fault"
 	"richwall/internal/kernel"
 )
 
@@ -94,7 +95,7 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 // attendIn attends to what is pending after a while. The lock is held.
 func (d *Daemon) attendIn(wait time.Duration) {
 	d.repairs.timer = time.AfterFunc(wait, func() {
-		if Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
+		if fault.Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
 			d.attendLater()
 		}
 	})
