@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"richwall/internal/daemon"
+	"richwall/internal/fault"
 	"richwall/zones"
 )
 
@@ -56,7 +57,7 @@ func Connect(address string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.take(l)
-	go s.keepUp()
+	go fault.Guard(s.log, "keeping to the message bus", s.keepUp)
 	return s, nil
 }
 

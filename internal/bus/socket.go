@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"richwall/internal/fault"
 )
 
 // The library decodes whatever arrives in a goroutine of its own, where a panic ends the process, and matches answers to
@@ -161,7 +163,7 @@ func (s *socket) Write(b []byte) (int, error) {
 	if err == nil && bytes.Equal(b, begin) {
 		s.begun = true
 		go s.receive()
-		go s.transmit()
+		go fault.Guard(s.log, "sending to the message bus", s.transmit)
 	}
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"richwall/internal/fault"
 	"richwall/zones"
 )
 
@@ -53,7 +54,7 @@ func (d *Daemon) unlockFiles() { <-d.files }
 func inTime[T any](ctx context.Context, d *Daemon, folder string, read func() T) (result T, err error) {
 	done := make(chan error, 1)
 	var found T
-	go func() { done <- Guard(d.opt.Log, "reading "+folder, func() { found = read() }) }()
+	go func() { done <- fault.Guard(d.opt.Log, "reading "+folder, func() { found = read() }) }()
 	select {
 	case err := <-done:
 		return found, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"richwall/internal/fault"
 	"richwall/internal/kernel"
 )
 
@@ -103,7 +104,7 @@ func (d *Daemon) attendIn(wait time.Duration) {
 		d.repairs.timer.Stop()
 	}
 	d.repairs.timer = time.AfterFunc(wait, func() {
-		if Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
+		if fault.Guard(d.opt.Log, "putting rules back", d.attendPending) != nil {
 			d.attendLater()
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"richwall/internal/fault"
 	"richwall/zones"
 )
 
@@ -91,7 +92,7 @@ func (t *timers) stop() {
 
 // expire commits the runtime configuration without the entries whose time has come. After a fault it is tried again in a minute.
 func (d *Daemon) expire() {
-	if Guard(d.opt.Log, "what has timed out", d.expireDue) == nil {
+	if fault.Guard(d.opt.Log, "what has timed out", d.expireDue) == nil {
 		return
 	}
 	d.mu.Lock()

@@ -56,6 +56,31 @@ func TestGuardBehindARepairThatIsNotSent(t *testing.T) {
 	}
 }
 
+// A fault in what hears of other programs' changes is logged, and from then on it is known that nothing is heard.
+func TestFaultOfTheMonitor(t *testing.T) {
+	if missing := lab.Missing("nft"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	ns, err := lab.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	var log bytes.Buffer
+	m, err := newMonitor(slog.New(slog.NewTextHandler(&log, nil)), ns.Do, 0, func(uint8, string) bool { panic("a fault of the test") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	if _, err := ns.Run(t.Context(), "", "nft", "add", "table", "inet", "another"); err != nil {
+		t.Fatal(err)
+	}
+	<-m.done
+	if !m.ended() || !m.take().lost || !strings.Contains(log.String(), "a fault of the test") {
+		t.Errorf("it is not known that nothing is heard; the log says\n%s", log.String())
+	}
+}
+
 // A fault in what looks at other programs' changes, or in who is told of them, is logged, and the next change is looked at
 // all the same.
 func TestGuardAgainstFaultsOfFollowing(t *testing.T) {

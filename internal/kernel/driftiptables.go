@@ -47,7 +47,7 @@ func (k *iptablesKernel) watchTables() error {
 		return nil
 	}
 	k.watch.socket, k.watch.log = s, k.options.Log
-	k.watch.monitor, err = newMonitor(k.options.Enter, 0, func(family uint8, table string) bool {
+	k.watch.monitor, err = newMonitor(k.options.Log, k.options.Enter, 0, func(family uint8, table string) bool {
 		return (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6) && builtins[table] != nil
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"richwall/internal/fault"
 )
 
 // Writer is a program that has committed something to nf_tables.
@@ -86,6 +89,7 @@ type news struct {
 // monitor hears of every commit to nf_tables in a namespace. The kernel tells what a transaction changed, message by message,
 // and then its generation with the program. What one socket changes is left out, so that only its generations are heard of.
 type monitor struct {
+	log     *slog.Logger
 	conn    *netlink.Conn
 	watched func(family uint8, table string) bool
 	wake    chan struct{} // has a token when there is news
@@ -110,8 +114,8 @@ const (
 )
 
 // newMonitor listens for what others do to tables. own is the port of the socket whose commits are not told of: 0 for none.
-func newMonitor(enter func(func() error) error, own uint32, watched func(family uint8, table string) bool) (*monitor, error) {
-	m := &monitor{watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]liveRule{}}
+func newMonitor(log *slog.Logger, enter func(func() error) error, own uint32, watched func(family uint8, table string) bool) (*monitor, error) {
+	m := &monitor{log: log, watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]liveRule{}}
 	err := enter(func() (err error) {
 		m.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageBuffer})
 		return err
@@ -174,10 +178,8 @@ func (m *monitor) run() {
 	defer close(m.done)
 	for {
 		var err error
-		for message, problem := range m.conn.ReceiveIter() {
-			if err = problem; err == nil {
-				m.hear(message)
-			}
+		if fault := fault.Guard(m.log, "listening for changes by other programs", func() { err = m.receive() }); fault != nil {
+			err = fault
 		}
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
@@ -190,6 +192,16 @@ func (m *monitor) run() {
 			return
 		}
 	}
+}
+
+// receive hears what there is to be heard, once there is something.
+func (m *monitor) receive() (err error) {
+	for message, problem := range m.conn.ReceiveIter() {
+		if err = problem; err == nil {
+			m.hear(message)
+		}
+	}
+	return err
 }
 
 // lose notes that some messages are missing.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"richwall/internal/fault"
 )
 
 // noteTime is the longest that a note is waited for: a disk that does not answer must not hold the firewall up.
@@ -118,7 +119,7 @@ func (n *Note) writeLatest() error {
 		n.mu.Lock()
 		data, at := n.next, n.changes
 		n.mu.Unlock()
-		err := n.write(data)
+		err := fault.Call(n.name, func() error { return n.write(data) })
 		n.mu.Lock()
 		if n.changes == at {
 			n.busy = false
@@ -148,7 +149,7 @@ func (n *Note) write(data []byte) error {
 // inTime calls f. The error is its own, or that it did not return in time.
 func (n *Note) inTime(what string, f func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- f() }()
+	go func() { done <- fault.Call(n.name, f) }()
 	select {
 	case err := <-done:
 		return err

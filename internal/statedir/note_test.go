@@ -127,3 +127,15 @@ func TestNoteOnASlowDisk(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// A fault in reading or writing a note does not end the program: it is the error.
+func TestAFaultInANoteIsAnError(t *testing.T) {
+	d, err := For(t.TempDir(), "/etc/firewalld")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.Note("shared").inTime("read", func() error { panic("a fault of the test") })
+	if err == nil || err.Error() != "internal error in shared: a fault of the test" {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -32,6 +32,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"richwall/internal/fault"
 	"richwall/internal/sha2"
 )
 
@@ -540,7 +541,11 @@ func (d *Dir) Panic() (on bool, err error) {
 	var reading error
 	go func() {
 		defer close(done)
-		was, reading = d.readPanic()
+		was = true // unless it is known
+		reading = fault.Call("reading whether panic mode was on", func() (err error) {
+			was, err = d.readPanic()
+			return err
+		})
 	}()
 	select {
 	case <-done:

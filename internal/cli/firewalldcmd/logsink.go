@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"richwall/internal/fault"
 )
 
 // logMode is the mode of the log file.
@@ -142,8 +144,10 @@ func newTarget(write func(line) error) *target {
 	t := &target{queue: make(chan delivery, waiting)}
 	go func() {
 		for d := range t.queue {
-			t.tellLost(write, d.time)
-			write(d.line) // what cannot be written can be told nowhere
+			fault.Call("the log", func() error { // what cannot be written can be told nowhere
+				t.tellLost(write, d.time)
+				return write(d.line)
+			})
 			close(d.done)
 			if len(t.queue) == 0 {
 				t.behind.Store(false)

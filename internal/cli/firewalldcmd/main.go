@@ -21,6 +21,7 @@ import (
 	"richwall/compile/ir"
 	"richwall/internal/bus"
 	"richwall/internal/daemon"
+	"richwall/internal/fault"
 	"richwall/internal/kernel"
 	"richwall/internal/memory"
 	"richwall/internal/printable"
@@ -177,7 +178,7 @@ func (p *program) watch(begin func() error) {
 	begun := make(chan struct{})
 	go func() {
 		defer close(begun)
-		if err := begin(); err != nil {
+		if err := fault.Call("watching files", begin); err != nil {
 			p.log.Warn("changes that others make to files will not be noticed", "reason", err)
 		}
 	}()
@@ -233,7 +234,7 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		if fault := daemon.Guard(p.log, "the start", func() { err = p.daemon.Start(ctx) }); fault != nil {
+		if fault := fault.Guard(p.log, "the start", func() { err = p.daemon.Start(ctx) }); fault != nil {
 			err = fault
 		}
 		done <- err
@@ -284,9 +285,15 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.
 func (p *program) keeps() (reason string) {
 	done := make(chan string, 1)
-	go func() { done <- keepsRules(p.system) }()
+	go func() {
+		fault := fault.Guard(p.log, "reading firewalld.conf", func() { reason = keepsRules(p.system) })
+		if fault != nil {
+			reason = fault.Error()
+		}
+		done <- reason
+	}()
 	select {
-	case reason = <-done:
+	case reason := <-done:
 		return reason
 	case <-time.After(confTime):
 		return "firewalld.conf could not be read in time"
@@ -330,7 +337,7 @@ var errTaken = errors.New("another firewall has taken over")
 
 // tell tells the service manager something.
 func (p *program) tell(state string) {
-	if err := notify(state); err != nil {
+	if err := fault.Call("sd_notify", func() error { return notify(state) }); err != nil {
 		p.log.Warn("cannot tell the service manager", "reason", err)
 	}
 }
@@ -358,7 +365,7 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 func (p *program) reload() {
 	for range p.reloads {
 		p.tell(reloading())
-		daemon.Guard(p.log, "a reload", func() {
+		fault.Guard(p.log, "a reload", func() {
 			if err := p.daemon.Reload(context.Background()); err != nil {
 				p.log.Error("cannot reload: everything stays as it was", "reason", err)
 				p.refuse(err, time.Now())
@@ -414,7 +421,7 @@ func (p *program) follow(e daemon.Event) {
 // tellChanges tells the status whenever it may have changed.
 func (p *program) tellChanges() {
 	for range p.changed {
-		daemon.Guard(p.log, "telling the status", func() { p.tell(p.status()) })
+		fault.Guard(p.log, "telling the status", func() { p.tell(p.status()) })
 	}
 }
 

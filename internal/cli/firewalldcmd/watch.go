@@ -10,7 +10,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"richwall/internal/daemon"
+	"richwall/internal/fault"
 )
 
 // settle is how long changes of files are collected: an editor writes a file in several steps, and whoever edits one by hand
@@ -36,7 +36,7 @@ func watch(folder string, settle time.Duration, log *slog.Logger, touched func(p
 	w := &watcher{files: files, settle: settle, log: log, touched: touched}
 	w.add(folder)
 	go func() {
-		for daemon.Guard(log, "watching files", w.run) != nil { // what was collected so far is lost
+		for fault.Guard(log, "watching files", w.run) != nil { // what was collected so far is lost
 		}
 	}()
 	return w, nil
