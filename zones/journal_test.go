@@ -33,7 +33,7 @@ func TestCrashWhileFilesChange(t *testing.T) {
 		"the first files are made": {nil, saving(Add(Permanent, publicZone, item("port 80:tcp")), New(Object{KindService, "app"}, nil), SetLogDenied("all"))},
 		"a link stays one": {map[string]string{"elsewhere/work.xml": "<zone/>", "link zones/work.xml": "../elsewhere/work.xml"},
 			saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all"))},
-		"a reset":                    {map[string]string{"firewalld.conf/x": "", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "ipsets": "no folder"}, resetting(false)},
+		"a reset":                    {map[string]string{"firewalld.conf/x": "", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "ipsets": "no folder", "zones/lan/b.xml": "<zone/>", "zones/c.xml": "<zone/>", "zones/c.xml.old/x": ""}, resetting(false)},
 		"a reset that is taken back": {map[string]string{"firewalld.conf": "LogDenied=x\n", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "direct.xml": "<direct><"}, resetting(true)},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {

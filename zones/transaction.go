@@ -2,8 +2,10 @@ package zones
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -30,7 +32,8 @@ type saved struct {
 	Folder bool   // the path is a folder that was made
 	Next   []byte // the SHA-256 of what is written there; nil if that is not known
 
-	Renamed bool // what was there is NAME.old
+	Renamed bool   // what was there has another name
+	Old     string // the path with that name; "" is NAME.old
 }
 
 // note remembers what was at a path, which is about to change.
@@ -65,7 +68,7 @@ func (t *transaction) replace(f file) error {
 	}
 	if before.Exists && before.Link == "" {
 		kept = before.attributes
-		if err := t.keepOld(path+".old", before); err != nil {
+		if err := t.keepOld(oldName(path), before); err != nil {
 			return err
 		}
 	}
@@ -90,16 +93,30 @@ func (t *transaction) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if _, err := t.save(path+".old", nil); err != nil {
+	old := oldName(path)
+	if _, err := t.save(old, nil); err != nil {
 		return err
 	}
-	if err := t.note(saved{Path: path, Renamed: true}); err != nil {
+	if err := t.note(saved{Path: path, Renamed: true, Old: old}); err != nil {
 		return err
 	}
-	if err := os.Rename(path, path+".old"); err != nil {
+	if err := os.Rename(path, old); err != nil {
 		return failed("remove", path, err)
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// oldName is where what is at a path is kept: NAME.old or, where that is something that cannot be replaced and put back, such as a folder,
+// the first of NAME.old.2, NAME.old.3 and so on that is not.
+func oldName(path string) string {
+	old := path + ".old"
+	for n := 2; ; n++ {
+		info, err := os.Lstat(old)
+		if err != nil || info.Mode()&fs.ModeSymlink != 0 || info.Mode().IsRegular() && info.Size() <= maxFileBytes {
+			return old
+		}
+		old = fmt.Sprintf("%s.old.%d", path, n)
+	}
 }
 
 // linked is the path that a link leads to, over any number of links; of anything else it is the same path.
@@ -230,7 +247,7 @@ func (s *saved) restore() error {
 		if _, err := os.Lstat(s.Path); err == nil {
 			return nil
 		}
-		return os.Rename(s.Path+".old", s.Path)
+		return os.Rename(cmp.Or(s.Old, s.Path+".old"), s.Path)
 	}
 	if s.Exists && s.Link == "" {
 		if s.there() {
