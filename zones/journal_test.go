@@ -35,7 +35,7 @@ func TestCrashWhileFilesChange(t *testing.T) {
 			saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all"))},
 		"a change that is given up": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`},
 			givingUp(Rebind(Permanent, "work", item("interface eth0")))},
-		"a reset":                    {map[string]string{"firewalld.conf/x": "", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "ipsets": "no folder"}, resetting(false)},
+		"a reset":                    {map[string]string{"firewalld.conf/x": "", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "ipsets": "no folder", "zones/lan/b.xml": "<zone/>", "zones/c.xml": "<zone/>", "zones/c.xml.old/x": ""}, resetting(false)},
 		"a reset that is taken back": {map[string]string{"firewalld.conf": "LogDenied=x\n", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "direct.xml": "<direct><"}, resetting(true)},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {

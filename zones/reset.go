@@ -31,7 +31,7 @@ func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
 		{"direct.xml", func(data []byte, path string) bool { return readTo(&next.Direct, ReadDirect, data, path) }},
 		{"richwall.conf", func(data []byte, path string) bool { return readTo(&next.Own, ReadOwnConf, data, path) }},
 	} {
-		data, err := readRegular(s.path(f.name))
+		data, err := readRegular(filepath.Join(s.Dirs.System, f.name))
 		if !errors.Is(err, fs.ErrNotExist) && (err != nil || !f.read(data, filepath.Join(s.Dirs.System, f.name))) {
 			files = append(files, file{path: f.name})
 		}
@@ -56,7 +56,8 @@ func readTo[T any](to **T, read func([]byte, string) (*T, Problems), data []byte
 // objectFolders are the folders of a configuration that objects are in.
 var objectFolders = []string{"ipsets", "icmptypes", "helpers", "services", "zones", "policies"}
 
-// objectFiles are the files of all objects, to go. A folder that cannot be listed goes as a whole.
+// objectFiles are the files of all objects, to go, and behind its files each folder of parts: without them it would be a zone whose files are
+// lost. A folder that cannot be listed goes as a whole. What is there twice goes once.
 func (s Store) objectFiles() []file {
 	var files []file
 	f := &folder{path: s.Dirs.System}
@@ -70,8 +71,15 @@ func (s Store) objectFiles() []file {
 			path := name + "/" + e.Name()
 			if _, object := objectName(e); object {
 				files = append(files, file{path: path})
-			} else if info, err := f.stat(path); parts && err == nil && info.IsDir() {
+				continue
+			}
+			info, err := f.stat(path)
+			folder := err == nil && info.IsDir()
+			if parts && folder {
 				look(path, false)
+			}
+			if parts && (folder || err != nil) && CheckName("zone", e.Name()) == nil { // an error is such as of a link that leads nowhere
+				files = append(files, file{path: path})
 			}
 		}
 	}
@@ -85,7 +93,7 @@ func (s Store) objectFiles() []file {
 func (s Store) defaultConf() []file {
 	const name = "firewalld.conf"
 	all := file{path: name, data: DefaultConf().text(), mode: confMode, fixed: true}
-	data, err := readRegular(s.path(name))
+	data, err := readRegular(filepath.Join(s.Dirs.System, name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return []file{all}

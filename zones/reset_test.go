@@ -19,7 +19,7 @@ func TestReset(t *testing.T) {
 		"a whole configuration": {
 			map[string]string{"firewalld.conf": "# mine\nLogDenied=all\n", "zones/a.xml": "<zone/>", "zones/lan/b.xml": "<zone/>", "services/app.xml": "<service/>",
 				"direct.xml": "<direct/>", "richwall.conf": "RuleFolding=no\n"},
-			[]string{"direct.xml", "firewalld.conf", "firewalld.conf.old", "richwall.conf", "services/app.xml.old", "zones/a.xml.old", "zones/lan/b.xml.old"},
+			[]string{"direct.xml", "firewalld.conf", "firewalld.conf.old", "richwall.conf", "services/app.xml.old", "zones/a.xml.old", "zones/lan.old/b.xml.old"},
 			"# mine\nLogDenied=off\n",
 		},
 		"nothing": {nil, []string{"firewalld.conf"}, string(DefaultConf().text())},
@@ -29,6 +29,11 @@ func TestReset(t *testing.T) {
 			[]string{"direct.xml.old", "firewalld.conf", "firewalld.conf.old", "helpers/folder.xml.old/x", "ipsets.old", "policies/bad name.xml.old", "richwall.conf.old",
 				"services/app.xml.old", "zones/a.xml.old"},
 			string(DefaultConf().text()),
+		},
+		"folders where the copies go": {
+			map[string]string{"firewalld.conf": "LogDenied=all\n", "firewalld.conf.old/x": "", "zones/a.xml": "<zone/>", "zones/a.xml.old/x": "", "zones/a.xml.old.2/y": "", "ipsets": "not a folder", "ipsets.old/x": ""},
+			[]string{"firewalld.conf", "firewalld.conf.old.2", "firewalld.conf.old/x", "ipsets.old.2", "ipsets.old/x", "zones/a.xml.old.2/y", "zones/a.xml.old.3", "zones/a.xml.old/x"},
+			"LogDenied=off\n",
 		},
 		"a firewalld.conf that is a folder": {map[string]string{"firewalld.conf/x": ""}, []string{"firewalld.conf", "firewalld.conf.old/x"}, string(DefaultConf().text())},
 	} {
@@ -57,6 +62,30 @@ func TestReset(t *testing.T) {
 				t.Errorf("put back, the error is %v, and there are %q", err, fileTexts(t, s.Dirs.System))
 			}
 		})
+	}
+}
+
+// A reset takes away links that lead nowhere, or to themselves, wherever they keep something from being read. They can be put back.
+func TestResetOfLinks(t *testing.T) {
+	for _, name := range []string{"zones/d.xml", "zones/lan", "zones/lan/a.xml", "zones", "services/.x.xml", "policies", "firewalld.conf", "direct.xml", "richwall.conf"} {
+		for _, target := range []string{"/nonexistent/file", filepath.Base(name)} {
+			s := Store{Dirs{System: t.TempDir(), Follow: true}}
+			link(t, target, filepath.Join(s.Dirs.System, name))
+			_, undo, err := s.Reset(Always)
+			if err != nil {
+				t.Errorf("%s leads to %s: %v", name, target, err)
+				continue
+			}
+			if c, problems := s.Load(); c == nil {
+				t.Errorf("%s leads to %s: after the reset, the files are refused: %v", name, target, problems)
+			}
+			if err := undo(); err != nil {
+				t.Error(err)
+			}
+			if back, _ := os.Readlink(filepath.Join(s.Dirs.System, name)); back != target {
+				t.Errorf("%s leads to %s, and to %q when it is put back", name, target, back)
+			}
+		}
 	}
 }
 

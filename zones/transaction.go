@@ -2,6 +2,7 @@ package zones
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +43,8 @@ type saved struct {
 	Folder bool   // the path is a folder that was made
 	Next   []byte // the SHA-256 of what is written there; nil if that is not known
 
-	Renamed bool // what was there is NAME.old
+	Renamed bool   // what was there has another name
+	Old     string // that name, in the same folder; "" is NAME.old
 }
 
 // note remembers what was at a path, which is about to change.
@@ -84,7 +86,7 @@ func (t *transaction) replace(f file) error {
 	}
 	if before.Exists && before.Link == "" {
 		kept = before.attributes
-		if err := t.keepOld(path+".old", before); err != nil {
+		if err := t.keepOld(oldName(path), before); err != nil {
 			return err
 		}
 	}
@@ -109,16 +111,30 @@ func (t *transaction) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if _, err := t.save(saved{at: path + ".old"}, nil); err != nil {
+	old := oldName(path)
+	if _, err := t.save(saved{at: old}, nil); err != nil {
 		return err
 	}
-	if err := t.note(saved{at: path, Renamed: true}); err != nil {
+	if err := t.note(saved{at: path, Renamed: true, Old: filepath.Base(old)}); err != nil {
 		return err
 	}
-	if err := os.Rename(path, path+".old"); err != nil {
+	if err := os.Rename(path, old); err != nil {
 		return failed("remove", path, err)
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// oldName is where what is at a path is kept: NAME.old or, where that is something that cannot be replaced and put back, such as a folder,
+// the first of NAME.old.2, NAME.old.3 and so on that is not.
+func oldName(path string) string {
+	old := path + ".old"
+	for n := 2; ; n++ {
+		info, err := os.Lstat(old)
+		if err != nil || info.Mode()&fs.ModeSymlink != 0 || info.Mode().IsRegular() && info.Size() <= maxFileBytes {
+			return old
+		}
+		old = fmt.Sprintf("%s.old.%d", path, n)
+	}
 }
 
 // linked is the path that a link leads to, over any number of links; of anything else it is the same path.
@@ -264,7 +280,7 @@ func (t *transaction) restore(s *saved) error {
 		if _, err := root.Lstat(name); err == nil {
 			return nil
 		}
-		return root.Rename(name+".old", name)
+		return root.Rename(cmp.Or(s.Old, name+".old"), name)
 	}
 	if s.Exists && s.Link == "" {
 		if s.there(root) {

@@ -191,25 +191,9 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 // readAgain reads the files. The error is the Problems, that the files cannot be read in time, or that what is passed over in them
 // might let in more than the permanent configuration that is in force.
 func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
-	type result struct {
-		cfg      *zones.Config
-		problems zones.Problems
-		doubts   []zones.Loss
-	}
-	before, load := d.Snapshot().Permanent, loadRest
-	d.mu.Lock()
-	inForce := d.loaded
-	d.mu.Unlock()
-	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r result) {
-		r.cfg, r.problems = d.store.LoadToUse(before)
-		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
-			rest := load(d.opt.Dirs, r.cfg)
-			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(inForce)
-		}
-		return r
-	})
+	r, err := d.readFiles(ctx, d.store.LoadToUse, d.Snapshot().Permanent)
 	if err != nil {
-		return nil, refuse(CommandFailed, "%v", err)
+		return nil, err
 	}
 	switch err := r.problems.Err(); {
 	case err != nil:
@@ -221,6 +205,34 @@ func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
 	}
 	d.logWarnings(r.problems)
 	return r.cfg, nil
+}
+
+// inFiles is what the files hold: nil and the problems, or a configuration and what of it is in doubt beside the one in force.
+type inFiles struct {
+	cfg      *zones.Config
+	problems zones.Problems
+	doubts   []zones.Loss
+}
+
+// readFiles reads the files. Objects of files that have not changed are those of a configuration that was read before. The error, with code
+// COMMAND_FAILED, is that they cannot be read in time.
+func (d *Daemon) readFiles(ctx context.Context, read func(before *zones.Config) (*zones.Config, zones.Problems), before *zones.Config) (inFiles, error) {
+	load := loadRest
+	d.mu.Lock()
+	inForce := d.loaded
+	d.mu.Unlock()
+	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r inFiles) {
+		r.cfg, r.problems = read(before)
+		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
+			rest := load(d.opt.Dirs, r.cfg)
+			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(inForce)
+		}
+		return r
+	})
+	if err != nil {
+		return inFiles{}, refuse(CommandFailed, "%v", err)
+	}
+	return r, nil
 }
 
 // inDoubt refuses files for what is passed over in them.

@@ -405,6 +405,16 @@ func TestResetWhenFailed(t *testing.T) {
 			}
 		}
 	})
+	t.Run("with links that lead nowhere, and a zone of several files", func(t *testing.T) {
+		b := startKept(t, map[string]string{"zones/work/a.xml": workZone, "zones/work/b.xml": "<zone/>"})
+		for _, name := range []string{"zones/home.xml", "zones/lan", "services"} {
+			if err := os.Symlink("/nonexistent", filepath.Join(b.dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.again(t)
+		reset(t, b)
+	})
 	t.Run("without the folder", func(t *testing.T) {
 		b := startKept(t, map[string]string{"zones/work.xml": workZone})
 		if err := os.RemoveAll(b.dir); err != nil {

@@ -14,7 +14,8 @@ import (
 // ever taken out, so there is nothing that a complete reload would do more.
 func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx) }
 
-// CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems. Folders that a reload takes for
+// CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems. What a reload refuses because a part of
+// the files would be passed over is an error here, too. Folders that a reload takes for
 // lost are an error with code COMMAND_FAILED.
 func (d *Daemon) CheckPermanent() error { return ofFiles(d.checkPermanent()) }
 
@@ -22,20 +23,16 @@ func (d *Daemon) checkPermanent() error {
 	if err := d.missing(context.Background()); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
-	type result struct {
-		cfg      *zones.Config
-		problems zones.Problems
-	}
-	r, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (r result) {
-		r.cfg, r.problems = d.store.Load()
-		return r
-	})
+	r, err := d.readFiles(context.Background(), d.store.LoadAgain, &zones.Config{})
 	if err != nil {
-		return refuse(CommandFailed, "%v", err)
+		return err
 	}
 	cfg := r.cfg
-	if cfg == nil {
-		return r.problems.Err()
+	switch err := r.problems.Err(); {
+	case err != nil:
+		return err
+	case len(r.doubts) > 0:
+		return inDoubt(r.doubts)
 	}
 	_, err = compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
 	var refused compile.Errors

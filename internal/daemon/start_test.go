@@ -746,6 +746,10 @@ func TestReloadInDoubt(t *testing.T) {
 			b := startKept(t, whole)
 			before, commits := b.Snapshot(), b.kernel.commits
 			b.write(t, map[string]string{test.file: test.text})
+			checked := b.CheckPermanent()
+			if (checked == nil) != (test.refused == "") || checked != nil && !strings.Contains(checked.Error(), test.refused) {
+				t.Errorf("a check of the files says %v", checked)
+			}
 			err := b.Reload(t.Context())
 			kept, _, _ := b.opt.State.LastGood()
 			cfg, _ := zones.Load(zones.Dirs{System: kept})

@@ -85,6 +85,9 @@ func (s *session) do() error {
 		s.out.note("No zone specified, using default zone, i.e. '%s'", zone)
 	}
 	err := verbs[s.option.do](s)
+	if err == nil && s.program == offline && (changing[s.option.do] || changingOthers[s.option.do]) {
+		s.besideDaemon()
+	}
 	if err == nil && s.permanent && listings[s.option.do] {
 		s.tellFailed()
 	}
@@ -165,7 +168,11 @@ func (s *session) finish(err error) int {
 func (s *session) nothingToDo() error {
 	switch {
 	case s.program == offline:
-		return s.lokkit()
+		err := s.lokkit()
+		if err == nil {
+			s.besideDaemon()
+		}
+		return err
 	case s.has("direct"):
 		return misuse(wrongDirect, "--direct says nothing by itself: say what, such as --direct --get-all-rules")
 	}
