@@ -184,3 +184,41 @@ func TestSuccessionOfOneThatHasCommittedNothing(t *testing.T) {
 		sameLines(t, want, all(t, ns))
 	})
 }
+
+// Direct rules stay that lead to direct chains with the names of ours, and with them another program's rule beside them that looks like one
+// of ours. So do those chains, also where an earlier process has left rules of its own that lead to chains of the same names.
+func TestDirectChainsNamedLikeOurs(t *testing.T) {
+	const theirs = "-m conntrack --ctstate INVALID -j DROP"
+	for _, former := range []bool{false, true} {
+		for _, name := range []string{"INPUT_dnat", "INPUT_dispatch"} {
+			ns, store := namespace(t), &disk{}
+			if former {
+				_, _, killed := mix{ir.IPTables, "legacy", "legacy"}.committed(t, ns, store)
+				killed()
+			}
+			useVariant(t, "legacy")
+			k, o, end := process(t, ns, ir.NFTables, store)
+			defer end()
+			commit(t, k, directly(t, ir.NFTables, strings.ReplaceAll(directLikeOurs, "INPUT_dnat", name)))
+			run(t, ns, "", "iptables", append([]string{"-I", "INPUT", "1"}, strings.Fields(theirs)...)...)
+			before := saved(t, ns)
+			if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
+				t.Fatal(err)
+			}
+			after := saved(t, ns)
+			if !former {
+				sameLines(t, before, after)
+			}
+			for _, rule := range []string{"-A INPUT -j " + name, "-A INPUT -j IN_mine", "-A INPUT -i lo -j ACCEPT", "-A INPUT " + theirs,
+				"-A " + name + " -s 192.0.2.3/32 -j IN_mine", "-A IN_mine -s 192.0.2.2/32 -j DROP", "-A OUTPUT -d 192.0.2.9/32 -j DROP"} {
+				// Nothing tells another program's rule from one of the earlier process.
+				if !strings.Contains(after, rule+"\n") && !(former && strings.HasSuffix(rule, theirs)) {
+					t.Errorf("with an earlier process %v, and a chain %s, the rule %q has gone:\n%s", former, name, rule, after)
+				}
+			}
+			if strings.Contains(after, "-j INPUT_direct\n") {
+				t.Errorf("the rules of the earlier process are there:\n%s", after)
+			}
+		}
+	}
+}
