@@ -96,6 +96,32 @@ func openJournal(root *os.Root, path string) (*journal, error) {
 	return j, nil
 }
 
+// setAside makes a journal that cannot be obeyed NAME.old. The result puts it back. The error is the reason why it cannot be obeyed, if
+// somebody else is changing the files now, or that it cannot be renamed.
+func (s Store) setAside(reason error) (restore func() error, err error) {
+	f, err := openFolder(s.Dirs.System, false)
+	if err != nil || f.root == nil {
+		return nil, reason
+	}
+	defer f.close()
+	path := filepath.Join(s.Dirs.System, journalName)
+	info, err := f.root.Lstat(journalName)
+	if err != nil {
+		return nil, reason
+	}
+	if info.Mode().IsRegular() {
+		j, err := openJournal(f.root, path)
+		if j == nil || err != nil {
+			return nil, reason
+		}
+		defer j.close()
+	}
+	if err := f.root.Rename(journalName, journalName+".old"); err != nil {
+		return nil, failed("rename", path, err)
+	}
+	return func() error { return os.Rename(path+".old", path) }, syncFolder(s.Dirs.System)
+}
+
 // unfinished is the problem that several files change, or that such a change was cut off, in a folder; nil if neither is so.
 func (f *folder) unfinished() *Problem {
 	if f.path == "" {

@@ -466,3 +466,58 @@ func TestCrashBehindLinks(t *testing.T) {
 		}
 	}
 }
+
+// A reset makes the folder mean the shipped configuration also where a change was cut off that cannot be taken back: what tells of it is
+// kept beside its place, and is there again when the reset is taken back.
+func TestResetOfCutOff(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, journal string){
+		"damaged":   func(t *testing.T, journal string) { writeFile(t, journal, "x\n") },
+		"a link":    func(t *testing.T, journal string) { link(t, "/nonexistent", journal) },
+		"a folder":  func(t *testing.T, journal string) { makeFolder(t, journal) },
+		"a forgery": func(t *testing.T, journal string) { writeJournal(t, filepath.Dir(journal), `{"Path":"../x"}`+"\n") },
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+			journal := filepath.Join(s.Dirs.System, journalName)
+			writeFile(t, filepath.Join(s.Dirs.System, "zones/a.xml"), "<zone><")
+			prepare(t, journal)
+			before := allOf(t, s.Dirs.System)
+			info, err := os.Lstat(journal)
+			succeed(t, err)
+			if _, _, err := s.Reset(func() bool { return false }); !errors.Is(err, ErrGivenUp) || !slices.Equal(before, allOf(t, s.Dirs.System)) {
+				t.Errorf("the error of a reset that is given up is %v, and there are\n%s", err, strings.Join(allOf(t, s.Dirs.System), "\n"))
+			}
+			_, undo, err := s.Reset(Always)
+			succeed(t, err)
+			old, err := os.Lstat(journal + ".old")
+			if _, problems := s.Load(); err != nil || !os.SameFile(info, old) || problems.Err() != nil {
+				t.Errorf("after the reset there are %v, %v and\n%s", err, problems.Err(), strings.Join(allOf(t, s.Dirs.System), "\n"))
+			}
+			succeed(t, undo())
+			if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) {
+				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+			}
+		})
+	}
+}
+
+// A reset waits for nobody: while somebody else changes the files it is refused, and what tells of that stays.
+func TestResetWhileOthersChange(t *testing.T) {
+	s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+	writeJournal(t, s.Dirs.System, "")
+	f, err := os.Open(filepath.Join(s.Dirs.System, journalName))
+	succeed(t, err)
+	defer f.Close()
+	succeed(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	before := allOf(t, s.Dirs.System)
+	if _, _, err := s.Reset(Always); err == nil || !strings.Contains(errorText(err), "somebody else is changing the files") || !slices.Equal(before, allOf(t, s.Dirs.System)) {
+		t.Errorf("the error is %v, and there are\n%s", err, strings.Join(allOf(t, s.Dirs.System), "\n"))
+	}
+}
+
+func succeed(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -12,11 +12,25 @@ import (
 // all objects become NAME.old. firewalld.conf gets the default values, and is made if there is none, which says that the folder is meant
 // so. As in firewalld, direct.xml and richwall.conf stay; one that cannot be read becomes NAME.old, too. keep is as for SaveIf.
 //
+// A change that was cut off and cannot be taken back does not matter either: what tells of it becomes NAME.old.
+//
 // The result is what the folder means then, and a function that puts back what was there.
 func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
+	restore := func() error { return nil }
 	if _, err := s.Recover(); err != nil {
-		return nil, nil, err
+		if restore, err = s.setAside(err); err != nil {
+			return nil, nil, err
+		}
 	}
+	next, undo, err := s.reset(keep)
+	if err != nil {
+		return nil, nil, errors.Join(err, restore())
+	}
+	return next, func() error { return errors.Join(undo(), restore()) }, nil
+}
+
+// reset is Reset where no change was cut off.
+func (s Store) reset(keep func() bool) (*Config, func() error, error) {
 	shipped, problems := s.Shipped()
 	if shipped == nil {
 		return nil, nil, problems.Err()
