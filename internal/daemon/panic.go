@@ -122,7 +122,7 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	if err != nil { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
 		err = d.kernel.Commit(ctx, desired)
-	} else if err == nil {
+	} else {
 		d.inKernel(ctx)
 	}
 	if err != nil {
@@ -145,8 +145,15 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 	}
 	open := func() error { return commit(false) }
 	var steps []func() error
+	waited := false
 	if d.repairs.waiting != "" { // the rules of this back end come before those of another one go
-		steps = append(steps, func() error { return commit(d.panic) })
+		steps = append(steps, func() error {
+			err := commit(d.panic)
+			if err == nil {
+				waited = d.waitNoLonger()
+			}
+			return err
+		})
 	}
 	steps = append(steps, func() error { return d.removeOther(ctx) })
 	if d.panic {
@@ -158,6 +165,9 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 		if err := step(); err != nil {
 			return refuse(CommandFailed, "panic mode stays on: %v", err)
 		}
+	}
+	if waited {
+		d.stand(ctx)
 	}
 	d.panicIs(false)
 	return nil
