@@ -116,7 +116,7 @@ func (f field) methods() []method {
 	methods := []method{
 		read("get"+names, "", f.sig, func(_ *call, s zones.Settings) (any, error) { return fromSetting(f.sig, s[f.key]), nil }),
 		edit("set"+names, f.value+":"+f.sig, func(c *call) (zones.Edit, error) {
-			return zones.Update(zones.Permanent, c.object(), zones.Settings{f.key: f.setting(c.args[0])}), nil
+			return f.replacement(c.object(), c.args[0]), nil
 		}),
 	}
 	switch {
@@ -131,6 +131,20 @@ func (f field) methods() []method {
 		methods = append(methods, read("getDestination", "family:s", "s", getDestination))
 	}
 	return methods
+}
+
+// replacement sets a setting. One that can be asked for by its value is refused with code ALREADY_ENABLED if it has that value.
+func (f field) replacement(o zones.Object, value any) zones.Edit {
+	update := zones.Update(zones.Permanent, o, zones.Settings{f.key: f.setting(value)})
+	if !f.query {
+		return update
+	}
+	return func(c *zones.Config) (*zones.Config, error) {
+		if settings, err := zones.Get(c, zones.Permanent, o); err == nil && settings[f.key] == value {
+			return nil, refuse(zones.AlreadyEnabled, "'%s'", value)
+		}
+		return update(c)
+	}
 }
 
 // itemMethods add and remove an item of a setting, and ask for it. A switch is an item without parts.

@@ -86,6 +86,12 @@ var deviations = []deviation{
 	{"rule ", "^exit 0", "INVALID_RULE: cannot use service \\S+ with a destination: the service has its own", "a rule with a destination for a service that has its own is refused before a reload fails for it"},
 	{"^(file (zones|policies|services|helpers)/|bus |dbus |sh gdbus )", "2000-1000", "1000-2000", "a range that is given backwards is written from its lower end"},
 	{"^nft chain (filter_FWD|nat_POST)_\\S+_dispatch_stage2$", "^(ether daddr \\S+ jump (filter_FWD|nat_POST)_\\S+\n?)+$", "^$", "a rule for packets to a MAC address, which firewalld makes for zones that are in use already, never matches what is sent on"},
+	{"^ebtables-save \\w+ (mychain|chain2)$", "not there", "^(ACCEPT|-)", "chains of others stay over a start and a reload"},
+	{"", "PANIC_MODE", "^exit [1-9].*INVALID_", "something invalid is refused in panic mode for one of the two"},
+	{"config.direct.addRule|permanent --direct --add-rule", "^exit 0", "INVALID_CHAIN: cannot use", "a rule of a chain that cannot be is refused before a reload fails for it"},
+	{"--permanent .*--add-entry=.*--add-entry=|--add-entry=.*--add-entry=.*--permanent", "^exit 136", "^exit 0\nsuccess\nstderr: Warning: INVALID_ENTRY", "of several entries the valid ones are added, as firewall-cmd(1) says of all options that may be given several times"},
+	{"direct.addChain|--direct --add-chain", "COMMAND_FAILED: .*chain name may not clash", "INVALID_CHAIN: cannot use a chain without a name", "a chain without a name is refused for what it is"},
+	{"Properties.Set.*IPv6_rpfilter2?'", "^exit 0", "INVALID_VALUE: cannot use IPv6_rpfilter=(strict|loose)-forward with FirewallBackend=iptables", "a value that iptables cannot have is refused before a reload fails for it"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 

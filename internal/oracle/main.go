@@ -139,8 +139,8 @@ func playAll(ctx context.Context, root string, backends []string, o *options, st
 	if err != nil {
 		return false, err
 	}
-	r := &runner{pair: &pair{shipped: string(conf), definitions: filepath.Join(root, "usr/lib/firewalld")}, out: stdout, shrink: o.shrink, folder: o.scenarios, every: o.every}
-	r.ended, r.explained, r.found, r.texts = map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}
+	r := &runner{pair: &pair{shipped: string(conf), definitions: filepath.Join(root, "usr/lib/firewalld")}, out: stdout, shrink: o.shrink, backend: o.backend, load: o.load, folder: o.scenarios, every: o.every}
+	r.ended, r.explained, r.used, r.found, r.texts = map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}
 	for i, p := range both {
 		outside := filepath.Join(folder, p.name)
 		if r.sides[i], err = newSide(ctx, p, outside, inside); err != nil {

@@ -18,6 +18,7 @@ type figures struct {
 	sessions, steps, states int
 	ended                   map[string]int // how many sessions ended before their end, by the reason for the last difference
 	explained               map[string]int // how often each reason was one
+	used                    map[string]int // how often each option, method and property was used
 	found                   map[string]int // how often each difference without a reason came, by its signature
 	texts                   map[string]string
 }
@@ -25,10 +26,12 @@ type figures struct {
 // runner plays sessions, and makes small the first of each kind that finds something.
 type runner struct {
 	*pair
-	out    io.Writer
-	shrink int    // how many sessions may be tried to make one small
-	folder string // where scenarios of what was found are written, or empty
-	every  int    // after so many steps the states are compared
+	out     io.Writer
+	shrink  int    // how many sessions may be tried to make one small
+	backend string // as the command line says it
+	load    int
+	folder  string // where scenarios of what was found are written, or empty
+	every   int    // after so many steps the states are compared
 	figures
 }
 
@@ -53,6 +56,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 			return fmt.Errorf("step %d, %s: %w", i, st, err)
 		}
 		r.steps++
+		for _, name := range st.uses() {
+			r.used[name]++
+		}
 		d, differs := differ(i, st, got)
 		reason := ""
 		if differs {
@@ -345,7 +351,16 @@ func (r *runner) again(s *session, d difference, ofState bool) (difference, bool
 
 // summary prints the figures.
 func (r *runner) summary(began time.Time) {
-	fmt.Fprintf(r.out, "\n%d steps in %d sessions, states compared %d times, in %v\n", r.steps, r.sessions, r.figures.states, time.Since(began).Round(time.Second))
+	fmt.Fprintf(r.out, "\n%d steps in %d sessions, states compared %d times, back end %s, load %d, in %v\n", r.steps, r.sessions, r.figures.states, r.backend, r.load, time.Since(began).Round(time.Second))
+	for _, verb := range []string{"$", "offline", "dbus"} {
+		kinds, times := 0, 0
+		for name, n := range r.used {
+			if strings.HasPrefix(name, verb+" ") {
+				kinds, times = kinds+1, times+n
+			}
+		}
+		fmt.Fprintf(r.out, "%s: %d different ones, %d times\n", map[string]string{"$": "options of firewall-cmd", "offline": "options of firewall-offline-cmd", "dbus": "methods and properties"}[verb], kinds, times)
+	}
 	for _, s := range r.sides {
 		fmt.Fprintf(r.out, "%s:", s.name)
 		for _, what := range slices.Sorted(keysOf(s.spent)) {

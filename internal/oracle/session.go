@@ -80,6 +80,20 @@ func (s step) shape() string {
 	return out
 }
 
+// uses are the options, or the method or property, of a step, each behind the verb.
+func (s step) uses() (out []string) {
+	if strings.HasPrefix(s.method, properties) {
+		return []string{"dbus " + s.method + " " + strings.Join(s.args[:2], " ")}
+	}
+	for _, option := range longOption.FindAllString(strings.Join(s.words, " "), -1) {
+		out = append(out, s.verb+" "+option)
+	}
+	if s.verb == "dbus" {
+		out = append(out, "dbus "+s.method)
+	}
+	return out
+}
+
 // settles is true of a step after which what is in effect is what a start makes of the files.
 func (s step) settles() bool {
 	return s.verb == "restart" || s.verb == "$" && slices.Equal(s.words, []string{"--reload"}) || s.verb == "dbus" && s.method == busName+".reload"
