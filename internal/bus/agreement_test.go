@@ -246,8 +246,16 @@ func (k *kind) version() string {
 func (k *kind) list(s zones.Settings) string {
 	var b strings.Builder
 	for _, f := range k.fields {
-		if rows, ok := s[f.key].([][]string); s[f.key] != nil && s[f.key] != "" && (!ok || len(rows) > 0) {
-			fmt.Fprintf(&b, "%s %v\n", f.key, s[f.key])
+		value := s[f.key]
+		if texts, ok := value.([]string); ok { // items of one part
+			rows := make([][]string, len(texts))
+			for i, text := range texts {
+				rows[i] = []string{text}
+			}
+			value = rows
+		}
+		if rows, ok := value.([][]string); value != nil && value != "" && (!ok || len(rows) > 0) {
+			fmt.Fprintf(&b, "%s %v\n", f.key, value)
 		}
 	}
 	return b.String()
