@@ -59,6 +59,10 @@ func (b *bed) underFlood(seed uint64) {
 	}
 	b.Cleanup(func() { bystander.Close() })
 	bystander.drain()
+	go func() { // the signals of the privileged calls, each of which would wait in a goroutine of its own
+		for range b.signals {
+		}
+	}()
 	line := b.server.line.Load()
 	before := b.footprint()
 	for attempt := 1; !b.asFast(floodOrder{Address: b.address, Seed: seed, Count: *hostileCount}, bystander.name); attempt++ {
