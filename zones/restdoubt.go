@@ -23,6 +23,9 @@ func (r *Rest) mayLetInMore(o Object, before *Config) bool {
 		return len(r.Config.relying(o)) > 0 || r.Config.directRelies(o)
 	case KindConf, "":
 		return r.confGuesses(before.Conf)
+	case KindService: // what is lost of one is a destination
+		was := before.Services[o.Name]
+		return was == nil || len(was.Destination) > 0
 	case KindDirect:
 		return before.Direct.lossy || slices.ContainsFunc(Difference(before, r.Config), func(c Change) bool { return c.Object.Kind == KindDirect && c.Removed != nil })
 	case KindZone:

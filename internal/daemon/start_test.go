@@ -720,8 +720,10 @@ func TestReloadInDoubt(t *testing.T) {
 	)
 	whole := map[string]string{
 		"firewalld.conf": conf, "ipsets/bad.xml": set, "ipsets/other.xml": set, "icmptypes/echo-request.xml": kind, "icmptypes/echo-reply.xml": kind, "direct.xml": direct,
-		"zones/work/a.xml": workZone,
-		"zones/home.xml":   strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
+		"zones/work/a.xml":  workZone,
+		"services/near.xml": `<service><port port="1" protocol="tcp"/><destination ipv4="192.0.2.0/24"/></service>`,
+		"services/all.xml":  `<service><port port="1" protocol="tcp"/></service>`,
+		"zones/home.xml":    strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
 	}
 	for name, test := range map[string]struct {
 		file, text string
@@ -740,6 +742,8 @@ func TestReloadInDoubt(t *testing.T) {
 		"a family of a blocked ICMP type":      {"icmptypes/echo-request.xml", strings.Replace(kind, "yes", "yess", 1), "icmptypes/echo-request.xml:1:24: INVALID_VALUE: "},
 		"a family of an unused ICMP type":      {"icmptypes/echo-reply.xml", strings.Replace(kind, "yes", "yess", 1), ""},
 		"a direct rule without its arguments":  {"direct.xml", strings.Replace(direct, "-s 192.0.2.1 -j DROP", "", 1), "direct.xml:1:9: PARSE_ERROR: "},
+		"the destination of a service":         {"services/near.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, "services/near.xml:1:41: PARSE_ERROR: "},
+		"that of a service without one":        {"services/all.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, ""},
 		"another one beside it":                {"direct.xml", strings.Replace(direct, "</direct>", `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`, 1), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
