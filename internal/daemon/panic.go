@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"richwall/internal/kernel"
 	"richwall/zones"
 )
 
@@ -115,11 +116,10 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if !on {
 		return d.endPanic(ctx)
 	}
-	desired, _, err := desire(d.history, d.runtime, d.backend, true)
-	if err != nil {
+	desired, err := d.commitRuntimeWith(ctx, true)
+	if desired == nil {
 		return err
 	}
-	err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
 	if err != nil { // nothing is to pass, whatever there is to do for bridges: that is for the next commit
 		err = d.kernel.Commit(ctx, desired)
 	} else {
@@ -132,16 +132,23 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	return nil
 }
 
+// commitRuntimeWith commits the runtime configuration, with panic mode on or off. desired is nil if that does not compile. The lock is
+// held.
+func (d *Daemon) commitRuntimeWith(ctx context.Context, panicked bool) (desired *kernel.Desired, err error) {
+	desired, _, err = desire(d.history, d.runtime, d.backend, panicked)
+	if err != nil {
+		return nil, err
+	}
+	return desired, d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
+}
+
 // endPanic switches panic mode off. Packets may be dropped by the rules of another back end, by the table of DropAll and by the rules of
 // this daemon, each of which may be from an earlier process. What memory says is on goes last, so that an error leaves panic mode on: in
 // the kernel, in memory and on disk. The lock is held.
 func (d *Daemon) endPanic(ctx context.Context) error {
 	commit := func(on bool) error {
-		desired, _, err := desire(d.history, d.runtime, d.backend, on)
-		if err != nil {
-			return err
-		}
-		return d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
+		_, err := d.commitRuntimeWith(ctx, on)
+		return err
 	}
 	open := func() error { return commit(false) }
 	var steps []func() error
