@@ -12,12 +12,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"richwall/internal/cli/richwall"
 	"richwall/internal/daemon"
+	"richwall/internal/irgen"
 	"richwall/internal/lab"
 	"richwall/internal/statedir"
 )
@@ -262,7 +262,7 @@ func strict() map[string]string {
 func TestSpoiledFiles(t *testing.T) {
 	whole := strict()
 	m := newMutant(t, whole)
-	random := random(t)
+	random := rand.New(rand.NewPCG(irgen.Seed(t), 0))
 	names := slices.Sorted(maps.Keys(whole))
 	counts := map[string]int{}
 	asWritten := m.open()
@@ -277,7 +277,7 @@ func TestSpoiledFiles(t *testing.T) {
 		}
 	}
 	good := asWritten
-	for n := range number(t, "RICHWALL_MUTATIONS", 300) {
+	for n := range int(irgen.Setting(t, "RICHWALL_MUTATIONS", 300)) {
 		write(t, m.dir, whole)
 		name := names[random.IntN(len(names))]
 		spoiled := mutations[random.IntN(len(mutations))](random, whole[name])
@@ -349,27 +349,6 @@ func (m *mutant) reload(what string, listed bool) string {
 		m.Fatalf("a reload was refused (%v) and changed the rules: %s", err, what)
 	}
 	return reloadRefused
-}
-
-// random is a source of random numbers that differ from run to run, unless RICHWALL_SEED says which.
-func random(t *testing.T) *rand.Rand {
-	seed := uint64(number(t, "RICHWALL_SEED", int(rand.Uint32())))
-	t.Logf("to repeat this run: RICHWALL_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
-
-// number is a number from the environment, or another one.
-func number(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(variable)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", variable, err)
-	}
-	return n
 }
 
 // A file of XML that somebody has written a part of is refused by a reload, wherever it ends, and nothing changes; once it is
