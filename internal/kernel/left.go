@@ -156,6 +156,9 @@ func (l *Left) change(f func(noted, wanted *leftThings)) {
 // nothing notes that this process has put nothing there yet, so that a later one does not take what is others' for ours.
 func (l *Left) nothing() { l.change(func(_, _ *leftThings) {}) }
 
+// wantNothing says that the last commit of this process needs none of what is noted.
+func (l *Left) wantNothing() { l.change(func(_, wanted *leftThings) { *wanted = leftThings{} }) }
+
 // before notes what a commit is about to bring, beside what is there.
 func (l *Left) before(next leftThings) {
 	l.change(func(noted, _ *leftThings) {

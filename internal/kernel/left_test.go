@@ -274,37 +274,50 @@ func TestPoliciesBesideTheOtherBackEnd(t *testing.T) {
 	})
 }
 
-// When a running process changes its back end, the direct rules that both have stand once, and those of the former one go.
+// When a running process changes its back end, the direct rules that both have stand once, and those of the former one go, as do its
+// sets: also where neither has direct rules.
 func TestSuccession(t *testing.T) {
+	const last = `<passthrough ipv="ipv4">-A INPUT -p tcp --dport 82 -j ACCEPT</passthrough>`
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
-		former := ir.IPTables
-		if backend == ir.IPTables {
-			former = ir.NFTables
+		for first, second := range map[string]string{directEverywhere + last: last, directEverywhere: "", "": ""} {
+			succeeds(t, backend, first, second)
 		}
-		const last = `<passthrough ipv="ipv4">-A INPUT -p tcp --dport 82 -j ACCEPT</passthrough>`
-		fresh := namespace(t)
-		k, _, end := process(t, fresh, backend, &disk{})
-		commit(t, k, directly(t, backend, last))
-		want := all(t, fresh)
-		end()
-		ns := namespace(t)
-		k, o, end := process(t, ns, former, &disk{})
-		commit(t, k, directly(t, former, directEverywhere+last))
-		o.Backend = backend
-		next, err := kernel.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer next.Close()
-		commit(t, next, directly(t, backend, last))
-		commit(t, k, &kernel.Desired{Succeeded: true})
-		if kernel.RemoveOther(t.Context(), o, k) == nil {
-			t.Error("what is elsewhere than the rules of the former back end may go")
-		}
-		end()
-		if err := kernel.RemoveOther(t.Context(), o, next); err != nil {
-			t.Fatal(err)
-		}
-		sameLines(t, sortedLines(want), sortedLines(all(t, ns)))
 	})
+}
+
+// succeeds has a Kernel of a back end take over from one of the other, each with its elements of direct.xml.
+func succeeds(t *testing.T, backend ir.Backend, first, second string) {
+	t.Helper()
+	former := ir.IPTables
+	if backend == ir.IPTables {
+		former = ir.NFTables
+	}
+	fresh := namespace(t)
+	k, _, end := process(t, fresh, backend, &disk{})
+	commit(t, k, directly(t, backend, second))
+	want := all(t, fresh)
+	end()
+	ns := namespace(t)
+	k, o, end := process(t, ns, former, &disk{})
+	committed := directly(t, former, first)
+	if former == ir.IPTables {
+		committed.Rules.Sets = append(committed.Rules.Sets, &ir.Set{Name: "ours", Type: "hash:ip", Family: ir.V4, Exact: true})
+	}
+	commit(t, k, committed)
+	o.Backend = backend
+	next, err := kernel.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	commit(t, next, directly(t, backend, second))
+	commit(t, k, &kernel.Desired{Succeeded: true})
+	if kernel.RemoveOther(t.Context(), o, k) == nil {
+		t.Error("what is elsewhere than the rules of the former back end may go")
+	}
+	end()
+	if err := kernel.RemoveOther(t.Context(), o, next); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, sortedLines(want), sortedLines(all(t, ns)))
 }

@@ -147,6 +147,9 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 			k.direct.undoLast(context.WithoutCancel(ctx), next)
 		}
 	}
+	if err == nil && !done {
+		k.options.Left.wantNothing()
+	}
 	if err != nil && k.directLost() {
 		k.watch.guard.raise(next.Panic || k.installed != nil && k.installed.Panic)
 	}

@@ -112,11 +112,8 @@ func (s *session) followLokkit(found given) error {
 func (s *session) lokkitEdit(zone string, f *field, value string, remove bool) zones.Edit {
 	object := objectOf(kindOf("zone"), zone)
 	edit := zones.Add(zones.Command, object, item(f, value))
-	switch {
-	case remove:
+	if remove {
 		edit = zones.Remove(zones.Command, object, item(f, value))
-	case f.key == "interfaces":
-		edit = zones.Rebind(zones.Command, zone, item(f, value))
 	}
 	return func(c *zones.Config) (*zones.Config, error) {
 		next, err := edit(c)
