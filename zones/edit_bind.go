@@ -72,6 +72,22 @@ func (b bindings) add(e env, z *Zone, args []string) error {
 	}
 }
 
+// set refuses what a zone would take from another one, with the code of add. Of a new zone the check of the whole configuration finds
+// that, with a code of its own, as in firewalld.
+func (b bindings) set(e env, z *Zone, value any) error {
+	had := *b.slice(z)
+	if err := b.list.set(e, z, value); err != nil || e.scope != Permanent || zoneFiles(e.c)[z.Name] == nil {
+		return err
+	}
+	for _, text := range *b.slice(z) {
+		owner := b.owner(e.c, text)
+		if owner != "" && folderOf(owner) != folderOf(z.Name) && !slices.Contains(had, text) {
+			return refuse(ZoneConflict, "%s", text)
+		}
+	}
+	return nil
+}
+
 // folderOf is the zone that a zone's file belongs to.
 func folderOf(name string) string {
 	folder, _, _ := strings.Cut(name, "/")

@@ -68,9 +68,6 @@ func (r *runner) play(ctx context.Context, s *session) error {
 				return err
 			}
 		}
-		if !differs && !(got[0].Exit != 0 && st.reloads()) && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
-			continue
-		}
 		// What one side has refused and the other has taken is told already; anything else leaves both in the same state.
 		known := differs && ((got[0].Exit == 0) != (got[1].Exit == 0) || warnings(got[0]) != warnings(got[1]))
 		if !known && got[0].Exit != 0 && st.reloads() {
@@ -84,6 +81,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		}
 		if !known && timed && st.saves() {
 			reason, known = "what has a timeout is not saved", true
+		}
+		if !differs && !known && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
+			continue
 		}
 		again, err := r.states(ctx, s, i, known)
 		if err != nil {
