@@ -359,7 +359,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 			noted, _ := k.options.Left.found()
 			direct = noted.in(family, table)
 		}
-		had = saved.remains(direct)
+		had = saved.remains(table, direct)
 	}
 	if next.Succeeded {
 		had = had.withoutShared()
