@@ -10,6 +10,10 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
 )
 
 // newService is a message bus and a folder for firewalld.
@@ -134,7 +138,8 @@ func TestBrokenOffStarts(t *testing.T) {
 			for _, cleanup := range []string{"yes", "no", "unknown"} {
 				t.Run(fmt.Sprintf("%s-%v-%s", backend, earlier, cleanup), func(t *testing.T) {
 					s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
-						"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+						"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`,
+						"direct.xml":       `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
 					if earlier {
 						daemon, _ := s.start()
 						daemon.Process.Kill()
@@ -157,6 +162,9 @@ func TestBrokenOffStarts(t *testing.T) {
 					if said := strings.Contains(log.String(), "was broken off: what keeps packets out stays"); said == (cleanup == "yes") {
 						t.Errorf("the log says\n%s", log)
 					}
+					if bridged := arpDropped(t, s.lab.Firewall()); bridged != (earlier && cleanup != "yes") {
+						t.Errorf("the rule for bridges is there: %v", bridged)
+					}
 					ssh, other := len(openPorts(t, s.lab, openPort)) > 0, len(openPorts(t, s.lab, closedPort)) > 0
 					if open := cleanup == "yes"; ssh != (open || earlier) || other != open {
 						t.Errorf("ssh is open: %v; another port is: %v", ssh, other)
@@ -164,6 +172,71 @@ func TestBrokenOffStarts(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// arpDropped tells whether ebtables has the rule of the test.
+func arpDropped(t *testing.T, ns *lab.Namespace) bool {
+	t.Helper()
+	text, err := ns.Run(t.Context(), "", "ebtables-save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(text, " -p ARP -j DROP\n")
+}
+
+// The rules of an earlier process are gone but for those for bridges, so that what lets in nothing new stands in their place. A stop during
+// the start, with CleanupOnExit=yes, takes out those for bridges all the same.
+func TestBrokenOffStartWithBridgeRulesAlone(t *testing.T) {
+	s := newService(t, slow())
+	write(t, filepath.Join(s.dir, "firewalld"), map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	daemon, _ := s.start()
+	daemon.Process.Kill()
+	daemon.Wait()
+	if _, err := s.lab.Firewall().Run(t.Context(), "", "nft", "delete", "table", "inet", "firewalld"); err != nil || !arpDropped(t, s.lab.Firewall()) {
+		t.Fatalf("only the rule for bridges should be there: %v", err)
+	}
+	daemon, log, _ := s.begin()
+	s.awaitName()
+	daemon.Process.Signal(unix.SIGTERM)
+	if err := daemon.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v, and says\n%s", err, log)
+	}
+	if arpDropped(t, s.lab.Firewall()) {
+		t.Error("the rule for bridges stays")
+	}
+}
+
+// While another program owns the table, the first rules of a start wait, and the rules for bridges of the earlier process stay in force.
+func TestBridgeRulesWhileTheTableIsAnothers(t *testing.T) {
+	s := newService(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	daemon, _ := s.start()
+	daemon.Process.Kill()
+	daemon.Wait()
+	owner, err := kernel.New(kernel.Options{Backend: ir.NFTables, Enter: s.lab.Firewall().Do})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Commit(t.Context(), &kernel.Desired{Rules: &ir.Ruleset{Backend: ir.NFTables, Owner: true}}); err != nil {
+		t.Fatal(err)
+	}
+	daemon, log, ready := s.begin()
+	if err := ready(); err != nil {
+		t.Fatalf("firewalld does not start: %v\n%s", err, log)
+	}
+	if !arpDropped(t, s.lab.Firewall()) {
+		t.Errorf("the rule for bridges has gone; the log says\n%s", log)
+	}
+	if !strings.Contains(log.String(), "cannot be put into the kernel now") {
+		t.Errorf("the rules did not have to wait; the log says\n%s", log)
+	}
+	if err := owner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	daemon.Process.Signal(unix.SIGTERM)
+	daemon.Wait()
+	if arpDropped(t, s.lab.Firewall()) {
+		t.Errorf("the rule for bridges stays behind a stop; the log says\n%s", log)
 	}
 }
 
