@@ -273,7 +273,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	first := k.installed == nil
-	k.note(next)
+	k.note(next, sets)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
@@ -288,7 +288,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
-	k.noteDone(next, first)
+	k.noteDone(ctx, next, first)
 	return nil
 }
 
