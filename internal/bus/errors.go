@@ -50,13 +50,10 @@ func wire(err error) string {
 // codeOf is the code of an error and what the log says of it.
 func codeOf(err error) (grammar.Code, string) {
 	var refused *daemon.Error
-	switch {
-	case !errors.As(err, &refused):
+	if !errors.As(err, &refused) {
 		return zones.ReasonOf(err)
-	case refused.Unwrap() != nil: // of several rules, each has a line
-		return refused.Code, strings.ReplaceAll(refused.Msg, "\n", "; ")
 	}
-	return refused.Code, refused.Msg
+	return refused.Code, strings.ReplaceAll(refused.Msg, "\n", "; ") // of several rules or losses, each has a line
 }
 
 func join(code grammar.Code, detail string) string {
@@ -93,7 +90,7 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	if saidAll(in, err) {
 		hints = nil
 	}
-	s.hints.keep(in.sender, hints)
+	s.hints.keep(in.sender, in.uid, hints)
 	return dbus.NewError(exception, []any{wire(err)})
 }
 
