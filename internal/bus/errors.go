@@ -68,6 +68,11 @@ var harmless = map[grammar.Code]bool{
 	zones.AlreadyEnabled: true, zones.NotEnabled: true, zones.ZoneAlreadySet: true, zones.AlreadySet: true,
 }
 
+// toldError is an error that answers a question: nothing has failed that the log would have to tell of.
+type toldError struct{ error }
+
+func (e *toldError) Unwrap() error { return e.error }
+
 // failure logs an error and makes it what clients get.
 func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	var named *dbus.Error
@@ -76,7 +81,10 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	}
 	code, reason := codeOf(err)
 	hints := s.hintsOf(in, err)
+	var told *toldError
 	switch {
+	case errors.As(err, &told):
+		s.log.Debug(clip(join(code, reason)), "call", in.member)
 	case harmless[code]:
 		s.log.Warn(clip(join(code, reason)))
 	case len(hints) > 0 && daemon.OfFiles(err):
