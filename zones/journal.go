@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"richwall/internal/sha2"
@@ -371,27 +372,126 @@ func (j *journal) remove() error {
 
 func (j *journal) close() error { return j.file.Close() }
 
-// unchangedSince is an error if somebody else has changed files after a change that was cut off: to take it back would undo that.
+// unchangedSince is an error if somebody else has changed files since: to take them back would undo that. Of the last entry it is not known
+// whether what it tells of was done, nor of any other whether it was taken back already: a file may be as it was or as it was to be.
 func (t *transaction) unchangedSince() error {
-	for i, s := range t.done {
-		again := func(o saved) bool { return o.at == s.at }
-		if i == len(t.done)-1 || s.Folder || s.Link != "" || slices.ContainsFunc(t.done[i+1:], again) {
-			continue
-		}
-		data, err := t.now(&s)
-		sum := sha2.Sum256(data)
+	list := t.moved()
+	for i := range list {
+		s := &list[i]
+		again := slices.ContainsFunc(list[i+1:], func(o saved) bool { return o.at == s.at })
+		var err error
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case s.Folder:
 		case s.Renamed:
-			return fmt.Errorf("somebody has made %s since", s.at)
-		case s.Next == nil:
-		case err != nil:
-			return failed("read", s.at, err)
-		case !bytes.Equal(sum[:], s.Next) && !(s.Exists && bytes.Equal(data, s.Data)):
-			return fmt.Errorf("somebody has changed %s since", s.at)
+			err = t.renamedSince(s, again, list[:i])
+		case !again:
+			err = t.writtenSince(s)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// moved is what was at each path before, with the path where that is now: of what is in a folder that has another name, in that one.
+func (t *transaction) moved() []saved {
+	list := slices.Clone(t.done)
+	for i, s := range t.done {
+		for _, o := range t.done[i+1:] {
+			rest, in := strings.CutPrefix(s.at, o.at+"/")
+			if !in || !o.Renamed {
+				continue
+			}
+			if there, err := t.exists(&o, filepath.Base(o.at)); err != nil || there {
+				continue
+			}
+			list[i].at = filepath.Join(filepath.Dir(o.at), o.oldName(), rest)
+			if s.below != "" {
+				list[i].below = filepath.Join(filepath.Dir(o.below), o.oldName(), rest)
+			}
+		}
+	}
+	return list
+}
+
+// writtenSince is unchangedSince of a path where something was to be written.
+func (t *transaction) writtenSince(s *saved) error {
+	if t.holdsBefore(s) || t.holdsNext(s) {
+		return nil
+	}
+	there, err := t.exists(s, filepath.Base(s.at))
+	switch {
+	case err != nil:
+		return err
+	case there:
+		return fmt.Errorf("somebody has changed %s since", s.at)
+	case s.Exists && s.Link == "" && !s.Beside: // a link is removed before it is made again, and what is beside gets its first name again
+		return fmt.Errorf("somebody has removed %s since", s.at)
+	}
+	return nil
+}
+
+// renamedSince is unchangedSince of a path where what was there was to get another name. again is that something else was written there then, and
+// earlier what was noted before.
+func (t *transaction) renamedSince(s *saved, again bool, earlier []saved) error {
+	there, err := t.exists(s, filepath.Base(s.at))
+	if err != nil {
+		return err
+	}
+	old, err := t.exists(s, s.oldName())
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(filepath.Dir(s.at), s.oldName())
+	i := slices.IndexFunc(earlier, func(o saved) bool { return o.at == path })
+	renamed := again || !there
+	switch {
+	case renamed && !old:
+		return fmt.Errorf("somebody has removed %s since", path)
+	case renamed && i >= 0 && !t.holdsNext(&earlier[i]):
+		return fmt.Errorf("somebody has removed %s since", s.at)
+	case !renamed && i >= 0 && !t.holdsBefore(&earlier[i]):
+		return fmt.Errorf("somebody has made %s since", s.at)
+	}
+	return nil
+}
+
+// holdsNext tells whether there may be at a path what was to be written there.
+func (t *transaction) holdsNext(s *saved) bool {
+	if s.Next == nil {
+		return true
+	}
+	data, err := t.now(s)
+	sum := sha2.Sum256(data)
+	return err == nil && bytes.Equal(sum[:], s.Next)
+}
+
+// holdsBefore tells whether there is at a path what was there before the change.
+func (t *transaction) holdsBefore(s *saved) bool {
+	there, err := t.exists(s, filepath.Base(s.at))
+	if err != nil || there != s.Exists {
+		return false
+	}
+	if s.Link != "" {
+		to, err := os.Readlink(s.at)
+		return err == nil && to == s.Link
+	}
+	data, err := t.now(s)
+	return !there || err == nil && bytes.Equal(data, s.Data)
+}
+
+// exists tells whether there is anything of a name in the folder that a path is in.
+func (t *transaction) exists(s *saved, name string) (bool, error) {
+	root, err := t.parent(s)
+	if err == nil {
+		defer root.Close()
+		_, err = root.Lstat(name)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err == nil, nil
+	}
+	return false, failed("read", s.at, err)
 }
 
 // now is what the file at a path holds now. A link is not followed.

@@ -286,6 +286,65 @@ func TestNotTakenBack(t *testing.T) {
 	}
 }
 
+// What the administrator writes into a file of a change that was cut off, at whatever moment, is never lost: the change is not taken back
+// then, unless it is not about that file. Nor is what he has removed there again, or under another name.
+func TestNotTakenBackOverAnEdit(t *testing.T) {
+	const mine = "<zone><port port='1' protocol='tcp'/></zone>"
+	for name, c := range map[string]struct {
+		files  map[string]string
+		change func(s Store, whole func()) error
+	}{
+		"a file without a copy is the last": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`}, saving(Rebind(Permanent, "work", item("interface eth0")))},
+		"a file with a copy is the last": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`, "zones/work.xml": "<zone/>", "zones/work.xml.old": "older"},
+			saving(Rebind(Permanent, "work", item("interface eth0")))},
+		"a file goes": {map[string]string{"firewalld.conf": "DefaultZone=mine\n", "zones/mine.xml": `<zone target="DROP"/>`, "zones/mine.xml.old": "older"},
+			saving(Rename(Object{KindZone, "mine"}, "yours"))},
+		"a reset": {map[string]string{"firewalld.conf": "LogDenied=all\n", "zones/a.xml": "<zone/>", "zones/lan/b.xml": "<zone/>", "direct.xml": "<direct><"}, resetting(false)},
+	} {
+		for _, how := range []string{"edits", "removes"} {
+			t.Run(strings.ReplaceAll(name+" and he "+how+" it", " ", "-"), func(t *testing.T) {
+				s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+				for name, text := range c.files {
+					writeFile(t, filepath.Join(s.Dirs.System, name), text)
+				}
+				paths := fileTexts(t, s.Dirs.System)
+				moments := momentsOf(t, s.Dirs.System, func() error { return c.change(s, func() {}) })
+				for path, text := range fileTexts(t, s.Dirs.System) {
+					paths[path] = text
+				}
+				for _, path := range Names(paths) {
+					for i, m := range moments {
+						again := filepath.Join(t.TempDir(), "etc")
+						copyAll(t, m, again)
+						putInPlace(t, again, s.Dirs.System)
+						at := filepath.Join(s.Dirs.System, path)
+						_, cutOff := os.Lstat(filepath.Join(s.Dirs.System, journalName))
+						_, there := os.Lstat(at)
+						_, folder := os.Lstat(filepath.Dir(at))
+						switch {
+						case cutOff != nil || folder != nil, how == "removes" && (there != nil || strings.Contains(path, ".old")):
+							continue
+						case how == "edits":
+							writeFile(t, at, mine)
+						default:
+							succeed(t, os.Remove(at))
+						}
+						before := allOf(t, s.Dirs.System)
+						_, err := s.Recover()
+						got, reading := os.ReadFile(at)
+						if how == "edits" && string(got) != mine || how == "removes" && reading == nil {
+							t.Errorf("moment %d of %d: after an edit of %s it holds %q, %v", i, len(moments), path, got, reading)
+						}
+						if after := allOf(t, s.Dirs.System); err != nil && (!slices.Equal(before, after) || !strings.Contains(err.Error(), "somebody has ")) {
+							t.Errorf("moment %d of %d: %v, and there are\n%s\nof\n%s", i, len(moments), err, strings.Join(after, "\n"), strings.Join(before, "\n"))
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
 // Where there is no folder of the administrator's, the current folder is not taken for it: what is in it is not even opened.
 func TestNoFolderNoJournal(t *testing.T) {
 	t.Chdir(t.TempDir())

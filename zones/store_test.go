@@ -360,3 +360,20 @@ func TestWrittenValues(t *testing.T) {
 		t.Errorf("the file has %q, want %q; %v", data, want, err)
 	}
 }
+
+// What somebody writes into a file after a change is not lost when the change is taken back, as after a reload that is refused.
+func TestUndoOverAnEdit(t *testing.T) {
+	s := Store{Dirs{System: t.TempDir(), Follow: true}}
+	writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
+	loaded, _ := s.Load()
+	for _, edits := range [][]Edit{{SetLogDenied("all")}, {SetLogDenied("all"), New(Object{KindService, "app"}, nil)}} {
+		_, written, err := s.SaveIf(loaded, must(t, loaded, edits...), Always)
+		succeed(t, err)
+		writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=unicast\n")
+		before := allOf(t, s.Dirs.System)
+		if err := written.Undo(); err == nil || !strings.Contains(err.Error(), "somebody has changed") || !slices.Equal(before, allOf(t, s.Dirs.System)) {
+			t.Errorf("the error is %v, and there are %q", err, allOf(t, s.Dirs.System))
+		}
+		writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
+	}
+}

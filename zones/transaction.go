@@ -43,9 +43,13 @@ type saved struct {
 	Folder bool   // the path is a folder that was made
 	Next   []byte // the SHA-256 of what is written there; nil if that is not known
 
+	Beside  bool   // what is renamed comes here
 	Renamed bool   // what was there has another name
 	Old     string // that name, in the same folder; "" is NAME.old
 }
+
+// oldName is the name that what was there has, if it was renamed.
+func (s *saved) oldName() string { return cmp.Or(s.Old, filepath.Base(s.at)+".old") }
 
 // note remembers what was at a path, which is about to change.
 func (t *transaction) note(s saved) error {
@@ -106,13 +110,14 @@ func (t *transaction) keepOld(path string, before saved) error {
 	return writeWhole(path, before.Data, kept)
 }
 
-// remove makes what is at a path, a link too, NAME.old, without looking into it.
+// remove makes what is at a path, a link too, NAME.old, whether it can be read or not.
 func (t *transaction) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	old := oldName(path)
-	if _, err := t.save(saved{at: old}, nil); err != nil {
+	goes, _ := readRegular(path) // what cannot be read is renamed all the same
+	if _, err := t.save(saved{at: old, Beside: true}, goes); err != nil {
 		return err
 	}
 	if err := t.note(saved{at: path, Renamed: true, Old: filepath.Base(old)}); err != nil {
@@ -234,8 +239,11 @@ func (t *transaction) undo() error {
 	return errors.Join(problems...)
 }
 
-// takeBack is undo of a transaction that has ended.
+// takeBack is undo of a transaction that has ended. If somebody else has changed files since, that is an error, and they stay.
 func (t *transaction) takeBack() error {
+	if err := t.unchangedSince(); err != nil {
+		return &Problem{Path: t.store.Dirs.System, Code: CommandFailed, Msg: fmt.Sprintf("the files are not put back as they were: %v", err)}
+	}
 	if t.several {
 		if err := t.begin(); err != nil {
 			return errors.Join(err, t.undo()) // better without a journal than not at all
@@ -280,7 +288,7 @@ func (t *transaction) restore(s *saved) error {
 		if _, err := root.Lstat(name); err == nil {
 			return nil
 		}
-		return root.Rename(cmp.Or(s.Old, name+".old"), name)
+		return root.Rename(s.oldName(), name)
 	}
 	if s.Exists && s.Link == "" {
 		if s.there(root) {
