@@ -97,30 +97,62 @@ func openJournal(root *os.Root, path string) (*journal, error) {
 	return j, nil
 }
 
-// setAside makes a journal that cannot be obeyed NAME.old. The result puts it back. The error is the reason why it cannot be obeyed, if
-// somebody else is changing the files now, or that it cannot be renamed.
-func (s Store) setAside(reason error) (restore func() error, err error) {
+// spoilt is a journal that cannot be obeyed, or what is in the place of one. While it is there nobody uses the files.
+type spoilt struct {
+	folder string
+	old    string   // the name it has when it is set aside; "" while it is in its place
+	held   *journal // locked, so that nobody else changes the files; nil of what is no file
+}
+
+// spoilt is the journal that cannot be obeyed. The error is the reason why it cannot be, if somebody else is changing the files now.
+func (s Store) spoilt(reason error) (*spoilt, error) {
 	f, err := openFolder(s.Dirs.System, false)
 	if err != nil || f.root == nil {
 		return nil, reason
 	}
 	defer f.close()
-	path := filepath.Join(s.Dirs.System, journalName)
 	info, err := f.root.Lstat(journalName)
 	if err != nil {
 		return nil, reason
 	}
+	result := &spoilt{folder: s.Dirs.System}
 	if info.Mode().IsRegular() {
-		j, err := openJournal(f.root, path)
-		if j == nil || err != nil {
+		result.held, err = openJournal(f.root, filepath.Join(s.Dirs.System, journalName))
+		if result.held == nil || err != nil {
 			return nil, reason
 		}
-		defer j.close()
 	}
-	if err := f.root.Rename(journalName, journalName+".old"); err != nil {
-		return nil, failed("rename", path, err)
+	return result, nil
+}
+
+// setAside gives the journal another name, NAME.old or one that is not there yet: the files are as they are to be.
+func (s *spoilt) setAside() error {
+	path := filepath.Join(s.folder, journalName)
+	old := unusedName(path)
+	if err := os.Rename(path, old); err != nil {
+		return failed("rename", path, err)
 	}
-	return func() error { return os.Rename(path+".old", path) }, syncFolder(s.Dirs.System)
+	s.old = old
+	return syncFolder(s.folder)
+}
+
+// putBack puts the journal back in its place, before the files are what they were.
+func (s *spoilt) putBack() error {
+	if s.old == "" {
+		return nil
+	}
+	path := filepath.Join(s.folder, journalName)
+	if err := os.Rename(s.old, path); err != nil {
+		return failed("restore", path, err)
+	}
+	s.old = ""
+	return syncFolder(s.folder)
+}
+
+func (s *spoilt) close() {
+	if s != nil && s.held != nil {
+		s.held.close()
+	}
 }
 
 // unfinished is the problem that several files change, or that such a change was cut off, in a folder; nil if neither is so.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -557,6 +558,89 @@ func TestResetOfCutOff(t *testing.T) {
 				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
 			}
 		})
+	}
+}
+
+// A reset of files whose journal is damaged may be cut off, or the disk fail, at any moment of it and of its being taken back. Either the
+// folder means the shipped configuration then, or the journal is in its place and says that the files are not to be used; another reset does
+// the rest. Nothing that was in the files is lost.
+func TestResetOfCutOffIsCutOff(t *testing.T) {
+	files := map[string]string{"firewalld.conf": "LogDenied=all\n", "zones/a.xml": "<zone><", "zones/b.xml": "<zone/><!-- b -->", "direct.xml": "<direct><",
+		"services/c.xml/folder": "in a folder", "services/c.xml.old": "where the folder goes", journalName: "x\n", journalName + ".old": "an earlier one"}
+	kept := func(t *testing.T, dir string) {
+		t.Helper()
+		all := strings.Join(slices.Collect(maps.Values(fileTexts(t, dir))), "\x00")
+		for path, text := range files {
+			if !strings.Contains(all, text) {
+				t.Errorf("what was in %s is lost", path)
+			}
+		}
+	}
+	shippedOrSaid := func(t *testing.T, s Store) {
+		t.Helper()
+		loaded, _ := s.LoadToUse(&Config{})
+		shipped, _ := s.Shipped()
+		if loaded == nil && InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
+			return
+		}
+		if loaded == nil || len(Difference(shipped, loaded)) > 0 {
+			t.Errorf("the files are used, and there are\n%s", strings.Join(allOf(t, s.Dirs.System), "\n"))
+		}
+	}
+	prepare := func(t *testing.T) Store {
+		s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+		for path, text := range files {
+			writeFile(t, filepath.Join(s.Dirs.System, path), text)
+		}
+		return s
+	}
+	again := func(t *testing.T, s Store) {
+		t.Helper()
+		if _, _, err := s.Reset(Always); err != nil {
+			t.Errorf("another reset: %v", err)
+		}
+		if loaded, problems := s.Load(); loaded == nil {
+			t.Errorf("after another reset: %v", problems)
+		}
+		kept(t, s.Dirs.System)
+	}
+	for _, back := range []bool{false, true} {
+		t.Run(fmt.Sprintf("a crash, taken back %v", back), func(t *testing.T) {
+			s := prepare(t)
+			before := allOf(t, s.Dirs.System)
+			for _, m := range momentsOf(t, s.Dirs.System, func() error { return resetting(back)(s, func() {}) }) {
+				copied := Store{Dirs{System: m, Follow: true}}
+				shippedOrSaid(t, copied)
+				again(t, copied)
+			}
+			if after := allOf(t, s.Dirs.System); back && !slices.Equal(before, after) {
+				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+			}
+		})
+		for _, once := range []bool{false, true} {
+			t.Run(fmt.Sprintf("the disk fails, taken back %v, once %v", back, once), func(t *testing.T) {
+				defer func() { syncOpen = (*os.File).Sync }()
+				for at, failed := 0, true; failed; at++ {
+					s := prepare(t)
+					n := 0
+					failed = false
+					syncOpen = func(f *os.File) error {
+						if n++; n == at+1 || n > at && !once {
+							failed = true
+							return syscall.EIO
+						}
+						return f.Sync()
+					}
+					err := resetting(back)(s, func() {})
+					syncOpen = (*os.File).Sync
+					if failed != (err != nil) {
+						t.Errorf("failure %d: the error is %v", at, err)
+					}
+					shippedOrSaid(t, s)
+					again(t, s)
+				}
+			})
+		}
 	}
 }
 

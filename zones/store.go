@@ -114,8 +114,8 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Wr
 	if stored, err = s.reread(next, files); err != nil {
 		return nil, w, err
 	}
-	t, err := s.put(files, keep)
-	if err != nil {
+	t := &transaction{store: s, several: len(files) > 1}
+	if err := t.put(files, keep); err != nil {
 		return nil, w, err
 	}
 	return stored, Written{Strange: t.strange, Undo: t.takeBack}, nil
@@ -125,25 +125,29 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Wr
 var ErrGivenUp = errors.New("nobody waits any more for the files to be written")
 
 // put changes files, or none of them.
-func (s Store) put(files []file, keep func() bool) (*transaction, error) {
-	t := &transaction{store: s, several: len(files) > 1}
+func (t *transaction) put(files []file, keep func() bool) error {
 	if t.several {
 		if err := t.begin(); err != nil {
-			return nil, errors.Join(err, t.undo())
+			return errors.Join(err, t.undo())
 		}
 	}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
-			return nil, errors.Join(err, t.undo())
+			return errors.Join(err, t.undo())
 		}
 	}
 	if err := t.end(); err != nil {
-		return nil, errors.Join(err, t.undo())
+		return errors.Join(err, t.undo())
+	}
+	if t.spoilt != nil {
+		if err := t.spoilt.setAside(); err != nil {
+			return errors.Join(err, t.takeBack())
+		}
 	}
 	if !keep() {
-		return nil, errors.Join(ErrGivenUp, t.takeBack())
+		return errors.Join(ErrGivenUp, t.takeBack())
 	}
-	return t, nil
+	return nil
 }
 
 // path is where a file of the administrator's folder is written, which links may lead to.

@@ -23,6 +23,7 @@ type transaction struct {
 	several bool // files
 	done    []saved
 	journal *journal // nil while there is none
+	spoilt  *spoilt  // what is in the place of a journal until all is done, and says that the files are not to be used; else nil
 	strange []string // paths of files that held what is not known
 	made    []string // the administrator's folder and those above it, where they were not there
 	root    *os.Root // the administrator's folder, of what was read from a journal; else nil
@@ -130,12 +131,26 @@ func (t *transaction) remove(path string) error {
 }
 
 // oldName is where what is at a path is kept: NAME.old or, where that is something that cannot be replaced and put back, such as a folder,
-// the first of NAME.old.2, NAME.old.3 and so on that is not.
+// the first of NAME.old.2, NAME.old.3 and so on that is not. A folder replaces nothing.
 func oldName(path string) string {
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		return unusedName(path)
+	}
+	return firstName(path, func(info fs.FileInfo) bool {
+		return info.Mode()&fs.ModeSymlink != 0 || info.Mode().IsRegular() && info.Size() <= maxFileBytes
+	})
+}
+
+// unusedName is the first of NAME.old, NAME.old.2 and so on that is not there.
+func unusedName(path string) string {
+	return firstName(path, func(fs.FileInfo) bool { return false })
+}
+
+// firstName is the first of NAME.old, NAME.old.2 and so on that is not there or can be replaced.
+func firstName(path string, replaced func(fs.FileInfo) bool) string {
 	old := path + ".old"
 	for n := 2; ; n++ {
-		info, err := os.Lstat(old)
-		if err != nil || info.Mode()&fs.ModeSymlink != 0 || info.Mode().IsRegular() && info.Size() <= maxFileBytes {
+		if info, err := os.Lstat(old); err != nil || replaced(info) {
 			return old
 		}
 		old = fmt.Sprintf("%s.old.%d", path, n)
@@ -244,7 +259,12 @@ func (t *transaction) takeBack() error {
 	if err := t.unchangedSince(); err != nil {
 		return &Problem{Path: t.store.Dirs.System, Code: CommandFailed, Msg: fmt.Sprintf("the files are not put back as they were: %v", err)}
 	}
-	if t.several {
+	switch {
+	case t.spoilt != nil:
+		if err := t.spoilt.putBack(); err != nil {
+			return err // the files that the change has made are at least whole
+		}
+	case t.several:
 		if err := t.begin(); err != nil {
 			return errors.Join(err, t.undo()) // better without a journal than not at all
 		}
@@ -386,7 +406,7 @@ func syncFolder(path string) error {
 	if err != nil {
 		return failed("write", path, err)
 	}
-	err = folder.Sync()
+	err = syncOpen(folder)
 	if closing := folder.Close(); err == nil {
 		err = closing
 	}
@@ -396,6 +416,9 @@ func syncFolder(path string) error {
 	reached()
 	return nil
 }
+
+// syncOpen waits until the names in an open folder are on the disk. It is a variable for tests.
+var syncOpen = (*os.File).Sync
 
 // reached is called whenever something has changed on the disk. It is a variable for tests.
 var reached = func() {}
