@@ -58,17 +58,27 @@ func (s Store) Recover() (bool, error) {
 		return false, err
 	}
 	t := &transaction{store: s, root: f.root, several: true, journal: j}
-	if t.done, err = j.read(f.root); err == nil {
+	if err := t.find(); err != nil {
+		return false, errors.Join(notTakenBack(path, err), j.close())
+	}
+	return len(t.done) > 0, t.undo()
+}
+
+// find reads what the journal tells of. The error is that it cannot be taken back.
+func (t *transaction) find() (err error) {
+	if t.done, err = t.journal.read(t.root); err == nil {
 		err = t.locate()
 	}
 	if err == nil {
 		err = t.unchangedSince()
 	}
-	if err != nil {
-		return false, errors.Join(&Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf(
-			"a change of several files was cut off, and cannot be taken back: %v; see to it that the files are as they should be, and remove %s", err, path)}, j.close())
-	}
-	return len(t.done) > 0, t.undo()
+	return err
+}
+
+// notTakenBack is the problem that a change cannot be taken back, and what to do.
+func notTakenBack(path string, reason error) *Problem {
+	return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf(
+		"a change of several files was cut off, and cannot be taken back: %v; see to it that the files are as they should be, and remove %s", reason, path)}
 }
 
 // openJournal opens a journal and locks it; nil is that there is none. Only a regular file is opened.
@@ -164,12 +174,31 @@ func (f *folder) unfinished() *Problem {
 	if err != nil {
 		return nil
 	}
-	what := "several files of the folder are being changed, or such a change was cut off: some are new and others old; " +
-		"a start of firewalld, a reload and the next change take back one that was cut off"
+	path := f.join(journalName)
 	if err := regular(info); err != nil {
-		what = fmt.Sprintf("a file of this name says that a change of several files was cut off, but %v: remove it", err)
+		return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf("a file of this name says that a change of several files was cut off, but %v: remove it", err)}
 	}
-	return &Problem{Path: f.join(journalName), Code: CommandFailed, Msg: what}
+	if err := f.spoilt(); err != nil {
+		return notTakenBack(path, err)
+	}
+	return &Problem{Path: path, Code: CommandFailed, Msg: "several files of the folder are being changed, or such a change was cut off: some are new and others old; " +
+		"a start of firewalld, a reload and the next change take back one that was cut off"}
+}
+
+// spoilt is the reason why a journal cannot be obeyed, as far as one can tell who may only read.
+func (f *folder) spoilt() error {
+	root, err := os.OpenRoot(f.path)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	file, err := root.OpenFile(journalName, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	t := &transaction{store: Store{Dirs{System: f.path, Follow: f.root == nil}}, root: root, journal: &journal{path: f.join(journalName), file: file}}
+	return t.find()
 }
 
 // lock makes a journal that of this process. there is false if somebody else has removed it. The error is that somebody else has it.
@@ -408,14 +437,18 @@ func (j *journal) close() error { return j.file.Close() }
 // whether what it tells of was done, nor of any other whether it was taken back already: a file may be as it was or as it was to be.
 func (t *transaction) unchangedSince() error {
 	list := t.moved()
+	last := make(map[string]int, len(list)) // by path
+	for i := range list {
+		last[list[i].at] = i
+	}
 	for i := range list {
 		s := &list[i]
-		again := slices.ContainsFunc(list[i+1:], func(o saved) bool { return o.at == s.at })
+		again := last[s.at] > i
 		var err error
 		switch {
 		case s.Folder:
 		case s.Renamed:
-			err = t.renamedSince(s, again, list[:i])
+			err = t.renamedSince(s, again, &list[max(0, i-1)])
 		case !again:
 			err = t.writtenSince(s)
 		}
@@ -428,20 +461,25 @@ func (t *transaction) unchangedSince() error {
 
 // moved is what was at each path before, with the path where that is now: of what is in a folder that has another name, in that one.
 func (t *transaction) moved() []saved {
-	list := slices.Clone(t.done)
-	for i, s := range t.done {
-		for _, o := range t.done[i+1:] {
-			rest, in := strings.CutPrefix(s.at, o.at+"/")
-			if !in || !o.Renamed {
+	list, renamed := slices.Clone(t.done), map[string]*saved{}
+	for i := range slices.Backward(list) {
+		s := &list[i]
+		for dir := filepath.Dir(s.at); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			o := renamed[dir]
+			if o == nil {
 				continue
 			}
-			if there, err := t.exists(&o, filepath.Base(o.at)); err != nil || there {
+			if there, err := t.exists(o, filepath.Base(dir)); err != nil || there {
 				continue
 			}
-			list[i].at = filepath.Join(filepath.Dir(o.at), o.oldName(), rest)
+			rest := strings.TrimPrefix(s.at, dir)
+			s.at = filepath.Join(filepath.Dir(dir), o.oldName(), rest)
 			if s.below != "" {
-				list[i].below = filepath.Join(filepath.Dir(o.below), o.oldName(), rest)
+				s.below = filepath.Join(filepath.Dir(o.below), o.oldName(), rest)
 			}
+		}
+		if s.Renamed {
+			renamed[t.done[i].at] = s
 		}
 	}
 	return list
@@ -465,8 +503,8 @@ func (t *transaction) writtenSince(s *saved) error {
 }
 
 // renamedSince is unchangedSince of a path where what was there was to get another name. again is that something else was written there then, and
-// earlier what was noted before.
-func (t *transaction) renamedSince(s *saved, again bool, earlier []saved) error {
+// beside what was noted before it: of the path of that other name.
+func (t *transaction) renamedSince(s *saved, again bool, beside *saved) error {
 	there, err := t.exists(s, filepath.Base(s.at))
 	if err != nil {
 		return err
@@ -476,14 +514,14 @@ func (t *transaction) renamedSince(s *saved, again bool, earlier []saved) error 
 		return err
 	}
 	path := filepath.Join(filepath.Dir(s.at), s.oldName())
-	i := slices.IndexFunc(earlier, func(o saved) bool { return o.at == path })
+	known := beside.at == path
 	renamed := again || !there
 	switch {
 	case renamed && !old:
 		return fmt.Errorf("somebody has removed %s since", path)
-	case renamed && i >= 0 && !t.holdsNext(&earlier[i]):
+	case renamed && known && !t.holdsNext(beside):
 		return fmt.Errorf("somebody has removed %s since", s.at)
-	case !renamed && i >= 0 && !t.holdsBefore(&earlier[i]):
+	case !renamed && known && !t.holdsBefore(beside):
 		return fmt.Errorf("somebody has made %s since", s.at)
 	}
 	return nil

@@ -277,6 +277,9 @@ func TestNotTakenBack(t *testing.T) {
 					t.Errorf("the error is %v", err)
 				}
 			}
+			if _, problems := s.Load(); name != "somebody is at it" && !strings.Contains(errorText(problems.Err()), c.want) || strings.Contains(errorText(problems.Err()), "take back") != (name == "somebody is at it") {
+				t.Errorf("who only reads is told %v", problems.Err())
+			}
 			if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) {
 				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
 			}
