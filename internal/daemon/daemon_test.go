@@ -179,7 +179,7 @@ func TestBrokenFiles(t *testing.T) {
 		t.Errorf("the state is %s, want FAILED with the shipped zones", s.State)
 	}
 	err := broken.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))})
-	if err == nil || !strings.Contains(err.Error(), "cannot write zone public: its file holds what could not be read") {
+	if err == nil || !strings.Contains(err.Error(), "zones/public.xml: it holds what could not be read") {
 		t.Errorf("a change of a file that cannot be read gives %v", err)
 	}
 	os.Remove(filepath.Join(broken.dir, "zones/public.xml"))
