@@ -316,10 +316,17 @@ func (t *transaction) restore(s *saved) error {
 		}
 		return writeIn(root, s.at, s.Data, s.attributes)
 	}
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if to, err := root.Readlink(name); s.Link != "" && err == nil && to == s.Link {
+		return nil
 	}
-	if s.Link != "" {
+	_, err = root.Lstat(name)
+	if err == nil {
+		err = root.Remove(name)
+	}
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist): // of what is not there, a disk that can only be read says that it cannot be removed
+		return err
+	case s.Link != "":
 		return root.Symlink(s.Link, name)
 	}
 	return nil
