@@ -57,16 +57,22 @@ func TestHints(t *testing.T) {
 	refused("ALREADY_ENABLED: 'ssh' already in 'public'", b.call("", "zone.addService", "public", "ssh", 0))
 }
 
-// What is kept is little, however many clients are refused, and each is told of its own call.
+// What is kept is little, however many clients are refused, and each is told of its own call. Root's clients lose nothing to others.
 func TestHintsAreFew(t *testing.T) {
+	const nobody = 65534
 	var h hints
+	h.keep(":0.1", superuser, []string{"of root"})
 	for i := range 100 {
-		h.keep(fmt.Sprintf(":1.%d", i), append(make([]string, 50), strings.Repeat("x", 2*longest)))
+		h.keep(fmt.Sprintf(":1.%d", i), nobody, append(make([]string, 50), strings.Repeat("x", 2*longest)))
 	}
-	if n := len(h.lines); n != mostHinted || len(h.clients) != n || h.of(":1.0") != nil || len(h.of(":1.99")) != mostHints {
+	if got := h.of(":0.1"); len(got) != 1 {
+		t.Errorf("root is told %q after others were refused", got)
+	}
+	h.keep(":0.1", superuser, nil)
+	if n := len(h.lines); n != mostHinted || len(h.clients[false]) != n || len(h.clients[true]) != 0 || h.of(":1.0") != nil || len(h.of(":1.99")) != mostHints {
 		t.Errorf("%d clients are kept, of the last one %d lines", n, len(h.of(":1.99")))
 	}
-	h.keep(":1.99", nil)
+	h.keep(":1.99", nobody, nil)
 	if len(h.lines) != mostHinted-1 || h.of(":1.99") != nil {
 		t.Errorf("%d clients are kept after a call without hints", len(h.lines))
 	}

@@ -234,5 +234,6 @@ func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 		d.putBack(old, undo)
 		return err
 	}
+	d.opt.Log.Warn("the configuration was reset: what is shipped is in force")
 	return nil
 }
