@@ -93,10 +93,7 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
 	if reloads[in.member] && daemon.OfFiles(err) {
-		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")
-	}
-	if saidAll(in, err) {
-		hints = nil
+		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell")
 	}
 	s.hints.keep(in.sender, in.uid, hints)
 	return dbus.NewError(exception, []any{wire(err)})

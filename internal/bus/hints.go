@@ -88,13 +88,6 @@ func (s *Server) hintsOf(in *inbound, err error) []string {
 	return nil
 }
 
-// saidAll tells whether the error of a check of the files names the object that it is in. Programs that compare what firewall-cmd prints
-// get firewalld's line alone then, and the log has the rest.
-func saidAll(in *inbound, err error) bool {
-	var found zones.Problems
-	return in.member == "checkPermanentConfig" && errors.As(err, &found) && len(found) > 0 && found[0].Names()
-}
-
 // namesFor are the names of the objects that a code is about; none for other codes.
 func namesFor(cfg *zones.Config, code grammar.Code) []string {
 	for _, k := range kinds {

@@ -47,12 +47,13 @@ func TestHints(t *testing.T) {
 	}
 	refused("INVALID_ADDR: 1.2.3", b.call("", "checkPermanentConfig"), mistakes...)
 	refused("INVALID_ADDR: 1.2.3", b.call("", "reload"),
-		append(mistakes, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")...)
+		append(mistakes, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell")...)
 
 	if err := os.WriteFile(path, []byte("<zone><service name=\"nosuch\"/></zone>"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig")) // which says where
+	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig"),
+		path+":1:7: INVALID_SERVICE: cannot use service nosuch: there is no such service")
 	refused("ALREADY_ENABLED: 'ssh' already in 'public'", b.call("", "zone.addService", "public", "ssh", 0))
 }
 
