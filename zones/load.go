@@ -150,7 +150,8 @@ func unreadable(path string, err error) *Problem {
 	if errors.As(err, &inner) {
 		err = inner.Err
 	}
-	return &Problem{Path: path, Code: InvalidFilename, Msg: fmt.Sprintf("cannot read it: %v", err)}
+	p := &Problem{Path: path, Code: InvalidFilename, Msg: fmt.Sprintf("cannot read it: %v", err)}
+	return p.worded("cannot read %s: %v", path, err) // what goes over D-Bus has no place
 }
 
 // objectName is the name of the object that a file is for. A folder of such a name stands where the file should be, so that it is the

@@ -67,11 +67,6 @@ func (p *Problem) within(o Object) *Problem {
 	return p.worded("%s: %s", titled(o), p.Wording.Detail)
 }
 
-// Names tells whether firewalld's words name the object that has the problem. Whoever reads them knows which file it is.
-func (p *Problem) Names() bool {
-	return p.Wording != nil && p.Object.Kind != "" && strings.HasPrefix(p.Wording.Detail, titled(p.Object)+": ")
-}
-
 // String is "file:line:column: CODE: message", with "warning: " before the message of a Warning, in one line that can be shown.
 func (p *Problem) String() string {
 	if p.Severity == Warning {

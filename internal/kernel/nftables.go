@@ -107,11 +107,16 @@ func (k *nftables) check(next *Desired) error {
 	if next.Direct == nil {
 		return nil
 	}
-	d, err := k.directKernel()
-	if err != nil {
-		return err
+	d := k.direct
+	if d == nil { // one for this check alone: there may never be direct rules
+		var err error
+		if d, err = newIPTables(k.options, true); err != nil {
+			return fmt.Errorf("cannot install rules of the direct interface: %w", err)
+		}
+		defer d.Close()
 	}
-	return d.Check(&Desired{Rules: next.Direct})
+	d.starting = !k.begun
+	return d.Check(&Desired{Rules: next.Direct, Awaits: next.Awaits})
 }
 
 // directKernel is what commits the rules of the direct interface.
