@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -276,4 +277,63 @@ func TestTakenOverDuringStart(t *testing.T) {
 	if listing, _ := s.lab.Firewall().Run(t.Context(), "", "nft", "list", "tables"); strings.Contains(listing, "firewalld_guard") {
 		t.Errorf("the guard stays:\n%s\nthe log says\n%s", listing, log)
 	}
+}
+
+// A daemon that was killed, or stopped with CleanupOnExit=no, and is started again has in the kernel what its first start has put there,
+// byte for byte: with both back ends, and in panic mode.
+func TestStartedAgainIsAsStartedOnce(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		for _, panicked := range []bool{false, true} {
+			t.Run(fmt.Sprint(backend, panicked), func(t *testing.T) { testStartedAgain(t, backend, panicked) })
+		}
+	}
+}
+
+func testStartedAgain(t *testing.T, backend string, panicked bool) {
+	s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\nCleanupOnExit=no\nLogDenied=all\nRFC3964_IPv4=yes\nStrictForwardPorts=yes\nIPv6_rpfilter=strict\n",
+		"richwall.conf": "RuleFolding=yes\n",
+		"zones/work.xml": `<zone><interface name="c0"/><source address="198.51.100.0/24"/><service name="ftp"/><port port="80" protocol="tcp"/><port port="81" protocol="tcp"/><masquerade/>` +
+			`<forward-port port="82" protocol="tcp" to-addr="192.0.2.9"/><rule><tcp-mss-clamp value="1300"/></rule><rule priority="-5"><port port="99" protocol="udp"/><mark set="5"/></rule></zone>`,
+		"zones/bad.xml":              `<zone target="DROP"><source ipset="listed"/><rule><tcp-mss-clamp value="1200"/></rule></zone>`,
+		"ipsets/listed.xml":          `<ipset type="hash:ip"><entry>203.0.113.1</entry></ipset>`,
+		"policies/averylongname.xml": `<policy target="REJECT"><ingress-zone name="work"/><egress-zone name="HOST"/><rule><tcp-mss-clamp value="1250"/></rule></policy>`,
+		"direct.xml": `<direct><chain ipv="ipv4" table="nat" chain="mine"/><rule ipv="ipv4" table="nat" chain="PREROUTING" priority="1">-p udp -j mine</rule>` +
+			`<rule ipv="ipv6" table="filter" chain="FORWARD" priority="0">-s fd00::2 -j ACCEPT</rule><passthrough ipv="ipv4">-I INPUT -p tcp --dport 83 -j ACCEPT</passthrough>` +
+			`<rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	inKernel := func() string {
+		bridges, err := s.lab.Firewall().Run(t.Context(), "", "ebtables-save")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := saved(t, s.lab) + noise.ReplaceAllString(bridges, "")
+		if backend == "nftables" {
+			text += table(t, s.lab.Firewall())
+		}
+		return text
+	}
+	daemon, log := s.start()
+	if panicked {
+		if err := s.call("enablePanicMode"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := inKernel()
+	for deadline := time.Now().Add(time.Minute); panicked && backend == "iptables" && strings.Count(want, " DROP \n") < 26; want = inKernel() {
+		if time.Now().After(deadline) { // until it is committed the table of DropAll drops all; nat has no such policies
+			t.Fatalf("panic mode is not in all tables:\n%s", want)
+		}
+	}
+	if strings.Count(want, "-p ARP -j DROP") != 1 || !strings.Contains(want, "FORWARD_mss") {
+		t.Fatalf("there is\n%s\nand the log says\n%s", want, log)
+	}
+	for _, end := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGKILL} {
+		daemon.Process.Signal(end)
+		daemon.Wait()
+		daemon, log = s.start()
+		if line := difference(want, inKernel()); line != "" {
+			t.Errorf("after %v and a start, %s; the log says\n%s", end, line, log)
+		}
+	}
+	daemon.Process.Kill()
+	daemon.Wait()
 }
