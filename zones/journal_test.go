@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"richwall/internal/disk"
 )
 
 // A crash at any moment of a change of several files leaves what was there before it or what is there after it, once the files are read
@@ -622,20 +624,20 @@ func TestResetOfCutOffIsCutOff(t *testing.T) {
 		})
 		for _, once := range []bool{false, true} {
 			t.Run(fmt.Sprintf("the disk fails, taken back %v, once %v", back, once), func(t *testing.T) {
-				defer func() { syncOpen = (*os.File).Sync }()
+				defer func() { syncNames = disk.SyncFolder }()
 				for at, failed := 0, true; failed; at++ {
 					s := prepare(t)
 					n := 0
 					failed = false
-					syncOpen = func(f *os.File) error {
+					syncNames = func(path string) error {
 						if n++; n == at+1 || n > at && !once {
 							failed = true
 							return syscall.EIO
 						}
-						return f.Sync()
+						return disk.SyncFolder(path)
 					}
 					err := resetting(back)(s, func() {})
-					syncOpen = (*os.File).Sync
+					syncNames = disk.SyncFolder
 					if failed != (err != nil) {
 						t.Errorf("failure %d: the error is %v", at, err)
 					}

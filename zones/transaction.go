@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 
+	"richwall/internal/disk"
 	"richwall/internal/sha2"
 )
 
@@ -409,23 +410,15 @@ func makeTemp(root *os.Root) (file *os.File, name string, err error) {
 
 // syncFolder waits until the names in a folder are on the disk.
 func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return failed("write", path, err)
-	}
-	err = syncOpen(folder)
-	if closing := folder.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
+	if err := syncNames(path); err != nil {
 		return failed("write", path, err)
 	}
 	reached()
 	return nil
 }
 
-// syncOpen waits until the names in an open folder are on the disk. It is a variable for tests.
-var syncOpen = (*os.File).Sync
+// syncNames is what waits for that. It is a variable for tests.
+var syncNames = disk.SyncFolder
 
 // reached is called whenever something has changed on the disk. It is a variable for tests.
 var reached = func() {}
