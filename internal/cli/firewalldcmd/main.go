@@ -154,7 +154,7 @@ func (p *program) run() (status int, err error) {
 		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
 		return err
 	})
-	p.log.Info("the firewall has started: " + statusText(p.daemon.Snapshot()))
+	p.log.Info("the firewall has started", "state", strings.ToLower(string(p.daemon.Snapshot().State)))
 	p.daemon.Subscribe(p.follow)
 	p.tell("READY=1\n" + p.status())
 	tellReady()
