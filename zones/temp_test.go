@@ -7,10 +7,9 @@ import (
 	"testing"
 )
 
-// What a process that was killed has left half written goes before the files are read again, wherever in the folder it was
-// writing, also where links lead. A file
-// that somebody is writing stays, and so does everything that is not such a file: of another name, a folder, a link and what it leads to,
-// and what is outside of the folder or in a folder that nothing is written to.
+// What a process that was killed has left half written goes before the files are read again, wherever in the folder it was writing, also
+// where links lead. A file that somebody is writing stays, and so does everything that is not such a file: of another name, a folder, a
+// link and what it leads to, and what is outside of the folder or in a folder that nothing is written to.
 func TestHalfWrittenFilesGo(t *testing.T) {
 	const temp = ".new18446744073709551615.tmp"
 	top := t.TempDir()
