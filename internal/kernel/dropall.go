@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"golang.org/x/sys/unix"
 
@@ -71,15 +70,18 @@ type bridged struct{ known, dropped bool }
 
 // commit makes a commit, with that table before it when panic mode is on behind it, and without it after it when it is off. That the
 // table cannot be changed is no reason to do less than the rest; it is tried again by the next commit.
-func (b *bridged) commit(s *socket, log *slog.Logger, next *Desired, rest func() error) error {
+func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error) error {
 	if s == nil || next.Succeeded { // the one that succeeds it has the table
 		return rest()
 	}
 	before := *b
 	set := func(on bool) {
+		if o.Guard.check() != nil { // the start was broken off, and the socket closed
+			return
+		}
 		err := s.dropBridged(panicTable, on)
 		if *b = (bridged{err == nil, on}); err != nil {
-			log.Error("panic mode is not switched for what bridges forward", "reason", err)
+			o.Log.Error("panic mode is not switched for what bridges forward", "reason", err)
 		}
 	}
 	if next.Panic {

@@ -186,7 +186,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if k.direct {
 		err = commit()
 	} else {
-		err = k.bridged.commit(k.watch.socket, k.options.Log, next, commit)
+		err = k.bridged.commit(k.watch.socket, k.options, next, commit)
 	}
 	switch {
 	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it

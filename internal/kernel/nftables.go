@@ -141,7 +141,7 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	k.verified = verified
-	return k.bridged.commit(k.socket, k.options.Log, next, func() error { return k.commitAll(ctx, next) })
+	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
 }
 
 // commitAll commits the rules of the direct interface, and the tables.
