@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 
 	"richwall/internal/disk"
 	"richwall/internal/sha2"
@@ -393,19 +391,6 @@ func writeIn(root *os.Root, path string, data []byte, kept attributes) error {
 		return errors.Join(failed("write", path, err), root.Remove(name))
 	}
 	return syncFolder(filepath.Dir(path))
-}
-
-// makeTemp makes a file in an open folder that is to have another name when it is written.
-func makeTemp(root *os.Root) (file *os.File, name string, err error) {
-	name = fmt.Sprintf(".new%d.tmp", rand.Uint64())
-	file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, "", err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, "", errors.Join(err, file.Close(), root.Remove(name))
-	}
-	return file, name, nil
 }
 
 // syncFolder waits until the names in a folder are on the disk.
