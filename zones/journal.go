@@ -40,8 +40,8 @@ type origin struct {
 	Folder, Journal uint64 // the numbers of the inodes
 }
 
-// Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. What was cut off
-// while a single file was written is removed. The error, with code COMMAND_FAILED, is that it cannot be taken back, or that somebody else
+// Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. Files that were left
+// half written are removed then. The error, with code COMMAND_FAILED, is that it cannot be taken back, or that somebody else
 // is changing the files now.
 func (s Store) Recover() (bool, error) {
 	f, err := openFolder(s.Dirs.System, false)
@@ -54,14 +54,23 @@ func (s Store) Recover() (bool, error) {
 	defer f.close()
 	path := filepath.Join(s.Dirs.System, journalName)
 	j, err := openJournal(f.root, path)
-	if j == nil || err != nil {
+	if err != nil {
 		return false, err
+	}
+	if j == nil {
+		f.removeTemps()
+		return false, nil
 	}
 	t := &transaction{store: s, root: f.root, several: true, journal: j}
 	if err := t.find(); err != nil {
 		return false, errors.Join(notTakenBack(path, err), j.close())
 	}
-	return len(t.done) > 0, t.undo()
+	found := len(t.done) > 0
+	if err := t.undo(); err != nil {
+		return found, err
+	}
+	f.removeTemps()
+	return found, nil
 }
 
 // find reads what the journal tells of. The error is that it cannot be taken back.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"richwall/internal/disk"
 )
 
 // A crash at any moment of a change of several files leaves what was there before it or what is there after it, once the files are read
@@ -56,16 +58,24 @@ func TestCrashWhileFilesChange(t *testing.T) {
 			whole()
 			moments := momentsOf(t, s.Dirs.System, func() error { return c.change(s, whole) })
 			whole()
+			halfWritten := 0
 			for i, m := range moments {
 				putInPlace(t, m, s.Dirs.System)
+				halfWritten += len(tempsOf(t, s.Dirs.System))
 				_, cutOff := os.Lstat(filepath.Join(s.Dirs.System, journalName))
 				if found := allOf(t, s.Dirs.System); !isWhole(found) && !InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
 					t.Errorf("moment %d of %d: there is no doubt about\n%s", i, len(moments), strings.Join(found, "\n"))
 				}
 				s.LoadToUse(&Config{})
+				if left := tempsOf(t, s.Dirs.System); len(left) > 0 {
+					t.Errorf("moment %d of %d: what was half written stays: %q", i, len(moments), left)
+				}
 				if got := allOf(t, s.Dirs.System); !isWhole(got) || cutOff == nil && !slices.Equal(got, states[0]) {
 					t.Errorf("moment %d of %d: there are\n%s\nand there was\n%s", i, len(moments), strings.Join(got, "\n"), strings.Join(states[0], "\n"))
 				}
+			}
+			if halfWritten == 0 {
+				t.Error("no moment has a file that is half written")
 			}
 		})
 	}
@@ -212,12 +222,26 @@ func writeJournal(t *testing.T, dir, lines string) {
 	writeFile(t, path, fmt.Sprintf(`{"Folder":%d,"Journal":%d}`+"\n%s", folder.Sys().(*syscall.Stat_t).Ino, file.Sys().(*syscall.Stat_t).Ino, lines))
 }
 
-// allOf is all that is in a folder but empty folders and what a crash leaves of a file that was being written: names, modes, content and
-// where links lead.
+// tempsOf are the paths of the files in a folder that are being written, or that a crash has left so.
+func tempsOf(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && tempName.MatchString(e.Name()) {
+			list = append(list, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// allOf is all that is in a folder but empty folders and the files of tempsOf: names, modes, content and where links lead.
 func allOf(t *testing.T, dir string) (list []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || strings.HasSuffix(path, ".tmp") {
+		if err != nil || e.IsDir() || tempName.MatchString(e.Name()) {
 			return err
 		}
 		name, _ := filepath.Rel(dir, path)
@@ -266,8 +290,8 @@ func TestNotTakenBack(t *testing.T) {
 			writeFile(t, zone, `<zone><interface name="eth0"/></zone>`)
 			loaded, _ := s.Load()
 			moments := momentsOf(t, s.Dirs.System, func() error { return saving(Rebind(Permanent, "work", item("interface eth0")))(s, nil) })
-			last := slices.IndexFunc(moments[1:], func(m string) bool { _, err := os.Stat(filepath.Join(m, journalName)); return err != nil })
-			putInPlace(t, moments[last], s.Dirs.System)
+			withJournal := slices.DeleteFunc(moments, func(m string) bool { _, err := os.Stat(filepath.Join(m, journalName)); return err != nil })
+			putInPlace(t, withJournal[len(withJournal)-1], s.Dirs.System)
 			c.prepare(t, filepath.Join(s.Dirs.System, journalName), zone)
 			before := allOf(t, s.Dirs.System)
 			_, problems := s.LoadToUse(&Config{})
@@ -622,20 +646,20 @@ func TestResetOfCutOffIsCutOff(t *testing.T) {
 		})
 		for _, once := range []bool{false, true} {
 			t.Run(fmt.Sprintf("the disk fails, taken back %v, once %v", back, once), func(t *testing.T) {
-				defer func() { syncOpen = (*os.File).Sync }()
+				defer func() { syncNames = disk.SyncFolder }()
 				for at, failed := 0, true; failed; at++ {
 					s := prepare(t)
 					n := 0
 					failed = false
-					syncOpen = func(f *os.File) error {
+					syncNames = func(path string) error {
 						if n++; n == at+1 || n > at && !once {
 							failed = true
 							return syscall.EIO
 						}
-						return f.Sync()
+						return disk.SyncFolder(path)
 					}
 					err := resetting(back)(s, func() {})
-					syncOpen = (*os.File).Sync
+					syncNames = disk.SyncFolder
 					if failed != (err != nil) {
 						t.Errorf("failure %d: the error is %v", at, err)
 					}

@@ -178,7 +178,10 @@ type Direct struct {
 }
 
 // DirectChain is a chain of its own.
-type DirectChain struct{ IPV, Table, Chain string }
+type DirectChain struct {
+	IPV, Table, Chain string
+	Line              int // from 1; 0 when it did not come from a file
+}
 
 // DirectRule is a rule; lower priorities come first, equal ones in the order given.
 type DirectRule struct {

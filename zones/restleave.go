@@ -167,10 +167,18 @@ func dropItem(list []string, item string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == item })
 }
 
-// directWithout is the configuration without the direct rule or command of a problem's line, or without all of them.
+// directWithout is the configuration without the direct rule, command or chain of a problem's line, or without all of them. A chain alone
+// does nothing: what is lost with it are the rules in it, each of which is a problem of its own.
 func (c *Config) directWithout(p *Problem) (*Config, Way) {
 	d, way := *c.Direct, Doubtful
-	rules, passes := len(d.Rules), len(d.Passthroughs)
+	chains, rules, passes := len(d.Chains), len(d.Rules), len(d.Passthroughs)
+	d.Chains = slices.DeleteFunc(slices.Clone(d.Chains), func(ch DirectChain) bool {
+		if ch.Line != p.Line || p.Line == 0 {
+			return false
+		}
+		way = LeftOut
+		return true
+	})
 	d.Rules = slices.DeleteFunc(slices.Clone(d.Rules), func(r DirectRule) bool {
 		if r.Line != p.Line || p.Line == 0 {
 			return false
@@ -179,7 +187,7 @@ func (c *Config) directWithout(p *Problem) (*Config, Way) {
 		return true
 	})
 	d.Passthroughs = slices.DeleteFunc(slices.Clone(d.Passthroughs), func(r DirectPassthrough) bool { return r.Line == p.Line && p.Line > 0 })
-	if len(d.Rules) == rules && len(d.Passthroughs) == passes {
+	if len(d.Chains) == chains && len(d.Rules) == rules && len(d.Passthroughs) == passes {
 		d.Chains, d.Rules, d.Passthroughs = nil, nil, nil
 	}
 	d.lossy = true

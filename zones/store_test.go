@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"richwall/internal/disk"
 )
 
 // newStore is a store in an empty folder, and the configuration in it.
@@ -401,19 +403,19 @@ func TestErrorsOfTheDiskNameTheFile(t *testing.T) {
 			}, "cannot write DIR/direct.xml: it holds what could not be read or used"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			defer func() { syncOpen = (*os.File).Sync }()
+			defer func() { syncNames = disk.SyncFolder }()
 			s := Store{Dirs{System: t.TempDir(), Follow: true}}
 			for path, text := range c.files {
 				writeFile(t, filepath.Join(s.Dirs.System, path), text)
 			}
 			before := allOf(t, s.Dirs.System)
 			failed := false
-			syncOpen = func(f *os.File) error {
+			syncNames = func(path string) error {
 				if c.fails && !failed {
 					failed = true
 					return syscall.EIO
 				}
-				return f.Sync()
+				return disk.SyncFolder(path)
 			}
 			_, detail := CodeOf(c.change(s))
 			want := strings.ReplaceAll(c.want, "DIR", s.Dirs.System)

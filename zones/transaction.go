@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 
+	"richwall/internal/disk"
 	"richwall/internal/sha2"
 )
 
@@ -394,38 +393,17 @@ func writeIn(root *os.Root, path string, data []byte, kept attributes) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// makeTemp makes a file in an open folder that is to have another name when it is written.
-func makeTemp(root *os.Root) (file *os.File, name string, err error) {
-	name = fmt.Sprintf(".new%d.tmp", rand.Uint64())
-	file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, "", err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, "", errors.Join(err, file.Close(), root.Remove(name))
-	}
-	return file, name, nil
-}
-
 // syncFolder waits until the names in a folder are on the disk.
 func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return failed("write", path, err)
-	}
-	err = syncOpen(folder)
-	if closing := folder.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
+	if err := syncNames(path); err != nil {
 		return failed("write", path, err)
 	}
 	reached()
 	return nil
 }
 
-// syncOpen waits until the names in an open folder are on the disk. It is a variable for tests.
-var syncOpen = (*os.File).Sync
+// syncNames is what waits for that. It is a variable for tests.
+var syncNames = disk.SyncFolder
 
 // reached is called whenever something has changed on the disk. It is a variable for tests.
 var reached = func() {}

@@ -83,30 +83,31 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	return nil
 }
 
-// bridgeRefusal is the errors of the direct rules and commands that a line is about which ebtables refuses; another error as it is.
+// bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as it is.
 func bridgeRefusal(direct *zones.Direct, err error) error {
 	var refused *kernel.BridgeError
 	if !errors.As(err, &refused) {
 		return err
 	}
 	var list []error
-	blame := func(args []string, line int) {
-		text := zones.JoinArgs(args)
+	blame := func(text string, line int) {
 		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Text: text},
-			Err: fmt.Errorf("ebtables refuses the rule %q: %w", text, refused.Err)})
+			Err: fmt.Errorf("ebtables refuses %q: %w", text, refused.Err)})
+	}
+	for _, c := range direct.Chains {
+		if c.IPV == "eb" && c.Table == refused.Table && refused.AboutChain(c.Chain) {
+			blame("chain "+c.Chain, c.Line)
+		}
 	}
 	for _, r := range direct.Rules {
-		if r.IPV == "eb" && r.Table == refused.Table && refused.About(r.Args) {
-			blame(r.Args, r.Line)
+		builtin := strings.TrimSuffix(r.Chain, "_direct")
+		if r.IPV == "eb" && r.Table == refused.Table && (refused.AboutRule(builtin, r.Args) || refused.AboutRule(builtin+"_direct", r.Args)) {
+			blame(zones.JoinArgs(r.Args), r.Line)
 		}
 	}
 	for _, p := range direct.Passthroughs {
-		args := p.Args
-		if i := slices.Index(args, "-t"); i >= 0 && i+1 < len(args) {
-			args = slices.Delete(slices.Clone(args), i, i+2)
-		}
-		if p.IPV == "eb" && refused.About(args) {
-			blame(p.Args, p.Line)
+		if p.IPV == "eb" && refused.AboutCommand(p.Args) {
+			blame(zones.JoinArgs(p.Args), p.Line)
 		}
 	}
 	if list == nil {

@@ -29,6 +29,7 @@ type iptablesKernel struct {
 	direct   bool                   // it has only rules of the direct interface, beside nftables
 
 	installed *Desired // nil if nothing was committed
+	bridged   bridged  // of one that is not direct
 	watch     watch
 	held      heldChains                     // of what is installed; nil if that is not known
 	allowed   uint32                         // the port of a process that Allow waits for; 0 if there is none
@@ -224,7 +225,13 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	g := k.watch.guard
 	stood := g != nil && g.up
-	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
+	commit := func() error { return k.watched(func() error { return k.commitOrUndo(ctx, next) }) }
+	err := error(nil)
+	if k.direct {
+		err = commit()
+	} else {
+		err = k.bridged.commit(k.watch.socket, k.options, next, commit)
+	}
 	switch {
 	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
 	case len(k.steps) > 0:

@@ -28,7 +28,8 @@ type nftables struct {
 	verified  *verified  // the ruleset that was checked last
 	installed *installed // nil if it is not known what the kernel has
 	begun     bool       // something was committed
-	watch     watch      // with a guard
+	bridged   bridged
+	watch     watch // with a guard
 }
 
 // installed is what a Kernel put into the kernel.
@@ -145,6 +146,11 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	k.verified = verified
+	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
+}
+
+// commitAll commits the rules of the direct interface, and the tables.
+func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	done, err := k.commitDirect(ctx, next)
 	if err == nil {
 		err = k.commitTables(ctx, next)

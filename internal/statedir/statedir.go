@@ -32,6 +32,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"richwall/internal/disk"
 	"richwall/internal/fault"
 	"richwall/internal/sha2"
 )
@@ -147,7 +148,7 @@ func (d *Dir) outdate() error {
 	if err != nil {
 		return err
 	}
-	return syncFolder(d.path)
+	return disk.SyncFolder(d.path)
 }
 
 // Differs tells whether the last good configuration, or one before it that is outdated, has a file with another content. Its manifest is
@@ -278,7 +279,7 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 		return err
 	}
 	for f := range folders {
-		if err := syncFolder(f); err != nil {
+		if err := disk.SyncFolder(f); err != nil {
 			return err
 		}
 	}
@@ -336,16 +337,7 @@ func (d *Dir) point(folder string) error {
 	if err := os.Rename(temp, filepath.Join(d.path, link)); err != nil {
 		return err
 	}
-	return syncFolder(d.path)
-}
-
-func syncFolder(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return disk.SyncFolder(d.path)
 }
 
 // removeOthers removes the folders of former configurations, and of any that was not written to its end.
@@ -505,7 +497,7 @@ func (d *Dir) SetPanic(on bool) error {
 	if err := os.Rename(filepath.Join(d.path, reserved), path); err != nil {
 		return err
 	}
-	return syncFolder(d.path)
+	return disk.SyncFolder(d.path)
 }
 
 // ReservePanic writes in advance what SetPanic(true) needs on the disk, so that panic mode can be noted on a disk that has become
