@@ -691,3 +691,22 @@ func succeed(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// What has the name of a journal and is no file is to be removed by hand; that of somebody who began to change the files at the same moment
+// says that he is at it. Neither is a change that can be taken back.
+func TestStrangeJournal(t *testing.T) {
+	dir := t.TempDir()
+	makeFolder(t, filepath.Join(dir, journalName))
+	if _, problems := Load(Dirs{System: dir}); !strings.Contains(problems.Error(), "but it is a folder, not a file: remove it") {
+		t.Errorf("a folder in the place of the journal gives %v", problems)
+	}
+	s := Store{Dirs{System: t.TempDir()}}
+	writeJournal(t, s.Dirs.System, "")
+	before := allOf(t, s.Dirs.System)
+	if err := (&transaction{store: s, several: true}).begin(); err == nil || !strings.Contains(errorText(err), "somebody else is changing the files") {
+		t.Errorf("a second journal gives %v", err)
+	}
+	if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) || len(tempsOf(t, s.Dirs.System)) > 0 {
+		t.Errorf("there are %q and %q", after, tempsOf(t, s.Dirs.System))
+	}
+}
