@@ -27,10 +27,24 @@ type BridgeRule struct {
 }
 
 // CommitBridge makes what ebtables has of ours next, where it was old, one transaction a table. A nil old is that nobody knows: then
-// ebtables is asked what is there of what an earlier process has left, as the options' Left knows it, and of next. Nothing is run where there
-// is no difference. On an error nothing changed. was is what was there before, for a commit that brings it back; nil behind an error that
-// has left nobody knows what.
+// ebtables is asked what is there of what an earlier process has left, as the options' Left knows it, and of next. It is asked as well
+// where the change cannot be made: another program may have taken out what was there. Nothing is run where there is no difference. On an
+// error nothing changed. was is what was there before, for a commit that brings it back; nil behind an error that has left nobody knows
+// what.
 func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridge, err error) {
+	was, err = commitBridge(ctx, o, old, next)
+	if err == nil || old == nil || ctx.Err() != nil {
+		return was, err
+	}
+	if found, again := commitBridge(ctx, o, nil, next); again == nil {
+		o.withDefaults().Log.Warn("another program has changed the rules of bridges that are ours", "reason", err)
+		return found, nil
+	}
+	return was, err
+}
+
+// commitBridge is one attempt.
+func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridge, err error) {
 	if err := ctx.Err(); err != nil {
 		return old, err
 	}

@@ -368,3 +368,24 @@ func TestBridgeRuleThatIsNotedTwice(t *testing.T) {
 		sameLines(t, before, saved())
 	}
 }
+
+// Another program has taken out all rules of a chain. The next change is made all the same, and brings back what shall be there.
+func TestBridgeRulesThatOthersTakeOut(t *testing.T) {
+	ns, saved := bridges(t)
+	o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+	arp, v4, v6 := bridgeRule("FORWARD", "-p ARP -j DROP"), bridgeRule("FORWARD", "-p IPv4 -j ACCEPT"), bridgeRule("FORWARD", "-p IPv6 -j ACCEPT")
+	commit := func(old, next *kernel.Bridge) {
+		t.Helper()
+		if _, err := kernel.CommitBridge(t.Context(), o, old, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := &kernel.Bridge{Rules: []kernel.BridgeRule{v4, v6}}
+	commit(&kernel.Bridge{}, next)
+	want := saved()
+	first := &kernel.Bridge{Rules: []kernel.BridgeRule{arp, v4}}
+	commit(next, first)
+	run(t, ns, "", "ebtables", "-F", "FORWARD")
+	commit(first, next)
+	sameLines(t, want, saved())
+}
