@@ -86,23 +86,24 @@ func bridgeRefusal(direct *zones.Direct, err error) error {
 		return err
 	}
 	var list []error
-	blame := func(args []string, line int) {
-		text := zones.JoinArgs(args)
-		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Text: text},
-			Err: fmt.Errorf("ebtables refuses the rule %q: %w", text, refused.Err)})
+	blame := func(rule fmt.Stringer, line int) {
+		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: rule},
+			Err: fmt.Errorf("ebtables refuses the rule %q: %w", rule, refused.Err)})
 	}
-	for _, r := range direct.Rules {
+	for i := range direct.Rules {
+		r := &direct.Rules[i]
 		if r.IPV == "eb" && r.Table == refused.Table && refused.About(r.Args) {
-			blame(r.Args, r.Line)
+			blame(r, r.Line)
 		}
 	}
-	for _, p := range direct.Passthroughs {
+	for i := range direct.Passthroughs {
+		p := &direct.Passthroughs[i]
 		args := p.Args
 		if i := slices.Index(args, "-t"); i >= 0 && i+1 < len(args) {
 			args = slices.Delete(slices.Clone(args), i, i+2)
 		}
 		if p.IPV == "eb" && refused.About(args) {
-			blame(p.Args, p.Line)
+			blame(p, p.Line)
 		}
 	}
 	if list == nil {
