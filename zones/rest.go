@@ -89,7 +89,8 @@ const (
 // settle leaves out what Check refuses, until there is no such thing. A default zone that is not there is another one.
 func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 	for round := range allRounds {
-		l := &loader{dirs: dirs, mends: true}
+		l, own := &loader{dirs: dirs, mends: true}, *c
+		c = &own
 		l.defaultZone(c)
 		problems := Check(c)
 		r.Losses = append(r.Losses, l.losses...)
