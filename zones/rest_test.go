@@ -333,7 +333,11 @@ func TestLeaveOutEnds(t *testing.T) {
 		for round := range 40 {
 			var list Problems
 			for _, o := range rapid.SliceOfN(rapid.SampledFrom(objects), 1, 3).Draw(rt, "refused") {
-				list = append(list, &Problem{Object: o})
+				p := &Problem{Object: o}
+				if z := c.Zones[o.Name]; o.Kind == KindZone && z != nil && len(z.Rules) > 0 && rapid.Bool().Draw(rt, "a rule") {
+					p.Rule = z.Rules[0].Rule
+				}
+				list = append(list, p)
 			}
 			next, losses := LeaveOut(c, list)
 			if err := Check(next).Err(); err != nil || next.Zones[next.Conf.DefaultZone] == nil {
@@ -347,6 +351,11 @@ func TestLeaveOutEnds(t *testing.T) {
 		var all Problems
 		for _, o := range objects {
 			all = append(all, &Problem{Object: o})
+		}
+		for _, name := range Names(c.Zones) {
+			for _, rule := range c.Zones[name].Rules {
+				all = append(all, &Problem{Object: Object{KindZone, name}, Rule: rule.Rule})
+			}
 		}
 		for range 10 {
 			next, _ := LeaveOut(c, all)

@@ -222,6 +222,9 @@ func missed(p *Policy) Way {
 // it does not have, the whole object is what the problem is about.
 func (c *Content) drop(p *Problem) (found bool, way Way) {
 	if p.Rule != nil {
+		if c.refuses() { // the rule by which it does
+			return false, Refuses
+		}
 		i := slices.IndexFunc(c.Rules, func(r RichRule) bool { return fmt.Stringer(r.Rule) == p.Rule })
 		if i < 0 { // one that was read anew
 			i = slices.IndexFunc(c.Rules, func(r RichRule) bool { return r.String() == p.Rule.String() })

@@ -14,16 +14,12 @@ import (
 	"richwall/zones"
 )
 
-// mostRounds is how often a start leaves out what the back end or the kernel refuses. Each round leaves out all that one
-// attempt has named.
-const mostRounds = 20
-
 // Start reads the configuration and installs it. It tries, in this order:
 //
 //  1. the files, without what is broken in them;
 //  2. the last configuration that was installed without an error, where the files cannot be read, or leave it in doubt which
 //     rules some packets are meant for;
-//  3. the shipped configuration, only where no configuration was ever kept;
+//  3. the shipped configuration, only where the files cannot be read and no configuration was ever kept;
 //  4. rules that let nothing new in, so that the firewall can be asked and mended.
 //
 // The state is Failed unless all of the files is in force. The error is for the case that nothing could be installed, because the packet
@@ -91,6 +87,9 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	case good.folder != "":
 		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.link)
 		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.link)
+	case inFiles != nil: // the shipped configuration may let in more than they do
+		failed, err = d.startClosed(ctx, links, failed)
+		return failed, inFiles, err
 	default:
 		d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
 		instead = "in force instead is the shipped configuration: no other was ever installed"
@@ -263,29 +262,22 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	})
 }
 
-// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. It
-// returns all that is left out. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
+// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. Each attempt
+// leaves out all that the one before has named, so that there are no more attempts than there is to leave out. It returns all that is left
+// out. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zones.Loss, links map[string]string, good lastGood) (failed []string, err error) {
 	p := &part{cfg: cfg, good: good}
 	d.lose(p, losses)
 	d.await(p)
-	for range mostRounds {
-		lost := p.leaveOut(blamed(d.compilesUnused(p.whole())))
+	for err = d.attempt(ctx, p.whole(), links); err != nil; err = d.attempt(ctx, p.whole(), links) {
+		lost := p.leaveOut(blamed(err))
 		if len(lost) == 0 {
-			if err = d.installFirst(ctx, p.whole().ForRuntime(), links); err == nil {
-				break
-			}
-			if lost = p.leaveOut(blamed(err)); len(lost) == 0 {
-				break
-			}
+			return p.failed(), err
 		}
 		d.lose(p, lost)
 		if !good.none() && zones.InDoubt(good.decisive(lost)) {
 			return p.failed(), errDoubt
 		}
-	}
-	if err != nil {
-		return p.failed(), err
 	}
 	d.mu.Lock()
 	d.permanent, d.loaded = p.cfg, p.whole()
@@ -298,6 +290,14 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zone
 		d.keepGood(p.cfg)
 	}
 	return p.failed(), nil
+}
+
+// attempt installs a configuration of files, all of which must compile.
+func (d *Daemon) attempt(ctx context.Context, cfg *zones.Config, links map[string]string) error {
+	if err := d.compilesUnused(cfg); err != nil {
+		return err
+	}
+	return d.installFirst(ctx, cfg.ForRuntime(), links)
 }
 
 // errStopped is that the daemon was stopped while it was starting.
@@ -358,21 +358,6 @@ func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error
 	return nil
 }
 
-// leaveOut is a configuration without what its problems are about, and without what refers to that. There are no losses if the
-// problems are about nothing that can be left out.
-func leaveOut(cfg *zones.Config, problems zones.Problems) (*zones.Config, []zones.Loss) {
-	var losses []zones.Loss
-	for len(problems) > 0 {
-		next, lost := zones.LeaveOut(cfg, problems)
-		if len(lost) == 0 {
-			break
-		}
-		cfg, losses = next, append(losses, lost...)
-		problems = zones.Check(cfg)
-	}
-	return cfg, losses
-}
-
 // lossTexts says what is lost, a line each.
 func lossTexts(losses []zones.Loss) []string {
 	texts := make([]string, len(losses))
@@ -382,17 +367,24 @@ func lossTexts(losses []zones.Loss) []string {
 	return texts
 }
 
-// blamed are the problems of the configuration that an error of an install is about; none if it is about something else.
+// blamed are the problems of the configuration that an error of an install is about; none if it is about something else. What is said of
+// several rules that come from one is said once.
 func blamed(err error) zones.Problems {
 	var compiled compile.Errors
 	if errors.As(err, &compiled) {
 		return compiled.Problems()
 	}
 	var list zones.Problems
+	said := map[zones.Problem]bool{}
 	for _, e := range ruleErrors(err) {
-		if e.Origin != nil {
-			list = append(list, compile.Blame(e.Origin, CommandFailed, e.Err.Error()))
+		if e.Origin == nil {
+			continue
 		}
+		p := compile.Blame(e.Origin, CommandFailed, e.Err.Error())
+		if !said[*p] {
+			list = append(list, p)
+		}
+		said[*p] = true
 	}
 	return list
 }
