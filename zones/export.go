@@ -19,12 +19,17 @@ func Export(c *Config) map[string][]byte {
 	for _, k := range ownKeys {
 		own.WriteString(k.name + "=" + *k.field(c.Own) + "\n")
 	}
-	files["firewalld.conf"], files["richwall.conf"] = c.Conf.text(), []byte(own.String())
+	files["firewalld.conf"], files["richwall.conf"] = c.Conf.Text(), []byte(own.String())
 	return files
 }
 
-// text is a firewalld.conf with all values.
-func (c *Conf) text() []byte {
+// Text is a firewalld.conf with all values. A default zone that was named and does not exist is still the one that is named.
+func (c *Conf) Text() []byte {
+	if c.missing != "" {
+		named := *c
+		named.DefaultZone, named.missing = c.missing, ""
+		c = &named
+	}
 	var b strings.Builder
 	for _, k := range confKeys {
 		if k.get != nil {

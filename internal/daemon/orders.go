@@ -23,17 +23,11 @@ func (d *Daemon) checkPermanent() error {
 	if err := d.missing(context.Background()); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
-	r, err := d.readFiles(context.Background(), d.store.LoadAgain, &zones.Config{})
+	r, err := d.readFiles(context.Background(), func() zones.Problems { return nil }, &zones.Config{})
 	if err != nil {
 		return err
 	}
-	cfg := r.cfg
-	switch err := r.problems.Err(); {
-	case err != nil:
-		return err
-	case len(r.doubts) > 0:
-		return inDoubt(r.doubts)
-	}
+	cfg := r.rest.Config
 	_, err = compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
 	var refused compile.Errors
 	if errors.As(err, &refused) {

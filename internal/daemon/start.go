@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"richwall/compile"
@@ -79,7 +78,7 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
-	dirs, instead := zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}, ""
+	dirs, instead := d.goodDirs(good), ""
 	switch {
 	case good.damaged != nil:
 		failed, err = d.startClosed(ctx, links, append(failed, good.damaged.Error()))
@@ -180,16 +179,12 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		d.logWarnings(rest.Problems)
 		return d.startRest(ctx, cfg, losses, links, good)
 	}
-	losses := rest.Losses
-	was := d.compare(ctx, rest, good)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := d.lostConf(ctx, rest, good.silent); err != nil {
+		return nil, err
 	}
-	if was.accepted {
-		losses = nil
-	}
-	if was.lostConf {
-		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
+	losses, err := d.besideGood(ctx, rest, good)
+	if err != nil {
+		return nil, err
 	}
 	if decisive := good.decisive(losses); zones.InDoubt(decisive) {
 		d.logProblems(rest.Problems)
@@ -199,53 +194,47 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		return failed, errDoubt
 	}
 	d.logWarnings(rest.Problems)
-	d.logUnsaid(rest, good)
+	d.logUnsaid(rest, d.goodConf(good))
 	return d.startRest(ctx, rest.Config, losses, links, good)
 }
 
-// comparison is what the last good configuration tells about the files: that a reload has taken them (accepted), and that firewalld.conf,
-// which is gone or empty, had settings.
-type comparison struct{ accepted, lostConf bool }
-
-// compare asks the state folder for that. When it does not answer, the files were not accepted, and a firewalld.conf that is gone or empty
-// had settings; files that are whole are used all the same.
-func (d *Daemon) compare(ctx context.Context, rest *zones.Rest, good lastGood) comparison {
-	unknown := comparison{accepted: false, lostConf: rest.NoConf}
-	if good.silent {
-		return unknown
+// besideGood are the losses that count beside the last good configuration; all of them where it is not known. The error is that the context
+// has ended.
+func (d *Daemon) besideGood(ctx context.Context, rest *zones.Rest, good lastGood) ([]zones.Loss, error) {
+	if good.folder == "" || len(rest.Losses) == 0 {
+		return rest.Losses, nil
 	}
-	was, err := askState(ctx, d, func() comparison {
-		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
-	})
+	before, err := d.loadOther(ctx, d.goodDirs(good))
 	if err != nil {
 		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", err)
-		return unknown
+		return rest.Losses, ctx.Err()
 	}
-	return was
+	return rest.Beside(before), nil
 }
 
-// logUnsaid warns of the keys of firewalld.conf that the last good configuration had another value for and that no line sets any more: they
+// goodDirs are the folders of the last good configuration.
+func (d *Daemon) goodDirs(good lastGood) zones.Dirs {
+	return zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}
+}
+
+// goodConf is firewalld.conf of the last good configuration; nil if it is not known.
+func (d *Daemon) goodConf(good lastGood) *zones.Conf {
+	if good.folder == "" {
+		return nil
+	}
+	conf, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
+	return conf
+}
+
+// logUnsaid warns of the keys of firewalld.conf that had another value before, if it is known, and that no line sets any more: they
 // may have been taken out, or a part of the file may be lost.
-func (d *Daemon) logUnsaid(rest *zones.Rest, good lastGood) {
-	before, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
-	if good.folder == "" || before == nil {
+func (d *Daemon) logUnsaid(rest *zones.Rest, before *zones.Conf) {
+	if before == nil {
 		return
 	}
 	for _, was := range rest.Unsaid(before) {
 		d.opt.Log.Warn("a key of firewalld.conf is not set any more: its default is used", "was", was)
 	}
-}
-
-// accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
-// of them is the last good configuration.
-func (d *Daemon) accepted(rest *zones.Rest) bool {
-	return len(besideWarnings(rest.Losses)) == 0 && d.opt.State.Has(zones.Export(rest.Config))
-}
-
-// besideWarnings are the losses of what a reload would refuse. What it would take with a warning, such as an unknown key of
-// firewalld.conf, says nothing where there is no earlier configuration to compare with.
-func besideWarnings(losses []zones.Loss) []zones.Loss {
-	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
 }
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
