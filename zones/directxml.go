@@ -94,7 +94,7 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 		switch n.name {
 		case "chain":
 			if r.once(n, fmt.Sprintf("chain %s %s %s", ipv, table, chain)) {
-				d.Chains = append(d.Chains, DirectChain{ipv, table, chain})
+				d.Chains = append(d.Chains, DirectChain{ipv, table, chain, int(n.line)})
 			}
 		case "rule":
 			priority := r.number(n, "priority", grammar.InvalidPriority, math.MinInt32, math.MaxInt32)

@@ -18,7 +18,7 @@ var directKind = &objectKind[Direct]{
 	meta:    func(d *Direct) *Meta { return &Meta{Origin: d.Origin, lossy: d.lossy || d.passed} }, // which has no name or text to change
 	settings: []attribute[Direct]{
 		{KeyChain, list[Direct, DirectChain]{
-			slice: func(d *Direct) *[]DirectChain { return &d.Chains }, same: func(a, b DirectChain) bool { return a == b },
+			slice: func(d *Direct) *[]DirectChain { return &d.Chains }, same: func(a, b DirectChain) bool { return slices.Equal(chainArgs(a), chainArgs(b)) },
 			args: chainArgs, parse: parseChain, state: chainState, order: chainOrder,
 		}},
 		{KeyDirectRule, list[Direct, DirectRule]{
@@ -125,7 +125,7 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 	if err := arguments(args, 3, 3); err != nil {
 		return DirectChain{}, err
 	}
-	c := DirectChain{args[0], args[1], args[2]}
+	c := DirectChain{IPV: args[0], Table: args[1], Chain: args[2]}
 	if err := CheckDirect(c.IPV, c.Table); err != nil {
 		return c, err
 	}

@@ -75,7 +75,7 @@ type kindOps interface {
 	defaults(name string, shipped *Config) Edit
 	keep(c, others *Config) *Config
 	changes(old, next *Config) []Change
-	files(old, next *Config) (*Config, []file, error)
+	files(s Store, old, next *Config) (*Config, []file, error)
 	export(c *Config, files map[string][]byte) (own []string)
 	reread(c *Config, name string, data []byte, path string) (*Config, Problems)
 }

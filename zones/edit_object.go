@@ -368,7 +368,7 @@ func unlisted(c *Config, item Item) (*Config, error) {
 func (k *objectKind[T]) rename(name, other string) Edit {
 	return func(c *Config) (*Config, error) {
 		o, err := k.own(c, name)
-		if err != nil || name == other {
+		if err != nil || name == other && k.kind == KindZone { // of the other kinds there is one of that name, as in firewalld
 			return c, err
 		}
 		if err := k.free(c, other); err != nil {

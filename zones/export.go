@@ -1,8 +1,12 @@
 package zones
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
-// OwnFiles is the name of the file in which Export lists the files of the administrator's objects, a path a line. Load passes over it.
+// OwnFiles is the name of the file in which Export lists the files of the administrator's objects, and those of settings that are not
+// the default, a path a line. Load passes over it.
 const OwnFiles = "OWN"
 
 // Export returns a configuration as the files of one folder, by their paths below it: an administrator's folder that Load
@@ -14,13 +18,29 @@ func Export(c *Config) map[string][]byte {
 	for _, k := range kinds {
 		list = append(list, k.export(c, files)...)
 	}
-	files[OwnFiles] = []byte(strings.Join(list, ""))
-	var own strings.Builder
-	for _, k := range ownKeys {
-		own.WriteString(k.name + "=" + *k.field(c.Own) + "\n")
+	for _, f := range []struct {
+		name        string
+		text, usual []byte
+	}{
+		{"firewalld.conf", c.Conf.Text(), DefaultConf().Text()},
+		{"richwall.conf", c.Own.text(), DefaultOwnConf().text()},
+	} {
+		files[f.name] = f.text
+		if !bytes.Equal(f.text, f.usual) {
+			list = append(list, f.name+"\n")
+		}
 	}
-	files["firewalld.conf"], files["richwall.conf"] = c.Conf.Text(), []byte(own.String())
+	files[OwnFiles] = []byte(strings.Join(list, ""))
 	return files
+}
+
+// text is a richwall.conf with all values.
+func (c *OwnConf) text() []byte {
+	var b strings.Builder
+	for _, k := range ownKeys {
+		b.WriteString(k.name + "=" + *k.field(c) + "\n")
+	}
+	return []byte(b.String())
 }
 
 // Text is a firewalld.conf with all values. A default zone that was named and does not exist is still the one that is named.

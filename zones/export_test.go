@@ -60,3 +60,26 @@ func loaded(t *testing.T, files map[string][]byte) (*Config, Problems) {
 	}
 	return Load(Dirs{System: dir})
 }
+
+// The list of the administrator's files has each of his, be it of an object, of direct rules or of settings, and no other.
+func TestOwnFiles(t *testing.T) {
+	for want, files := range map[string]map[string]string{
+		"":                             {"zones/x.txt": ""},
+		"firewalld.conf\n":             {"firewalld.conf": "LogDenied=all\n"},
+		"richwall.conf\n":              {"richwall.conf": "RuleFolding=no\n"},
+		"zones/mine.xml\n":             {"zones/mine.xml": "<zone/>", "firewalld.conf": "LogDenied=off\n"},
+		"direct.xml\nfirewalld.conf\n": {"direct.xml": "<direct/>", "firewalld.conf": "DefaultZone=home\n"},
+	} {
+		dir := t.TempDir()
+		for name, text := range files {
+			writeFile(t, filepath.Join(dir, name), text)
+		}
+		c, problems := Load(Dirs{System: dir})
+		if c == nil {
+			t.Fatal(problems)
+		}
+		if got := string(Export(c)[OwnFiles]); got != want {
+			t.Errorf("of %q the list is %q, want %q", Names(files), got, want)
+		}
+	}
+}

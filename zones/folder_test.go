@@ -74,6 +74,39 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
+// What an editor leaves behind, such as the swap file .public.xml.xml, is no reason to refuse the rest: a hidden file is passed over with a
+// warning, as no object can have its name. It is neither an object nor a loss. Ipsets and helpers can have such names, as in firewalld.
+func TestHiddenFiles(t *testing.T) {
+	const name = ".public.xml.xml"
+	for folder, kind := range topFolders {
+		for _, below := range []string{folder, folder + "/home"} {
+			if below != folder && folder != "zones" {
+				continue
+			}
+			dir := t.TempDir()
+			writeFile(t, dir+"/"+below+"/"+name, "b0VIM 9.0")
+			if below != folder {
+				writeFile(t, dir+"/"+below+"/part.xml", "<zone/>")
+			}
+			c, problems := Load(Dirs{System: dir})
+			r := LoadRest(Dirs{System: dir}, &Config{})
+			if folder == "ipsets" || folder == "helpers" {
+				if c != nil || len(r.Losses) == 0 {
+					t.Errorf("%s: %s is no %s: %v", below, name, kind, problems)
+				}
+				continue
+			}
+			if want := fmt.Sprintf("%s/%s/%s: INVALID_NAME: warning: the name of this file begins with a dot, and no %s can have such a name: it is ignored", dir, below, name, kind); c == nil ||
+				!strings.Contains(problems.Error(), want) {
+				t.Errorf("%s: got %v, want %s", below, problems, want)
+			}
+			if len(r.Losses) > 0 || InDoubt(r.Losses) || r.Config.ZoneParts["home/.public.xml"] != nil {
+				t.Errorf("%s: a start is without %v", below, r.Losses)
+			}
+		}
+	}
+}
+
 // In a folder that only root can write, links are followed wherever they lead, as firewalld does; to files alone.
 func TestFollowedLinks(t *testing.T) {
 	outside := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"richwall/internal/sha2"
@@ -39,8 +40,8 @@ type origin struct {
 	Folder, Journal uint64 // the numbers of the inodes
 }
 
-// Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. What was cut off
-// while a single file was written is removed. The error, with code COMMAND_FAILED, is that it cannot be taken back, or that somebody else
+// Recover takes back a change of several files that was cut off, as by a loss of power, and tells whether there was one. Files that were left
+// half written are removed then. The error, with code COMMAND_FAILED, is that it cannot be taken back, or that somebody else
 // is changing the files now.
 func (s Store) Recover() (bool, error) {
 	f, err := openFolder(s.Dirs.System, false)
@@ -53,21 +54,40 @@ func (s Store) Recover() (bool, error) {
 	defer f.close()
 	path := filepath.Join(s.Dirs.System, journalName)
 	j, err := openJournal(f.root, path)
-	if j == nil || err != nil {
+	if err != nil {
 		return false, err
 	}
+	if j == nil {
+		f.removeTemps()
+		return false, nil
+	}
 	t := &transaction{store: s, root: f.root, several: true, journal: j}
-	if t.done, err = j.read(f.root); err == nil {
+	if err := t.find(); err != nil {
+		return false, errors.Join(notTakenBack(path, err), j.close())
+	}
+	found := len(t.done) > 0
+	if err := t.undo(); err != nil {
+		return found, err
+	}
+	f.removeTemps()
+	return found, nil
+}
+
+// find reads what the journal tells of. The error is that it cannot be taken back.
+func (t *transaction) find() (err error) {
+	if t.done, err = t.journal.read(t.root); err == nil {
 		err = t.locate()
 	}
 	if err == nil {
 		err = t.unchangedSince()
 	}
-	if err != nil {
-		return false, errors.Join(&Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf(
-			"a change of several files was cut off, and cannot be taken back: %v; see to it that the files are as they should be, and remove %s", err, path)}, j.close())
-	}
-	return len(t.done) > 0, t.undo()
+	return err
+}
+
+// notTakenBack is the problem that a change cannot be taken back, and what to do.
+func notTakenBack(path string, reason error) *Problem {
+	return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf(
+		"a change of several files was cut off, and cannot be taken back: %v; see to it that the files are as they should be, and remove %s", reason, path)}
 }
 
 // openJournal opens a journal and locks it; nil is that there is none. Only a regular file is opened.
@@ -96,30 +116,62 @@ func openJournal(root *os.Root, path string) (*journal, error) {
 	return j, nil
 }
 
-// setAside makes a journal that cannot be obeyed NAME.old. The result puts it back. The error is the reason why it cannot be obeyed, if
-// somebody else is changing the files now, or that it cannot be renamed.
-func (s Store) setAside(reason error) (restore func() error, err error) {
+// spoilt is a journal that cannot be obeyed, or what is in the place of one. While it is there nobody uses the files.
+type spoilt struct {
+	folder string
+	old    string   // the name it has when it is set aside; "" while it is in its place
+	held   *journal // locked, so that nobody else changes the files; nil of what is no file
+}
+
+// spoilt is the journal that cannot be obeyed. The error is the reason why it cannot be, if somebody else is changing the files now.
+func (s Store) spoilt(reason error) (*spoilt, error) {
 	f, err := openFolder(s.Dirs.System, false)
 	if err != nil || f.root == nil {
 		return nil, reason
 	}
 	defer f.close()
-	path := filepath.Join(s.Dirs.System, journalName)
 	info, err := f.root.Lstat(journalName)
 	if err != nil {
 		return nil, reason
 	}
+	result := &spoilt{folder: s.Dirs.System}
 	if info.Mode().IsRegular() {
-		j, err := openJournal(f.root, path)
-		if j == nil || err != nil {
+		result.held, err = openJournal(f.root, filepath.Join(s.Dirs.System, journalName))
+		if result.held == nil || err != nil {
 			return nil, reason
 		}
-		defer j.close()
 	}
-	if err := f.root.Rename(journalName, journalName+".old"); err != nil {
-		return nil, failed("rename", path, err)
+	return result, nil
+}
+
+// setAside gives the journal another name, NAME.old or one that is not there yet: the files are as they are to be.
+func (s *spoilt) setAside() error {
+	path := filepath.Join(s.folder, journalName)
+	old := unusedName(path)
+	if err := os.Rename(path, old); err != nil {
+		return failed("rename", path, err)
 	}
-	return func() error { return os.Rename(path+".old", path) }, syncFolder(s.Dirs.System)
+	s.old = old
+	return syncFolder(s.folder)
+}
+
+// putBack puts the journal back in its place, before the files are what they were.
+func (s *spoilt) putBack() error {
+	if s.old == "" {
+		return nil
+	}
+	path := filepath.Join(s.folder, journalName)
+	if err := os.Rename(s.old, path); err != nil {
+		return failed("restore", path, err)
+	}
+	s.old = ""
+	return syncFolder(s.folder)
+}
+
+func (s *spoilt) close() {
+	if s != nil && s.held != nil {
+		s.held.close()
+	}
 }
 
 // unfinished is the problem that several files change, or that such a change was cut off, in a folder; nil if neither is so.
@@ -131,12 +183,31 @@ func (f *folder) unfinished() *Problem {
 	if err != nil {
 		return nil
 	}
-	what := "several files of the folder are being changed, or such a change was cut off: some are new and others old; " +
-		"a start of firewalld, a reload and the next change take back one that was cut off"
+	path := f.join(journalName)
 	if err := regular(info); err != nil {
-		what = fmt.Sprintf("a file of this name says that a change of several files was cut off, but %v: remove it", err)
+		return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf("a file of this name says that a change of several files was cut off, but %v: remove it", err)}
 	}
-	return &Problem{Path: f.join(journalName), Code: CommandFailed, Msg: what}
+	if err := f.spoilt(); err != nil {
+		return notTakenBack(path, err)
+	}
+	return &Problem{Path: path, Code: CommandFailed, Msg: "several files of the folder are being changed, or such a change was cut off: some are new and others old; " +
+		"a start of firewalld, a reload and the next change take back one that was cut off"}
+}
+
+// spoilt is the reason why a journal cannot be obeyed, as far as one can tell who may only read.
+func (f *folder) spoilt() error {
+	root, err := os.OpenRoot(f.path)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	file, err := root.OpenFile(journalName, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	t := &transaction{store: Store{Dirs{System: f.path, Follow: f.root == nil}}, root: root, journal: &journal{path: f.join(journalName), file: file}}
+	return t.find()
 }
 
 // lock makes a journal that of this process. there is false if somebody else has removed it. The error is that somebody else has it.
@@ -371,27 +442,135 @@ func (j *journal) remove() error {
 
 func (j *journal) close() error { return j.file.Close() }
 
-// unchangedSince is an error if somebody else has changed files after a change that was cut off: to take it back would undo that.
+// unchangedSince is an error if somebody else has changed files since: to take them back would undo that. Of the last entry it is not known
+// whether what it tells of was done, nor of any other whether it was taken back already: a file may be as it was or as it was to be.
 func (t *transaction) unchangedSince() error {
-	for i, s := range t.done {
-		again := func(o saved) bool { return o.at == s.at }
-		if i == len(t.done)-1 || s.Folder || s.Link != "" || slices.ContainsFunc(t.done[i+1:], again) {
-			continue
-		}
-		data, err := t.now(&s)
-		sum := sha2.Sum256(data)
+	list := t.moved()
+	last := make(map[string]int, len(list)) // by path
+	for i := range list {
+		last[list[i].at] = i
+	}
+	for i := range list {
+		s := &list[i]
+		again := last[s.at] > i
+		var err error
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case s.Folder:
 		case s.Renamed:
-			return fmt.Errorf("somebody has made %s since", s.at)
-		case s.Next == nil:
-		case err != nil:
-			return failed("read", s.at, err)
-		case !bytes.Equal(sum[:], s.Next) && !(s.Exists && bytes.Equal(data, s.Data)):
-			return fmt.Errorf("somebody has changed %s since", s.at)
+			err = t.renamedSince(s, again, &list[max(0, i-1)])
+		case !again:
+			err = t.writtenSince(s)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// moved is what was at each path before, with the path where that is now: of what is in a folder that has another name, in that one.
+func (t *transaction) moved() []saved {
+	list, renamed := slices.Clone(t.done), map[string]*saved{}
+	for i := range slices.Backward(list) {
+		s := &list[i]
+		for dir := filepath.Dir(s.at); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			o := renamed[dir]
+			if o == nil {
+				continue
+			}
+			if there, err := t.exists(o, filepath.Base(dir)); err != nil || there {
+				continue
+			}
+			rest := strings.TrimPrefix(s.at, dir)
+			s.at = filepath.Join(filepath.Dir(dir), o.oldName(), rest)
+			if s.below != "" {
+				s.below = filepath.Join(filepath.Dir(o.below), o.oldName(), rest)
+			}
+		}
+		if s.Renamed {
+			renamed[t.done[i].at] = s
+		}
+	}
+	return list
+}
+
+// writtenSince is unchangedSince of a path where something was to be written.
+func (t *transaction) writtenSince(s *saved) error {
+	if t.holdsBefore(s) || t.holdsNext(s) {
+		return nil
+	}
+	there, err := t.exists(s, filepath.Base(s.at))
+	switch {
+	case err != nil:
+		return err
+	case there:
+		return fmt.Errorf("somebody has changed %s since", s.at)
+	case s.Exists && s.Link == "" && !s.Beside: // a link is removed before it is made again, and what is beside gets its first name again
+		return fmt.Errorf("somebody has removed %s since", s.at)
+	}
+	return nil
+}
+
+// renamedSince is unchangedSince of a path where what was there was to get another name. again is that something else was written there then, and
+// beside what was noted before it: of the path of that other name.
+func (t *transaction) renamedSince(s *saved, again bool, beside *saved) error {
+	there, err := t.exists(s, filepath.Base(s.at))
+	if err != nil {
+		return err
+	}
+	old, err := t.exists(s, s.oldName())
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(filepath.Dir(s.at), s.oldName())
+	known := beside.at == path
+	renamed := again || !there
+	switch {
+	case renamed && !old:
+		return fmt.Errorf("somebody has removed %s since", path)
+	case renamed && known && !t.holdsNext(beside):
+		return fmt.Errorf("somebody has removed %s since", s.at)
+	case !renamed && known && !t.holdsBefore(beside):
+		return fmt.Errorf("somebody has made %s since", s.at)
+	}
+	return nil
+}
+
+// holdsNext tells whether there may be at a path what was to be written there.
+func (t *transaction) holdsNext(s *saved) bool {
+	if s.Next == nil {
+		return true
+	}
+	data, err := t.now(s)
+	sum := sha2.Sum256(data)
+	return err == nil && bytes.Equal(sum[:], s.Next)
+}
+
+// holdsBefore tells whether there is at a path what was there before the change.
+func (t *transaction) holdsBefore(s *saved) bool {
+	there, err := t.exists(s, filepath.Base(s.at))
+	if err != nil || there != s.Exists {
+		return false
+	}
+	if s.Link != "" {
+		to, err := os.Readlink(s.at)
+		return err == nil && to == s.Link
+	}
+	data, err := t.now(s)
+	return !there || err == nil && bytes.Equal(data, s.Data)
+}
+
+// exists tells whether there is anything of a name in the folder that a path is in.
+func (t *transaction) exists(s *saved, name string) (bool, error) {
+	root, err := t.parent(s)
+	if err == nil {
+		defer root.Close()
+		_, err = root.Lstat(name)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err == nil, nil
+	}
+	return false, failed("read", s.at, err)
 }
 
 // now is what the file at a path holds now. A link is not followed.

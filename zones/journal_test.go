@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"richwall/internal/disk"
 )
 
 // A crash at any moment of a change of several files leaves what was there before it or what is there after it, once the files are read
@@ -55,16 +58,24 @@ func TestCrashWhileFilesChange(t *testing.T) {
 			whole()
 			moments := momentsOf(t, s.Dirs.System, func() error { return c.change(s, whole) })
 			whole()
+			halfWritten := 0
 			for i, m := range moments {
 				putInPlace(t, m, s.Dirs.System)
+				halfWritten += len(tempsOf(t, s.Dirs.System))
 				_, cutOff := os.Lstat(filepath.Join(s.Dirs.System, journalName))
 				if found := allOf(t, s.Dirs.System); !isWhole(found) && !InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
 					t.Errorf("moment %d of %d: there is no doubt about\n%s", i, len(moments), strings.Join(found, "\n"))
 				}
 				s.LoadToUse(&Config{})
+				if left := tempsOf(t, s.Dirs.System); len(left) > 0 {
+					t.Errorf("moment %d of %d: what was half written stays: %q", i, len(moments), left)
+				}
 				if got := allOf(t, s.Dirs.System); !isWhole(got) || cutOff == nil && !slices.Equal(got, states[0]) {
 					t.Errorf("moment %d of %d: there are\n%s\nand there was\n%s", i, len(moments), strings.Join(got, "\n"), strings.Join(states[0], "\n"))
 				}
+			}
+			if halfWritten == 0 {
+				t.Error("no moment has a file that is half written")
 			}
 		})
 	}
@@ -211,12 +222,26 @@ func writeJournal(t *testing.T, dir, lines string) {
 	writeFile(t, path, fmt.Sprintf(`{"Folder":%d,"Journal":%d}`+"\n%s", folder.Sys().(*syscall.Stat_t).Ino, file.Sys().(*syscall.Stat_t).Ino, lines))
 }
 
-// allOf is all that is in a folder but empty folders and what a crash leaves of a file that was being written: names, modes, content and
-// where links lead.
+// tempsOf are the paths of the files in a folder that are being written, or that a crash has left so.
+func tempsOf(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && tempName.MatchString(e.Name()) {
+			list = append(list, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// allOf is all that is in a folder but empty folders and the files of tempsOf: names, modes, content and where links lead.
 func allOf(t *testing.T, dir string) (list []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || strings.HasSuffix(path, ".tmp") {
+		if err != nil || e.IsDir() || tempName.MatchString(e.Name()) {
 			return err
 		}
 		name, _ := filepath.Rel(dir, path)
@@ -265,8 +290,8 @@ func TestNotTakenBack(t *testing.T) {
 			writeFile(t, zone, `<zone><interface name="eth0"/></zone>`)
 			loaded, _ := s.Load()
 			moments := momentsOf(t, s.Dirs.System, func() error { return saving(Rebind(Permanent, "work", item("interface eth0")))(s, nil) })
-			last := slices.IndexFunc(moments[1:], func(m string) bool { _, err := os.Stat(filepath.Join(m, journalName)); return err != nil })
-			putInPlace(t, moments[last], s.Dirs.System)
+			withJournal := slices.DeleteFunc(moments, func(m string) bool { _, err := os.Stat(filepath.Join(m, journalName)); return err != nil })
+			putInPlace(t, withJournal[len(withJournal)-1], s.Dirs.System)
 			c.prepare(t, filepath.Join(s.Dirs.System, journalName), zone)
 			before := allOf(t, s.Dirs.System)
 			_, problems := s.LoadToUse(&Config{})
@@ -276,6 +301,9 @@ func TestNotTakenBack(t *testing.T) {
 					t.Errorf("the error is %v", err)
 				}
 			}
+			if _, problems := s.Load(); name != "somebody is at it" && !strings.Contains(errorText(problems.Err()), c.want) || strings.Contains(errorText(problems.Err()), "take back") != (name == "somebody is at it") {
+				t.Errorf("who only reads is told %v", problems.Err())
+			}
 			if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) {
 				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
 			}
@@ -283,6 +311,65 @@ func TestNotTakenBack(t *testing.T) {
 				t.Error("there is no doubt")
 			}
 		})
+	}
+}
+
+// What the administrator writes into a file of a change that was cut off, at whatever moment, is never lost: the change is not taken back
+// then, unless it is not about that file. Nor is what he has removed there again, or under another name.
+func TestNotTakenBackOverAnEdit(t *testing.T) {
+	const mine = "<zone><port port='1' protocol='tcp'/></zone>"
+	for name, c := range map[string]struct {
+		files  map[string]string
+		change func(s Store, whole func()) error
+	}{
+		"a file without a copy is the last": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`}, saving(Rebind(Permanent, "work", item("interface eth0")))},
+		"a file with a copy is the last": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`, "zones/work.xml": "<zone/>", "zones/work.xml.old": "older"},
+			saving(Rebind(Permanent, "work", item("interface eth0")))},
+		"a file goes": {map[string]string{"firewalld.conf": "DefaultZone=mine\n", "zones/mine.xml": `<zone target="DROP"/>`, "zones/mine.xml.old": "older"},
+			saving(Rename(Object{KindZone, "mine"}, "yours"))},
+		"a reset": {map[string]string{"firewalld.conf": "LogDenied=all\n", "zones/a.xml": "<zone/>", "zones/lan/b.xml": "<zone/>", "direct.xml": "<direct><"}, resetting(false)},
+	} {
+		for _, how := range []string{"edits", "removes"} {
+			t.Run(strings.ReplaceAll(name+" and he "+how+" it", " ", "-"), func(t *testing.T) {
+				s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+				for name, text := range c.files {
+					writeFile(t, filepath.Join(s.Dirs.System, name), text)
+				}
+				paths := fileTexts(t, s.Dirs.System)
+				moments := momentsOf(t, s.Dirs.System, func() error { return c.change(s, func() {}) })
+				for path, text := range fileTexts(t, s.Dirs.System) {
+					paths[path] = text
+				}
+				for _, path := range Names(paths) {
+					for i, m := range moments {
+						again := filepath.Join(t.TempDir(), "etc")
+						copyAll(t, m, again)
+						putInPlace(t, again, s.Dirs.System)
+						at := filepath.Join(s.Dirs.System, path)
+						_, cutOff := os.Lstat(filepath.Join(s.Dirs.System, journalName))
+						_, there := os.Lstat(at)
+						_, folder := os.Lstat(filepath.Dir(at))
+						switch {
+						case cutOff != nil || folder != nil, how == "removes" && (there != nil || strings.Contains(path, ".old")):
+							continue
+						case how == "edits":
+							writeFile(t, at, mine)
+						default:
+							succeed(t, os.Remove(at))
+						}
+						before := allOf(t, s.Dirs.System)
+						_, err := s.Recover()
+						got, reading := os.ReadFile(at)
+						if how == "edits" && string(got) != mine || how == "removes" && reading == nil {
+							t.Errorf("moment %d of %d: after an edit of %s it holds %q, %v", i, len(moments), path, got, reading)
+						}
+						if after := allOf(t, s.Dirs.System); err != nil && (!slices.Equal(before, after) || !strings.Contains(err.Error(), "somebody has ")) {
+							t.Errorf("moment %d of %d: %v, and there are\n%s\nof\n%s", i, len(moments), err, strings.Join(after, "\n"), strings.Join(before, "\n"))
+						}
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -498,6 +585,89 @@ func TestResetOfCutOff(t *testing.T) {
 				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
 			}
 		})
+	}
+}
+
+// A reset of files whose journal is damaged may be cut off, or the disk fail, at any moment of it and of its being taken back. Either the
+// folder means the shipped configuration then, or the journal is in its place and says that the files are not to be used; another reset does
+// the rest. Nothing that was in the files is lost.
+func TestResetOfCutOffIsCutOff(t *testing.T) {
+	files := map[string]string{"firewalld.conf": "LogDenied=all\n", "zones/a.xml": "<zone><", "zones/b.xml": "<zone/><!-- b -->", "direct.xml": "<direct><",
+		"services/c.xml/folder": "in a folder", "services/c.xml.old": "where the folder goes", journalName: "x\n", journalName + ".old": "an earlier one"}
+	kept := func(t *testing.T, dir string) {
+		t.Helper()
+		all := strings.Join(slices.Collect(maps.Values(fileTexts(t, dir))), "\x00")
+		for path, text := range files {
+			if !strings.Contains(all, text) {
+				t.Errorf("what was in %s is lost", path)
+			}
+		}
+	}
+	shippedOrSaid := func(t *testing.T, s Store) {
+		t.Helper()
+		loaded, _ := s.LoadToUse(&Config{})
+		shipped, _ := s.Shipped()
+		if loaded == nil && InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
+			return
+		}
+		if loaded == nil || len(Difference(shipped, loaded)) > 0 {
+			t.Errorf("the files are used, and there are\n%s", strings.Join(allOf(t, s.Dirs.System), "\n"))
+		}
+	}
+	prepare := func(t *testing.T) Store {
+		s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+		for path, text := range files {
+			writeFile(t, filepath.Join(s.Dirs.System, path), text)
+		}
+		return s
+	}
+	again := func(t *testing.T, s Store) {
+		t.Helper()
+		if _, _, err := s.Reset(Always); err != nil {
+			t.Errorf("another reset: %v", err)
+		}
+		if loaded, problems := s.Load(); loaded == nil {
+			t.Errorf("after another reset: %v", problems)
+		}
+		kept(t, s.Dirs.System)
+	}
+	for _, back := range []bool{false, true} {
+		t.Run(fmt.Sprintf("a crash, taken back %v", back), func(t *testing.T) {
+			s := prepare(t)
+			before := allOf(t, s.Dirs.System)
+			for _, m := range momentsOf(t, s.Dirs.System, func() error { return resetting(back)(s, func() {}) }) {
+				copied := Store{Dirs{System: m, Follow: true}}
+				shippedOrSaid(t, copied)
+				again(t, copied)
+			}
+			if after := allOf(t, s.Dirs.System); back && !slices.Equal(before, after) {
+				t.Errorf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+			}
+		})
+		for _, once := range []bool{false, true} {
+			t.Run(fmt.Sprintf("the disk fails, taken back %v, once %v", back, once), func(t *testing.T) {
+				defer func() { syncNames = disk.SyncFolder }()
+				for at, failed := 0, true; failed; at++ {
+					s := prepare(t)
+					n := 0
+					failed = false
+					syncNames = func(path string) error {
+						if n++; n == at+1 || n > at && !once {
+							failed = true
+							return syscall.EIO
+						}
+						return disk.SyncFolder(path)
+					}
+					err := resetting(back)(s, func() {})
+					syncNames = disk.SyncFolder
+					if failed != (err != nil) {
+						t.Errorf("failure %d: the error is %v", at, err)
+					}
+					shippedOrSaid(t, s)
+					again(t, s)
+				}
+			})
+		}
 	}
 }
 

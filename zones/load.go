@@ -150,7 +150,8 @@ func unreadable(path string, err error) *Problem {
 	if errors.As(err, &inner) {
 		err = inner.Err
 	}
-	return &Problem{Path: path, Code: InvalidFilename, Msg: fmt.Sprintf("cannot read it: %v", err)}
+	p := &Problem{Path: path, Code: InvalidFilename, Msg: fmt.Sprintf("cannot read it: %v", err)}
+	return p.worded("cannot read %s: %v", path, err) // what goes over D-Bus has no place
 }
 
 // objectName is the name of the object that a file is for. A folder of such a name stands where the file should be, so that it is the
@@ -195,7 +196,7 @@ func (l *loader) objectFiles(f *folder, name string) (files map[string]string, e
 	entries, exists := l.entries(f, name)
 	files = map[string]string{}
 	for _, e := range entries {
-		if object, ok := objectName(e); ok && !f.isLock(name+"/"+e.Name(), e) {
+		if object, ok := objectName(e); ok && !f.isLock(name+"/"+e.Name(), e) && !l.isHidden(f, name, e) {
 			files[object] = name + "/" + e.Name()
 		}
 	}
@@ -204,6 +205,22 @@ func (l *loader) objectFiles(f *folder, name string) (files map[string]string, e
 		return nil, exists
 	}
 	return files, exists
+}
+
+// isHidden tells whether something in a folder below is hidden, and has a name that no object of that folder can have, such as the swap file
+// .public.xml.xml of an editor. It is passed over with a warning. Ipsets and helpers may have such names, as in firewalld.
+func (l *loader) isHidden(f *folder, name string, e fs.DirEntry) bool {
+	object, _ := objectName(e)
+	folder, _, _ := strings.Cut(name, "/")
+	kind := topFolders[folder]
+	if !strings.HasPrefix(e.Name(), ".") || CheckName(kind, object) == nil {
+		return false
+	}
+	l.problems.add(&Problem{
+		Path: f.join(name + "/" + e.Name()), Code: InvalidName, Severity: Warning,
+		Msg: fmt.Sprintf("the name of this file begins with a dot, and no %s can have such a name: it is ignored", kind),
+	})
+	return true
 }
 
 // hashSeed is of this process, so that nobody can write two files with one sum.

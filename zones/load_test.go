@@ -267,7 +267,11 @@ func plainRules(rules []RichRule) []RichRule {
 
 // plainDirect has everything in the order in which it is written.
 func plainDirect(d Direct) Direct {
-	result := Direct{Chains: together(d.Chains, func(c DirectChain) [3]string { return [3]string{c.IPV, c.Table} })}
+	var result Direct
+	for _, c := range together(d.Chains, func(c DirectChain) [3]string { return [3]string{c.IPV, c.Table} }) {
+		c.Line = 0
+		result.Chains = append(result.Chains, c)
+	}
 	for _, r := range together(d.Rules, func(r DirectRule) [3]string { return [3]string{r.IPV, r.Table, r.Chain} }) {
 		r.Line = 0
 		result.Rules = append(result.Rules, r)

@@ -24,8 +24,8 @@ func (s Store) Mend(o Object, items []Item, problems Problems) error {
 	for _, g := range slices.Compact(gone) {
 		data = slices.Delete(data, g.start, g.end)
 	}
-	_, err = s.put([]file{{path: name, data: data, mode: objectMode}}, Always)
-	return err
+	t := &transaction{store: s}
+	return t.put([]file{{path: name, data: data, mode: objectMode}}, Always)
 }
 
 // mendable are the problems for whose sake a file is not written: errors, and warnings about what is passed over.

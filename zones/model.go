@@ -178,7 +178,10 @@ type Direct struct {
 }
 
 // DirectChain is a chain of its own.
-type DirectChain struct{ IPV, Table, Chain string }
+type DirectChain struct {
+	IPV, Table, Chain string
+	Line              int // from 1; 0 when it did not come from a file
+}
 
 // DirectRule is a rule; lower priorities come first, equal ones in the order given.
 type DirectRule struct {
@@ -186,6 +189,14 @@ type DirectRule struct {
 	Priority          int // 32 bits, signed
 	Args              []string
 	Line              int // from 1; 0 when it did not come from a file
+}
+
+// String is "chain" and the name.
+func (c *DirectChain) String() string { return "chain " + c.Chain }
+
+// same tells whether another chain is the same, wherever it stands.
+func (c *DirectChain) same(other DirectChain) bool {
+	return c.IPV == other.IPV && c.Table == other.Table && c.Chain == other.Chain
 }
 
 // String is the arguments as a command line.

@@ -36,7 +36,7 @@ type Problem struct {
 	// Notice is the line that firewalld prints for a Warning, with its level; "" if it is not known. It is not sent over D-Bus.
 	Notice string
 
-	// Rule is what of the object has the problem: a *grammar.Rule, *DirectRule or *DirectPassthrough; nil for anything else. A line is
+	// Rule is what of the object has the problem: a *grammar.Rule, *DirectChain, *DirectRule or *DirectPassthrough; nil for anything else. A line is
 	// not enough to tell: several may stand in one.
 	Rule fmt.Stringer
 
@@ -68,11 +68,6 @@ func (p *Problem) within(o Object) *Problem {
 		return p
 	}
 	return p.worded("%s: %s", titled(o), p.Wording.Detail)
-}
-
-// Names tells whether firewalld's words name the object that has the problem. Whoever reads them knows which file it is.
-func (p *Problem) Names() bool {
-	return p.Wording != nil && p.Object.Kind != "" && strings.HasPrefix(p.Wording.Detail, titled(p.Object)+": ")
 }
 
 // String is "file:line:column: CODE: message", with "warning: " before the message of a Warning, in one line that can be shown.

@@ -12,25 +12,31 @@ import (
 // all objects become NAME.old. firewalld.conf gets the default values, and is made if there is none, which says that the folder is meant
 // so. As in firewalld, direct.xml and richwall.conf stay; one that cannot be read becomes NAME.old, too. keep is as for SaveIf.
 //
-// A change that was cut off and cannot be taken back does not matter either: what tells of it becomes NAME.old.
+// A change that was cut off and cannot be taken back does not matter either: what tells of it becomes NAME.old, as the last of all. It says
+// until then that the files are not to be used. Should the reset be cut off itself, it still says so, and another reset does the rest.
 //
 // The result is what the folder means then, and a function that puts back what was there.
 func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
-	restore := func() error { return nil }
+	var stays *spoilt
 	if _, err := s.Recover(); err != nil {
-		if restore, err = s.setAside(err); err != nil {
+		if stays, err = s.spoilt(err); err != nil {
 			return nil, nil, err
 		}
 	}
-	next, undo, err := s.reset(keep)
+	defer stays.close()
+	next, files, err := s.resetFiles()
 	if err != nil {
-		return nil, nil, errors.Join(err, restore())
+		return nil, nil, err
 	}
-	return next, func() error { return errors.Join(undo(), restore()) }, nil
+	t := &transaction{store: s, several: len(files) > 1 && stays == nil, spoilt: stays}
+	if err := t.put(files, keep); err != nil {
+		return nil, nil, err
+	}
+	return next, t.takeBack, nil
 }
 
-// reset is Reset where no change was cut off.
-func (s Store) reset(keep func() bool) (*Config, func() error, error) {
+// resetFiles are the files that a reset changes, and what the folder means then.
+func (s Store) resetFiles() (*Config, []file, error) {
 	shipped, problems := s.Shipped()
 	if shipped == nil {
 		return nil, nil, problems.Err()
@@ -50,11 +56,7 @@ func (s Store) reset(keep func() bool) (*Config, func() error, error) {
 			files = append(files, file{path: f.name})
 		}
 	}
-	t, err := s.put(append(files, s.defaultConf()...), keep)
-	if err != nil {
-		return nil, nil, err
-	}
-	return &next, t.takeBack, nil
+	return &next, append(files, s.defaultConf()...), nil
 }
 
 // readTo reads a file into what is to have its content, if there is no error in it.

@@ -113,6 +113,9 @@ func TestRest(t *testing.T) {
 		{"unless what it accepts would be sent elsewhere without it", map[string]string{
 			"direct.xml": `<direct><rule ipv="ipv4" table="nat" chain="PREROUTING" priority="x">-s 192.0.2.1 -j ACCEPT</rule></direct>`},
 			[]string{"2 direct.xml"}, "", true},
+		{"or would be routed instead of bridged without it", map[string]string{
+			"direct.xml": `<direct><rule ipv="eb" table="broute" chain="BROUTING" priority="x">-i eth0 -j ACCEPT</rule></direct>`},
+			[]string{"2 direct.xml"}, "", true},
 		{"one that may drop is missed", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j DROP</rule></direct>`},
 			[]string{"2 direct.xml"}, "", true},
 		{"a direct.xml that is no XML is empty", map[string]string{"direct.xml": `<direct><rule`}, []string{"2 direct.xml"}, "", true},

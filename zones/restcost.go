@@ -110,8 +110,9 @@ func mayRefuse(root *node) bool {
 	return refuses
 }
 
-// otherTables are those in which ACCEPT keeps a packet from what comes behind it, such as being sent to another machine.
-var otherTables = []string{"nat", "mangle", "raw", "security"}
+// otherTables are those in which ACCEPT keeps a packet from what comes behind it, such as being sent to another machine, or in broute from
+// being routed instead of bridged.
+var otherTables = []string{"nat", "mangle", "raw", "security", "broute"}
 
 // argsCost is what it costs to leave out a rule that the direct interface has in a table.
 func argsCost(table string, args []string) Way {

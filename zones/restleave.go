@@ -257,19 +257,21 @@ func dropItem(list []string, item string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == item })
 }
 
-// directWithout is the configuration without the direct rule or command that a problem is about, or without all of them if it is not about
-// one that is there.
+// directWithout is the configuration without the direct chain, rule or command that a problem is about, or without all of them if it is not
+// about one that is there. A chain alone does nothing: what is lost with it are the rules in it, each of which is a problem of its own.
 func (c *Config) directWithout(p *Problem) (*Config, Way) {
 	d, way := *c.Direct, Doubtful
 	switch about := p.Rule.(type) {
+	case *DirectChain:
+		d.Chains, way = slices.DeleteFunc(slices.Clone(d.Chains), about.same), LeftOut
 	case *DirectRule:
-		d.Rules = slices.DeleteFunc(slices.Clone(d.Rules), about.same)
-		way = argsCost(about.Table, about.Args)
+		d.Rules, way = slices.DeleteFunc(slices.Clone(d.Rules), about.same), argsCost(about.Table, about.Args)
 	case *DirectPassthrough:
 		d.Passthroughs = slices.DeleteFunc(slices.Clone(d.Passthroughs), about.same)
 	}
-	if len(d.Rules) == len(c.Direct.Rules) && len(d.Passthroughs) == len(c.Direct.Passthroughs) {
-		if len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == 0 {
+	had := len(c.Direct.Chains) + len(c.Direct.Rules) + len(c.Direct.Passthroughs)
+	if len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == had {
+		if had == 0 {
 			return c, Doubtful
 		}
 		d.Chains, d.Rules, d.Passthroughs, way = nil, nil, nil, Doubtful

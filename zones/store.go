@@ -109,7 +109,7 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Wr
 	}
 	var files []file
 	for _, k := range kinds {
-		same, list, err := k.files(old, next)
+		same, list, err := k.files(s, old, next)
 		if err != nil {
 			return nil, w, err
 		}
@@ -123,8 +123,8 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Wr
 	if stored, err = s.reread(next, files); err != nil {
 		return nil, w, err
 	}
-	t, err := s.put(files, keep)
-	if err != nil {
+	t := &transaction{store: s, several: len(files) > 1}
+	if err := t.put(files, keep); err != nil {
 		return nil, w, err
 	}
 	return stored, Written{Strange: t.strange, Undo: t.takeBack}, nil
@@ -134,25 +134,44 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Wr
 var ErrGivenUp = errors.New("nobody waits any more for the files to be written")
 
 // put changes files, or none of them.
-func (s Store) put(files []file, keep func() bool) (*transaction, error) {
-	t := &transaction{store: s, several: len(files) > 1}
+func (t *transaction) put(files []file, keep func() bool) error {
 	if t.several {
 		if err := t.begin(); err != nil {
-			return nil, errors.Join(err, t.undo())
+			return t.putBack(err)
 		}
 	}
 	for _, f := range files {
 		if err := t.replace(f); err != nil {
-			return nil, errors.Join(err, t.undo())
+			return t.putBack(err)
 		}
 	}
 	if err := t.end(); err != nil {
-		return nil, errors.Join(err, t.undo())
+		return t.putBack(err)
+	}
+	if t.spoilt != nil {
+		if err := t.spoilt.setAside(); err != nil {
+			return told(err, t.takeBack())
+		}
 	}
 	if !keep() {
-		return nil, errors.Join(ErrGivenUp, t.takeBack())
+		return errors.Join(ErrGivenUp, t.takeBack())
 	}
-	return t, nil
+	return nil
+}
+
+// putBack undoes what was done before an error.
+func (t *transaction) putBack(err error) error { return told(err, t.undo()) }
+
+// told is an error, and what has become of what was changed before it, in one message.
+func told(err, undoing error) error {
+	p := problemOf(err, CommandFailed)
+	become := "the files are as they were"
+	if undoing != nil {
+		_, reason := codeOf(undoing, CommandFailed)
+		become = "what was changed before that is not all put back: " + reason
+	}
+	p.Msg += "; " + become
+	return p
 }
 
 // path is where a file of the administrator's folder is written, which links may lead to.
@@ -166,7 +185,7 @@ func (s Store) path(name string) string {
 
 // files are the objects of a kind whose files change. A shipped object has no file of the administrator's. The result has
 // the old objects in place of those whose files would be the same.
-func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
+func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, error) {
 	before, after := k.objects(old), k.objects(next)
 	var files []file
 	result := next
@@ -190,7 +209,7 @@ func (k *objectKind[T]) files(old, next *Config) (*Config, []file, error) {
 				continue
 			}
 			if a != nil && k.meta(b).lossy {
-				return nil, nil, refuse(CommandFailed, "cannot write %s %s: its file holds what could not be read or used, and would lose it: mend that first", k.kind, name)
+				return nil, nil, refuse(CommandFailed, "cannot write %s: it holds what could not be read or used, and would lose it: mend that first", filepath.Join(s.Dirs.System, f.path))
 			}
 		case !had:
 			continue
@@ -270,7 +289,7 @@ func (k *objectKind[T]) reread(c *Config, name string, data []byte, path string)
 	return k.with(*c, o), nil
 }
 
-// failed is the error of a file operation.
+// failed is the error of a file operation. It names the file in its message, as that is all that goes over D-Bus.
 func failed(what, path string, err error) error {
 	var inner *fs.PathError
 	if errors.As(err, &inner) {
@@ -280,5 +299,5 @@ func failed(what, path string, err error) error {
 	if errors.As(err, &link) {
 		err = link.Err
 	}
-	return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf("cannot %s it: %v", what, err)}
+	return refuse(CommandFailed, "cannot %s %s: %v", what, path, err)
 }

@@ -9,9 +9,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"richwall/internal/disk"
 )
 
 // newStore is a store in an empty folder, and the configuration in it.
@@ -358,5 +361,70 @@ func TestWrittenValues(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(dir, "firewalld.conf"))
 	if want := "CleanupOnExit=NO\nFlushAllOnReload=false\n"; err != nil || string(data) != want {
 		t.Errorf("the file has %q, want %q; %v", data, want, err)
+	}
+}
+
+// What somebody writes into a file after a change is not lost when the change is taken back, as after a reload that is refused.
+func TestUndoOverAnEdit(t *testing.T) {
+	s := Store{Dirs{System: t.TempDir(), Follow: true}}
+	writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
+	loaded, _ := s.Load()
+	for _, edits := range [][]Edit{{SetLogDenied("all")}, {SetLogDenied("all"), New(Object{KindService, "app"}, nil)}} {
+		_, written, err := s.SaveIf(loaded, must(t, loaded, edits...), Always)
+		succeed(t, err)
+		writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=unicast\n")
+		before := allOf(t, s.Dirs.System)
+		if err := written.Undo(); err == nil || !strings.Contains(err.Error(), "somebody has changed") || !slices.Equal(before, allOf(t, s.Dirs.System)) {
+			t.Errorf("the error is %v, and there are %q", err, allOf(t, s.Dirs.System))
+		}
+		writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
+	}
+}
+
+// An error of the disk, as it goes over D-Bus, names the file and says what has become of the others.
+func TestErrorsOfTheDiskNameTheFile(t *testing.T) {
+	zone := Add(Permanent, publicZone, item("port 80:tcp"))
+	for name, c := range map[string]struct {
+		files  map[string]string
+		fails  bool // whether the disk takes no names
+		change func(s Store) error
+		want   string // DIR is the folder
+	}{
+		"one file":    {map[string]string{"zones/public.xml.old": ""}, true, func(s Store) error { return saving(zone)(s, nil) }, "cannot write DIR/zones: input/output error"},
+		"two files":   {map[string]string{"zones": ""}, false, func(s Store) error { return saving(SetLogDenied("all"), zone)(s, nil) }, "cannot read DIR/zones: it is not a folder"},
+		"names":       {nil, true, func(s Store) error { return saving(SetLogDenied("all"))(s, nil) }, "cannot write DIR: input/output error"},
+		"its journal": {nil, true, func(s Store) error { return saving(SetLogDenied("all"), zone)(s, nil) }, "cannot write DIR: input/output error"},
+		"a reset":     {map[string]string{"zones/a.xml": "<zone/>"}, true, func(s Store) error { return resetting(false)(s, nil) }, "cannot write DIR: input/output error"},
+		"one not mended": {map[string]string{"direct.xml": "<direct>\n<chain ipv='ipv4' table='filter' chain='c'/><x/></direct>"}, false,
+			func(s Store) error {
+				c := LoadRest(s.Dirs, &Config{}).Config
+				_, err := s.Save(c, must(t, c, Add(Permanent, Object{Kind: KindDirect}, item("chain ipv4:filter:d"))))
+				return err
+			}, "cannot write DIR/direct.xml: it holds what could not be read or used"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			defer func() { syncNames = disk.SyncFolder }()
+			s := Store{Dirs{System: t.TempDir(), Follow: true}}
+			for path, text := range c.files {
+				writeFile(t, filepath.Join(s.Dirs.System, path), text)
+			}
+			before := allOf(t, s.Dirs.System)
+			failed := false
+			syncNames = func(path string) error {
+				if c.fails && !failed {
+					failed = true
+					return syscall.EIO
+				}
+				return disk.SyncFolder(path)
+			}
+			_, detail := CodeOf(c.change(s))
+			want := strings.ReplaceAll(c.want, "DIR", s.Dirs.System)
+			if !strings.HasPrefix(detail, want) || c.fails && !strings.HasSuffix(detail, "; the files are as they were") {
+				t.Errorf("the error is %q, want %q", detail, want)
+			}
+			if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) {
+				t.Errorf("there are %q of %q", after, before)
+			}
+		})
 	}
 }

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 
+	"richwall/internal/disk"
 	"richwall/internal/sha2"
 )
 
@@ -23,6 +22,7 @@ type transaction struct {
 	several bool // files
 	done    []saved
 	journal *journal // nil while there is none
+	spoilt  *spoilt  // what is in the place of a journal until all is done, and says that the files are not to be used; else nil
 	strange []string // paths of files that held what is not known
 	made    []string // the administrator's folder and those above it, where they were not there
 	root    *os.Root // the administrator's folder, of what was read from a journal; else nil
@@ -43,9 +43,13 @@ type saved struct {
 	Folder bool   // the path is a folder that was made
 	Next   []byte // the SHA-256 of what is written there; nil if that is not known
 
+	Beside  bool   // what is renamed comes here
 	Renamed bool   // what was there has another name
 	Old     string // that name, in the same folder; "" is NAME.old
 }
+
+// oldName is the name that what was there has, if it was renamed.
+func (s *saved) oldName() string { return cmp.Or(s.Old, filepath.Base(s.at)+".old") }
 
 // note remembers what was at a path, which is about to change.
 func (t *transaction) note(s saved) error {
@@ -106,13 +110,14 @@ func (t *transaction) keepOld(path string, before saved) error {
 	return writeWhole(path, before.Data, kept)
 }
 
-// remove makes what is at a path, a link too, NAME.old, without looking into it.
+// remove makes what is at a path, a link too, NAME.old, whether it can be read or not.
 func (t *transaction) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	old := oldName(path)
-	if _, err := t.save(saved{at: old}, nil); err != nil {
+	goes, _ := readRegular(path) // what cannot be read is renamed all the same
+	if _, err := t.save(saved{at: old, Beside: true}, goes); err != nil {
 		return err
 	}
 	if err := t.note(saved{at: path, Renamed: true, Old: filepath.Base(old)}); err != nil {
@@ -125,12 +130,26 @@ func (t *transaction) remove(path string) error {
 }
 
 // oldName is where what is at a path is kept: NAME.old or, where that is something that cannot be replaced and put back, such as a folder,
-// the first of NAME.old.2, NAME.old.3 and so on that is not.
+// the first of NAME.old.2, NAME.old.3 and so on that is not. A folder replaces nothing.
 func oldName(path string) string {
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		return unusedName(path)
+	}
+	return firstName(path, func(info fs.FileInfo) bool {
+		return info.Mode()&fs.ModeSymlink != 0 || info.Mode().IsRegular() && info.Size() <= maxFileBytes
+	})
+}
+
+// unusedName is the first of NAME.old, NAME.old.2 and so on that is not there.
+func unusedName(path string) string {
+	return firstName(path, func(fs.FileInfo) bool { return false })
+}
+
+// firstName is the first of NAME.old, NAME.old.2 and so on that is not there or can be replaced.
+func firstName(path string, replaced func(fs.FileInfo) bool) string {
 	old := path + ".old"
 	for n := 2; ; n++ {
-		info, err := os.Lstat(old)
-		if err != nil || info.Mode()&fs.ModeSymlink != 0 || info.Mode().IsRegular() && info.Size() <= maxFileBytes {
+		if info, err := os.Lstat(old); err != nil || replaced(info) {
 			return old
 		}
 		old = fmt.Sprintf("%s.old.%d", path, n)
@@ -234,9 +253,17 @@ func (t *transaction) undo() error {
 	return errors.Join(problems...)
 }
 
-// takeBack is undo of a transaction that has ended.
+// takeBack is undo of a transaction that has ended. If somebody else has changed files since, that is an error, and they stay.
 func (t *transaction) takeBack() error {
-	if t.several {
+	if err := t.unchangedSince(); err != nil {
+		return &Problem{Path: t.store.Dirs.System, Code: CommandFailed, Msg: fmt.Sprintf("the files are not put back as they were: %v", err)}
+	}
+	switch {
+	case t.spoilt != nil:
+		if err := t.spoilt.putBack(); err != nil {
+			return err // the files that the change has made are at least whole
+		}
+	case t.several:
 		if err := t.begin(); err != nil {
 			return errors.Join(err, t.undo()) // better without a journal than not at all
 		}
@@ -280,7 +307,7 @@ func (t *transaction) restore(s *saved) error {
 		if _, err := root.Lstat(name); err == nil {
 			return nil
 		}
-		return root.Rename(cmp.Or(s.Old, name+".old"), name)
+		return root.Rename(s.oldName(), name)
 	}
 	if s.Exists && s.Link == "" {
 		if s.there(root) {
@@ -288,10 +315,17 @@ func (t *transaction) restore(s *saved) error {
 		}
 		return writeIn(root, s.at, s.Data, s.attributes)
 	}
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if to, err := root.Readlink(name); s.Link != "" && err == nil && to == s.Link {
+		return nil
 	}
-	if s.Link != "" {
+	_, err = root.Lstat(name)
+	if err == nil {
+		err = root.Remove(name)
+	}
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist): // of what is not there, a disk that can only be read says that it cannot be removed
+		return err
+	case s.Link != "":
 		return root.Symlink(s.Link, name)
 	}
 	return nil
@@ -359,35 +393,17 @@ func writeIn(root *os.Root, path string, data []byte, kept attributes) error {
 	return syncFolder(filepath.Dir(path))
 }
 
-// makeTemp makes a file in an open folder that is to have another name when it is written.
-func makeTemp(root *os.Root) (file *os.File, name string, err error) {
-	name = fmt.Sprintf(".new%d.tmp", rand.Uint64())
-	file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, "", err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, "", errors.Join(err, file.Close(), root.Remove(name))
-	}
-	return file, name, nil
-}
-
 // syncFolder waits until the names in a folder are on the disk.
 func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return failed("write", path, err)
-	}
-	err = folder.Sync()
-	if closing := folder.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
+	if err := syncNames(path); err != nil {
 		return failed("write", path, err)
 	}
 	reached()
 	return nil
 }
+
+// syncNames is what waits for that. It is a variable for tests.
+var syncNames = disk.SyncFolder
 
 // reached is called whenever something has changed on the disk. It is a variable for tests.
 var reached = func() {}

@@ -88,7 +88,7 @@ type Origin struct {
 	Line   int    `json:"line,omitempty"` // from 1; 0 means the whole file
 	Text   string `json:"text,omitempty"` // the entry such as "service ssh"; may be empty
 	// Rule is the rule or command of the configuration, which alone tells it from others in its line, and whose text is only made when
-	// somebody asks: a *grammar.Rule, *zones.DirectRule or *zones.DirectPassthrough; nil for anything else.
+	// somebody asks: a *grammar.Rule, *zones.DirectChain, *zones.DirectRule or *zones.DirectPassthrough; nil for anything else.
 	Rule fmt.Stringer `json:"-"`
 }
 

@@ -24,10 +24,11 @@ const (
 	TablePersist = 0x4 // it stays when that socket closes
 )
 
-// Encoder makes the messages of one batch for a table of family inet. It may not be used for a second batch: the sets that
+// Encoder makes the messages of one batch for a table of family inet, or bridge. It may not be used for a second batch: the sets that
 // rules bring along are numbered from one to the end of a batch.
 type Encoder struct {
 	Table    string
+	Bridge   bool // the table is of family bridge: chains without rules alone can be in it
 	Counters bool // a counter in every rule
 	sets     uint32
 }
@@ -47,7 +48,11 @@ const (
 )
 
 func (e *Encoder) message(kind uint8, flags uint16, body attributes) Message {
-	return Message{Type: kind, Flags: flags, Body: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, body...)}
+	family := byte(unix.NFPROTO_INET)
+	if e.Bridge {
+		family = unix.NFPROTO_BRIDGE
+	}
+	return Message{Type: kind, Flags: flags, Body: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...)}
 }
 
 // AddTable makes the table. A table that there is stays as it is if flags is 0; flags are TableOwner and TablePersist.

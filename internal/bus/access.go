@@ -18,8 +18,6 @@ type access struct {
 	budget *budget
 	// aside is a connection on which nothing arrives but answers to what is asked on it.
 	aside *dbus.Conn
-	// known is the user of a client, by its unique name, which no other client gets while the bus runs.
-	known map[string]uint32
 
 	mu     sync.Mutex
 	asked  map[uint32]int // questions to polkit that are not answered yet, by the user they are about
@@ -38,8 +36,6 @@ const unknownUser = ^uint32(0)
 const noOwner = "org.freedesktop.DBus.Error.NameHasNoOwner"
 
 const (
-	// remembered is the number of clients whose user is remembered.
-	remembered = 1000
 	// busTime is the longest that the bus may take for an answer of its own.
 	busTime = 5 * time.Second
 	// patience is the time to answer a question of polkit for a password.
@@ -50,28 +46,17 @@ const (
 	questionsOfUser, questionsOfAll = 8, 64
 )
 
-// user is the user id of a client, unknownUser if the bus does not say. Only the goroutine that reads what arrives calls it: it
-// is known whose a message is before anything of it is kept. An answer is remembered; that none came, or that the bus could not
-// say, is not: the next message of the client asks anew.
-func (a *access) user(sender string) uint32 {
-	uid, ok := a.known[sender]
-	if ok {
-		return uid
-	}
+// user asks the bus for the user id of a client, which is unknownUser if it does not say. An answer can be remembered; not that none
+// came, or that the bus could not say.
+func (a *access) user(sender string) (uid uint32, remember bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), busTime)
 	defer cancel()
 	err := a.aside.BusObject().CallWithContext(ctx, busDriver+".GetConnectionUnixUser", 0, sender).Store(&uid)
-	if err != nil {
-		uid = unknownUser
-		if named, ok := err.(dbus.Error); !ok || named.Name != noOwner {
-			return uid
-		}
+	if err == nil {
+		return uid, true
 	}
-	if len(a.known) >= remembered {
-		clear(a.known)
-	}
-	a.known[sender] = uid
-	return uid
+	named, ok := err.(dbus.Error)
+	return unknownUser, ok && named.Name == noOwner
 }
 
 // check is nil if a client may do what an action covers.

@@ -210,6 +210,10 @@ func TestPermanentObjects(t *testing.T) {
 	b.must("config/zone/0", "config.zone.setShort", "Wall")
 	b.must("config/zone/0", "config.zone.loadDefaults")
 	b.tell(`config/zone/0 config.zone.Updated("block")`, `config/zone/0 config.zone.Updated("block")`)
+
+	b.must("config", "config.addZone2", "dmz4", map[string]any{})
+	b.must("config/zone/10", "config.zone.rename", "dmz3") // which another zone was called before
+	b.must("config/zone/10", "config.zone.addService", "ftp")
 }
 
 func TestProperties(t *testing.T) {

@@ -69,7 +69,11 @@ func newRuntimeDirect() *iface {
 	i := &iface{name: "direct", deprecated: true}
 	i.methods = append(directMethods(runtimeSide),
 		def("passthrough", "ipv:s args:as", "s", actDirect, func(c *call) (any, error) {
-			return c.server.daemon.Passthrough(c.ctx, c.str(0), c.args[1].([]string))
+			out, err := c.server.daemon.Passthrough(c.ctx, c.str(0), c.args[1].([]string))
+			if err != nil && asks(c.args[1].([]string)) {
+				err = &toldError{err}
+			}
+			return out, err
 		}),
 		def("removeAllPassthroughs", "", "", actDirect, removeAllPassthroughs))
 	for _, it := range directItems {
@@ -231,4 +235,11 @@ func updateDirect(c *call) (any, error) {
 		settings[it.key] = toSetting(c.args[0].([]any)[i])
 	}
 	return nil, permanentSide.apply(c, zones.Update(zones.Permanent, direct, settings))
+}
+
+// asks tells whether the arguments of iptables change nothing, so that an error is only its answer.
+func asks(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return slices.Contains([]string{"-C", "--check", "-L", "--list", "-S", "--list-rules"}, arg)
+	})
 }

@@ -96,13 +96,9 @@ func (q *queue) leave(in *inbound) (next *inbound) {
 	return nil
 }
 
-// admit implements caller.
-func (l *line) admit(f *frame) (uid uint32, ok bool) {
-	if !l.up.Load() {
-		return unknownUser, false
-	}
-	uid = l.access.user(f.sender)
-	return uid, f.iface != peerName && l.server.room(f) == nil && l.queue.reserve(f.sender, uid, f.counted())
+// admit makes room for a call of a user, and reports whether there is some. A call that needs no room is not admitted.
+func (l *line) admit(f *frame, uid uint32) bool {
+	return f.iface != peerName && l.server.room(f) == nil && l.queue.reserve(f.sender, uid, f.counted())
 }
 
 // callRoom is the memory that it takes to read a call and to do what it says, in times of its size.
@@ -121,7 +117,7 @@ func (s *Server) room(f *frame) error {
 // counted is the bytes that a call is counted as.
 func (f *frame) counted() int { return len(f.head) + f.size + overhead }
 
-// take implements caller.
+// take answers a call that was admitted, behind those of the same client.
 func (l *line) take(f *frame, uid uint32) {
 	in := &inbound{f, uid, f.counted()}
 	if l.queue.enter(in) {
@@ -136,11 +132,8 @@ func (l *line) work(in *inbound) {
 	}
 }
 
-// refuse implements caller: it answers what needs no room, and says of other calls that there is none.
+// refuse answers a call that was not admitted: what needs no room, and of other calls that there is none.
 func (l *line) refuse(f *frame, uid uint32) {
-	if !l.up.Load() {
-		return
-	}
 	in := &inbound{frame: f, uid: uid}
 	if !f.answered() || !l.server.budget.spend(in.uid, refusal) {
 		return
@@ -238,5 +231,5 @@ func (l *line) send(in *inbound, msg *dbus.Message) (n int, err error) {
 	}
 	msg.Headers[dbus.FieldDestination] = dbus.MakeVariant(in.sender)
 	msg.Headers[dbus.FieldReplySerial] = dbus.MakeVariant(in.serial)
-	return l.bus.send(msg)
+	return l.bus.send(msg, in.uid != superuser)
 }

@@ -50,13 +50,10 @@ func wire(err error) string {
 // codeOf is the code of an error and what the log says of it.
 func codeOf(err error) (grammar.Code, string) {
 	var refused *daemon.Error
-	switch {
-	case !errors.As(err, &refused):
+	if !errors.As(err, &refused) {
 		return zones.ReasonOf(err)
-	case refused.Unwrap() != nil: // of several rules, each has a line
-		return refused.Code, strings.ReplaceAll(refused.Msg, "\n", "; ")
 	}
-	return refused.Code, refused.Msg
+	return refused.Code, strings.ReplaceAll(refused.Msg, "\n", "; ") // of several rules or losses, each has a line
 }
 
 func join(code grammar.Code, detail string) string {
@@ -71,6 +68,11 @@ var harmless = map[grammar.Code]bool{
 	zones.AlreadyEnabled: true, zones.NotEnabled: true, zones.ZoneAlreadySet: true, zones.AlreadySet: true,
 }
 
+// toldError is an error that answers a question: nothing has failed that the log would have to tell of.
+type toldError struct{ error }
+
+func (e *toldError) Unwrap() error { return e.error }
+
 // failure logs an error and makes it what clients get.
 func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	var named *dbus.Error
@@ -79,7 +81,10 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	}
 	code, reason := codeOf(err)
 	hints := s.hintsOf(in, err)
+	var told *toldError
 	switch {
+	case errors.As(err, &told):
+		s.log.Debug(clip(join(code, reason)), "call", in.member)
 	case harmless[code]:
 		s.log.Warn(clip(join(code, reason)))
 	case len(hints) > 0 && daemon.OfFiles(err):
@@ -88,12 +93,9 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
 	if reloads[in.member] && daemon.OfFiles(err) {
-		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")
+		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell")
 	}
-	if saidAll(in, err) {
-		hints = nil
-	}
-	s.hints.keep(in.sender, hints)
+	s.hints.keep(in.sender, in.uid, hints)
 	return dbus.NewError(exception, []any{wire(err)})
 }
 

@@ -2,9 +2,12 @@ package bus
 
 import (
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"richwall/grammar"
+	"richwall/internal/daemon"
 	"richwall/zones"
 )
 
@@ -28,5 +31,22 @@ func TestWire(t *testing.T) {
 		if got := wire(c.err); got != c.want {
 			t.Errorf("%v is %q to clients, not %q", c.err, got, c.want)
 		}
+	}
+}
+
+// The log tells of what has failed, and not of a question whose answer is that something is not there.
+func TestAnswersAreNotLogged(t *testing.T) {
+	var out strings.Builder
+	s := &Server{log: slog.New(slog.NewTextHandler(&out, nil))}
+	in := &inbound{frame: &frame{member: "passthrough", iface: base + ".direct"}}
+	no := refuse(daemon.CommandFailed, "")
+	if got := s.failure(in, &toldError{no}); got.Body[0] != "COMMAND_FAILED" || out.Len() > 0 {
+		t.Errorf("the client gets %v, the log %q", got, out.String())
+	}
+	if s.failure(in, no); out.Len() == 0 {
+		t.Error("the log does not tell of a command that has failed")
+	}
+	if !asks([]string{"-t", "nat", "-C", "INPUT"}) || asks([]string{"-A", "INPUT", "-j", "DROP"}) {
+		t.Error("what asks is not told from what changes something")
 	}
 }

@@ -30,6 +30,7 @@ type frame struct {
 	head                []byte // with the padding at its end
 	size                int    // bytes of the body
 	body                []byte // once it was read
+	unread              bool   // the body was read past, as there was no memory for it
 }
 
 // errStream is that the bytes are no sequence of messages: nothing that follows can be read.

@@ -14,7 +14,8 @@ import (
 // The error that a client gets is firewalld's to the letter, because programs compare it. What there is to say besides is kept for
 // the client to ask for: in which file and line a mistake is, and which name was meant.
 
-// Bounds of what is kept: of so many clients, and so many lines for each, of at most longest bytes.
+// Bounds of what is kept: for so many clients of root, for as many of all others together, and so many lines for each, of at most
+// longest bytes.
 const (
 	mostHinted = 16
 	mostHints  = 20
@@ -23,30 +24,30 @@ const (
 // hints are those of the last refused calls, by client.
 type hints struct {
 	mu      sync.Mutex
-	clients []string // the oldest first
+	clients map[bool][]string // of root, and of others; the oldest first
 	lines   map[string][]string
 }
 
 // keep keeps the hints of a client's call that was refused, in place of former ones.
-func (h *hints) keep(client string, lines []string) {
+func (h *hints) keep(client string, uid uint32, lines []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.clients = slices.DeleteFunc(h.clients, func(c string) bool { return c == client })
-	delete(h.lines, client)
-	if len(lines) == 0 {
-		return
-	}
-	if len(h.clients) == mostHinted {
-		delete(h.lines, h.clients[0])
-		h.clients = h.clients[1:]
-	}
 	if h.lines == nil {
-		h.lines = map[string][]string{}
+		h.clients, h.lines = map[bool][]string{}, map[string][]string{}
 	}
-	h.clients = append(h.clients, client)
-	for _, line := range lines[:min(len(lines), mostHints)] {
-		h.lines[client] = append(h.lines[client], clip(line))
+	clients := slices.DeleteFunc(h.clients[uid == superuser], func(c string) bool { return c == client })
+	delete(h.lines, client)
+	if len(lines) > 0 {
+		if len(clients) == mostHinted {
+			delete(h.lines, clients[0])
+			clients = clients[1:]
+		}
+		clients = append(clients, client)
+		for _, line := range lines[:min(len(lines), mostHints)] {
+			h.lines[client] = append(h.lines[client], clip(line))
+		}
 	}
+	h.clients[uid == superuser] = clients
 }
 
 // of are the hints of a client's last call that was refused.
@@ -65,7 +66,13 @@ func (s *Server) hintsOf(in *inbound, err error) []string {
 		return lines
 	}
 	var refused *daemon.Error
-	if !errors.As(err, &refused) || refused.Msg == "" {
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	if refused.Code == daemon.PanicMode {
+		return []string{"in panic mode nothing is changed: firewall-cmd --panic-off ends it"}
+	}
+	if refused.Msg == "" {
 		return nil
 	}
 	now := s.daemon.Snapshot()
@@ -79,13 +86,6 @@ func (s *Server) hintsOf(in *inbound, err error) []string {
 		}
 	}
 	return nil
-}
-
-// saidAll tells whether the error of a check of the files names the object that it is in. Programs that compare what firewall-cmd prints
-// get firewalld's line alone then, and the log has the rest.
-func saidAll(in *inbound, err error) bool {
-	var found zones.Problems
-	return in.member == "checkPermanentConfig" && errors.As(err, &found) && len(found) > 0 && found[0].Names()
 }
 
 // namesFor are the names of the objects that a code is about; none for other codes.

@@ -47,25 +47,32 @@ func TestHints(t *testing.T) {
 	}
 	refused("INVALID_ADDR: 1.2.3", b.call("", "checkPermanentConfig"), mistakes...)
 	refused("INVALID_ADDR: 1.2.3", b.call("", "reload"),
-		append(mistakes, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended")...)
+		append(mistakes, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell")...)
 
 	if err := os.WriteFile(path, []byte("<zone><service name=\"nosuch\"/></zone>"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig")) // which says where
+	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig"),
+		path+":1:7: INVALID_SERVICE: cannot use service nosuch: there is no such service")
 	refused("ALREADY_ENABLED: 'ssh' already in 'public'", b.call("", "zone.addService", "public", "ssh", 0))
 }
 
-// What is kept is little, however many clients are refused, and each is told of its own call.
+// What is kept is little, however many clients are refused, and each is told of its own call. Root's clients lose nothing to others.
 func TestHintsAreFew(t *testing.T) {
+	const nobody = 65534
 	var h hints
+	h.keep(":0.1", superuser, []string{"of root"})
 	for i := range 100 {
-		h.keep(fmt.Sprintf(":1.%d", i), append(make([]string, 50), strings.Repeat("x", 2*longest)))
+		h.keep(fmt.Sprintf(":1.%d", i), nobody, append(make([]string, 50), strings.Repeat("x", 2*longest)))
 	}
-	if n := len(h.lines); n != mostHinted || len(h.clients) != n || h.of(":1.0") != nil || len(h.of(":1.99")) != mostHints {
+	if got := h.of(":0.1"); len(got) != 1 {
+		t.Errorf("root is told %q after others were refused", got)
+	}
+	h.keep(":0.1", superuser, nil)
+	if n := len(h.lines); n != mostHinted || len(h.clients[false]) != n || len(h.clients[true]) != 0 || h.of(":1.0") != nil || len(h.of(":1.99")) != mostHints {
 		t.Errorf("%d clients are kept, of the last one %d lines", n, len(h.of(":1.99")))
 	}
-	h.keep(":1.99", nil)
+	h.keep(":1.99", nobody, nil)
 	if len(h.lines) != mostHinted-1 || h.of(":1.99") != nil {
 		t.Errorf("%d clients are kept after a call without hints", len(h.lines))
 	}

@@ -14,13 +14,15 @@ import (
 // line is a connection to the bus, with what is known of the clients on it: their names mean others after the bus was
 // started anew.
 type line struct {
-	server *Server
-	bus    *socket
-	aside  *socket
-	conn   *dbus.Conn // the library's view of bus
-	access access
-	queue  *queue
-	up     atomic.Bool // whether all of these are known; calls that come before are dropped
+	server    *Server
+	bus       *socket
+	aside     *socket
+	conn      *dbus.Conn // the library's view of bus
+	access    access
+	id        string // of the bus, another one after each start of it; unique names on another bus are others' (D-Bus specification, "GetId")
+	queue     *queue
+	newcomers *newcomers
+	up        atomic.Bool // whether all of these are known; calls that come before are dropped
 }
 
 // errOurs is that the daemon's name is still that of its former connection, which the bus has not seen to be gone.
@@ -30,19 +32,23 @@ var errOurs = errors.New("the name " + base + " is not free yet")
 func (s *Server) dial() (*line, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, authTime)
 	defer cancel()
-	l := &line{server: s, queue: newQueue()}
+	l := &line{server: s, queue: newQueue(), newcomers: newNewcomers()}
 	var err error
 	if l.aside, err = open(ctx, s.address, s.log, nil); err != nil {
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
-	l.access = access{budget: &s.budget, aside: l.aside.bus, known: map[string]uint32{}, asked: map[uint32]int{}}
+	l.access = access{budget: &s.budget, aside: l.aside.bus, asked: map[uint32]int{}}
 	if l.bus, err = open(ctx, s.address, s.log, l); err != nil {
 		l.aside.Close()
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
 	l.conn, l.access.bus = l.bus.bus, l.bus.bus
 	l.up.Store(true)
-	if err := l.takeName(ctx, s.line.Load()); err != nil {
+	err = l.conn.BusObject().CallWithContext(ctx, busDriver+".GetId", 0).Store(&l.id)
+	if err == nil {
+		err = l.takeName(ctx, s.line.Load())
+	}
+	if err != nil {
 		l.close()
 		return nil, err
 	}
@@ -60,7 +66,7 @@ func (l *line) takeName(ctx context.Context, former *line) error {
 	switch {
 	case err != nil:
 		return err
-	case owner == "" || former != nil && owner == former.name():
+	case owner == "" || former != nil && former.id == l.id && owner == former.name():
 		return errOurs
 	}
 	return ErrTaken

@@ -41,16 +41,17 @@ func (p *paths) sync(cfg *zones.Config) {
 	}
 }
 
-// number gives a path to an object that has none. The lock is held.
+// number gives a path to an object that has none, and to one that is being renamed that of its former name, whatever had the new name
+// before. The lock is held.
 func (p *paths) number(t target) {
-	if p.byName[t] != "" {
-		return
-	}
 	path, ok := "", false
 	if was, known := p.renamed[t]; known {
 		former := target{t.kind, was}
 		path, ok = p.byName[former]
 		delete(p.byName, former)
+	}
+	if !ok && p.byName[t] != "" {
+		return
 	}
 	if !ok {
 		path = root + "/config/" + t.kind.name + "/" + strconv.Itoa(p.next[t.kind])

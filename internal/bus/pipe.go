@@ -1,15 +1,12 @@
 package bus
 
 import (
-	"errors"
 	"io"
 	"sync"
 )
 
 // pipe is bytes on the way from one goroutine to another. Writing never waits.
 type pipe struct {
-	limit int // bytes that may wait; 0 for any number
-
 	mu     sync.Mutex
 	filled sync.Cond
 	data   []byte
@@ -19,21 +16,12 @@ type pipe struct {
 // keep is the capacity that a pipe keeps when it is empty, in bytes.
 const keep = 1 << 16
 
-var errFull = errors.New("too much waits to be sent")
-
-// put appends bytes, all or none. What waits may be beyond the limit only if nothing waited before.
+// put appends bytes.
 func (p *pipe) put(parts ...[]byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	size := 0
-	for _, part := range parts {
-		size += len(part)
-	}
-	switch {
-	case p.closed:
+	if p.closed {
 		return io.ErrClosedPipe
-	case p.limit > 0 && len(p.data) > 0 && len(p.data)+size > p.limit:
-		return errFull
 	}
 	for _, part := range parts {
 		p.data = append(p.data, part...)
@@ -57,17 +45,6 @@ func (p *pipe) wake() {
 	if p.filled.L != nil {
 		p.filled.Broadcast()
 	}
-}
-
-// takeAll waits for bytes and takes all there are. It is not ok when the pipe was closed and all was taken.
-func (p *pipe) takeAll() (b []byte, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.wait() {
-		return nil, false
-	}
-	b, p.data = p.data, nil
-	return b, true
 }
 
 // Read implements io.Reader.

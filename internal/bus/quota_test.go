@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"io"
 	"testing"
 	"time"
 )
@@ -78,29 +77,5 @@ func TestRoomForCalls(t *testing.T) {
 	}
 	if bytes != strangers.all.bytes {
 		t.Errorf("all users have calls of %d bytes", bytes)
-	}
-}
-
-// What is written to a pipe can be read until the pipe is closed; beyond the limit it is refused as a whole.
-func TestPipe(t *testing.T) {
-	p := pipe{limit: 10}
-	if err := p.put(make([]byte, 20)); err != nil {
-		t.Errorf("one long message: %v", err)
-	}
-	if err := p.put([]byte("x")); err != errFull {
-		t.Errorf("one more: %v", err)
-	}
-	if b, ok := p.takeAll(); !ok || len(b) != 20 {
-		t.Errorf("taken are %d bytes", len(b))
-	}
-	if err := p.put([]byte("ab"), []byte("c")); err != nil {
-		t.Error(err)
-	}
-	p.close()
-	if b, err := io.ReadAll(&p); err != nil || string(b) != "abc" {
-		t.Errorf("read is %q, %v", b, err)
-	}
-	if _, ok := p.takeAll(); ok || p.put([]byte("x")) == nil {
-		t.Error("a closed pipe is used")
 	}
 }

@@ -103,7 +103,7 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer aside.Close()
-	a := access{aside: aside.bus, known: map[string]uint32{}}
+	a, n := access{aside: aside.bus}, newNewcomers()
 	for _, step := range []struct {
 		client    string
 		want      uint32
@@ -111,7 +111,13 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 	}{
 		{":1.7", unknownUser, 1}, {":1.7", 0, 2}, {":1.7", 0, 2}, {":1.99", unknownUser, 3}, {":1.99", unknownUser, 3},
 	} {
-		if got := a.user(step.client); got != step.want || questions.Load() != step.questions {
+		got, known := n.user(step.client)
+		if !known {
+			var remember bool
+			got, remember = a.user(step.client)
+			n.release(step.client, got, remember)
+		}
+		if got != step.want || questions.Load() != step.questions {
 			t.Errorf("%s is of user %d after %d questions; want user %d after %d", step.client, got, questions.Load(), step.want, step.questions)
 		}
 	}

@@ -31,11 +31,8 @@ import (
 
 // caller takes the calls that arrive on a socket. It is called for one after the other, in their order.
 type caller interface {
-	// admit decides by the head of a call whether the body is read and the call taken, and says which user sent it.
-	admit(*frame) (uid uint32, ok bool)
-	// take is for a call that was admitted, with its body; refuse for another one. The user is the one that admit has said.
-	take(f *frame, uid uint32)
-	refuse(f *frame, uid uint32)
+	// arrive is called with the head of a call. It reads the body, or reads past it; the error is the reader's.
+	arrive(f *frame, body io.Reader) error
 }
 
 // socket is a connection to the bus as the library sees it: a stream of bytes, in which the messages are those that it may see.
@@ -45,9 +42,9 @@ type socket struct {
 	caller caller // nil: calls are dropped
 	bus    *dbus.Conn
 	serials
-	begun bool // the authentication is over, and there are messages
-	in    pipe // messages for the library
-	out   pipe // messages for the bus
+	begun bool   // the authentication is over, and there are messages
+	in    pipe   // messages for the library
+	out   outbox // messages for the bus
 
 	asking  sync.Mutex
 	awaited map[uint32]question // by the serial of the call
@@ -65,8 +62,8 @@ const (
 	// Questions that have no answer after this time are forgotten, once there are so many.
 	questionTime = 5 * time.Minute
 	manyAsked    = 1000
-	// unsent is how many bytes wait for a bus that takes none, before the connection is given up.
-	unsent = 64 << 20
+	// passed is how many bytes are passed to the system at once. What it has already goes before whatever is to be sent first.
+	passed = 4 << 10
 )
 
 // busDriver is the name of the bus itself. Errors for calls that reach nobody come from it.
@@ -89,7 +86,6 @@ func open(ctx context.Context, address string, log *slog.Logger, c caller) (*soc
 		return nil, err
 	}
 	s := &socket{Conn: conn, log: log, caller: c, awaited: map[uint32]question{}}
-	s.out.limit = unsent
 	inTime := context.AfterFunc(ctx, func() { s.Close() })
 	s.bus, err = dbus.NewConn(s, dbus.WithOutgoingInterceptor(s.sending), dbus.WithSerialGenerator(&s.serials))
 	if err == nil {
@@ -133,7 +129,11 @@ func dialUnix(ctx context.Context, address string) (net.Conn, error) {
 		case key == "abstract":
 			name = "@" + name
 		}
-		return new(net.Dialer).DialContext(ctx, "unix", name)
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", name)
+		if err == nil {
+			err = conn.(*net.UnixConn).SetWriteBuffer(passed)
+		}
+		return conn, err
 	}
 	return nil, fmt.Errorf("cannot use the address %s: it must be unix:path=FILE or unix:abstract=NAME", address)
 }
@@ -179,7 +179,7 @@ func (s *socket) Close() error {
 func (s *socket) transmit() {
 	defer s.Close()
 	for {
-		b, ok := s.out.takeAll()
+		b, ok := s.out.take()
 		if !ok {
 			return
 		}
@@ -221,16 +221,7 @@ func (s *socket) receiveOne(in io.Reader) (err error) {
 		}
 		return s.in.put(f.head, f.body)
 	case f.kind == dbus.TypeMethodCall && s.caller != nil && f.sender != "":
-		uid, ok := s.caller.admit(f)
-		if !ok {
-			s.caller.refuse(f, uid)
-			return f.discardBody(in)
-		}
-		if err := f.readBody(in); err != nil {
-			return err
-		}
-		s.caller.take(f, uid)
-		return nil
+		return s.caller.arrive(f, in)
 	}
 	return f.discardBody(in)
 }
@@ -254,14 +245,18 @@ func (s *socket) sending(msg *dbus.Message) {
 	s.awaited[msg.Serial()] = question{to, time.Now()}
 }
 
-// send sends a message that is no call, beside the library, and returns its size in bytes.
-func (s *socket) send(msg *dbus.Message) (n int, err error) {
+// send sends a message that is no call, beside the library, and returns its size in bytes. One that is late goes when there is nothing
+// else to send.
+func (s *socket) send(msg *dbus.Message, late bool) (n int, err error) {
 	sign(msg)
 	var b bytes.Buffer
 	if err := msg.EncodeTo(&b, binary.LittleEndian); err != nil {
 		return 0, err
 	}
 	binary.LittleEndian.PutUint32(b.Bytes()[8:], s.GetSerial()) // where a head has the serial
+	if late {
+		return b.Len(), s.out.putLate(b.Bytes())
+	}
 	return s.Write(b.Bytes())
 }
 

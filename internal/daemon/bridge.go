@@ -79,30 +79,33 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	return nil
 }
 
-// bridgeRefusal is the errors of the direct rules and commands that a line is about which ebtables refuses; another error as it is.
+// bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as it is.
 func bridgeRefusal(direct *zones.Direct, err error) error {
 	var refused *kernel.BridgeError
 	if !errors.As(err, &refused) {
 		return err
 	}
 	var list []error
-	blame := func(rule fmt.Stringer, line int) {
-		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: rule},
-			Err: fmt.Errorf("ebtables refuses the rule %q: %w", rule, refused.Err)})
+	blame := func(about fmt.Stringer, line int) {
+		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: about},
+			Err: fmt.Errorf("ebtables refuses %q: %w", about, refused.Err)})
+	}
+	for i := range direct.Chains {
+		c := &direct.Chains[i]
+		if c.IPV == "eb" && c.Table == refused.Table && refused.AboutChain(c.Chain) {
+			blame(c, c.Line)
+		}
 	}
 	for i := range direct.Rules {
 		r := &direct.Rules[i]
-		if r.IPV == "eb" && r.Table == refused.Table && refused.About(r.Args) {
+		builtin := strings.TrimSuffix(r.Chain, "_direct")
+		if r.IPV == "eb" && r.Table == refused.Table && (refused.AboutRule(builtin, r.Args) || refused.AboutRule(builtin+"_direct", r.Args)) {
 			blame(r, r.Line)
 		}
 	}
 	for i := range direct.Passthroughs {
 		p := &direct.Passthroughs[i]
-		args := p.Args
-		if i := slices.Index(args, "-t"); i >= 0 && i+1 < len(args) {
-			args = slices.Delete(slices.Clone(args), i, i+2)
-		}
-		if p.IPV == "eb" && refused.About(args) {
+		if p.IPV == "eb" && refused.AboutCommand(p.Args) {
 			blame(p, p.Line)
 		}
 	}

@@ -103,21 +103,25 @@ func TestDirectChainsOfBridges(t *testing.T) {
 	}
 }
 
-// A rule for ebtables that it refuses costs that rule at a start, as one for iptables does, and not all rules.
+// A chain, rule or command for ebtables that it refuses is left out at a start, as those for iptables are, and nothing else is.
 func TestRefusedRuleForBridges(t *testing.T) {
 	const refused = "<direct>\n<rule ipv=\"eb\" table=\"filter\" chain=\"FORWARD\" priority=\"1\">-j last</rule>\n" +
 		"<rule ipv=\"eb\" table=\"filter\" chain=\"FORWARD\" priority=\"0\">-p nosuch -j DROP</rule>\n" +
-		"<passthrough ipv=\"eb\">-t filter -A FORWARD -p nosuch -j CONTINUE</passthrough>\n</direct>"
+		"<passthrough ipv=\"eb\">-t filter -A FORWARD -p nosuch -j CONTINUE</passthrough>\n" +
+		"<chain ipv=\"eb\" table=\"broute\" chain=\"mine\"/>\n<chain ipv=\"eb\" table=\"nat\" chain=\"mine\"/>\n</direct>"
 	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": refused})
 	var installed *kernel.Bridge
 	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
 		for _, r := range next.Rules {
 			if slices.Contains(r.Args, "nosuch") {
-				return &kernel.BridgeError{Table: r.Table, Words: append([]string{"-I", r.Chain, "1"}, r.Args...), Err: errors.New("no such protocol")}
+				return &kernel.BridgeError{Table: r.Table, Lines: [][]string{append([]string{"-I", r.Chain, "1"}, r.Args...)}, Err: errors.New("no such protocol")}
 			}
 		}
 		for _, c := range next.Commands {
-			return &kernel.BridgeError{Table: "filter", Words: c[2:], Err: errors.New("no such protocol")}
+			return &kernel.BridgeError{Table: "filter", Lines: [][]string{c[2:]}, Err: errors.New("no such protocol")}
+		}
+		if c := (kernel.BridgeChain{Table: "broute", Chain: "mine"}); slices.Contains(next.Chains, c) {
+			return &kernel.BridgeError{Table: "broute", Lines: [][]string{{"*broute"}, {":mine", "ACCEPT"}}, Err: errors.New("no such table")}
 		}
 		installed = next
 		return nil
@@ -129,6 +133,10 @@ func TestRefusedRuleForBridges(t *testing.T) {
 	b.again(t)
 	b.expect(t, Failed, "direct.xml:3: ", []string{"8080"}, nil)
 	b.expect(t, Failed, "direct.xml:4: ", nil, nil)
+	b.expect(t, Failed, "direct.xml:5: ", nil, nil)
+	if want := []kernel.BridgeChain{{Table: "nat", Chain: "mine"}}; !reflect.DeepEqual(installed.Chains, want) {
+		t.Errorf("ebtables has the chains %v", installed.Chains)
+	}
 	if want := []kernel.BridgeRule{{Table: "filter", Chain: "FORWARD", Args: []string{"-j", "last"}}}; !reflect.DeepEqual(installed.Rules, want) {
 		t.Errorf("ebtables has %v", installed)
 	}

@@ -183,7 +183,7 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return ofFiles(err)
 	}
-	d.said, d.checked = "", compile.History{}
+	d.told, d.checked = nil, compile.History{}
 	d.keepGood(loaded)
 	return nil
 }

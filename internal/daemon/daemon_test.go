@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -179,7 +180,7 @@ func TestBrokenFiles(t *testing.T) {
 		t.Errorf("the state is %s, want FAILED with the shipped zones", s.State)
 	}
 	err := broken.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("1", "tcp"))})
-	if err == nil || !strings.Contains(err.Error(), "cannot write zone public: its file holds what could not be read") {
+	if err == nil || !strings.Contains(err.Error(), "zones/public.xml: it holds what could not be read") {
 		t.Errorf("a change of a file that cannot be read gives %v", err)
 	}
 	os.Remove(filepath.Join(broken.dir, "zones/public.xml"))
@@ -479,4 +480,26 @@ func sortedRules(rules string) string {
 	lines := strings.Split(regexp.MustCompile(`  # .*`).ReplaceAllString(rules, ""), "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// A check of the files asks the kernel what it refuses of the direct rules, and says where that stands. It changes nothing.
+func TestCheckAsksTheKernel(t *testing.T) {
+	b := start(t, nil)
+	before := b.Snapshot()
+	if err := b.CheckPermanent(); err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"direct.xml": "<direct>\n<rule ipv=\"ipv4\" table=\"filter\" chain=\"INPUT\" priority=\"0\">-j DRIP</rule></direct>"})
+	commits := b.kernel.commits
+	b.kernel.refuse = &kernel.RuleError{Origin: &ir.Origin{Path: filepath.Join(b.dir, "direct.xml"), Line: 2}, Err: errors.New("there is no target DRIP")}
+	err := b.CheckPermanent()
+	if code, _ := zones.CodeOf(err); err == nil || !strings.Contains(err.Error(), "DRIP") || code == "" {
+		t.Errorf("the check gives %v", err)
+	}
+	if lines := Explain(err); len(lines) != 1 || !strings.Contains(lines[0], "direct.xml:2") {
+		t.Errorf("it is explained by %q", lines)
+	}
+	if !reflect.DeepEqual(before, b.Snapshot()) || b.kernel.commits != commits {
+		t.Error("the check has changed something")
+	}
 }

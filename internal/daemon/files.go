@@ -2,16 +2,18 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"strings"
 
+	"richwall/internal/sha2"
 	"richwall/zones"
 )
 
 // FilesTouched says in the log when files of the administrator's configuration, by their paths, were changed by somebody
 // else: what is otherwise in them now, and what is wrong with it, with file and line. Nothing else comes of it before a reload:
-// as in firewalld, the permanent configuration is what was last read or written.
+// as in firewalld, the permanent configuration is what was last read or written. A file that holds what it held when that was said last is no news.
 func (d *Daemon) FilesTouched(paths []string) {
 	if err := d.lockFiles(context.Background()); err != nil {
 		d.opt.Log.Warn("files were changed, and it is not known by whom", "reason", err)
@@ -24,10 +26,12 @@ func (d *Daemon) FilesTouched(paths []string) {
 	}
 	type found struct {
 		ours     bool
+		sums     map[string]string // of what the files hold, by path
 		loaded   *zones.Config
 		problems zones.Problems
 	}
 	now, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (f found) {
+		f.sums = d.sums(paths)
 		if f.ours = d.holdsAll(before, paths); !f.ours {
 			f.loaded, f.problems = d.store.LoadAgain(before)
 		}
@@ -36,34 +40,51 @@ func (d *Daemon) FilesTouched(paths []string) {
 	if err != nil {
 		d.opt.Log.Warn("files were changed, and it is not known how", "reason", err)
 	}
-	if err != nil || now.ours {
+	if err != nil || !d.isNews(now.sums) || now.ours {
 		return
 	}
 	loaded, problems := now.loaded, now.problems
 	if loaded == nil {
-		d.sayOnce("files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was", problems.Err().Error(), func() {
-			d.logProblems(problems)
-		})
+		d.opt.Log.Warn("files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was")
+		d.logProblems(problems)
 		return
 	}
 	if changed := differing(before, loaded); len(changed) > 0 {
-		list := strings.Join(changed, ", ")
-		d.sayOnce("files were changed by somebody else: what they say now is in force after firewall-cmd --reload", list, nil)
+		d.opt.Log.Warn("files were changed by somebody else: what they say now is in force after firewall-cmd --reload", "changed", strings.Join(changed, ", "))
 	}
 }
 
-// sayOnce warns of something, unless that was the last warning of its sort.
-func (d *Daemon) sayOnce(message, what string, more func()) {
-	if d.said == message+what {
-		return
+// sums tell what files hold, by their paths.
+func (d *Daemon) sums(paths []string) map[string]string {
+	sums := make(map[string]string, len(paths))
+	for _, path := range paths {
+		name, err := filepath.Rel(d.opt.Dirs.System, path)
+		var data []byte
+		if err == nil {
+			data, err = d.store.ReadFile(name)
+		}
+		if err != nil {
+			sums[path] = err.Error()
+			continue
+		}
+		sum := sha2.Sum256(data)
+		sums[path] = string(sum[:])
 	}
-	d.said = message + what
-	if more == nil {
-		d.opt.Log.Warn(message, "changed", what)
-		return
+	return sums
+}
+
+// isNews tells whether a file holds something else than when this was called last, given the sums of some. files is held.
+func (d *Daemon) isNews(sums map[string]string) bool {
+	news := false
+	for path, sum := range sums {
+		was, told := d.told[path]
+		news = news || !told || was != sum
 	}
-	d.opt.Log.Warn(message)
-	more()
+	if d.told == nil {
+		d.told = map[string]string{}
+	}
+	maps.Copy(d.told, sums)
+	return news
 }
 
 // holdsAll says whether files hold what was last read of them, or written to them. What it cannot tell by their bytes alone it says no to.

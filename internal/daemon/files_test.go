@@ -40,12 +40,21 @@ func TestFilesOfOthers(t *testing.T) {
 	b.write(t, map[string]string{"zones/mine.xml": `<zone><port port="1" protocol="tcp"/></zone>`, "richwall.conf": "TCPMSSClamp=initiator\n"})
 	check(touched("zones/mine.xml", "richwall.conf"), `changed="zone mine, richwall.conf"`, "firewall-cmd --reload")
 	check(touched("zones/mine.xml"))
+	b.write(t, map[string]string{"zones/mine.xml": `<zone><port port="2" protocol="tcp"/></zone>`}) // the same file, and another edit
+	check(touched("zones/mine.xml"), `changed="zone mine, richwall.conf"`)
+	check(touched("zones/mine.xml"))
 	b.write(t, map[string]string{"zones/mine.xml": "<zone>\n  <service name=\"nosuch\"/>\n</zone>"})
 	check(touched("zones/mine.xml"), "a reload would be refused", "zones/mine.xml:2:", "nosuch")
 	b.write(t, map[string]string{"zones/mine.xml": "<zone>\n  <port"})
 	check(touched("zones/mine.xml"), "zones/mine.xml:2:")
 	if after := b.Snapshot(); !reflect.DeepEqual(after, before) {
 		t.Error("the state is another one")
+	}
+	b.write(t, map[string]string{"zones/home.xml": `<zone/>`}) // the first is broken still, and this one was changed, too
+	check(touched("zones/home.xml"), "a reload would be refused", "zones/mine.xml:2:")
+	check(touched("zones/mine.xml"))
+	if err := os.Remove(filepath.Join(b.dir, "zones/home.xml")); err != nil {
+		t.Fatal(err)
 	}
 	b.write(t, map[string]string{"zones/mine.xml": `<zone/>`, "richwall.conf": ""})
 	check(touched("zones/mine.xml", "richwall.conf"))

@@ -7,6 +7,7 @@ import (
 
 	"richwall/compile"
 	"richwall/compile/ir"
+	"richwall/internal/kernel"
 	"richwall/zones"
 )
 
@@ -14,9 +15,9 @@ import (
 // ever taken out, so there is nothing that a complete reload would do more.
 func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx) }
 
-// CheckPermanent reads the files, compiles them, and reports what is wrong with them, as zones.Problems. What a reload refuses because a part of
-// the files would be passed over is an error here, too. Folders that a reload takes for
-// lost are an error with code COMMAND_FAILED.
+// CheckPermanent reads the files, compiles them, asks the kernel what it tells without a change, and reports what is wrong with them, as
+// zones.Problems where that is in the files. What a reload refuses because a part of the files would be passed over is an error here, too.
+// Folders that a reload takes for lost, and what the kernel refuses, are an error with code COMMAND_FAILED.
 func (d *Daemon) CheckPermanent() error { return ofFiles(d.checkPermanent()) }
 
 func (d *Daemon) checkPermanent() error {
@@ -33,7 +34,39 @@ func (d *Daemon) checkPermanent() error {
 	if errors.As(err, &refused) {
 		return refused.Problems().Err()
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return d.checkKernel(cfg.ForRuntime())
+}
+
+// checkKernel asks the kernel about a configuration, as far as it tells without a change: nftables has no dry run, so that of its rules
+// only those of the direct interface are asked about. Nor is it asked about another back end than the one in use.
+func (d *Daemon) checkKernel(cfg *zones.Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel == nil || d.backend != ir.Backend(cfg.Conf.FirewallBackend) {
+		return nil
+	}
+	desired, err := d.askable(cfg)
+	if err != nil {
+		return err
+	}
+	if err := d.kernel.Check(desired); err != nil {
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
+	}
+	return nil
+}
+
+// askable is what of a configuration the kernel can be asked about.
+func (d *Daemon) askable(cfg *zones.Config) (*kernel.Desired, error) {
+	h := d.history.Reloaded()
+	if d.backend == ir.NFTables {
+		direct, _, err := h.Direct(cfg)
+		return &kernel.Desired{Direct: direct}, codeOf(err)
+	}
+	desired, _, err := d.desire(h, cfg, d.panic)
+	return desired, err
 }
 
 // SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
@@ -195,5 +228,6 @@ func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 		d.putBack(old, undo)
 		return err
 	}
+	d.opt.Log.Warn("the configuration was reset: what is shipped is in force")
 	return nil
 }

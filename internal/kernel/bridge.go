@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +54,7 @@ func (t tools) changeBridge(ctx context.Context, old, next *Bridge) error {
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
 		if err != nil {
-			err = refusedLine(err, table, lines)
+			err = t.refusedLines(ctx, err, table, lines)
 			return errors.Join(fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, err), t.backTo(ctx, done, old, next))
 		}
 		if script != "" {
@@ -145,48 +144,6 @@ func tableOf(command []string) string {
 	return "filter"
 }
 
-// BridgeError is that ebtables refuses a line, which is about a rule or command of the direct interface.
-type BridgeError struct {
-	Table string
-	Words []string // of the line: what is to be done, the chain, perhaps a place, and the arguments
-	Err   error
-}
-
-func (e *BridgeError) Error() string { return e.Err.Error() }
-func (e *BridgeError) Unwrap() error { return e.Err }
-
-// About tells whether the line is about a rule or command with some arguments.
-func (e *BridgeError) About(args []string) bool {
-	at := len(e.Words) - len(args)
-	return at >= 0 && slices.Equal(e.Words[at:], args)
-}
-
-// badLine is how ebtables-restore says which line of its input it refuses, from 1.
-var badLine = regexp.MustCompile(`(?m)^Error occurred at line: (\d+)$`)
-
-// refusedLine is an error with the line that it is about, where it says that.
-func refusedLine(err error, table string, lines [][]string) error {
-	var tool *toolError
-	if !errors.As(err, &tool) {
-		for _, words := range lines {
-			if _, unsaid := joinLines([][]string{words}); unsaid != nil {
-				return &BridgeError{table, words, unsaid}
-			}
-		}
-		return err
-	}
-	match := badLine.FindStringSubmatch(tool.said)
-	if match == nil {
-		return err
-	}
-	n, _ := strconv.Atoi(match[1])
-	if n < 1 || n > len(lines) {
-		return err
-	}
-	said, _, _ := strings.Cut(tool.said, "\n")
-	return &BridgeError{table, lines[n-1], errors.New(said)}
-}
-
 // bridgeScript is bridgeLines as text; "" for none.
 func bridgeScript(table string, old, next *Bridge) (string, error) {
 	return joinLines(bridgeLines(table, old, next))
@@ -224,14 +181,15 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 			add(":"+c.Chain, "ACCEPT")
 		}
 	}
-	place := map[string]int{}
+	for _, r := range slices.Backward(next.Rules) { // each comes first, so that no place depends on another rule
+		if !next.owns(r) {
+			add(append([]string{"-I", r.Chain, "1"}, r.Args...)...)
+		}
+	}
 	for _, r := range next.Rules {
 		if next.owns(r) {
 			add(append([]string{"-A", r.Chain}, r.Args...)...)
-			continue
 		}
-		place[r.Chain]++
-		add(append([]string{"-I", r.Chain, strconv.Itoa(place[r.Chain])}, r.Args...)...)
 	}
 	for _, c := range next.Chains {
 		add("-A", c.Chain, "-j", "RETURN")

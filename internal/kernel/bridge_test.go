@@ -2,6 +2,8 @@ package kernel_test
 
 import (
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,7 +60,7 @@ func TestBridgeRules(t *testing.T) {
 	for _, words := range [][]string{{"-j", "nosuch"}, {"-p", "nosuch", "-j", "DROP"}, {"-p", "IPv4", "--log-prefix", `"`, "-j", "DROP"}} { // refused lines are named
 		var refused *kernel.BridgeError
 		err := commit(&kernel.Bridge{Rules: []kernel.BridgeRule{rule("filter", "FORWARD", "-p ARP -j DROP"), {Table: "filter", Chain: "FORWARD", Args: words}}})
-		if !errors.As(err, &refused) || refused.Table != "filter" || !refused.About(words) || refused.About([]string{"-p", "ARP", "-j", "DROP"}) {
+		if !errors.As(err, &refused) || refused.Table != "filter" || !refused.AboutRule("FORWARD", words) || len(refused.Lines) != 1 {
 			t.Errorf("%q gives %v", words, err)
 		}
 	}
@@ -72,6 +74,91 @@ func TestBridgeRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("-A FORWARD -p IPv4 -j ACCEPT")
+}
+
+// Of rules for bridges that ebtables refuses, all are named and no other, whatever ebtables says: it names one line at most, and none for
+// a rule of a chain that does not exist. Where it does not know the table, all of its chains, rules and commands are. Nothing is changed.
+func TestRefusedBridgeRules(t *testing.T) {
+	ns := namespace(t)
+	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	saved := func() string { return saveNoise.ReplaceAllString(run(t, ns, "", "ebtables-save"), "") }
+	rule := func(line string) kernel.BridgeRule { // TABLE CHAIN ARGS…
+		words := strings.Fields(line)
+		return kernel.BridgeRule{Table: words[0], Chain: words[1], Args: words[2:]}
+	}
+	for _, c := range []struct {
+		why                 string
+		rules, refused      []string // of one table
+		commands, refusedBy []string
+	}{
+		{"no such chain", []string{"filter INPUT -p ARP -j DROP", "filter nosuch -p ARP -j DROP", "filter OUTPUT -p ARP -j DROP"}, []string{"filter nosuch -p ARP -j DROP"}, nil, nil},
+		{"no such chain of table nat", []string{"nat INPUT -j DROP", "nat PREROUTING -j DROP"}, []string{"nat INPUT -j DROP"}, nil, nil},
+		{"of each kind", []string{"filter INPUT -j DROP", "filter nosuch -j DROP", "filter INPUT -p ARP -j nosuch", "filter FORWARD --nosuch 1 -j DROP", "filter mine -j ACCEPT",
+			"filter FORWARD -j snat --to-source 00:00:00:00:00:02", "filter nosuch -j ACCEPT", "filter other -j DROP", "filter FORWARD -p 70000 -j DROP"},
+			[]string{"filter nosuch -j DROP", "filter INPUT -p ARP -j nosuch", "filter FORWARD --nosuch 1 -j DROP", "filter FORWARD -j snat --to-source 00:00:00:00:00:02",
+				"filter nosuch -j ACCEPT", "filter other -j DROP", "filter FORWARD -p 70000 -j DROP"},
+			[]string{"-D FORWARD -p IPv6 -j DROP", "-A FORWARD -p IPv6 -j DROP", "-t filter -I FORWARD 7000 -j DROP", "-P FORWARD NOSUCH", "-A nosuch -j DROP"},
+			[]string{"-D FORWARD -p IPv6 -j DROP", "-t filter -I FORWARD 7000 -j DROP", "-P FORWARD NOSUCH", "-A nosuch -j DROP"}},
+		{"a way round in a circle", []string{"filter FORWARD -j mine", "filter mine -j mine", "filter mine -j DROP"}, []string{"filter mine -j mine"}, nil, nil},
+	} {
+		t.Run(strings.ReplaceAll(c.why, " ", "-"), func(t *testing.T) {
+			next := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "mine"}}}
+			for _, r := range c.rules {
+				next.Rules = append(next.Rules, rule(r))
+			}
+			for _, words := range c.commands {
+				next.Commands = append(next.Commands, strings.Fields(words))
+			}
+			before := saved()
+			err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next)
+			var e *kernel.BridgeError
+			if !errors.As(err, &e) {
+				t.Fatalf("the error is %v", err)
+			}
+			for _, r := range c.rules {
+				if r := rule(r); e.Table != r.Table || e.AboutRule(r.Chain, r.Args) != slices.Contains(c.refused, strings.Join(append([]string{r.Table, r.Chain}, r.Args...), " ")) {
+					t.Errorf("of table %s are refused %q, about %v", e.Table, e.Lines, r)
+				}
+			}
+			for _, words := range c.commands {
+				if e.AboutCommand(strings.Fields(words)) != slices.Contains(c.refusedBy, words) {
+					t.Errorf("%q are refused, about %q", e.Lines, words)
+				}
+			}
+			if e.AboutChain("mine") {
+				t.Errorf("%q are refused", e.Lines)
+			}
+			if after := saved(); after != before {
+				t.Errorf("ebtables has\n%s", after)
+			}
+		})
+	}
+}
+
+// A table that ebtables does not know costs its chains, rules and commands, and those of no other table.
+func TestRefusedBridgeTable(t *testing.T) {
+	ns := namespace(t)
+	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	dir := t.TempDir() // ebtables-nft knows the table broute from version 1.8.10 on
+	script := "#!/bin/sh\necho 'ebtables-restore: line 1 table name invalid' >&2\nexit 2\n"
+	if err := os.WriteFile(dir+"/ebtables-restore", []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	drop := kernel.BridgeRule{Table: "broute", Chain: "BROUTING", Args: []string{"-j", "DROP"}}
+	next := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "broute", Chain: "mine"}, {Table: "filter", Chain: "other"}}, Rules: []kernel.BridgeRule{drop},
+		Commands: [][]string{strings.Fields("-t broute -A mine -j DROP"), strings.Fields("-A mine -j DROP")}}
+	var e *kernel.BridgeError
+	if err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next); !errors.As(err, &e) {
+		t.Fatalf("the error is %v", err)
+	}
+	if e.Table != "broute" || !e.AboutChain("mine") || e.AboutChain("other") || !e.AboutRule(drop.Chain, drop.Args) || !e.AboutCommand(next.Commands[0]) || e.AboutCommand(next.Commands[1]) {
+		t.Errorf("of table %s are refused %q", e.Table, e.Lines)
+	}
 }
 
 // Rules, chains and commands for bridges of a process that was killed go at the next start, if they are no longer wanted. Those of

@@ -1,17 +1,22 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"richwall/compile/ir"
+	"richwall/compile/nft"
 )
 
 // dropTable drops every packet while it is there, as panicTable does. No Kernel knows of it, so that no commit ends it.
 const dropTable = ir.Table + "_drop_all"
 
-// DropAll puts up or takes away a table that drops every packet, by a socket of its own: for a panic mode that must not wait
-// for a commit that takes its time. No commit takes the table away, nor does the end of the process; DropAll alone does. A
-// table that is there already is made anew, and one that is not there can be taken away. On an error nothing changed.
+// DropAll puts up or takes away a table that drops every packet, and one that drops every frame of a bridge, by a socket of its own: for a panic mode that must not wait
+// for a commit that takes its time. No commit takes the tables away, nor does the end of the process; DropAll alone does. A
+// table that is there already is made anew, and one that is not there can be taken away. That frames
+// cannot be dropped is logged alone. On an error nothing was put up.
 func DropAll(o Options, on bool) error {
 	o = o.withDefaults()
 	s, err := openSocket(o.Enter)
@@ -28,7 +33,68 @@ func DropAll(o Options, on bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot change table inet %s: %w", dropTable, err)
 	}
+	if err = s.dropBridged(dropTable, on); err != nil && on { // panic mode is on all the same
+		o.Log.Error("what bridges forward is not dropped", "reason", err)
+		return nil
+	}
+	return err
+}
+
+// dropBridged makes anew or takes away a table that drops every frame which comes to a bridge, or leaves the machine by one. A kernel
+// without tables of family bridge has none. On an error nothing changed.
+func (s *socket) dropBridged(name string, on bool) error {
+	e := &nft.Encoder{Table: name, Bridge: true}
+	list := []nft.Message{e.AddTable(0), e.DeleteTable()}
+	if on {
+		list = append(list, e.AddTable(0))
+		for _, c := range panicChains {
+			m, err := e.AddChain(c, true)
+			if err != nil {
+				return err
+			}
+			list = append(list, m)
+		}
+	}
+	a, err := s.commit(list)
+	if err == nil && len(a.refused) > 0 {
+		err = a.refused[0].err
+	}
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return fmt.Errorf("cannot change table bridge %s: %w", name, err)
+	}
 	return nil
+}
+
+// bridged is what a Kernel knows of the table bridge firewalld_policy_drop, which panic mode puts up whatever the back end.
+type bridged struct{ known, dropped bool }
+
+// commit makes a commit, with that table before it when panic mode is on behind it, and without it after it when it is off. That the
+// table cannot be changed is no reason to do less than the rest; it is tried again by the next commit.
+func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error) error {
+	if s == nil || next.Succeeded { // the one that succeeds it has the table
+		return rest()
+	}
+	before := *b
+	set := func(on bool) {
+		if o.Guard.check() != nil { // the start was broken off, and the socket closed
+			return
+		}
+		err := s.dropBridged(panicTable, on)
+		if *b = (bridged{err == nil, on}); err != nil {
+			o.Log.Error("panic mode is not switched for what bridges forward", "reason", err)
+		}
+	}
+	if next.Panic {
+		set(true)
+	}
+	err := rest()
+	switch {
+	case err == nil && !next.Panic && (!b.known || b.dropped):
+		set(false)
+	case err != nil && next.Panic && before == bridged{known: true}:
+		set(false)
+	}
+	return err
 }
 
 // Dropping tells whether a table drops every packet: that of DropAll, or that of a Desired with Panic for nftables, of this process

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,6 +29,7 @@ type iptablesKernel struct {
 	direct   bool                   // it has only rules of the direct interface, beside nftables
 
 	installed *Desired // nil if nothing was committed
+	bridged   bridged  // of one that is not direct
 	watch     watch
 	held      heldChains                     // of what is installed; nil if that is not known
 	allowed   uint32                         // the port of a process that Allow waits for; 0 if there is none
@@ -122,6 +124,10 @@ func (k *iptablesKernel) Check(next *Desired) error {
 	if err := k.ready(ctx, next); err != nil {
 		return err
 	}
+	if !k.direct {
+		k.starting = k.installed == nil
+	}
+	k.awaits = next.Awaits
 	sets, err := k.listSets(ctx)
 	if err != nil {
 		return err
@@ -135,7 +141,46 @@ func (k *iptablesKernel) Check(next *Desired) error {
 	if err != nil {
 		return err
 	}
-	return k.test(ctx, scripts)
+	if err := k.test(ctx, scripts); err != nil {
+		return err
+	}
+	return k.leadNowhere(ctx, scripts)
+}
+
+// leadNowhere is the errors of direct rules that go to what is neither a target nor a chain. iptables-nft leaves that to the kernel.
+func (k *iptablesKernel) leadNowhere(ctx context.Context, scripts []*script) error {
+	var list []*RuleError
+	for _, s := range scripts {
+		known := map[string]bool{}
+		for _, line := range s.lines {
+			if name, chain := strings.CutPrefix(line, ":"); chain {
+				known[strings.Fields(name)[0]] = true
+			}
+		}
+		for _, line := range slices.Sorted(maps.Keys(s.rules)) {
+			r, to := s.rules[line], targets(s.lines[line-1:line])
+			if !isRaw(r) || len(to) == 0 {
+				continue
+			}
+			if _, asked := known[to[0]]; !asked {
+				known[to[0]] = !k.couldBeMade(ctx, s, to[0])
+			}
+			if !known[to[0]] {
+				list = append(list, &RuleError{Origin: r.Origin, Chain: s.chains[line],
+					Err: fmt.Errorf("there is no target and no chain %s in table %s of %s", to[0], s.table, tool(s.family))})
+			}
+		}
+	}
+	if list == nil {
+		return nil
+	}
+	return joined(list)
+}
+
+// couldBeMade tells whether a chain of a name could be made: the tools refuse that if there is one, or a target of that name.
+func (k *iptablesKernel) couldBeMade(ctx context.Context, s *script, name string) bool {
+	one := &script{family: s.family, table: s.table, lines: []string{"*" + s.table, "-N " + name, "COMMIT"}}
+	return k.restore(ctx, one, "--test") == nil
 }
 
 // withoutRules is a ruleset without the rules that look up certain sets.
@@ -180,7 +225,13 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	g := k.watch.guard
 	stood := g != nil && g.up
-	err := k.watched(func() error { return k.commitOrUndo(ctx, next) })
+	commit := func() error { return k.watched(func() error { return k.commitOrUndo(ctx, next) }) }
+	err := error(nil)
+	if k.direct {
+		err = commit()
+	} else {
+		err = k.bridged.commit(k.watch.socket, k.options, next, commit)
+	}
 	switch {
 	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
 	case len(k.steps) > 0:

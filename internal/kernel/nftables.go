@@ -28,7 +28,8 @@ type nftables struct {
 	verified  *verified  // the ruleset that was checked last
 	installed *installed // nil if it is not known what the kernel has
 	begun     bool       // something was committed
-	watch     watch      // with a guard
+	bridged   bridged
+	watch     watch // with a guard
 }
 
 // installed is what a Kernel put into the kernel.
@@ -107,11 +108,16 @@ func (k *nftables) check(next *Desired) error {
 	if next.Direct == nil {
 		return nil
 	}
-	d, err := k.directKernel()
-	if err != nil {
-		return err
+	d := k.direct
+	if d == nil { // one for this check alone: there may never be direct rules
+		var err error
+		if d, err = newIPTables(k.options, true); err != nil {
+			return fmt.Errorf("cannot install rules of the direct interface: %w", err)
+		}
+		defer d.Close()
 	}
-	return d.Check(&Desired{Rules: next.Direct})
+	d.starting = !k.begun
+	return d.Check(&Desired{Rules: next.Direct, Awaits: next.Awaits})
 }
 
 // directKernel is what commits the rules of the direct interface.
@@ -140,6 +146,11 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	k.verified = verified
+	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
+}
+
+// commitAll commits the rules of the direct interface, and the tables.
+func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	done, err := k.commitDirect(ctx, next)
 	if err == nil {
 		err = k.commitTables(ctx, next)

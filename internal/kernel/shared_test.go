@@ -203,3 +203,34 @@ func TestMissingChains(t *testing.T) {
 		}
 	})
 }
+
+// A check finds what a commit to a running firewall would refuse of the direct rules, and names the line. It changes nothing.
+func TestCheckOfDirectRules(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		const good = `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule>`
+		for _, first := range []string{"", good} {
+			ns := namespace(t)
+			k := open(t, ns, backend)
+			commit(t, k, directly(t, backend, first))
+			before := saved(t, ns) + run(t, ns, "", "nft", "list", "ruleset")
+			for _, bad := range []string{
+				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="1">-j DRIP</rule>`,
+				`<rule ipv="ipv4" table="filter" chain="NOSUCH" priority="0">-j ACCEPT</rule>`,
+				`<passthrough ipv="ipv4">-A NOSUCH -j ACCEPT</passthrough>`,
+				`<passthrough ipv="ipv6">-A INPUT -j DRIP</passthrough>`,
+			} {
+				var refused *kernel.RuleError
+				if err := k.Check(directly(t, backend, good+bad)); !errors.As(err, &refused) || refused.Origin == nil || refused.Origin.Line != 1 {
+					t.Errorf("a check of %s: %v", bad, err)
+				}
+			}
+			right := good + `<chain ipv="ipv4" table="filter" chain="mine"/><rule ipv="ipv4" table="filter" chain="INPUT" priority="1">-j mine</rule>` +
+				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="2">-j NFLOG --nflog-group 1</rule>`
+			if err := k.Check(directly(t, backend, right)); err != nil {
+				t.Errorf("a check of what is right: %v", err)
+			}
+			sameLines(t, before, saved(t, ns)+run(t, ns, "", "nft", "list", "ruleset"))
+			commit(t, k, directly(t, backend, right))
+		}
+	})
+}

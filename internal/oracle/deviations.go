@@ -93,6 +93,13 @@ var deviations = []deviation{
 	{"direct.addChain|--direct --add-chain", "COMMAND_FAILED: .*chain name may not clash", "INVALID_CHAIN: cannot use a chain without a name", "a chain without a name is refused for what it is"},
 	{"Properties.Set.*IPv6_rpfilter2?'", "^exit 0", "INVALID_VALUE: cannot use IPv6_rpfilter=(strict|loose)-forward with FirewallBackend=iptables", "a value that iptables cannot have is refused before a reload fails for it"},
 	{"^dbus / config.(add|load)|^dbus .*config config.add", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "the number of a path is the daemon's to choose: behind a reset firewalld gives those of before to others"},
+	{"--name=( |$)", "^exit 0", "INVALID_NAME", "an object to change needs a name"},
+	{"--check-config|checkPermanentConfig", "^exit 0", "INVALID_HELPER: cannot use helper \\S+ there is no such helper", "a service with a helper that is not there is refused before a zone that has it is in use"},
+	{"ervice.*(estination|update)", "^exit 0", "INVALID_RULE: cannot use service \\S+ with a destination: the service has its own", "a rule with a destination for a service that has its own is refused before a reload fails for it"},
+	{"", "COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Can't parse symbolic invalid expressions", "^exit 0", "StrictForwardPorts works with older versions of nft"},
+	{"--set-target=( |$)", "No option specified|No options specified", "INVALID_TARGET", "an empty value is refused for what it is"},
+	{"(?i)icmp", "^exit 0", "INVALID_ICMPTYPE: no ICMP type and code is known", "an ICMP type that is blocked has a type and a code in each of its families"},
+	{"addService", "INVALID_SERVICE: Service '(\\S+)': Included service '\\S+' not found", "^exit 0", "a service may include itself from the first, as it may later"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 

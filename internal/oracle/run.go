@@ -174,11 +174,14 @@ func differ(i int, st step, got [2]outcome) (difference, bool) {
 // moduleTwice is what firewalld's commands say besides of a file whose modules it has written under two names.
 var moduleTwice = regexp.MustCompile(`^WARNING: Module '.*' already set, ignoring\.`)
 
+// ignored is what richwall's commands say besides of a passthrough in direct.xml that has no effect.
+var ignored = regexp.MustCompile(`^WARNING: .*/direct\.xml:[0-9:]+ INVALID_PASSTHROUGH: .*: it is ignored`)
+
 // withoutNotes is what a program has said on its error output, without what one side alone says there besides.
 func withoutNotes(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, "hint: ") && !moduleTwice.MatchString(line) {
+		if !strings.HasPrefix(line, "hint: ") && !moduleTwice.MatchString(line) && !ignored.MatchString(line) {
 			out.WriteString(line)
 		}
 	}

@@ -32,6 +32,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"richwall/internal/disk"
 	"richwall/internal/fault"
 	"richwall/internal/sha2"
 )
@@ -113,10 +114,9 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	next := sums(files)
-	if d.kept == nil {
-		d.kept = d.stored()
-	}
-	if maps.Equal(d.kept, next) && maps.Equal(d.stored(), next) { // nobody has damaged it since
+	d.kept = d.stored() // somebody may have damaged it since
+	if maps.Equal(d.kept, next) {
+		os.Remove(filepath.Join(d.path, outdated)) // it is older than the link, and nobody asks for it
 		return nil
 	}
 	folder, err := d.put(files, next, at)
@@ -128,7 +128,7 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 		return err
 	}
 	d.kept = next
-	os.Remove(filepath.Join(d.path, outdated)) // LastGood passes over one that stays
+	os.Remove(filepath.Join(d.path, outdated)) // nobody asks for one that stays
 	d.removeOthers(folder)
 	return nil
 }
@@ -137,16 +137,18 @@ func (d *Dir) Keep(files map[string][]byte, at time.Time) error {
 func (d *Dir) outdate() error {
 	mark := filepath.Join(d.path, outdated)
 	err := os.Rename(filepath.Join(d.path, link), mark)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Lstat(mark); err == nil {
+			return nil
+		}
+		if err = os.MkdirAll(d.path, 0o700); err == nil {
+			err = os.Symlink(nothing, mark)
+		}
+	}
+	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(mark); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return err
-	}
-	return os.Symlink(nothing, mark)
+	return disk.SyncFolder(d.path)
 }
 
 // Differs tells whether the last good configuration, or one before it that is outdated, has a file with another content. Its manifest is
@@ -169,11 +171,10 @@ func (d *Dir) recorded() (map[string]string, error) {
 	if err := leadsNowhere(d.path); err != nil {
 		return nil, err
 	}
-	mark := filepath.Join(d.path, outdated)
-	if to, _ := os.Readlink(mark); to == nothing {
-		return nil, nil
-	}
-	for _, name := range []string{filepath.Join(d.path, link), mark, d.abandoned()} {
+	for _, name := range []string{filepath.Join(d.path, link), filepath.Join(d.path, outdated), d.abandoned()} {
+		if to, _ := os.Readlink(name); to == nothing {
+			return nil, nil
+		}
 		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -254,7 +255,7 @@ func (d *Dir) stored() map[string]string {
 }
 
 // writeAll writes files and their manifest into a folder, and waits until they are on the disk. Files that the last good
-// configuration has too are linked from there, so that a change of one file among many writes one.
+// configuration, whose sums kept are, has too are linked from there, so that a change of one file among many writes one.
 func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]string, at time.Time) error {
 	list := fmt.Appendf(nil, "installed %s\n", at.UTC().Format(time.RFC3339))
 	folders := map[string]bool{folder: true}
@@ -266,7 +267,7 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 		}
 		folders[filepath.Dir(to)] = true
 		kept := filepath.Join(d.path, link, filepath.FromSlash(path))
-		if d.kept[path] == next[path] && unchanged(kept, next[path]) && os.Link(kept, to) == nil {
+		if d.kept[path] == next[path] && os.Link(kept, to) == nil {
 			continue
 		}
 		if err := write(to, files[path]); err != nil {
@@ -278,7 +279,7 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 		return err
 	}
 	for f := range folders {
-		if err := syncFolder(f); err != nil {
+		if err := disk.SyncFolder(f); err != nil {
 			return err
 		}
 	}
@@ -336,16 +337,7 @@ func (d *Dir) point(folder string) error {
 	if err := os.Rename(temp, filepath.Join(d.path, link)); err != nil {
 		return err
 	}
-	return syncFolder(d.path)
-}
-
-func syncFolder(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return disk.SyncFolder(d.path)
 }
 
 // removeOthers removes the folders of former configurations, and of any that was not written to its end.
@@ -385,6 +377,7 @@ func (d *Dir) LastGood() (folder string, installed time.Time, err error) {
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%s: %w", d.Link(), err)
 	}
+	d.kept = m.sums
 	return folder, m.installed, nil
 }
 
@@ -504,7 +497,7 @@ func (d *Dir) SetPanic(on bool) error {
 	if err := os.Rename(filepath.Join(d.path, reserved), path); err != nil {
 		return err
 	}
-	return syncFolder(d.path)
+	return disk.SyncFolder(d.path)
 }
 
 // ReservePanic writes in advance what SetPanic(true) needs on the disk, so that panic mode can be noted on a disk that has become

@@ -239,6 +239,31 @@ func TestFirstKeepFails(t *testing.T) {
 	}
 }
 
+// A mark that a process could not remove, because it was killed after it had kept a configuration, does not count, and goes with the next.
+func TestMarkOutlivesAKeep(t *testing.T) {
+	d := open(t)
+	if err := d.outdate(); err != nil { // the first Keep fails
+		t.Fatal(err)
+	}
+	if err := d.Keep(files("1"), at); err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(d.path, outdated)
+	if err := os.Symlink(nothing, mark); err != nil {
+		t.Fatal(err)
+	}
+	next := &Dir{path: d.path}
+	if !next.Differs("firewalld.conf", []byte("DefaultZone=public\n")) || next.Differs("firewalld.conf", files("1")["firewalld.conf"]) {
+		t.Error("it is not known what is in the last good configuration")
+	}
+	if err := next.Keep(files("1"), at); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(mark); err == nil {
+		t.Error("the mark is still there")
+	}
+}
+
 // A folder that is a link to what is not there, as when its disk is not mounted, is not one in which nothing was ever kept.
 func TestStateFolderGone(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "base")

@@ -166,8 +166,8 @@ func isCode(word string) bool {
 // How often the daemon is looked for when nobody has its name, and how long is waited in between. One that is just
 // starting has it soon.
 const (
-	attempts = 10
-	pause    = time.Second
+	attempts = 100
+	pause    = 100 * time.Millisecond
 )
 
 // awaitDaemon waits for a daemon that is just starting.

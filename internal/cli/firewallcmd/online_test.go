@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"unicode"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // dictionary is a D-Bus dictionary a{sv}.
@@ -147,6 +150,50 @@ func TestHints(t *testing.T) {
 			t.Errorf("%s: exit status %d, stderr %q, want %q", args, status, stderr.String(), want)
 		}
 	}
+}
+
+// TestHintsOfACheck prints where a mistake in the files is to a person at a terminal. Programs that read what --check-config prints compare
+// firewalld's line: where that names the object they get it alone.
+func TestHintsOfACheck(t *testing.T) {
+	for said, always := range map[string]bool{"INVALID_SERVICE: Zone 'q': 'sshh' not among existing services": false, "INVALID_ADDR: nosuch": true} {
+		bus := answers()
+		bus[".checkPermanentConfig"], bus[".richwall.getHints"] = errors.New(said), []string{"zones/q.xml:2:3: what is wrong"}
+		startBus(t, bus)
+		const hint = "hint: zones/q.xml:2:3: what is wrong"
+		var stdout, stderr strings.Builder
+		Online([]string{"--check-config"}, nil, &stdout, &stderr)
+		if got := stderr.String(); !strings.HasPrefix(got, "Error: "+said+"\n") || strings.Contains(got, hint) != always {
+			t.Errorf("a program is told %q", got)
+		}
+		if got := onTerminal(t, func(w io.Writer) { Online([]string{"--check-config"}, nil, &stdout, w) }); !strings.Contains(got, "Error: "+said) || !strings.Contains(got, hint) {
+			t.Errorf("a person is told %q", got)
+		}
+	}
+}
+
+// onTerminal is what is written to a terminal.
+func onTerminal(t *testing.T, write func(io.Writer)) string {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(terminal)
+	terminal.Close()
+	data, _ := io.ReadAll(master) // ends with an error, as nobody has the terminal open any more
+	return string(data)
 }
 
 // TestFailed says behind a listing that it is not what the files say.

@@ -90,7 +90,7 @@ func harmless(err error) bool {
 type output struct {
 	stdout, stderr io.Writer
 	quiet, verbose bool
-	colour         bool // of errors: red, as firewalld has them on a terminal
+	terminal       bool // errors go to one: they are red, as with firewalld
 }
 
 // What is printed quotes what others wrote, in files and to the firewall. print and complain keep its line breaks; a value that is
@@ -114,7 +114,7 @@ func (o *output) note(format string, args ...any) {
 func (o *output) complain(text string) {
 	switch {
 	case text == "" || o.quiet:
-	case o.colour:
+	case o.terminal:
 		fmt.Fprintf(o.stderr, "\x1b[91m%s\x1b[00m\n", printable.Block(text))
 	default:
 		fmt.Fprintln(o.stderr, printable.Block(text))

@@ -47,7 +47,7 @@ func Offline(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	out := &output{stdout: stdout, stderr: stderr, colour: isTerminal(stderr)}
+	out := &output{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr)}
 	found, order, err := parse(optionsOf(p), args)
 	if err != nil {
 		var usage usageError

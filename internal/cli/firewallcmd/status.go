@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 )
 
@@ -142,13 +143,26 @@ func (s *session) apply(do func() error) error {
 
 func (s *session) checkConfig() error {
 	if s.program == online {
-		return s.once(func() error { return s.general().check() })
+		return s.once(func() error { return s.withoutPlaces(s.general().check()) })
 	}
 	if folder := cmp.Or(s.value("system-config"), systemConfig); !exists(folder) {
 		s.out.complain(fmt.Sprintf("hint: %s is not there: what is checked is the shipped configuration; the firewall refuses a reload if it has used that folder", folder))
 	}
 	return s.general().check()
 }
+
+// withoutPlaces is an error of the files without its hints where programs read what is printed and firewalld's line names the object that
+// has the error: they compare that line. A person at a terminal gets the hints, as do those who read the daemon's log.
+func (s *session) withoutPlaces(err error) error {
+	var f *failure
+	if !s.out.terminal && errors.As(err, &f) && namesObject.MatchString(f.detail) {
+		f.hints = nil
+	}
+	return err
+}
+
+// namesObject matches what firewalld says of an error and the object that has it.
+var namesObject = regexp.MustCompile(`^(Zone|Policy|Service|Ipset|Icmptype|Helper) '[^']*': `)
 
 func exists(path string) bool {
 	_, err := os.Stat(path)

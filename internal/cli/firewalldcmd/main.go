@@ -154,6 +154,7 @@ func (p *program) run() (status int, err error) {
 		_, err := watch(p.system, settle, p.log, p.daemon.FilesTouched)
 		return err
 	})
+	p.log.Info("the firewall has started", "state", strings.ToLower(string(p.daemon.Snapshot().State)))
 	p.daemon.Subscribe(p.follow)
 	p.tell("READY=1\n" + p.status())
 	tellReady()
@@ -244,7 +245,8 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 		case err := <-done:
 			return nil, err
 		case s := <-signals:
-			if s == syscall.SIGHUP { // the files are being read just now
+			if s == syscall.SIGHUP { // what was read already may have changed since
+				p.reloadSoon()
 				continue
 			}
 			end = p.stopStarting
@@ -351,13 +353,18 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 			if s != syscall.SIGHUP {
 				return p.stop()
 			}
-			select {
-			case p.reloads <- struct{}{}:
-			default: // one that has not begun will do
-			}
+			p.reloadSoon()
 		case <-p.bus.Done():
 			return p.leave()
 		}
+	}
+}
+
+// reloadSoon asks for a reload, unless one that was asked for has not begun.
+func (p *program) reloadSoon() {
+	select {
+	case p.reloads <- struct{}{}:
+	default:
 	}
 }
 
@@ -402,13 +409,15 @@ func (p *program) refuse(err error, at time.Time) {
 	p.refused.Store(&text)
 }
 
-// follow has the status told when the state has changed, panic mode was switched, or somebody else than the service manager has reloaded.
-// It is called with the daemon's lock held.
+// follow logs what somebody has made of the firewall as a whole, and has the status told when that may have changed. It is called with the daemon's lock held.
 func (p *program) follow(e daemon.Event) {
-	switch e.(type) {
+	switch e := e.(type) {
 	case daemon.Reloaded:
 		p.refused.Store(nil)
-	case daemon.PanicChanged, daemon.StateChanged:
+		p.log.Info("the files were put in force")
+	case daemon.PanicChanged:
+		p.log.Warn(map[bool]string{true: "panic mode is on: every packet is dropped", false: "panic mode is off"}[e.On])
+	case daemon.StateChanged:
 	default:
 		return
 	}
