@@ -175,7 +175,7 @@ func (s *state) translatedAction(hook string) ir.Action {
 	if !s.cfg.Conf.StrictForwardPorts {
 		return ir.Accept
 	}
-	name := s.chain("filter", hook, "dnat")
+	name := s.chain("filter", hook, ir.ChainDNAT)
 	s.declare("filter", name)
 	last := rule(confOrigin, prohibited)
 	last.Order = 1 // forward-ports come before it
@@ -200,13 +200,13 @@ var iptablesBases = []struct {
 func (s *state) baseIPTables() {
 	for _, b := range iptablesBases {
 		s.declare(b.table, b.hook).Builtin = true
+		var direct, dispatch *ir.Rule
 		if b.direct {
-			s.declare(b.table, b.hook+"_direct")
+			direct = s.jumpTo(b.table, s.chain(b.table, b.hook, ir.ChainDirect))
 		}
 		if b.dispatch {
-			s.declare(b.table, b.hook+"_dispatch")
+			dispatch = s.jumpTo(b.table, s.dispatchChain(b.table, b.hook))
 		}
-		direct, dispatch := rule(confOrigin, ir.Jump{Chain: b.hook + "_direct"}), rule(confOrigin, ir.Jump{Chain: b.hook + "_dispatch"})
 		if b.table == "filter" {
 			s.baseFilterIPTables(b.hook, direct, dispatch)
 			continue
@@ -221,6 +221,12 @@ func (s *state) baseIPTables() {
 			s.add(b.table, b.hook, dispatch)
 		}
 	}
+}
+
+// jumpTo makes a chain, and the rule that leads there.
+func (s *state) jumpTo(table, chain string) *ir.Rule {
+	s.declare(table, chain)
+	return rule(confOrigin, ir.Jump{Chain: chain})
 }
 
 func (s *state) baseFilterIPTables(hook string, direct, dispatch *ir.Rule) {
@@ -248,7 +254,7 @@ func (s *state) baseFilterIPTables(hook string, direct, dispatch *ir.Rule) {
 
 // rfc3964Chain makes the chain that refuses the prefixes of RFC 3964, once, and returns its name.
 func (s *state) rfc3964Chain() string {
-	const name = "RFC3964_IPv4"
+	const name = ir.ChainRFC3964
 	c := s.declare("filter", name)
 	if len(c.Rules) > 0 {
 		return name

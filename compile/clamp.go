@@ -112,7 +112,7 @@ func (s *state) clampBase(base string) {
 	if len(starts) == 0 {
 		return
 	}
-	name := s.chain("mangle", base, "mss")
+	name := s.chain("mangle", base, ir.ChainMSS)
 	s.add("mangle", name, starts...)
 	first := base
 	if s.layout.oneTable {

@@ -144,7 +144,7 @@ func (s *state) directRule(f ir.Families, r *zones.DirectRule) {
 	name := r.Chain
 	if builtin := strings.TrimSuffix(name, "_direct"); s.isBuiltin(r.Table, builtin) {
 		if name = builtin; !s.directOnly {
-			name += "_direct"
+			name = s.chain(r.Table, builtin, ir.ChainDirect)
 		}
 	}
 	c := s.chainFor(r.Table, name, f)

@@ -29,15 +29,16 @@ var layouts = map[ir.Backend]*layout{
 
 // chain is the name of a chain of a table: filter, "IN", "public" → filter_IN_public or IN_public.
 func (s *state) chain(table, hook, rest string) string {
-	name := hook + "_" + rest
 	if s.layout.oneTable {
-		return table + "_" + name
+		return table + "_" + hook + "_" + rest
 	}
-	return s.names.short(name)
+	return s.names.short(ir.ChainName(table, hook, rest))
 }
 
 // dispatchChain is the name of the chain that a base chain hands packets to: filter_INPUT_dispatch or INPUT_dispatch.
-func (s *state) dispatchChain(table, hook string) string { return s.chain(table, hook, "dispatch") }
+func (s *state) dispatchChain(table, hook string) string {
+	return s.chain(table, hook, ir.ChainDispatch)
+}
 
 // subChains are the parts of a zone's or policy's chain, in the order they are asked.
 var subChains = []string{"pre", "log", "deny", "allow", "post"}
@@ -48,25 +49,26 @@ func (s *state) nameChains() {
 	if s.layout.oneTable {
 		return
 	}
+	draw := func(hook, rest string) { s.names.short(hook + "_" + rest) }
 	withSubChains := func(hook, suffix string) {
-		s.chain("", hook, suffix)
+		draw(hook, suffix)
 		for _, sub := range subChains {
-			s.chain("", hook, suffix+"_"+sub)
+			draw(hook, suffix+"_"+sub)
 		}
 	}
 	for n, z := range s.applied {
-		s.chain("", "FWD", z.Name+"_dispatch_stage2")
-		s.chain("", "POST", z.Name+"_dispatch_stage2")
-		s.chain("", "IN", z.Name+"_to_HOST")
-		s.chain("", "PRE", z.Name+"_dispatch")
-		s.chain("", "OUT", "HOST_to_"+z.Name)
+		draw("FWD", z.Name+"_dispatch_stage2")
+		draw("POST", z.Name+"_dispatch_stage2")
+		draw("IN", z.Name+"_to_HOST")
+		draw("PRE", z.Name+"_dispatch")
+		draw("OUT", "HOST_to_"+z.Name)
 		for _, other := range s.applied[:n+1] {
-			s.chain("", "FWD", z.Name+"_to_"+other.Name)
-			s.chain("", "POST", z.Name+"_to_"+other.Name)
+			draw("FWD", z.Name+"_to_"+other.Name)
+			draw("POST", z.Name+"_to_"+other.Name)
 		}
 		for _, other := range s.applied[:n] {
-			s.chain("", "FWD", other.Name+"_to_"+z.Name)
-			s.chain("", "POST", other.Name+"_to_"+z.Name)
+			draw("FWD", other.Name+"_to_"+z.Name)
+			draw("POST", other.Name+"_to_"+z.Name)
 		}
 		for _, hook := range []string{"IN", "PRE", "OUT", "FWD", "POST"} {
 			withSubChains(hook, z.Name)

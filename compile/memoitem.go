@@ -138,7 +138,7 @@ func (s *state) addExtra(o *owner, e *extra) {
 	for _, r := range e.strict {
 		s.strict--
 		again := *r.rule
-		s.add("filter", s.chain("filter", r.hook, "dnat"), ordered(s.strict, &again))
+		s.add("filter", s.chain("filter", r.hook, ir.ChainDNAT), ordered(s.strict, &again))
 	}
 }
 

@@ -4,19 +4,14 @@ import (
 	"maps"
 	"math/big"
 
+	"richwall/compile/ir"
 	"richwall/internal/sha2"
 )
 
-// maxChain is the longest name that iptables takes for a chain, XT_EXTENSION_MAXNAMELEN − 1 (linux/netfilter/x_tables.h).
-const maxChain = 28
-
-// Names that are longer get a random-looking one of maxChain characters. firewalld draws them from Python's generator,
-// always from the same seed and in the order in which it first needs each name, so that they are the same at every
-// start; scripts and saved rulesets know them. These are the same.
-const (
-	nameSeed     = "string to seed the generator and make test output predictable"
-	nameAlphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-)
+// nameSeed is the seed for the names of chains that would be longer than ir.MaxChainName: they get a random-looking name of that length.
+// firewalld draws them from Python's generator, always from the same seed and in the order in which it first needs each name, so that
+// they are the same at every start; scripts and saved rulesets know them. These are the same.
+const nameSeed = "string to seed the generator and make test output predictable"
 
 // shortNames gives out names for chains of iptables.
 type shortNames struct {
@@ -36,7 +31,7 @@ func (s *shortNames) clone() shortNames {
 
 // short is name itself, or what stands for it if it is too long; the same for the same name.
 func (s *shortNames) short(name string) string {
-	if len(name) <= maxChain {
+	if len(name) <= ir.MaxChainName {
 		return name
 	}
 	if got, ok := s.names[name]; ok {
@@ -48,9 +43,9 @@ func (s *shortNames) short(name string) string {
 	if s.names == nil {
 		s.names = map[string]string{}
 	}
-	b := make([]byte, maxChain)
+	b := make([]byte, ir.MaxChainName)
 	for i := range b {
-		b[i] = nameAlphabet[s.rng.below(len(nameAlphabet))]
+		b[i] = ir.ChainNameAlphabet[s.rng.below(len(ir.ChainNameAlphabet))]
 	}
 	s.names[name] = string(b)
 	return string(b)

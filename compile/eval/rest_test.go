@@ -11,14 +11,14 @@ import (
 
 	"richwall/compile/eval"
 	"richwall/compile/ir"
+	"richwall/internal/irgen"
 	"richwall/zones"
 )
 
 // A configuration of which a file is damaged can be used without what is broken in it: it passes the check, compiles for each back
 // end, and lets no packet in that the undamaged one does not, unless it is said to be in doubt.
 func TestTheRestOfADamagedConfigurationIsNeverMoreOpen(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := irgen.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 3))
 	seen := map[zones.Way]int{}
 	for range 12 {

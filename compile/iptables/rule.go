@@ -32,7 +32,7 @@ type spec struct {
 // linux/netfilter/ipset/ip_set.h; xt_LOG.h, xt_NFLOG.h, xt_comment.h and nf_conntrack_helper.h), each without the zero at the end.
 const (
 	maxIface       = 15
-	maxChain       = 28
+	maxChain       = ir.MaxChainName
 	maxSet         = 31
 	maxLogPrefix   = 29
 	maxNFLogPrefix = 63

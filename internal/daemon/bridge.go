@@ -53,25 +53,29 @@ func bridgeRules(cfg *zones.Config) *kernel.Bridge {
 	return b
 }
 
-// commitBridge makes ebtables' rules those of a configuration, and then does the rest. If that fails, they are put back.
+// commitBridge makes ebtables' rules those of a configuration, and then does the rest. If that fails, what was there is put back, also what
+// an earlier process has left there. When it cannot be put back it is not known any more what is there, and the next commit finds out.
 func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func() error) error {
-	old, next := d.bridge, bridgeRules(cfg)
-	if d.opt.Bridge == nil || reflect.DeepEqual(old, next) {
+	next := bridgeRules(cfg)
+	if d.opt.Bridge == nil || reflect.DeepEqual(d.bridge, next) {
 		err := rest()
 		if err == nil {
 			d.bridge = next
 		}
 		return err
 	}
-	if err := d.opt.Bridge(ctx, old, next); err != nil {
+	was, err := d.opt.Bridge(ctx, d.bridge, next)
+	if err != nil {
+		d.bridge = was
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: bridgeRefusal(cfg.Direct, err)}
 	}
+	old := d.bridge
+	d.bridge = nil // until it is settled, also where the rest has a fault
 	if err := rest(); err != nil {
-		if old == nil {
-			old = &kernel.Bridge{}
-		}
-		if back := d.opt.Bridge(ctx, next, old); back != nil {
-			d.opt.Log.Error("cannot put back the rules of bridges", "reason", back)
+		_, back := d.opt.Bridge(context.WithoutCancel(ctx), next, was)
+		if d.bridge = old; back != nil {
+			d.bridge = nil
+			d.opt.Log.Error("cannot put back the rules of bridges; the next change tries it again", "reason", back)
 		}
 		return err
 	}

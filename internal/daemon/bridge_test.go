@@ -23,14 +23,15 @@ func TestDirectRulesForBridges(t *testing.T) {
 	d := New(Options{
 		Dirs:   zones.Dirs{System: t.TempDir()},
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },
-		Bridge: func(_ context.Context, old, next *kernel.Bridge) error {
+		Bridge: func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+			was := installed
 			if installed != nil && !reflect.DeepEqual(old, installed) {
 				t.Errorf("the change is from %v, and there is %v", old, installed)
 			}
 			if refuseBridge == nil {
 				installed = next
 			}
-			return refuseBridge
+			return was, refuseBridge
 		},
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
@@ -111,20 +112,20 @@ func TestRefusedRuleForBridges(t *testing.T) {
 		"<chain ipv=\"eb\" table=\"broute\" chain=\"mine\"/>\n<chain ipv=\"eb\" table=\"nat\" chain=\"mine\"/>\n</direct>"
 	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": refused})
 	var installed *kernel.Bridge
-	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
+	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
 		for _, r := range next.Rules {
 			if slices.Contains(r.Args, "nosuch") {
-				return &kernel.BridgeError{Table: r.Table, Lines: [][]string{append([]string{"-I", r.Chain, "1"}, r.Args...)}, Err: errors.New("no such protocol")}
+				return old, &kernel.BridgeError{Table: r.Table, Lines: [][]string{append([]string{"-I", r.Chain, "1"}, r.Args...)}, Err: errors.New("no such protocol")}
 			}
 		}
 		for _, c := range next.Commands {
-			return &kernel.BridgeError{Table: "filter", Lines: [][]string{c[2:]}, Err: errors.New("no such protocol")}
+			return old, &kernel.BridgeError{Table: "filter", Lines: [][]string{c[2:]}, Err: errors.New("no such protocol")}
 		}
 		if c := (kernel.BridgeChain{Table: "broute", Chain: "mine"}); slices.Contains(next.Chains, c) {
-			return &kernel.BridgeError{Table: "broute", Lines: [][]string{{"*broute"}, {":mine", "ACCEPT"}}, Err: errors.New("no such table")}
+			return old, &kernel.BridgeError{Table: "broute", Lines: [][]string{{"*broute"}, {":mine", "ACCEPT"}}, Err: errors.New("no such table")}
 		}
 		installed = next
-		return nil
+		return old, nil
 	}
 	var err error
 	if b.opt.State, err = statedir.For(t.TempDir(), b.dir); err != nil { // nothing was kept
@@ -139,5 +140,107 @@ func TestRefusedRuleForBridges(t *testing.T) {
 	}
 	if want := []kernel.BridgeRule{{Table: "filter", Chain: "FORWARD", Args: []string{"-j", "last"}}}; !reflect.DeepEqual(installed.Rules, want) {
 		t.Errorf("ebtables has %v", installed)
+	}
+}
+
+// fakeBridge is the ebtables of a kernel, which may be busy.
+type fakeBridge struct {
+	installed *kernel.Bridge
+	busy      error
+	then      func() // is called behind each change
+}
+
+func (f *fakeBridge) commit(ctx context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+	if err := errors.Join(f.busy, ctx.Err()); err != nil {
+		return nil, err
+	}
+	was := f.installed
+	f.installed = next
+	if f.then != nil {
+		f.then()
+	}
+	return was, nil
+}
+
+var arpDropped = &kernel.Bridge{Rules: []kernel.BridgeRule{{Table: "filter", Chain: "FORWARD", Args: []string{"-p", "ARP", "-j", "DROP"}}}}
+
+// While the first rules of a start have to wait for the kernel, the rules for bridges of the process before it stay in force. They are
+// replaced when the first rules come.
+func TestBridgeRulesWhileWaiting(t *testing.T) {
+	ebtables := &fakeBridge{}
+	b := startKept(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-j ACCEPT</rule></direct>`})
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.opt.Bridge, ebtables.installed, b.kernel.refuse = ebtables.commit, arpDropped, kernel.ErrBusy
+	b.Daemon = New(b.opt)
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(ebtables.installed, arpDropped) {
+		t.Errorf("while the rules wait ebtables has %v", ebtables.installed)
+	}
+	b.mu.Lock()
+	b.kernel.refuse = nil
+	b.mu.Unlock()
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := bridgeRules(b.Snapshot().Runtime); len(want.Rules) != 1 || !reflect.DeepEqual(ebtables.installed, want) {
+		t.Errorf("ebtables has %v and not %v", ebtables.installed, want)
+	}
+}
+
+// Rules for bridges that could not be put back are put back by the next change, whatever kept them from it: ebtables, or a fault of the
+// program.
+func TestBridgeRulesThatAreNotPutBack(t *testing.T) {
+	for _, fault := range []bool{false, true} {
+		ebtables, k := &fakeBridge{}, &fakeKernel{}
+		d := New(Options{Dirs: zones.Dirs{System: t.TempDir()}, Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Bridge: ebtables.commit})
+		if err := d.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ebtables.then = func() {
+			ebtables.busy = errors.New("busy")
+			if fault {
+				d.kernel = &faulty{}
+			}
+		}
+		k.refuse = errors.New("no memory")
+		item := zones.Item{Key: zones.KeyDirectRule, Args: []string{"eb", "filter", "FORWARD", "0", "-j", "ACCEPT"}}
+		change := Change{Edit: zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect}, item)}
+		func() {
+			defer func() { recover() }()
+			if err := d.ChangeRuntime(t.Context(), change); err == nil {
+				t.Error("what the kernel refuses succeeds")
+			}
+		}()
+		d.kernel, k.refuse, ebtables.busy, ebtables.then = k, nil, nil, nil
+		if err := d.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(ebtables.installed, &kernel.Bridge{}) {
+			t.Errorf("with a fault %v, ebtables has %v after a reload", fault, ebtables.installed)
+		}
+	}
+}
+
+// A change that its caller has given up is taken back, also in ebtables.
+func TestBridgeRulesOfAChangeThatIsGivenUp(t *testing.T) {
+	ebtables, k := &fakeBridge{}, &fakeKernel{}
+	d := New(Options{Dirs: zones.Dirs{System: t.TempDir()}, Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Bridge: ebtables.commit})
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ebtables.then, k.refuse = cancel, context.Canceled
+	item := zones.Item{Key: zones.KeyDirectRule, Args: []string{"eb", "filter", "FORWARD", "0", "-j", "ACCEPT"}}
+	if err := d.ChangeRuntime(ctx, Change{Edit: zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect}, item)}); err == nil {
+		t.Error("a change that was given up succeeds")
+	}
+	if !reflect.DeepEqual(ebtables.installed, &kernel.Bridge{}) {
+		t.Errorf("ebtables has %v", ebtables.installed)
 	}
 }

@@ -51,8 +51,9 @@ type Options struct {
 	// Sysctl sets a kernel's setting, such as net.ipv4.ip_forward, and returns the value before; "" for a value only reads.
 	// Nil leaves all settings alone.
 	Sysctl func(name, value string) (was string, err error)
-	// Bridge makes ebtables' rules next where they are old; a nil old is not known. Nil leaves them alone.
-	Bridge func(ctx context.Context, old, next *kernel.Bridge) error
+	// Bridge makes ebtables' rules next where they are old; a nil old is not known. It returns what was there before, and behind an
+	// error what is there, nil if that is not known any more. Nil leaves them alone.
+	Bridge func(ctx context.Context, old, next *kernel.Bridge) (was *kernel.Bridge, err error)
 	// RemoveOther takes out what earlier processes have put into the kernel elsewhere than where the rules of a Kernel are, which are in
 	// force. Nil leaves it there.
 	RemoveOther func(ctx context.Context, inForce kernel.Kernel) error

@@ -1139,11 +1139,14 @@ func must[T any](v T, err error) T {
 func TestPanicWhileWaiting(t *testing.T) {
 	b := start(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
 	bridged, busy := 0, error(nil)
-	b.opt.Bridge = func(_ context.Context, _, next *kernel.Bridge) error {
-		if busy == nil {
-			bridged = len(next.Rules)
+	there := &kernel.Bridge{}
+	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+		if busy != nil {
+			return old, busy
 		}
-		return busy
+		was := there
+		there, bridged = next, len(next.Rules)
+		return was, nil
 	}
 	b.kernel.refuse = kernel.ErrBusy
 	b.again(t)

@@ -7,9 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
 )
 
 // newService is a message bus and a folder for firewalld.
@@ -134,7 +139,8 @@ func TestBrokenOffStarts(t *testing.T) {
 			for _, cleanup := range []string{"yes", "no", "unknown"} {
 				t.Run(fmt.Sprintf("%s-%v-%s", backend, earlier, cleanup), func(t *testing.T) {
 					s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
-						"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+						"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`,
+						"direct.xml":       `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
 					if earlier {
 						daemon, _ := s.start()
 						daemon.Process.Kill()
@@ -157,6 +163,9 @@ func TestBrokenOffStarts(t *testing.T) {
 					if said := strings.Contains(log.String(), "was broken off: what keeps packets out stays"); said == (cleanup == "yes") {
 						t.Errorf("the log says\n%s", log)
 					}
+					if bridged := arpDropped(t, s.lab.Firewall()); bridged != (earlier && cleanup != "yes") {
+						t.Errorf("the rule for bridges is there: %v", bridged)
+					}
 					ssh, other := len(openPorts(t, s.lab, openPort)) > 0, len(openPorts(t, s.lab, closedPort)) > 0
 					if open := cleanup == "yes"; ssh != (open || earlier) || other != open {
 						t.Errorf("ssh is open: %v; another port is: %v", ssh, other)
@@ -164,6 +173,71 @@ func TestBrokenOffStarts(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// arpDropped tells whether ebtables has the rule of the test.
+func arpDropped(t *testing.T, ns *lab.Namespace) bool {
+	t.Helper()
+	text, err := ns.Run(t.Context(), "", "ebtables-save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(text, " -p ARP -j DROP\n")
+}
+
+// The rules of an earlier process are gone but for those for bridges, so that what lets in nothing new stands in their place. A stop during
+// the start, with CleanupOnExit=yes, takes out those for bridges all the same.
+func TestBrokenOffStartWithBridgeRulesAlone(t *testing.T) {
+	s := newService(t, slow())
+	write(t, filepath.Join(s.dir, "firewalld"), map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	daemon, _ := s.start()
+	daemon.Process.Kill()
+	daemon.Wait()
+	if _, err := s.lab.Firewall().Run(t.Context(), "", "nft", "delete", "table", "inet", "firewalld"); err != nil || !arpDropped(t, s.lab.Firewall()) {
+		t.Fatalf("only the rule for bridges should be there: %v", err)
+	}
+	daemon, log, _ := s.begin()
+	s.awaitName()
+	daemon.Process.Signal(unix.SIGTERM)
+	if err := daemon.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v, and says\n%s", err, log)
+	}
+	if arpDropped(t, s.lab.Firewall()) {
+		t.Error("the rule for bridges stays")
+	}
+}
+
+// While another program owns the table, the first rules of a start wait, and the rules for bridges of the earlier process stay in force.
+func TestBridgeRulesWhileTheTableIsAnothers(t *testing.T) {
+	s := newService(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	daemon, _ := s.start()
+	daemon.Process.Kill()
+	daemon.Wait()
+	owner, err := kernel.New(kernel.Options{Backend: ir.NFTables, Enter: s.lab.Firewall().Do})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Commit(t.Context(), &kernel.Desired{Rules: &ir.Ruleset{Backend: ir.NFTables, Owner: true}}); err != nil {
+		t.Fatal(err)
+	}
+	daemon, log, ready := s.begin()
+	if err := ready(); err != nil {
+		t.Fatalf("firewalld does not start: %v\n%s", err, log)
+	}
+	if !arpDropped(t, s.lab.Firewall()) {
+		t.Errorf("the rule for bridges has gone; the log says\n%s", log)
+	}
+	if !strings.Contains(log.String(), "cannot be put into the kernel now") {
+		t.Errorf("the rules did not have to wait; the log says\n%s", log)
+	}
+	if err := owner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	daemon.Process.Signal(unix.SIGTERM)
+	daemon.Wait()
+	if arpDropped(t, s.lab.Firewall()) {
+		t.Errorf("the rule for bridges stays behind a stop; the log says\n%s", log)
 	}
 }
 
@@ -203,4 +277,63 @@ func TestTakenOverDuringStart(t *testing.T) {
 	if listing, _ := s.lab.Firewall().Run(t.Context(), "", "nft", "list", "tables"); strings.Contains(listing, "firewalld_guard") {
 		t.Errorf("the guard stays:\n%s\nthe log says\n%s", listing, log)
 	}
+}
+
+// A daemon that was killed, or stopped with CleanupOnExit=no, and is started again has in the kernel what its first start has put there,
+// byte for byte: with both back ends, and in panic mode.
+func TestStartedAgainIsAsStartedOnce(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		for _, panicked := range []bool{false, true} {
+			t.Run(fmt.Sprint(backend, panicked), func(t *testing.T) { testStartedAgain(t, backend, panicked) })
+		}
+	}
+}
+
+func testStartedAgain(t *testing.T, backend string, panicked bool) {
+	s := newService(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\nCleanupOnExit=no\nLogDenied=all\nRFC3964_IPv4=yes\nStrictForwardPorts=yes\nIPv6_rpfilter=strict\n",
+		"richwall.conf": "RuleFolding=yes\n",
+		"zones/work.xml": `<zone><interface name="c0"/><source address="198.51.100.0/24"/><service name="ftp"/><port port="80" protocol="tcp"/><port port="81" protocol="tcp"/><masquerade/>` +
+			`<forward-port port="82" protocol="tcp" to-addr="192.0.2.9"/><rule><tcp-mss-clamp value="1300"/></rule><rule priority="-5"><port port="99" protocol="udp"/><mark set="5"/></rule></zone>`,
+		"zones/bad.xml":              `<zone target="DROP"><source ipset="listed"/><rule><tcp-mss-clamp value="1200"/></rule></zone>`,
+		"ipsets/listed.xml":          `<ipset type="hash:ip"><entry>203.0.113.1</entry></ipset>`,
+		"policies/averylongname.xml": `<policy target="REJECT"><ingress-zone name="work"/><egress-zone name="HOST"/><rule><tcp-mss-clamp value="1250"/></rule></policy>`,
+		"direct.xml": `<direct><chain ipv="ipv4" table="nat" chain="mine"/><rule ipv="ipv4" table="nat" chain="PREROUTING" priority="1">-p udp -j mine</rule>` +
+			`<rule ipv="ipv6" table="filter" chain="FORWARD" priority="0">-s fd00::2 -j ACCEPT</rule><passthrough ipv="ipv4">-I INPUT -p tcp --dport 83 -j ACCEPT</passthrough>` +
+			`<rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	inKernel := func() string {
+		bridges, err := s.lab.Firewall().Run(t.Context(), "", "ebtables-save")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := saved(t, s.lab) + noise.ReplaceAllString(bridges, "")
+		if backend == "nftables" {
+			text += table(t, s.lab.Firewall())
+		}
+		return text
+	}
+	daemon, log := s.start()
+	if panicked {
+		if err := s.call("enablePanicMode"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := inKernel()
+	for deadline := time.Now().Add(time.Minute); panicked && backend == "iptables" && strings.Count(want, " DROP \n") < 26; want = inKernel() {
+		if time.Now().After(deadline) { // until it is committed the table of DropAll drops all; nat has no such policies
+			t.Fatalf("panic mode is not in all tables:\n%s", want)
+		}
+	}
+	if strings.Count(want, "-p ARP -j DROP") != 1 || !strings.Contains(want, "FORWARD_mss") {
+		t.Fatalf("there is\n%s\nand the log says\n%s", want, log)
+	}
+	for _, end := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGKILL} {
+		daemon.Process.Signal(end)
+		daemon.Wait()
+		daemon, log = s.start()
+		if line := difference(want, inKernel()); line != "" {
+			t.Errorf("after %v and a start, %s; the log says\n%s", end, line, log)
+		}
+	}
+	daemon.Process.Kill()
+	daemon.Wait()
 }

@@ -253,7 +253,7 @@ func (t tools) hold(ctx context.Context) bool {
 			return false
 		}
 		for _, chain := range []string{"INPUT", "FORWARD"} {
-			if !slices.ContainsFunc(saved.ownBlock(saved.rules[chain]), func(rule string) bool { return strings.HasPrefix(rule, "-j REJECT ") || rule == "-j DROP" }) {
+			if !slices.ContainsFunc(ownBlock("filter", saved.rules[chain]), func(rule string) bool { return strings.HasPrefix(rule, "-j REJECT ") || rule == "-j DROP" }) {
 				return false
 			}
 		}

@@ -26,27 +26,44 @@ type BridgeRule struct {
 	Args         []string
 }
 
-// CommitBridge makes what ebtables has of ours next, where it was old, one transaction a table. On an error nothing
-// changed. A nil old is that nobody knows: what an earlier process has left, as the options' Left knows it, or may have left of next,
-// is taken out first. Nothing is run where there is no difference.
-func CommitBridge(ctx context.Context, o Options, old, next *Bridge) error {
-	t := tools{enter: o.withDefaults().Enter}
+// CommitBridge makes what ebtables has of ours next, where it was old, one transaction a table. A nil old is that nobody knows: then
+// ebtables is asked what is there of what an earlier process has left, as the options' Left knows it, and of next. Nothing is run where there
+// is no difference. On an error nothing changed. was is what was there before, for a commit that brings it back; nil behind an error that
+// has left nobody knows what.
+func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridge, err error) {
+	if err := ctx.Err(); err != nil {
+		return old, err
+	}
+	ctx, o = context.WithoutCancel(ctx), o.withDefaults() // what has begun must end, one way or the other
+	t := tools{enter: o.Enter}
+	was, gone := old, old
 	if old == nil {
-		old = &Bridge{}
 		left, _ := o.Left.found()
-		t.removeRemains(ctx, left.Bridge.with(next), next)
+		if was, gone, err = t.findBridge(ctx, o.Log, left.Bridge, next); err != nil {
+			return nil, err
+		}
 	}
-	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(old).with(next) })
-	if err := t.changeBridge(ctx, old, next); err != nil {
-		return err
+	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(was).with(next) })
+	done, err := t.changeBridge(ctx, was, next)
+	if once := was.once(); err != nil && old == nil && !reflect.DeepEqual(once, was) { // it is not known how often each rule is there
+		if err := t.backTo(ctx, done, was, next); err != nil {
+			return nil, err
+		}
+		was = once
+		done, err = t.changeBridge(ctx, was, next)
 	}
-	o.Left.bridge(func(*Bridge) *Bridge { return next })
-	return nil
+	if err != nil {
+		if back := t.backTo(ctx, done, was, next); back != nil {
+			return nil, errors.Join(err, back)
+		}
+		return old, err
+	}
+	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(nil).without(gone).with(next) })
+	return was, nil
 }
 
-// changeBridge makes the difference, one transaction a table.
-func (t tools) changeBridge(ctx context.Context, old, next *Bridge) error {
-	var done []string
+// changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error.
+func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []string, err error) {
 	for _, table := range []string{"broute", "nat", "filter"} {
 		lines := bridgeLines(table, old, next)
 		script, err := joinLines(lines)
@@ -54,14 +71,13 @@ func (t tools) changeBridge(ctx context.Context, old, next *Bridge) error {
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
 		if err != nil {
-			err = t.refusedLines(ctx, err, table, lines)
-			return errors.Join(fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, err), t.backTo(ctx, done, old, next))
+			return done, fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, lines))
 		}
 		if script != "" {
 			done = append(done, table)
 		}
 	}
-	return nil
+	return done, nil
 }
 
 // backTo takes tables back to old.
@@ -72,7 +88,9 @@ func (t tools) backTo(ctx context.Context, tables []string, old, next *Bridge) e
 		if err == nil {
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot put back the rules of bridges in table %s: %w", table, err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -83,39 +101,57 @@ func (b *Bridge) with(c *Bridge) *Bridge {
 	for _, one := range []*Bridge{b, c} {
 		if one != nil {
 			all.Chains = union(all.Chains, one.Chains, itself)
-			all.Rules = union(all.Rules, one.Rules, func(r BridgeRule) string { return fmt.Sprintf("%q", r) })
-			all.Commands = union(all.Commands, one.Commands, func(c []string) string { return fmt.Sprintf("%q", c) })
+			all.Rules = union(all.Rules, one.Rules, quoted)
+			all.Commands = union(all.Commands, one.Commands, quoted)
 		}
 	}
 	return all
 }
 
-// removeRemains takes rules out one by one, and chains that are not kept; those that are not there are no mistake.
-func (t tools) removeRemains(ctx context.Context, b, keep *Bridge) {
-	remove := func(args ...string) {
-		_, _ = t.run(ctx, "", "ebtables", args...)
+// quoted tells rules, and commands, apart.
+func quoted[T BridgeRule | []string](v T) string { return fmt.Sprintf("%q", v) }
+
+// without is what b has and c has not.
+func (b *Bridge) without(c *Bridge) *Bridge {
+	return &Bridge{
+		Chains:   filter(b.Chains, func(v BridgeChain) bool { return !slices.Contains(c.Chains, v) }),
+		Rules:    filter(b.Rules, func(v BridgeRule) bool { return !slices.ContainsFunc(c.Rules, v.equal) }),
+		Commands: filter(b.Commands, func(v []string) bool { return !contains(c.Commands, v) }),
 	}
-	for _, r := range b.Rules {
-		if !b.owns(r) {
-			remove(append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...)...)
-		}
+}
+
+// once is the same with each rule once, be it of the rules or of the commands.
+func (b *Bridge) once() *Bridge {
+	seen := map[string]bool{}
+	first := func(table string, words []string) bool {
+		key := table + " " + strings.Join(words, "\x00")
+		was := seen[key]
+		seen[key] = true
+		return !was
 	}
-	for _, c := range b.Commands {
-		if undo, ok := undone(c); ok {
-			remove(undo...)
-		}
-	}
-	for _, command := range []string{"-F", "-X"} { // they may jump to one another
-		for _, c := range b.Chains {
-			if !slices.Contains(keep.Chains, c) {
-				remove("-t", c.Table, command, c.Chain)
-			}
-		}
-	}
+	return &Bridge{Chains: b.Chains,
+		Rules: filter(b.Rules, func(r BridgeRule) bool {
+			return b.owns(r) || first(r.Table, append([]string{"-D", r.Chain}, r.Args...))
+		}),
+		Commands: filter(b.Commands, func(c []string) bool {
+			undo, _ := undone(c)
+			return first(tableOf(c), withoutTable(undo))
+		})}
+}
+
+func (r BridgeRule) equal(s BridgeRule) bool {
+	return r.Table == s.Table && r.Chain == s.Chain && slices.Equal(r.Args, s.Args)
 }
 
 func (b *Bridge) owns(r BridgeRule) bool {
 	return slices.Contains(b.Chains, BridgeChain{r.Table, r.Chain})
+}
+
+// ownsRuleOf says whether a command puts a rule into a chain of its own, whose rules come and go together.
+func (b *Bridge) ownsRuleOf(command []string) bool {
+	undo, _ := undone(command)
+	i := slices.Index(undo, "-D")
+	return i >= 0 && i+1 < len(undo) && slices.Contains(b.Chains, BridgeChain{tableOf(undo), undo[i+1]})
 }
 
 // of is what concerns one table.
@@ -158,8 +194,8 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 	}
 	lines := [][]string{{"*" + table}}
 	add := func(words ...string) { lines = append(lines, words) }
-	for _, c := range old.Commands {
-		if undo, ok := undone(c); ok && !contains(next.Commands, c) {
+	for _, c := range slices.Backward(old.Commands) { // a chain is empty, and nothing leads there, when it goes
+		if undo, ok := undone(c); ok && !contains(next.Commands, c) && !old.ownsRuleOf(c) {
 			add(withoutTable(undo)...)
 		}
 	}
@@ -191,13 +227,13 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 			add(append([]string{"-A", r.Chain}, r.Args...)...)
 		}
 	}
-	for _, c := range next.Chains {
-		add("-A", c.Chain, "-j", "RETURN")
-	}
 	for _, c := range next.Commands {
-		if !contains(old.Commands, c) {
+		if !contains(old.Commands, c) || old.ownsRuleOf(c) {
 			add(withoutTable(c)...)
 		}
+	}
+	for _, c := range next.Chains {
+		add("-A", c.Chain, "-j", "RETURN")
 	}
 	return lines
 }
@@ -214,6 +250,9 @@ func undone(command []string) (undo []string, ok bool) {
 	i := slices.IndexFunc(command, func(word string) bool { return undoes[word] != "" })
 	if i < 0 {
 		return nil, false
+	}
+	if undoes[command[i]] == "-X" && i+1 < len(command) { // a policy may stand behind the name
+		return []string{"-t", tableOf(command), "-X", command[i+1]}, true
 	}
 	undo = slices.Clone(command)
 	undo[i] = undoes[command[i]]

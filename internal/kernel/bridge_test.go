@@ -2,7 +2,10 @@ package kernel_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +26,7 @@ func TestBridgeRules(t *testing.T) {
 	}
 	var old *kernel.Bridge
 	commit := func(next *kernel.Bridge) error {
-		err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, old, next)
+		_, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, old, next)
 		if err == nil {
 			old = next
 		}
@@ -112,7 +115,7 @@ func TestRefusedBridgeRules(t *testing.T) {
 				next.Commands = append(next.Commands, strings.Fields(words))
 			}
 			before := saved()
-			err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next)
+			_, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next)
 			var e *kernel.BridgeError
 			if !errors.As(err, &e) {
 				t.Fatalf("the error is %v", err)
@@ -153,7 +156,7 @@ func TestRefusedBridgeTable(t *testing.T) {
 	next := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "broute", Chain: "mine"}, {Table: "filter", Chain: "other"}}, Rules: []kernel.BridgeRule{drop},
 		Commands: [][]string{strings.Fields("-t broute -A mine -j DROP"), strings.Fields("-A mine -j DROP")}}
 	var e *kernel.BridgeError
-	if err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next); !errors.As(err, &e) {
+	if _, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next); !errors.As(err, &e) {
 		t.Fatalf("the error is %v", err)
 	}
 	if e.Table != "broute" || !e.AboutChain("mine") || e.AboutChain("other") || !e.AboutRule(drop.Chain, drop.Args) || !e.AboutCommand(next.Commands[0]) || e.AboutCommand(next.Commands[1]) {
@@ -189,7 +192,7 @@ func TestBridgeRulesOfAnEarlierProcess(t *testing.T) {
 	start := func(next *kernel.Bridge) string {
 		t.Helper()
 		o := kernel.Options{Enter: ns.Do, Left: kernel.NewLeft(store, quietLog)}
-		if err := kernel.CommitBridge(t.Context(), o, nil, next); err != nil {
+		if _, err := kernel.CommitBridge(t.Context(), o, nil, next); err != nil {
 			t.Fatal(err)
 		}
 		return saved()
@@ -208,12 +211,160 @@ func TestBridgeRulesOfAnEarlierProcess(t *testing.T) {
 func TestBridgeRulesWithoutTools(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	next := &kernel.Bridge{Rules: []kernel.BridgeRule{{Table: "filter", Chain: "FORWARD", Args: []string{"-j", "a\"b"}}}}
-	if err := kernel.CommitBridge(t.Context(), kernel.Options{}, &kernel.Bridge{}, next); err == nil || !strings.Contains(err.Error(), "quotes") {
+	if _, err := kernel.CommitBridge(t.Context(), kernel.Options{}, &kernel.Bridge{}, next); err == nil || !strings.Contains(err.Error(), "quotes") {
 		t.Errorf("what cannot be said to ebtables gives %v", err)
 	}
 	for _, old := range []*kernel.Bridge{nil, {}} {
-		if err := kernel.CommitBridge(t.Context(), kernel.Options{}, old, &kernel.Bridge{}); err != nil {
+		if _, err := kernel.CommitBridge(t.Context(), kernel.Options{}, old, &kernel.Bridge{}); err != nil {
 			t.Errorf("nothing to do gives %v", err)
 		}
+	}
+}
+
+// bridges is a namespace with ebtables, and what lists the rules that it has, and the chains but for the kernel's.
+func bridges(t *testing.T) (ns *lab.Namespace, saved func() string) {
+	t.Helper()
+	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	ns = namespace(t)
+	return ns, func() (text string) {
+		for line := range strings.Lines(saveNoise.ReplaceAllString(run(t, ns, "", "ebtables-save"), "")) {
+			if name, _, _ := strings.Cut(line, " "); line[0] == '-' || line[0] == ':' && name != strings.ToUpper(name) {
+				text += line
+			}
+		}
+		return text
+	}
+}
+
+// bridgeRule is a rule of table filter.
+func bridgeRule(chain, text string) kernel.BridgeRule {
+	return kernel.BridgeRule{Table: "filter", Chain: chain, Args: strings.Fields(text)}
+}
+
+// earlierBridge is what an earlier process has put there.
+var earlierBridge = &kernel.Bridge{
+	Chains: []kernel.BridgeChain{{Table: "filter", Chain: "mine"}, {Table: "nat", Chain: "other"}},
+	Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p 0x806 -j mine"), bridgeRule("FORWARD", "-p ipv6 -s 00:11:22:33:44:55 -j DROP"), bridgeRule("mine", "-p IPv4 -j ACCEPT"),
+		{Table: "nat", Chain: "other", Args: strings.Fields("-p IPv6 -j DROP")}},
+	Commands: [][]string{strings.Fields("-t nat -A PREROUTING -p IPv6 -j ACCEPT"), strings.Fields("-N made -P RETURN"), strings.Fields("-A made -p IPv4 -j DROP"),
+		strings.Fields("-I INPUT 1 -j made"), strings.Fields("-A mine -p ARP -j DROP")},
+}
+
+// A start whose rules for bridges are refused, in whichever table, leaves those of the process before it as they were. So does one that
+// is taken back afterwards, because of its other rules. The next start finds them, and takes out what it does not want.
+func TestFailedStartLeavesBridgeRules(t *testing.T) {
+	ns, saved := bridges(t)
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv4", "-j", "ACCEPT") // another program's
+	others := saved()
+	store := &disk{}
+	start := func(next *kernel.Bridge) (*kernel.Bridge, kernel.Options, error) {
+		o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
+		was, err := kernel.CommitBridge(t.Context(), o, nil, next)
+		return was, o, err
+	}
+	if _, _, err := start(earlierBridge); err != nil {
+		t.Fatal(err)
+	}
+	before := saved()
+	for _, next := range []*kernel.Bridge{
+		{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-j nosuch")}},
+		{Rules: append([]kernel.BridgeRule{bridgeRule("FORWARD", "-j nosuch")}, earlierBridge.Rules[1])},
+		{Commands: append([][]string{strings.Fields("-A FORWARD -j nosuch")}, earlierBridge.Commands...)},
+		{Chains: earlierBridge.Chains, Rules: []kernel.BridgeRule{bridgeRule("mine", "-p nosuch -j DROP")}},
+	} {
+		if was, _, err := start(next); err == nil || was != nil {
+			t.Errorf("%v gives %v, %v", next, was, err)
+		}
+		sameLines(t, before, saved())
+	}
+	for _, next := range []*kernel.Bridge{{}, earlierBridge, {Chains: earlierBridge.Chains[:1], Rules: []kernel.BridgeRule{bridgeRule("mine", "-p ARP -j DROP")}}} {
+		was, o, err := start(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kernel.CommitBridge(t.Context(), o, next, was); err != nil {
+			t.Fatal(err)
+		}
+		sameLines(t, before, saved())
+	}
+	if _, _, err := start(&kernel.Bridge{}); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, others, saved())
+}
+
+// A change that fails in one table, and cannot be taken back in another one, leaves nobody knows what: the next one asks ebtables.
+func TestBridgeRulesThatCannotBePutBack(t *testing.T) {
+	ns, saved := bridges(t)
+	before := saved()
+	path, err := exec.LookPath("ebtables-restore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	count := filepath.Join(dir, "count")
+	link := filepath.Join(t.TempDir(), "ebtables-restore")
+	script := fmt.Sprintf("#!/bin/sh\necho >>%s\n[ $(wc -l <%s) = 1 ] || { echo no memory >&2; exit 1; }\nexec %s \"$@\"\n", count, count, link)
+	if err := errors.Join(os.Symlink(path, link), os.WriteFile(filepath.Join(dir, "ebtables-restore"), []byte(script), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+	usual := os.Getenv("PATH")
+	t.Setenv("PATH", dir+":"+usual)
+	old, next := &kernel.Bridge{}, earlierBridge
+	was, err := kernel.CommitBridge(t.Context(), o, old, next)
+	if err == nil || was != nil {
+		t.Errorf("it gives %v, %v", was, err)
+	}
+	t.Setenv("PATH", usual)
+	if _, err := kernel.CommitBridge(t.Context(), o, was, &kernel.Bridge{}); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, before, saved())
+}
+
+// A chain for bridges of an earlier process to which another program's rule leads stays as it is, and the start succeeds. It goes at
+// the first start behind the end of that rule.
+func TestBridgeChainThatOthersUse(t *testing.T) {
+	ns, saved := bridges(t)
+	before, store := saved(), &disk{}
+	start := func(next *kernel.Bridge) {
+		t.Helper()
+		o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
+		if _, err := kernel.CommitBridge(t.Context(), o, nil, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(earlierBridge)
+	run(t, ns, "", "ebtables", "-A", "OUTPUT", "-j", "mine")
+	run(t, ns, "", "ebtables", "-A", "OUTPUT", "-j", "made")
+	start(&kernel.Bridge{})
+	if got := saved(); !strings.Contains(got, "-A mine -p IPv4 -j ACCEPT") || strings.Contains(got, "-A FORWARD") || strings.Contains(got, "other") {
+		t.Errorf("there is\n%s", got)
+	}
+	run(t, ns, "", "ebtables", "-D", "OUTPUT", "-j", "mine")
+	run(t, ns, "", "ebtables", "-D", "OUTPUT", "-j", "made")
+	start(&kernel.Bridge{})
+	sameLines(t, before, saved())
+}
+
+// A rule that is there once, and noted as a rule and as a command, goes all the same.
+func TestBridgeRuleThatIsNotedTwice(t *testing.T) {
+	ns, saved := bridges(t)
+	before, store := saved(), &disk{}
+	twice := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p ARP -j DROP")}, Commands: [][]string{strings.Fields("-A FORWARD -p ARP -j DROP")}}
+	for _, taken := range []int{0, 1, 2} {
+		for _, next := range []*kernel.Bridge{twice, {}} {
+			o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
+			if _, err := kernel.CommitBridge(t.Context(), o, nil, next); err != nil {
+				t.Fatal(err)
+			}
+			for range taken * len(next.Rules) {
+				run(t, ns, "", "ebtables", "-D", "FORWARD", "-p", "ARP", "-j", "DROP")
+			}
+		}
+		sameLines(t, before, saved())
 	}
 }

@@ -1,8 +1,42 @@
 package kernel
 
 import (
+	"fmt"
+	"strings"
 	"time"
+
+	"richwall/compile/ir"
 )
+
+// Printed is a ruleset's part for a table as iptables-save prints it, with some lines before and some behind the rules of each of the
+// kernel's chains, in which CHAIN stands for its name.
+func Printed(rs *ir.Ruleset, family ir.Families, table, before, behind string) string {
+	var b strings.Builder
+	for _, c := range rulesOf(rs, family, table).chains {
+		policy, first, last := "-", "", ""
+		if c.builtin {
+			policy, first, last = "ACCEPT", strings.ReplaceAll(before, "CHAIN", c.name), strings.ReplaceAll(behind, "CHAIN", c.name)
+		}
+		fmt.Fprintf(&b, ":%s %s [0:0]\n%s", c.name, policy, first)
+		for _, spec := range c.specs {
+			fmt.Fprintf(&b, "-A %s %s\n", c.name, spec)
+		}
+		b.WriteString(last)
+	}
+	return b.String()
+}
+
+// Remains is what a start takes for the rules of an earlier process in what iptables-save prints of a table: the rules in the kernel's
+// chains, and the names of all chains.
+func Remains(table, text string) (rules, chains []string) {
+	for _, c := range parseSaved(text).remains(table, leftThings{}).chains {
+		chains = append(chains, c.name)
+		for _, spec := range c.specs {
+			rules = append(rules, c.name+" "+spec)
+		}
+	}
+	return rules, chains
+}
 
 // SetEventBuffer changes the room for events of monitors that are made from now on, and returns what puts it back.
 func SetEventBuffer(size int) (restore func()) {

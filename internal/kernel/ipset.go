@@ -265,7 +265,8 @@ func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
 func (k *iptablesKernel) finishSets(ctx context.Context, p *setPlan) {
 	for _, name := range append(p.swapped, p.gone...) {
 		if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
-			k.options.Log.Warn("a set stays", "set", name, "error", err)
+			k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", err)
+			k.options.Left.stays(name)
 		}
 	}
 }

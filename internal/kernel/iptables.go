@@ -325,7 +325,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	first := k.installed == nil
-	k.note(next)
+	k.note(next, sets)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
@@ -340,7 +340,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
-	k.noteDone(next, first)
+	k.noteDone(ctx, next, first)
 	return nil
 }
 
@@ -411,7 +411,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 			noted, _ := k.options.Left.found()
 			direct = noted.in(family, table)
 		}
-		had = saved.remains(direct)
+		had = saved.remains(table, direct)
 	}
 	if next.Succeeded {
 		had = had.withoutShared()

@@ -30,6 +30,7 @@ type Left struct {
 	mu      sync.Mutex
 	noted   leftThings
 	wanted  leftThings // what the last commit of this process has put there
+	stay    leftThings // chains and sets that are to go, and that something else uses: they stay noted, and are tried again
 	written []byte
 	failed  bool // the last writing
 	known   bool // what is noted is all there is
@@ -173,11 +174,11 @@ func (l *Left) before(next leftThings) {
 func (l *Left) after(next leftThings, made []leftChain, first bool) {
 	l.change(func(noted, wanted *leftThings) {
 		*wanted, l.known = next, true
-		noted.Rules, noted.Chains = next.Rules, made
+		noted.Rules, noted.Chains = next.Rules, union(made, l.stay.Chains, itself)
 		if first {
 			noted.Sets = union(noted.Sets, next.Sets, itself)
 		} else {
-			noted.Sets = next.Sets
+			noted.Sets = union(next.Sets, l.stay.Sets, itself)
 		}
 	})
 }
@@ -197,16 +198,30 @@ func (l *Left) removeChains(ctx context.Context, t tools) {
 		return
 	}
 	l.mu.Lock()
-	gone := filter(l.noted.Chains, func(c leftChain) bool { return !slices.Contains(l.wanted.Chains, c) })
+	gone, was := filter(l.noted.Chains, func(c leftChain) bool { return !slices.Contains(l.wanted.Chains, c) }), l.stay
 	l.mu.Unlock()
+	stay := l.takeOutChains(ctx, t, gone, was)
+	l.change(func(noted, wanted *leftThings) {
+		l.stay.Chains, noted.Chains = stay, union(wanted.Chains, stay, itself)
+	})
+}
+
+// takeOutChains takes out chains, and returns those that stay. It warns of those that did not stay before.
+func (l *Left) takeOutChains(ctx context.Context, t tools, gone []leftChain, was leftThings) (stay []leftChain) {
 	for _, c := range gone {
-		if _, err := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-X", c.Chain); err != nil {
-			l.log.Warn("a chain stays", "chain", c.Chain, "table", c.Table, "error", err)
+		_, err := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-X", c.Chain)
+		if err == nil {
+			continue
 		}
+		if _, missing := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-S", c.Chain); missing != nil && !passes(missing) {
+			continue
+		}
+		if !slices.Contains(was.Chains, c) {
+			l.log.Warn("a chain stays until it can be taken out", "chain", c.Chain, "table", c.Table, "error", err)
+		}
+		stay = append(stay, c)
 	}
-	if len(gone) > 0 {
-		l.change(func(noted, wanted *leftThings) { noted.Chains = wanted.Chains })
-	}
+	return stay
 }
 
 // removeSets takes out the sets of an earlier process, as far as they are there and no rule looks them up.
@@ -215,25 +230,73 @@ func (l *Left) removeSets(ctx context.Context, t tools) error {
 		return nil
 	}
 	l.mu.Lock()
-	gone := filter(l.noted.Sets, func(name string) bool { return !slices.Contains(l.wanted.Sets, name) })
+	gone, was := filter(l.noted.Sets, func(name string) bool { return !slices.Contains(l.wanted.Sets, name) }), l.stay
 	l.mu.Unlock()
+	stay, err := l.takeOutSets(ctx, t, gone, was)
+	if err != nil {
+		return err
+	}
+	l.change(func(noted, wanted *leftThings) {
+		l.stay.Sets, noted.Sets = stay, union(wanted.Sets, stay, itself)
+	})
+	return nil
+}
+
+// takeOutSets takes out sets, as far as they are there, and returns those that stay. It warns of those that did not stay before.
+func (l *Left) takeOutSets(ctx context.Context, t tools, gone []string, was leftThings) (stay []string, err error) {
 	if len(gone) == 0 {
-		return nil
+		return nil, nil
 	}
 	types, err := t.listSets(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range gone {
 		if types[name] == "" {
 			continue
 		}
 		if _, err := t.run(ctx, "", "ipset", "destroy", name); err != nil {
-			l.log.Warn("a set stays", "set", name, "error", err)
+			if !slices.Contains(was.Sets, name) {
+				l.log.Warn("a set stays until it can be taken out", "set", name, "error", err)
+			}
+			stay = append(stay, name)
 		}
 	}
-	l.change(func(noted, wanted *leftThings) { noted.Sets = wanted.Sets })
-	return nil
+	return stay, nil
+}
+
+// stays notes a set that was to go and that something else uses.
+func (l *Left) stays(set string) {
+	l.change(func(noted, _ *leftThings) {
+		l.stay.Sets, noted.Sets = union(l.stay.Sets, []string{set}, itself), union(noted.Sets, []string{set}, itself)
+	})
+}
+
+// tryAgain takes out what stayed before, behind a commit, as far as that has not brought it again. taken are the chains that are gone.
+func (l *Left) tryAgain(ctx context.Context, t tools) (taken []leftChain) {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	chains := filter(l.stay.Chains, func(c leftChain) bool { return !slices.Contains(l.wanted.Chains, c) })
+	sets := filter(l.stay.Sets, func(name string) bool { return !slices.Contains(l.wanted.Sets, name) })
+	was := l.stay
+	l.mu.Unlock()
+	if len(was.Chains)+len(was.Sets) == 0 {
+		return nil
+	}
+	stay := leftThings{Chains: l.takeOutChains(ctx, t, chains, was)}
+	var err error
+	if stay.Sets, err = l.takeOutSets(ctx, t, sets, was); err != nil {
+		stay.Sets = sets
+	}
+	taken = filter(chains, func(c leftChain) bool { return !slices.Contains(stay.Chains, c) })
+	l.change(func(noted, wanted *leftThings) {
+		l.stay = stay
+		noted.Chains = filter(noted.Chains, func(c leftChain) bool { return !slices.Contains(taken, c) })
+		noted.Sets = filter(noted.Sets, func(name string) bool { return !slices.Contains(sets, name) || slices.Contains(stay.Sets, name) })
+	})
+	return taken
 }
 
 // wants says whether the last commit of this process has put a set into the kernel.
@@ -297,10 +360,12 @@ func (k *iptablesKernel) leaves(d *Desired) leftThings {
 	return t
 }
 
-// note notes what a commit is about to bring, but for chains.
-func (k *iptablesKernel) note(next *Desired) {
+// note notes what a commit is about to bring, but for chains, and the sets that it makes for a while.
+func (k *iptablesKernel) note(next *Desired, sets *setPlan) {
 	if !next.Succeeded && k.options.Left != nil {
-		k.options.Left.before(k.leaves(next))
+		t := k.leaves(next)
+		t.Sets = append(t.Sets, sets.swapped...)
+		k.options.Left.before(t)
 	}
 }
 
@@ -316,7 +381,7 @@ func (k *iptablesKernel) noteChains(scripts []*script) {
 }
 
 // noteDone notes what is in the kernel behind a commit.
-func (k *iptablesKernel) noteDone(next *Desired, first bool) {
+func (k *iptablesKernel) noteDone(ctx context.Context, next *Desired, first bool) {
 	if next.Succeeded || k.options.Left == nil {
 		return
 	}
@@ -337,6 +402,13 @@ func (k *iptablesKernel) noteDone(next *Desired, first bool) {
 		made = append(made, filter(k.found.Chains, is)...)
 	}
 	k.options.Left.after(t, made, first)
+	for _, c := range k.options.Left.tryAgain(ctx, k.tools) {
+		for _, family := range k.families {
+			if c.Tool == tool(family) {
+				delete(k.made, sharedChain{family, c.Table, c.Chain})
+			}
+		}
+	}
 }
 
 // noteFormer notes what was there before the last commit, which is to be taken back.

@@ -321,3 +321,51 @@ func succeeds(t *testing.T, backend ir.Backend, first, second string) {
 	}
 	sameLines(t, sortedLines(want), sortedLines(all(t, ns)))
 }
+
+// A chain or a set that another program uses cannot be taken out. It stays noted, whatever is committed meanwhile, and goes with the first
+// commit after that, be it of the same process or of a later one.
+func TestWhatOthersUseGoesLater(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		for _, later := range []bool{false, true} {
+			ns, store := namespace(t), &disk{}
+			k, _, killed := process(t, ns, ir.NFTables, store)
+			first := directly(t, ir.NFTables, `<passthrough ipv="ipv4">-N theirs</passthrough><passthrough ipv="ipv4">-I INPUT -p tcp --dport 83 -j ACCEPT</passthrough>`)
+			first.Direct.Sets = append(first.Direct.Sets, &ir.Set{Name: "ours", Type: "hash:ip", Family: ir.V4, Exact: true})
+			commit(t, k, first)
+			killed()
+			run(t, ns, "", "iptables", "-A", "OUTPUT", "-j", "theirs")
+			run(t, ns, "", "iptables", "-A", "OUTPUT", "-m", "set", "--match-set", "ours", "dst", "-j", "DROP")
+			start := func() (kernel.Kernel, func()) {
+				k, o, killed := process(t, ns, backend, store)
+				commit(t, k, directly(t, backend, ""))
+				if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
+					t.Fatal(err)
+				}
+				return k, killed
+			}
+			noted := func(want bool) {
+				t.Helper()
+				note, text := store.texts[len(store.texts)-1], all(t, ns)
+				for _, name := range []string{"theirs", "ours"} {
+					if strings.Contains(note, `"`+name+`"`) != want || strings.Contains(text, name) != want {
+						t.Errorf("with %s, later %v, the note and the tables should have %s: %v\n%s\n%s", backend, later, name, want, note, text)
+					}
+				}
+			}
+			k, killed = start()
+			noted(true)
+			commit(t, k, directly(t, backend, `<passthrough ipv="ipv4">-A INPUT -p tcp --dport 84 -j ACCEPT</passthrough>`))
+			commit(t, k, directly(t, backend, ""))
+			noted(true)
+			run(t, ns, "", "iptables", "-F", "OUTPUT")
+			if later {
+				killed()
+				_, killed = start()
+			} else {
+				commit(t, k, directly(t, backend, ""))
+			}
+			noted(false)
+			killed()
+		}
+	})
+}

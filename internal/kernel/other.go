@@ -165,7 +165,7 @@ func tablesOfNFT(enter func(func() error) error, family ir.Families) []string {
 		table, chain := text(attribute(body, tableName)), text(attribute(body, unix.NFTA_CHAIN_NAME))
 		policy := attribute(body, unix.NFTA_CHAIN_POLICY)
 		dropping := len(policy) == 4 && number32(policy) == 0 // NF_DROP
-		found = found || builtins[table] != nil && (entryChain.MatchString(chain) || dropping && slices.Contains(panicOnly, table))
+		found = found || builtins[table] != nil && (isEntry(table, chain) || dropping && slices.Contains(panicOnly, table))
 	})
 	if !found {
 		return nil
@@ -261,7 +261,7 @@ func (s *savedTable) drops(table string) bool {
 
 // sweepScript takes out what is ours in a table, but for what is of the direct interface; nil if there is nothing.
 func (k *iptablesKernel) sweepScript(ctx context.Context, family ir.Families, table string, saved *savedTable, panicked bool, direct leftThings) (*script, error) {
-	e := &tableEdit{k: k, saved: saved, before: &tableRules{}, had: saved.remains(direct), want: &tableRules{}, script: &script{family: family, table: table,
+	e := &tableEdit{k: k, saved: saved, before: &tableRules{}, had: saved.remains(table, direct), want: &tableRules{}, script: &script{family: family, table: table,
 		want: &tableRules{}, rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	for _, chain := range builtins[table] {
 		if panicked && saved.policies[chain] == "DROP" {

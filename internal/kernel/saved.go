@@ -74,11 +74,6 @@ func parseSaved(text string) *savedTable {
 
 var (
 	targetOf = regexp.MustCompile(`(?:^| )-[jg] (\S+)`)
-	// ownChain are the names of chains that rulesets are made of: those that the kernel's chains jump to, those of zones and
-	// policies, and the names that are drawn for those that would be too long.
-	ownChain = regexp.MustCompile(`^(?:(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)|RFC3964_IPv4|` + baseChain + `_\w+|` +
-		`(?:IN|FWD|OUT|PRE|POST)_.*|[A-Za-z0-9]{28})$`)
-	entryChain = regexp.MustCompile(`^(?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)_(?:direct|dispatch|dnat)$|^RFC3964_IPv4$|^` + baseChain + `_`)
 	// baseRule are the rules that stand beside those jumps in the kernel's chains, as iptables-save prints them.
 	baseRule = regexp.MustCompile(`^(?:` +
 		`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +
@@ -89,31 +84,75 @@ var (
 		`-m rpfilter .*-j DROP)$`)
 )
 
+// isEntry says whether a chain is, by its name, one that rules of ours in the kernel's chains lead to: of a ruleset, or the guard.
+func isEntry(table, chain string) bool {
+	return ir.IsEntryChain(table, chain) || strings.HasPrefix(chain, baseChain+"_")
+}
+
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
 // the rules right beside them that rulesets have there; and the chains that one gets to from there. What is of the direct interface is
-// not among that, whatever its name.
-func (s *savedTable) remains(direct leftThings) *tableRules {
+// not among that, whatever its name, nor is what its rules lead to: they may lead to another program's chain.
+func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 	left := &tableRules{}
 	var reached []string
 	for _, chain := range s.order {
 		if s.policies[chain] == "" {
 			continue
 		}
-		block := direct.without(chain, s.ownBlock(direct.withoutAll(chain, s.rules[chain])))
+		block := direct.without(chain, ownBlock(table, direct.withoutAll(chain, s.rules[chain])))
 		if len(block) > 0 {
 			left.chains = append(left.chains, &chainRules{name: chain, builtin: true, specs: block})
 			reached = append(reached, targets(block)...)
 		}
 	}
-	for i := 0; i < len(reached); i++ {
-		name := reached[i]
-		if slices.Contains(reached[:i], name) || !slices.Contains(s.order, name) || !ownChain.MatchString(name) || direct.hasChain(name) {
-			continue
+	if len(reached) == 0 {
+		return left
+	}
+	names := s.reach(table, direct, reached)
+	for _, name := range s.order {
+		if names[name] {
+			left.chains = append(left.chains, &chainRules{name: name, unknown: true})
 		}
-		left.chains = append(left.chains, &chainRules{name: name, unknown: true})
-		reached = append(reached, targets(s.rules[name])...)
 	}
 	return left
+}
+
+// reach are the names of the chains of ours that one gets to from some, and from those that nothing leads to.
+func (s *savedTable) reach(table string, direct leftThings, from []string) map[string]bool {
+	names, there := map[string]bool{}, map[string]bool{}
+	for _, name := range s.order {
+		there[name] = s.policies[name] == ""
+	}
+	follow := func(reached []string) {
+		for i := 0; i < len(reached); i++ {
+			name := reached[i]
+			if names[name] || !there[name] || direct.hasChain(name) || !ir.IsChain(table, name) && !isEntry(table, name) {
+				continue
+			}
+			names[name] = true
+			if !ir.IsDirectChain(name) {
+				reached = append(reached, targets(s.rules[name])...)
+			}
+		}
+	}
+	follow(from)
+	follow(s.unused(table, names))
+	return names
+}
+
+// unused are the chains of a ruleset that are not among those of some names, and that no rule of others leads to.
+func (s *savedTable) unused(table string, names map[string]bool) []string {
+	used := map[string]bool{}
+	for _, chain := range s.order {
+		if !ir.IsChain(table, chain) || ir.IsDirectChain(chain) {
+			for _, to := range targets(s.rules[chain]) {
+				used[to] = true
+			}
+		}
+	}
+	return filter(s.order, func(chain string) bool {
+		return !used[chain] && !names[chain] && ir.IsUnusedChain(table, chain, targets(s.rules[chain]))
+	})
 }
 
 // stillThere is what may be left of what was committed to a table, after another program has changed it.
@@ -137,16 +176,18 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 	return left
 }
 
-// ownBlock is the rules of ours in one of the kernel's chains.
-func (s *savedTable) ownBlock(rules []string) []string {
-	isEntry := func(rule string) bool { return slices.ContainsFunc(targets([]string{rule}), entryChain.MatchString) }
-	first := slices.IndexFunc(rules, isEntry)
+// ownBlock is the rules of ours among those of one of the kernel's chains.
+func ownBlock(table string, rules []string) []string {
+	leadsIn := func(rule string) bool {
+		return slices.ContainsFunc(targets([]string{rule}), func(chain string) bool { return isEntry(table, chain) })
+	}
+	first := slices.IndexFunc(rules, leadsIn)
 	if first < 0 {
 		return nil
 	}
 	last := first
 	for i, r := range rules {
-		if isEntry(r) {
+		if leadsIn(r) {
 			last = i
 		}
 	}
@@ -158,7 +199,7 @@ func (s *savedTable) ownBlock(rules []string) []string {
 	}
 	var block []string
 	for _, r := range rules[first : last+1] {
-		if isEntry(r) || baseRule.MatchString(r) {
+		if leadsIn(r) || baseRule.MatchString(r) {
 			block = append(block, r)
 		}
 	}

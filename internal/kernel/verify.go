@@ -15,7 +15,7 @@ import (
 // how many chains may have jumped to one another (NFT_JUMP_STACK_SIZE).
 const (
 	maxNFTName   = 255
-	maxChainName = 28
+	maxChainName = ir.MaxChainName
 	maxSetName   = 31
 	maxJumps     = 16
 )

@@ -220,7 +220,7 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
-		Bridge: func(ctx context.Context, old, next *kernel.Bridge) error {
+		Bridge: func(ctx context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
 			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, old, next)
 		},
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
@@ -277,11 +277,15 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 		p.log.Warn("the start was broken off: what keeps packets out stays in the kernel until the next start", "reason", keep)
 		return 0, nil
 	}
-	if err := guard.Lower(); err != nil || guard.Earlier() == "" {
+	if err := guard.Lower(); err != nil {
 		return 0, err
 	}
 	ctx, options := context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
-	return 0, errors.Join(kernel.Remove(ctx, options), kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{}))
+	_, err = kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
+	if guard.Earlier() != "" {
+		err = errors.Join(kernel.Remove(ctx, options), err)
+	}
+	return 0, err
 }
 
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.

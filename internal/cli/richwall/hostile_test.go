@@ -272,9 +272,17 @@ func (h *hostile) specialFiles() {
 }
 
 func (h *hostile) hugeFiles() {
+	root, err := os.OpenRoot(h.dir) // links that were made before lead out
+	if err != nil {
+		return
+	}
+	defer root.Close()
 	for range 1 + h.IntN(3) {
-		path := h.place()
-		if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NONBLOCK, 0o644); err == nil {
+		name, err := filepath.Rel(h.dir, h.place())
+		if err != nil {
+			continue
+		}
+		if f, err := root.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NONBLOCK, 0o644); err == nil {
 			f.Truncate(int64(1) << (18 + h.IntN(24)))
 			f.Close()
 		}

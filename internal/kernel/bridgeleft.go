@@ -1,0 +1,161 @@
+package kernel
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+)
+
+// bridgeFinder looks for what is in ebtables of what may be ours.
+type bridgeFinder struct {
+	tools
+	may, found *Bridge
+	saved      map[string]*savedTable // by table, as ebtables-save prints it
+}
+
+// findBridge asks ebtables what is there of what is noted, and of what shall be there next. looked is what it has looked for: that is ours
+// as far as it is found, and else is not there. A chain that other programs use stays, and is in neither. Where ebtables cannot say, and
+// nothing is wanted of it, nothing is found.
+func (t tools) findBridge(ctx context.Context, log *slog.Logger, noted, next *Bridge) (found, looked *Bridge, err error) {
+	f := &bridgeFinder{tools: t, may: noted.with(next), found: &Bridge{}}
+	if len(f.may.Chains)+len(f.may.Rules)+len(f.may.Commands) == 0 {
+		return f.found, f.may, nil
+	}
+	text, err := t.run(ctx, "", "ebtables-save")
+	if err != nil {
+		_, missing := find("ebtables-save")
+		if len(next.Chains)+len(next.Rules)+len(next.Commands) > 0 || missing == nil && passes(err) {
+			return nil, nil, err
+		}
+		log.Warn("rules of bridges that an earlier process has left stay", "reason", err)
+		return f.found, &Bridge{}, nil
+	}
+	f.saved = tablesOf(text)
+	f.findChains()
+	if err := f.findRules(ctx); err != nil {
+		return nil, nil, err
+	}
+	stay := f.used(next)
+	for _, c := range stay.Chains {
+		log.Warn("a chain for bridges stays: another program's rules jump to it", "chain", c.Chain, "table", c.Table)
+	}
+	return f.found.without(stay), f.may.without(stay), nil
+}
+
+// tablesOf takes apart what ebtables-save prints of all tables.
+func tablesOf(text string) map[string]*savedTable {
+	tables := map[string]*savedTable{}
+	for _, part := range strings.Split("\n"+text, "\n*")[1:] {
+		name, rest, _ := strings.Cut(part, "\n")
+		tables[name] = parseSaved(rest)
+	}
+	return tables
+}
+
+func (f *bridgeFinder) hasChain(table, chain string) bool {
+	return f.saved[table] != nil && slices.Contains(f.saved[table].order, chain)
+}
+
+// findChains finds chains of their own, with the rules that are there. The last one is what bridgeLines puts there by itself.
+func (f *bridgeFinder) findChains() {
+	for _, c := range f.may.Chains {
+		if !f.hasChain(c.Table, c.Chain) {
+			continue
+		}
+		f.found.Chains = append(f.found.Chains, c)
+		specs := f.saved[c.Table].rules[c.Chain]
+		if n := len(specs); n > 0 && specs[n-1] == "-j RETURN" {
+			specs = specs[:n-1]
+		}
+		for _, spec := range specs {
+			f.found.Rules = append(f.found.Rules, BridgeRule{c.Table, c.Chain, words(spec)})
+		}
+	}
+}
+
+// findRules finds rules in other chains, and what commands have made.
+func (f *bridgeFinder) findRules(ctx context.Context) error {
+	for _, r := range f.may.Rules {
+		if f.may.owns(r) {
+			continue
+		}
+		there, err := f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...))
+		if err != nil {
+			return err
+		}
+		if there {
+			f.found.Rules = append(f.found.Rules, r)
+		}
+	}
+	for _, c := range f.may.Commands {
+		undo, ok := undone(c)
+		if !ok || f.found.ownsRuleOf(c) { // that is among the rules of the chain
+			continue
+		}
+		there, err := f.hasRule(ctx, undo)
+		if err != nil {
+			return err
+		}
+		if there {
+			f.found.Commands = append(f.found.Commands, c)
+		}
+	}
+	return nil
+}
+
+// hasRule says whether a command line would take out something that is there: a rule or a chain.
+func (f *bridgeFinder) hasRule(ctx context.Context, undo []string) (bool, error) {
+	i := slices.IndexFunc(undo, func(word string) bool { return word == "-D" || word == "-X" })
+	if i+1 >= len(undo) || !f.hasChain(tableOf(undo), undo[i+1]) {
+		return false, nil
+	}
+	if undo[i] == "-X" {
+		return true, nil
+	}
+	ask := slices.Clone(undo)
+	ask[i] = "--check"
+	_, err := f.run(ctx, "", "ebtables", ask...)
+	if passes(err) {
+		return false, err
+	}
+	return err == nil, nil
+}
+
+// used is the chains, with their rules, that are not wanted any more and that rules of others lead to.
+func (f *bridgeFinder) used(next *Bridge) *Bridge {
+	stay := &Bridge{}
+	for _, c := range f.found.Chains {
+		if !slices.Contains(next.Chains, c) && f.othersLeadTo(c) {
+			stay.Chains = append(stay.Chains, c)
+		}
+	}
+	for _, command := range f.found.Commands {
+		undo, _ := undone(command)
+		if i := slices.Index(undo, "-X"); i >= 0 && !contains(next.Commands, command) && f.othersLeadTo(BridgeChain{tableOf(undo), undo[i+1]}) {
+			stay.Commands = append(stay.Commands, command)
+		}
+	}
+	stay.Rules = filter(f.found.Rules, stay.owns)
+	return stay
+}
+
+// othersLeadTo says whether there are more rules that lead to a chain than we have.
+func (f *bridgeFinder) othersLeadTo(c BridgeChain) bool {
+	n := 0
+	for _, specs := range f.saved[c.Table].rules {
+		n += count(targets(specs), c.Chain)
+	}
+	leads := func(args []string) {
+		if i := slices.IndexFunc(args, func(word string) bool { return word == "-j" || word == "--jump" }); i >= 0 && i+1 < len(args) && args[i+1] == c.Chain {
+			n--
+		}
+	}
+	for _, r := range f.found.of(c.Table).Rules {
+		leads(r.Args)
+	}
+	for _, command := range f.found.of(c.Table).Commands {
+		leads(command)
+	}
+	return n > 0
+}
