@@ -68,7 +68,7 @@ func Blame(origin *ir.Origin, code grammar.Code, msg string) *zones.Problem {
 	if origin == nil {
 		return p
 	}
-	p.Path, p.Line = origin.Path, origin.Line
+	p.Path, p.Line, p.Rule = origin.Path, origin.Line, origin.Rule
 	switch kind, name, _ := strings.Cut(origin.Object, " "); kind {
 	case "firewalld.conf":
 		p.Object = zones.Object{Kind: zones.KindConf}

@@ -76,7 +76,8 @@ func (l Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Compile makes the ruleset of a configuration that has been checked. The error is an Errors.
+// Compile makes the ruleset of a configuration that has been checked. The error is an Errors; so it is for one that has not been checked and
+// in which something refers to what is not there.
 func Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, error) {
 	rs, _, err := History{}.Compile(cfg, backend)
 	return rs, err
@@ -104,8 +105,12 @@ func (h History) Compile(cfg *zones.Config, backend ir.Backend) (*ir.Ruleset, Hi
 	return h.compile(cfg, backend, false)
 }
 
-// compile makes the ruleset of the zones that are in use, or of all zones.
+// compile makes the ruleset of the zones that are in use, or of all zones. Without a default zone there is none: it is what packets meet
+// that nothing else is bound for.
 func (h History) compile(cfg *zones.Config, backend ir.Backend, all bool) (*ir.Ruleset, History, error) {
+	if cfg.Zones[cfg.Conf.DefaultZone] == nil {
+		return nil, h, Errors{{Code: zones.InvalidZone, Origin: confOrigin, Msg: fmt.Sprintf("the default zone %q does not exist", cfg.Conf.DefaultZone)}}
+	}
 	s := &state{
 		all:    all,
 		cfg:    cfg,

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -22,20 +23,21 @@ func (s *state) compileDirect() {
 		}
 	}
 	var passes []pass
-	for _, p := range d.Passthroughs {
+	for i := range d.Passthroughs {
+		p := &d.Passthroughs[i]
 		c, err := p.Command()
 		f := familyNamed(p.IPV)
 		if err != nil || f == 0 {
 			continue // it cannot be used, which reading the file has warned of; or it is for bridges
 		}
-		passes = append(passes, pass{c, f, s.directOrigin(p.Args, p.Line)})
+		passes = append(passes, pass{c, f, s.directOrigin(p, p.Line)})
 		if c.Kind == zones.PassNew {
 			s.declareDirect(c.Table, c.Chain, f)
 		}
 	}
-	for _, r := range d.Rules {
-		if f := familyNamed(r.IPV); f != 0 {
-			s.directRule(f, r)
+	for i := range d.Rules {
+		if f := familyNamed(d.Rules[i].IPV); f != 0 {
+			s.directRule(f, &d.Rules[i])
 		}
 	}
 	for _, p := range passes {
@@ -127,9 +129,9 @@ func (s *state) chainFor(table, name string, f ir.Families) *ir.Chain {
 	return c
 }
 
-// directOrigin is where in direct.xml something is; line 0 means that it was added at runtime.
-func (s *state) directOrigin(args []string, line int) *ir.Origin {
-	o := &ir.Origin{Object: "direct", Text: zones.JoinArgs(args)}
+// directOrigin is where in direct.xml a rule or command is; line 0 means that it was added at runtime.
+func (s *state) directOrigin(rule fmt.Stringer, line int) *ir.Origin {
+	o := &ir.Origin{Object: "direct", Rule: rule}
 	if line > 0 {
 		o.Path, o.Line = s.cfg.Direct.Origin.Path, line
 	}
@@ -138,7 +140,7 @@ func (s *state) directOrigin(args []string, line int) *ir.Origin {
 
 // directRule puts a rule before all rules of its chain but direct ones of the same or a lower priority; rules for one of the
 // kernel's chains go to a chain of ours that it jumps to.
-func (s *state) directRule(f ir.Families, r zones.DirectRule) {
+func (s *state) directRule(f ir.Families, r *zones.DirectRule) {
 	name := r.Chain
 	if builtin := strings.TrimSuffix(name, "_direct"); s.isBuiltin(r.Table, builtin) {
 		if name = builtin; !s.directOnly {
@@ -152,7 +154,7 @@ func (s *state) directRule(f ir.Families, r zones.DirectRule) {
 	}
 	for _, args := range splitAddresses(r.Args) {
 		c.Rules = slices.Insert(c.Rules, at, &ir.Rule{Families: f, Order: r.Priority, Direct: true,
-			Actions: []ir.Action{ir.Raw{Args: args}}, Origin: s.directOrigin(r.Args, r.Line)})
+			Actions: []ir.Action{ir.Raw{Args: args}}, Origin: s.directOrigin(r, r.Line)})
 		at++
 	}
 }

@@ -84,7 +84,7 @@ func (k *checker) reportRule(m *Meta, rule RichRule) report {
 
 // refusedRule reports what is wrong with a rule of an object.
 func (k *checker) refusedRule(m *Meta, rule RichRule, severity Severity, p *Problem) {
-	p.rule = rule.Rule
+	p.Rule = rule.Rule
 	at := *m
 	if rule.Path != "" {
 		at.Origin.Path = rule.Path
@@ -104,6 +104,9 @@ func subject(m *Meta) string {
 	}
 	return m.Name + ": "
 }
+
+// neededZones are those that must be there.
+var neededZones = []string{"block", "drop", "trusted"}
 
 // nameRules are the characters that names have beside letters and digits, and their greatest length in characters; 0 means
 // no limit. The length counts up to a slash.
@@ -171,7 +174,7 @@ func (k *checker) names() {
 			k.fail(&k.Policies[name].Meta, "", NameConflict, "cannot use policy %s: there is a zone of that name", name)
 		}
 	}
-	for _, name := range []string{"block", "drop", "trusted"} {
+	for _, name := range neededZones {
 		if k.Zones[name] == nil {
 			k.problems.add(&Problem{Code: InvalidZone, Msg: fmt.Sprintf("the zone %s is missing: there must be one", name)})
 		}

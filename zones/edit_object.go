@@ -314,6 +314,8 @@ func (k *objectKind[T]) own(c *Config, name string) (*T, error) {
 	return o, nil
 }
 
+// drop takes out an object, and for services and ICMP types the items that name it. Without the default zone, the default is the one that
+// firewalld would use in its place, and firewalld.conf says so.
 func (k *objectKind[T]) drop(name string) Edit {
 	return func(c *Config) (*Config, error) {
 		if _, err := k.own(c, name); err != nil {
@@ -325,7 +327,13 @@ func (k *objectKind[T]) drop(name string) Edit {
 				return nil, err
 			}
 		}
-		return k.without(*c, name), nil
+		next := k.without(*c, name)
+		if next.Zones[next.Conf.DefaultZone] == nil {
+			conf := *next.Conf
+			conf.DefaultZone = usableDefault(next)
+			next.Conf = &conf
+		}
+		return next, nil
 	}
 }
 

@@ -22,7 +22,7 @@ func Export(c *Config) map[string][]byte {
 		name        string
 		text, usual []byte
 	}{
-		{"firewalld.conf", c.Conf.text(), DefaultConf().text()},
+		{"firewalld.conf", c.Conf.Text(), DefaultConf().Text()},
 		{"richwall.conf", c.Own.text(), DefaultOwnConf().text()},
 	} {
 		files[f.name] = f.text
@@ -43,8 +43,13 @@ func (c *OwnConf) text() []byte {
 	return []byte(b.String())
 }
 
-// text is a firewalld.conf with all values.
-func (c *Conf) text() []byte {
+// Text is a firewalld.conf with all values. A default zone that was named and does not exist is still the one that is named.
+func (c *Conf) Text() []byte {
+	if c.missing != "" {
+		named := *c
+		named.DefaultZone, named.missing = c.missing, ""
+		c = &named
+	}
 	var b strings.Builder
 	for _, k := range confKeys {
 		if k.get != nil {

@@ -191,9 +191,33 @@ type DirectRule struct {
 	Line              int // from 1; 0 when it did not come from a file
 }
 
+// String is "chain" and the name.
+func (c *DirectChain) String() string { return "chain " + c.Chain }
+
+// same tells whether another chain is the same, wherever it stands.
+func (c *DirectChain) same(other DirectChain) bool {
+	return c.IPV == other.IPV && c.Table == other.Table && c.Chain == other.Chain
+}
+
+// String is the arguments as a command line.
+func (r *DirectRule) String() string { return JoinArgs(r.Args) }
+
+// same tells whether another rule says the same, wherever it stands.
+func (r *DirectRule) same(other DirectRule) bool {
+	return r.IPV == other.IPV && r.Table == other.Table && r.Chain == other.Chain && r.Priority == other.Priority && slices.Equal(r.Args, other.Args)
+}
+
 // DirectPassthrough is a whole command line of iptables, ip6tables or ebtables.
 type DirectPassthrough struct {
 	IPV  string // ipv4, ipv6 or eb
 	Args []string
 	Line int // from 1; 0 when it did not come from a file
+}
+
+// String is the arguments as a command line.
+func (p *DirectPassthrough) String() string { return JoinArgs(p.Args) }
+
+// same tells whether another command says the same, wherever it stands.
+func (p *DirectPassthrough) same(other DirectPassthrough) bool {
+	return p.IPV == other.IPV && slices.Equal(p.Args, other.Args)
 }

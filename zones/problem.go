@@ -36,10 +36,13 @@ type Problem struct {
 	// Notice is the line that firewalld prints for a Warning, with its level; "" if it is not known. It is not sent over D-Bus.
 	Notice string
 
-	item  string        // of the object, such as "service ssh", if a Check found it; "" is the whole object
-	rule  *grammar.Rule // of the object, if a Check found it
-	lost  bool          // of a Warning: what is passed over may have been meant to refuse something
-	later bool          // an edit may bring it: what the object refers to may be made after it
+	// Rule is what of the object has the problem: a *grammar.Rule, *DirectChain, *DirectRule or *DirectPassthrough; nil for anything else. A line is
+	// not enough to tell: several may stand in one.
+	Rule fmt.Stringer
+
+	item  string // of the object, such as "service ssh", if a Check found it; "" is the whole object
+	lost  bool   // of a Warning: what is passed over may have been meant to refuse something
+	later bool   // an edit may bring it: what the object refers to may be made after it
 }
 
 // place is where the problem stands in its file.

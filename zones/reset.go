@@ -108,7 +108,7 @@ func (s Store) objectFiles() []file {
 // defaultConf is what becomes of firewalld.conf in a reset: its comments stay, unless it has lines that a load passes over.
 func (s Store) defaultConf() []file {
 	const name = "firewalld.conf"
-	all := file{path: name, data: DefaultConf().text(), mode: confMode, fixed: true}
+	all := file{path: name, data: DefaultConf().Text(), mode: confMode, fixed: true}
 	data, err := readRegular(filepath.Join(s.Dirs.System, name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -22,20 +22,20 @@ func TestReset(t *testing.T) {
 			[]string{"direct.xml", "firewalld.conf", "firewalld.conf.old", "richwall.conf", "services/app.xml.old", "zones/a.xml.old", "zones/lan.old/b.xml.old"},
 			"# mine\nLogDenied=off\n",
 		},
-		"nothing": {nil, []string{"firewalld.conf"}, string(DefaultConf().text())},
+		"nothing": {nil, []string{"firewalld.conf"}, string(DefaultConf().Text())},
 		"files that cannot be read": {
 			map[string]string{"firewalld.conf": "Default\n", "zones/a.xml": "<zone><", "services/app.xml": "\x00", "policies/bad name.xml": "", "direct.xml": "<direct><", "richwall.conf": "x\n",
 				"ipsets": "not a folder", "helpers/folder.xml/x": "", "zones/a.xml.old": "before"},
 			[]string{"direct.xml.old", "firewalld.conf", "firewalld.conf.old", "helpers/folder.xml.old/x", "ipsets.old", "policies/bad name.xml.old", "richwall.conf.old",
 				"services/app.xml.old", "zones/a.xml.old"},
-			string(DefaultConf().text()),
+			string(DefaultConf().Text()),
 		},
 		"folders where the copies go": {
 			map[string]string{"firewalld.conf": "LogDenied=all\n", "firewalld.conf.old/x": "", "zones/a.xml": "<zone/>", "zones/a.xml.old/x": "", "zones/a.xml.old.2/y": "", "ipsets": "not a folder", "ipsets.old/x": ""},
 			[]string{"firewalld.conf", "firewalld.conf.old.2", "firewalld.conf.old/x", "ipsets.old.2", "ipsets.old/x", "zones/a.xml.old.2/y", "zones/a.xml.old.3", "zones/a.xml.old/x"},
 			"LogDenied=off\n",
 		},
-		"a firewalld.conf that is a folder": {map[string]string{"firewalld.conf/x": ""}, []string{"firewalld.conf", "firewalld.conf.old/x"}, string(DefaultConf().text())},
+		"a firewalld.conf that is a folder": {map[string]string{"firewalld.conf/x": ""}, []string{"firewalld.conf", "firewalld.conf.old/x"}, string(DefaultConf().Text())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := Store{Dirs{System: t.TempDir()}}

@@ -86,28 +86,41 @@ const (
 	allRounds  = 1000
 )
 
-// settle leaves out what Check refuses, until there is no such thing.
+// settle leaves out what Check refuses, until there is no such thing. A default zone that is not there is another one.
 func (r *Rest) settle(c *Config, dirs Dirs) *Config {
 	for round := range allRounds {
+		l, own := &loader{dirs: dirs, mends: true}, *c
+		c = &own
+		l.defaultZone(c)
 		problems := Check(c)
-		r.Problems = append(r.Problems, problems...)
+		r.Losses = append(r.Losses, l.losses...)
+		r.Problems = append(append(r.Problems, l.problems.report()...), problems...)
 		errors := problems.errors()
 		if len(errors) == 0 {
 			return c
 		}
+		about := errors
 		if round >= itemRounds {
-			for _, p := range errors {
-				p.item, p.rule, p.Line, p.Column = "", nil, 0, 0
-			}
+			about = whole(errors)
 		}
-		var losses []Loss
-		c, losses = LeaveOut(c, errors)
-		l := &loader{dirs: dirs, mends: true}
-		l.defaultZone(c)
-		r.Losses = append(append(r.Losses, losses...), l.losses...)
-		r.Problems = append(r.Problems, l.problems.report()...)
+		next, losses := c.without(about)
+		if len(losses) == 0 {
+			break
+		}
+		for i := range losses {
+			losses[i].Problem = errors[i]
+		}
+		c, r.Losses = next, append(r.Losses, losses...)
 	}
 	r.Losses = append(r.Losses, Loss{&Problem{Path: dirs.System, Code: InvalidObject, Msg: "nothing of the configuration can be used"}, Doubtful})
-	shipped, _ := Load(Dirs{})
-	return shipped
+	return Closed(c.Conf.FirewallBackend)
+}
+
+// whole are problems that are about the whole of their objects.
+func whole(problems Problems) Problems {
+	list := make(Problems, len(problems))
+	for i, p := range problems {
+		list[i] = &Problem{Object: p.Object, Code: p.Code}
+	}
+	return list
 }

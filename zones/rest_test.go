@@ -226,29 +226,176 @@ func TestPassedOverIsNotLost(t *testing.T) {
 	}
 }
 
-// A back end's errors are left out in the same way, by the line that they name.
+// A back end's errors are left out in the same way: the rule that they name goes, or the zone refuses everything, or it goes. What is gone
+// cannot be left out once more.
 func TestLeaveOut(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, dir+"/zones/public.xml", "<zone>\n<service name='ssh'/>\n<rule><service name='http'/><accept/></rule>\n<rule><service name='http'/><drop/></rule>\n</zone>")
-	c, problems := Load(Dirs{System: dir})
-	if c == nil {
-		t.Fatal(problems)
+	c := inFolder(t, dir)
+	at := func(rule fmt.Stringer) Problems {
+		return Problems{{Object: publicZone, Rule: rule, Code: InvalidValue, Msg: "not on this back end"}}
 	}
-	at := func(line int) Problems {
-		return Problems{{Object: publicZone, Line: line, Code: InvalidValue, Msg: "not on this back end"}}
-	}
-	next, losses := LeaveOut(c, at(3))
+	accept, drop := c.Zones["public"].Rules[0], c.Zones["public"].Rules[1]
+	next, losses := LeaveOut(c, at(accept.Rule))
 	if z := next.Zones["public"]; len(losses) != 1 || losses[0].Way != LeftOut || len(z.Rules) != 1 || len(z.Services) != 1 {
 		t.Errorf("got %v, %+v", losses, z)
 	}
-	for _, line := range []int{4, 0} {
-		next, losses = LeaveOut(c, at(line))
+	for _, rule := range []fmt.Stringer{drop.Rule, nil} {
+		next, losses = LeaveOut(c, at(rule))
 		if z := next.Zones["public"]; len(losses) != 1 || losses[0].Way != Refuses || z.Target != TargetDrop || len(z.Services) != 0 {
-			t.Errorf("line %d: got %v, %+v", line, losses, z)
+			t.Errorf("rule %v: got %v, %+v", rule, losses, z)
 		}
 	}
-	if next, losses = LeaveOut(next, at(0)); next.Zones["public"] != nil || losses[0].Way != Doubtful {
+	next, losses = LeaveOut(next, at(nil))
+	if next.Zones["public"] != nil || losses[0].Way != Doubtful || next.Conf.DefaultZone != "drop" {
 		t.Errorf("got %v, %+v", losses, next.Zones["public"])
+	}
+	if again, losses := LeaveOut(next, at(nil)); again != next || len(losses) > 0 {
+		t.Errorf("a zone that is gone is left out again: %v", losses)
+	}
+}
+
+// inFolder is the configuration in a folder, in which nothing is wrong.
+func inFolder(t *testing.T, dir string) *Config {
+	t.Helper()
+	c, problems := Load(Dirs{System: dir, Follow: true})
+	if c == nil {
+		t.Fatal(problems)
+	}
+	return c
+}
+
+// Of several rules in one line of a file, the one that is refused goes, whichever it is and however often it is named, and the others stay.
+// What that costs is what the rule did.
+func TestLeaveOutOneOfALine(t *testing.T) {
+	const (
+		accept = `<rule><port port="1" protocol="tcp"/><accept/></rule>`
+		direct = `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">`
+	)
+	dir := t.TempDir()
+	writeFile(t, dir+"/zones/public.xml", "<zone>"+accept+strings.Replace(accept, `"1"`, `"2"`, 1)+strings.Replace(accept, `"1"`, `"3"`, 1)+"</zone>")
+	writeFile(t, dir+"/zones/work/a.xml", "<zone>"+accept+strings.Replace(accept, `"1"`, `"2"`, 1)+"</zone>")
+	writeFile(t, dir+"/zones/work/b.xml", "<zone>"+accept+"</zone>")
+	writeFile(t, dir+"/direct.xml", "<direct>"+direct+"-s 192.0.2.1 -j DROP</rule>"+direct+"-s 192.0.2.2 -j ACCEPT</rule>"+
+		strings.Replace(direct, "INPUT", "FORWARD", 1)+"-s 192.0.2.1 -j DROP</rule>"+
+		`<passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv6">-A INPUT -j ACCEPT</passthrough></direct>`)
+	c := inFolder(t, dir)
+	for _, name := range []string{"public", "work"} {
+		for _, rule := range c.Zones[name].Rules {
+			p := &Problem{Object: Object{KindZone, name}, Line: 1, Rule: rule.Rule}
+			next, losses := LeaveOut(c, Problems{p, p})
+			left := next.Zones[name].Rules
+			if len(left) != len(c.Zones[name].Rules)-1 || slices.ContainsFunc(left, func(r RichRule) bool { return r.String() == rule.String() }) || losses[1].Way != LeftOut {
+				t.Errorf("%s without %s: %v is left, %v", name, rule, left, losses)
+			}
+		}
+	}
+	for i, want := range []Way{Doubtful, LeftOut, Doubtful} {
+		p := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Rules[i]}
+		next, losses := LeaveOut(c, Problems{p, p})
+		if left := next.Direct.Rules; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Rules[i].same) || len(next.Direct.Passthroughs) != 2 || losses[0].Way != want {
+			t.Errorf("without %+v: %+v is left, %v", c.Direct.Rules[i], left, losses)
+		}
+	}
+	several := Problems{{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Rules[0]}, {Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Rules[1]}}
+	if next, losses := LeaveOut(c, several); len(next.Direct.Rules) != 1 || !InDoubt(losses) {
+		t.Errorf("%+v is left, %v", next.Direct, losses)
+	}
+	pass := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Passthroughs[1]}
+	if next, losses := LeaveOut(c, Problems{pass}); len(next.Direct.Passthroughs) != 1 || next.Direct.Passthroughs[0].IPV != "ipv4" || len(next.Direct.Rules) != 3 || !InDoubt(losses) {
+		t.Errorf("%+v is left, %v", next.Direct, losses)
+	}
+}
+
+// A zone that several errors are about refuses everything, as with one; it is not gone.
+func TestLeaveOutOfOneZoneTwice(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir+"/zones/work.xml", `<zone><interface name="eth1"/><rule><port port="1" protocol="tcp"/><drop/></rule></zone>`)
+	c := inFolder(t, dir)
+	work := Object{KindZone, "work"}
+	next, losses := LeaveOut(c, Problems{{Object: work, Rule: c.Zones["work"].Rules[0].Rule}, {Object: work}, {Object: work}})
+	if z := next.Zones["work"]; z == nil || !z.refuses() || len(z.Interfaces) != 1 || InDoubt(losses) {
+		t.Errorf("got %+v, %v", z, losses)
+	}
+}
+
+// Whatever is refused, and however often, leaving it out comes to an end, with a configuration that passes its checks or with nothing more
+// that could be left out.
+func TestLeaveOutEnds(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir+"/zones/public.xml", `<zone><rule><service name="mine"/><drop/></rule></zone>`)
+	writeFile(t, dir+"/zones/work/a.xml", `<zone><source ipset="s"/></zone>`)
+	writeFile(t, dir+"/services/mine.xml", `<service><port port="1" protocol="tcp"/></service>`)
+	writeFile(t, dir+"/ipsets/s.xml", `<ipset type="hash:ip"/>`)
+	writeFile(t, dir+"/policies/p.xml", `<policy target="DROP"><ingress-zone name="work"/><egress-zone name="HOST"/></policy>`)
+	writeFile(t, dir+"/direct.xml", `<direct><passthrough ipv="ipv4">-A INPUT -j DROP</passthrough></direct>`)
+	writeFile(t, dir+"/firewalld.conf", "LogDenied=all\nNftablesFlowtable=eth0\n")
+	objects := []Object{publicZone, {KindZone, "work"}, {KindZone, "drop"}, {KindZone, "nosuch"}, {KindService, "mine"}, {KindIPSet, "s"}, {KindPolicy, "p"}, {Kind: KindDirect}, {Kind: KindConf}, {}}
+	rapid.Check(t, func(rt *rapid.T) {
+		c := inFolder(t, dir)
+		for round := range 40 {
+			var list Problems
+			for _, o := range rapid.SliceOfN(rapid.SampledFrom(objects), 1, 3).Draw(rt, "refused") {
+				p := &Problem{Object: o}
+				if z := c.Zones[o.Name]; o.Kind == KindZone && z != nil && len(z.Rules) > 0 && rapid.Bool().Draw(rt, "a rule") {
+					p.Rule = z.Rules[0].Rule
+				}
+				list = append(list, p)
+			}
+			next, losses := LeaveOut(c, list)
+			if err := Check(next).Err(); err != nil || next.Zones[next.Conf.DefaultZone] == nil {
+				rt.Fatalf("round %d: %v, default zone %s", round, err, next.Conf.DefaultZone)
+			}
+			if (next == c) != (len(losses) == 0) {
+				rt.Fatalf("round %d: the configuration is the same: %v; losses %v", round, next == c, losses)
+			}
+			c = next
+		}
+		var all Problems
+		for _, o := range objects {
+			all = append(all, &Problem{Object: o})
+		}
+		for _, name := range Names(c.Zones) {
+			for _, rule := range c.Zones[name].Rules {
+				all = append(all, &Problem{Object: Object{KindZone, name}, Rule: rule.Rule})
+			}
+		}
+		for range 10 {
+			next, _ := LeaveOut(c, all)
+			if next == c {
+				return
+			}
+			c = next
+		}
+		rt.Fatal("there is always something more to leave out")
+	})
+}
+
+// A problem of a configuration that brings up others again and again, in more rounds than items are looked at in, is still reported with its
+// line.
+func TestLateProblemsKeepTheirLines(t *testing.T) {
+	dir := t.TempDir()
+	service := func(name, includes string) {
+		writeFile(t, dir+"/services/"+name+".xml", "<service>\n<include service=\""+includes+"\"/>\n</service>")
+	}
+	const deep = itemRounds + 4
+	service("s0", "nosuch")
+	for i := range deep {
+		service(fmt.Sprintf("s%d", i+1), fmt.Sprintf("s%d", i))
+	}
+	r := LoadRest(Dirs{System: dir}, &Config{})
+	for _, l := range r.Losses {
+		if l.Problem.Line != 2 {
+			t.Errorf("a loss without its line: %s", l)
+		}
+	}
+	for _, p := range r.Problems {
+		if p.Line != 2 {
+			t.Errorf("a problem without its line: %s", p)
+		}
+	}
+	if len(r.Losses) != deep+1 {
+		t.Errorf("%d losses: %v", len(r.Losses), r.Losses)
 	}
 }
 

@@ -5,13 +5,14 @@ import (
 	"strings"
 )
 
-// Doubts are the losses for which the rest may let in more than another configuration, such as the one in force: an ipset or ICMP type by
+// Beside are the losses that count for one who has used another configuration before: those of what is wrong, and those of what a load
+// passes over, if more may be let in for that than by the other. That is so when an ipset or ICMP type by
 // which something refuses has a hole, a value of firewalld.conf is another one without a line that says so, a default zone does not
-// exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over is no doubt
-// where all of that is as it was.
-func (r *Rest) Doubts(before *Config) []Loss {
+// exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over is no loss
+// where all of that is as it was. A start and a reload go by the same rule.
+func (r *Rest) Beside(before *Config) []Loss {
 	return slices.DeleteFunc(slices.Clone(r.Losses), func(l Loss) bool {
-		return l.Way != Doubtful || !r.mayLetInMore(l.Problem.Object, before)
+		return l.Problem.Severity == Warning && (l.Way != Doubtful || !r.mayLetInMore(l.Problem.Object, before))
 	})
 }
 

@@ -32,17 +32,26 @@ func (s Store) LoadToUse(before *Config) (*Config, Problems) {
 
 // recovered reads the configuration after a change that was cut off is taken back, of which there is a warning.
 func (s Store) recovered(read func(Dirs) (*Config, Problems)) (*Config, Problems) {
-	found, err := s.Recover()
-	if err != nil {
-		p := problemOf(err, CommandFailed)
-		p.Path = filepath.Join(s.Dirs.System, journalName)
-		return nil, Problems{p}
+	found := s.TakeBack()
+	if found.Err() != nil {
+		return nil, found
 	}
 	c, problems := read(s.Dirs)
-	if found {
-		problems = append(Problems{{Path: s.Dirs.System, Severity: Warning, Code: CommandFailed, Msg: TakenBack}}, problems...)
+	return c, append(found, problems...)
+}
+
+// TakeBack is Recover, and tells what came of it as a problem of the files: an Error if it fails, and a Warning if there was something to
+// take back.
+func (s Store) TakeBack() Problems {
+	switch found, err := s.Recover(); {
+	case err != nil:
+		p := problemOf(err, CommandFailed)
+		p.Path = filepath.Join(s.Dirs.System, journalName)
+		return Problems{p}
+	case found:
+		return Problems{{Path: s.Dirs.System, Severity: Warning, Code: CommandFailed, Msg: TakenBack}}
 	}
-	return c, problems
+	return nil
 }
 
 // TakenBack is what Recover has done, in words.

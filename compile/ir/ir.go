@@ -88,7 +88,8 @@ type Origin struct {
 	Path   string `json:"path,omitempty"` // the file; empty if none
 	Line   int    `json:"line,omitempty"` // from 1; 0 means the whole file
 	Text   string `json:"text,omitempty"` // the entry such as "service ssh"; may be empty
-	// Rule is the rich rule, whose text is only made when somebody asks; nil for anything else.
+	// Rule is the rule or command of the configuration, which alone tells it from others in its line, and whose text is only made when
+	// somebody asks: a *grammar.Rule, *zones.DirectChain, *zones.DirectRule or *zones.DirectPassthrough; nil for anything else.
 	Rule fmt.Stringer `json:"-"`
 }
 

@@ -90,24 +90,27 @@ func bridgeRefusal(direct *zones.Direct, err error) error {
 		return err
 	}
 	var list []error
-	blame := func(text string, line int) {
-		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Text: text},
-			Err: fmt.Errorf("ebtables refuses %q: %w", text, refused.Err)})
+	blame := func(about fmt.Stringer, line int) {
+		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: about},
+			Err: fmt.Errorf("ebtables refuses %q: %w", about, refused.Err)})
 	}
-	for _, c := range direct.Chains {
+	for i := range direct.Chains {
+		c := &direct.Chains[i]
 		if c.IPV == "eb" && c.Table == refused.Table && refused.AboutChain(c.Chain) {
-			blame("chain "+c.Chain, c.Line)
+			blame(c, c.Line)
 		}
 	}
-	for _, r := range direct.Rules {
+	for i := range direct.Rules {
+		r := &direct.Rules[i]
 		builtin := strings.TrimSuffix(r.Chain, "_direct")
 		if r.IPV == "eb" && r.Table == refused.Table && (refused.AboutRule(builtin, r.Args) || refused.AboutRule(builtin+"_direct", r.Args)) {
-			blame(zones.JoinArgs(r.Args), r.Line)
+			blame(r, r.Line)
 		}
 	}
-	for _, p := range direct.Passthroughs {
+	for i := range direct.Passthroughs {
+		p := &direct.Passthroughs[i]
 		if p.IPV == "eb" && refused.AboutCommand(p.Args) {
-			blame(zones.JoinArgs(p.Args), p.Line)
+			blame(p, p.Line)
 		}
 	}
 	if list == nil {

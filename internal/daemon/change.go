@@ -188,49 +188,63 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	return nil
 }
 
-// readAgain reads the files. The error is the Problems, that the files cannot be read in time, or that what is passed over in them
-// might let in more than the permanent configuration that is in force.
+// readAgain reads the files to use them. The errors are those of readFiles.
 func (d *Daemon) readAgain(ctx context.Context) (*zones.Config, error) {
-	r, err := d.readFiles(ctx, d.store.LoadToUse, d.Snapshot().Permanent)
+	d.mu.Lock()
+	before, conf, failed := d.permanent, d.loaded.Conf, d.state == Failed
+	d.mu.Unlock()
+	r, err := d.readFiles(ctx, d.store.TakeBack, before)
 	if err != nil {
-		return nil, err
-	}
-	switch err := r.problems.Err(); {
-	case err != nil:
 		d.logProblems(r.problems)
 		return nil, err
-	case len(r.doubts) > 0:
-		d.logProblems(r.problems)
-		return nil, inDoubt(r.doubts)
 	}
 	d.logWarnings(r.problems)
-	return r.cfg, nil
+	if failed { // what is in force may be of no file
+		conf = d.goodConf(d.lastGood())
+	}
+	d.logUnsaid(r.rest, conf)
+	return r.rest.Config, nil
 }
 
-// inFiles is what the files hold: nil and the problems, or a configuration and what of it is in doubt beside the one in force.
+// inFiles is what the files hold, and what is wrong with them. There is no rest if that is not known.
 type inFiles struct {
-	cfg      *zones.Config
+	rest     *zones.Rest
 	problems zones.Problems
-	doubts   []zones.Loss
 }
 
-// readFiles reads the files. Objects of files that have not changed are those of a configuration that was read before. The error, with code
-// COMMAND_FAILED, is that they cannot be read in time.
-func (d *Daemon) readFiles(ctx context.Context, read func(before *zones.Config) (*zones.Config, zones.Problems), before *zones.Config) (inFiles, error) {
+// readFiles reads the files, after first has made them ready. Objects of files that have not changed are those of a configuration that was
+// read before. The error is the Problems, in the words of a load; that the files cannot be read in time; or that, beside the configuration in
+// force, more might be let in for what is passed over in them, or firewalld.conf is lost.
+func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, before *zones.Config) (inFiles, error) {
 	load := loadRest
-	d.mu.Lock()
-	inForce := d.loaded
-	d.mu.Unlock()
 	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r inFiles) {
-		r.cfg, r.problems = read(before)
-		if r.cfg != nil && len(r.problems) > 0 { // warnings: what do they cost?
-			rest := load(d.opt.Dirs, r.cfg)
-			r.cfg, r.problems, r.doubts = rest.Config, rest.Problems, rest.Doubts(inForce)
+		if r.problems = first(); r.problems.Err() != nil {
+			return r
 		}
+		r.rest = load(d.opt.Dirs, before)
+		wrong := r.rest.Problems
+		if wrong.Err() != nil { // some may be wrong only because others are left out
+			if _, now := d.store.LoadAgain(before); now.Err() != nil {
+				wrong = now
+			}
+		}
+		r.problems = append(r.problems, wrong...)
 		return r
 	})
 	if err != nil {
 		return inFiles{}, refuse(CommandFailed, "%v", err)
+	}
+	if err := r.problems.Err(); err != nil {
+		return r, err
+	}
+	if err := d.lostConf(ctx, r.rest, false); err != nil {
+		return r, refuse(CommandFailed, "%v", err)
+	}
+	d.mu.Lock()
+	inForce := d.loaded
+	d.mu.Unlock()
+	if doubts := r.rest.Beside(inForce); len(doubts) > 0 {
+		return r, inDoubt(doubts)
 	}
 	return r, nil
 }

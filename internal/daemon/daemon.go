@@ -208,14 +208,8 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	if err := d.room(d.runtime, cfg, runtimeCosts); err != nil {
 		return err
 	}
-	desired, history, err := desire(d.history.Reloaded(), cfg, backend, d.panic)
-	waits := false
-	if err == nil {
-		d.opt.Memory.Tidy()
-		desired.Awaits = d.awaits
-		err = d.commitBridge(ctx, cfg, func() error { return d.commit(ctx, k, desired) })
-		waits = err != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
-	}
+	desired, history, err := d.put(ctx, k, d.history.Reloaded(), cfg, d.panic)
+	waits := err != nil && desired != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
 	if err != nil && !waits {
 		if k != d.kernel {
 			k.Close()
@@ -278,13 +272,26 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 	return err
 }
 
-// desire compiles a configuration, after what was installed before it.
-func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked bool) (*kernel.Desired, compile.History, error) {
+// put compiles a configuration, after what was installed before it, and has a Kernel, which may not be the daemon's yet, and ebtables make it
+// what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
+// inKernel. On an error nothing has changed; desired is nil if that is of the compiler. The lock is held.
+func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
+	desired, h, err := d.desire(h, cfg, panicked)
+	if err != nil {
+		return nil, h, err
+	}
+	d.opt.Memory.Tidy()
+	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
+}
+
+// desire compiles a configuration for the back end that it asks for, after what was installed before it. The lock is held.
+func (d *Daemon) desire(h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
+	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	rules, h, err := h.Compile(cfg, backend)
 	if err != nil {
 		return nil, h, codeOf(err)
 	}
-	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn"}
+	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn", Awaits: d.awaits}
 	if backend == ir.NFTables {
 		if desired.Direct, h, err = h.Direct(cfg); err != nil {
 			return nil, h, codeOf(err)
@@ -293,9 +300,8 @@ func desire(h compile.History, cfg *zones.Config, backend ir.Backend, panicked b
 	return desired, h, nil
 }
 
-// commit hands what is desired to a Kernel, which may not be the daemon's yet, and does nothing else: who calls it makes that current, and
-// then calls inKernel. The lock is held.
-func (d *Daemon) commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
+// commit hands what is desired to a Kernel.
+func commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
@@ -328,11 +334,8 @@ func (d *Daemon) commitRuntime(ctx context.Context, next *zones.Config) error {
 	if err := d.acceptsUnused(next); err != nil {
 		return err
 	}
-	desired, history, err := desire(d.history, next, d.backend, d.panic)
+	desired, history, err := d.put(ctx, d.kernel, d.history, next, d.panic)
 	if err != nil {
-		return err
-	}
-	if err := d.commitBridge(ctx, next, func() error { return d.commit(ctx, d.kernel, desired) }); err != nil {
 		return err
 	}
 	old := d.runtime

@@ -141,11 +141,7 @@ func (d *Daemon) waitForKernel(reason error) {
 // attendFirst commits the first rules, which could not be committed before. The lock is held.
 func (d *Daemon) attendFirst() {
 	ctx := context.Background()
-	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
-	if err == nil {
-		desired.Awaits = d.awaits
-		err = d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
-	}
+	_, _, err := d.put(ctx, d.kernel, d.history, d.runtime, d.panic)
 	if len(blamed(err)) > 0 {
 		d.opt.Log.Error("the kernel refuses a part of the configuration: the start is made again without it", "reason", err)
 		d.spawn("the start that is made again", d.startAgain)
@@ -230,11 +226,11 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 
 // commitAgain commits what is in force. The lock is held.
 func (d *Daemon) commitAgain() error {
-	desired, _, err := desire(d.history, d.runtime, d.backend, d.panic)
+	desired, _, err := d.desire(d.history, d.runtime, d.panic)
 	if err != nil {
 		return err
 	}
-	if err := d.commit(context.Background(), d.kernel, desired); err != nil {
+	if err := commit(context.Background(), d.kernel, desired); err != nil {
 		return err
 	}
 	d.inKernel(context.Background())

@@ -41,6 +41,23 @@ func (d *Daemon) missing(ctx context.Context) error {
 	return nil
 }
 
+// lostConf is an error when firewalld.conf is gone or empty although the last good configuration had a setting: it may be lost. Where
+// the state folder does not answer (silent), or not say, it may have had one.
+func (d *Daemon) lostConf(ctx context.Context, rest *zones.Rest, silent bool) error {
+	if !rest.NoConf {
+		return nil
+	}
+	if !silent {
+		text := rest.Config.Conf.Text()
+		differs, err := askState(ctx, d, func() bool { return d.opt.State.Differs("firewalld.conf", text) })
+		if err == nil && !differs {
+			return nil
+		}
+	}
+	return fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, write the line DefaultZone=%s into it",
+		d.opt.Dirs.System, rest.Config.Conf.DefaultZone)
+}
+
 // meantSo says how the shipped configuration can be chosen on purpose.
 func meantSo(folder string) string {
 	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))

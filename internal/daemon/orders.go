@@ -24,17 +24,11 @@ func (d *Daemon) checkPermanent() error {
 	if err := d.missing(context.Background()); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
-	r, err := d.readFiles(context.Background(), d.store.LoadAgain, &zones.Config{})
+	r, err := d.readFiles(context.Background(), func() zones.Problems { return nil }, &zones.Config{})
 	if err != nil {
 		return err
 	}
-	cfg := r.cfg
-	switch err := r.problems.Err(); {
-	case err != nil:
-		return err
-	case len(r.doubts) > 0:
-		return inDoubt(r.doubts)
-	}
+	cfg := r.rest.Config
 	_, err = compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
 	var refused compile.Errors
 	if errors.As(err, &refused) {
@@ -71,7 +65,7 @@ func (d *Daemon) askable(cfg *zones.Config) (*kernel.Desired, error) {
 		direct, _, err := h.Direct(cfg)
 		return &kernel.Desired{Direct: direct}, codeOf(err)
 	}
-	desired, _, err := desire(h, cfg, d.backend, d.panic)
+	desired, _, err := d.desire(h, cfg, d.panic)
 	return desired, err
 }
 

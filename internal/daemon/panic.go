@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"richwall/internal/kernel"
 	"richwall/zones"
 )
 
@@ -116,7 +115,7 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	if !on {
 		return d.endPanic(ctx)
 	}
-	desired, err := d.commitRuntimeWith(ctx, true)
+	desired, _, err := d.put(ctx, d.kernel, d.history, d.runtime, true)
 	if desired == nil {
 		return err
 	}
@@ -132,22 +131,12 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 	return nil
 }
 
-// commitRuntimeWith commits the runtime configuration, with panic mode on or off. desired is nil if that does not compile. The lock is
-// held.
-func (d *Daemon) commitRuntimeWith(ctx context.Context, panicked bool) (desired *kernel.Desired, err error) {
-	desired, _, err = desire(d.history, d.runtime, d.backend, panicked)
-	if err != nil {
-		return nil, err
-	}
-	return desired, d.commitBridge(ctx, d.runtime, func() error { return d.commit(ctx, d.kernel, desired) })
-}
-
 // endPanic switches panic mode off. Packets may be dropped by the rules of another back end, by the table of DropAll and by the rules of
 // this daemon, each of which may be from an earlier process. What memory says is on goes last, so that an error leaves panic mode on: in
 // the kernel, in memory and on disk. The lock is held.
 func (d *Daemon) endPanic(ctx context.Context) error {
 	commit := func(on bool) error {
-		_, err := d.commitRuntimeWith(ctx, on)
+		_, _, err := d.put(ctx, d.kernel, d.history, d.runtime, on)
 		return err
 	}
 	open := func() error { return commit(false) }

@@ -32,7 +32,7 @@ func (p *part) whole() *zones.Config {
 
 // leaveOut takes out what problems of the whole are about, and returns what is lost by that.
 func (p *part) leaveOut(problems zones.Problems) []zones.Loss {
-	next, lost := leaveOut(p.whole(), problems)
+	next, lost := zones.LeaveOut(p.whole(), problems)
 	if p.direct != nil {
 		next, p.direct = next.WithDirect(p.cfg.Direct), next.Direct
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"richwall/compile"
@@ -14,16 +13,12 @@ import (
 	"richwall/zones"
 )
 
-// mostRounds is how often a start leaves out what the back end or the kernel refuses. Each round leaves out all that one
-// attempt has named.
-const mostRounds = 20
-
 // Start reads the configuration and installs it. It tries, in this order:
 //
 //  1. the files, without what is broken in them;
 //  2. the last configuration that was installed without an error, where the files cannot be read, or leave it in doubt which
 //     rules some packets are meant for;
-//  3. the shipped configuration, only where no configuration was ever kept;
+//  3. the shipped configuration, only where the files cannot be read and no configuration was ever kept;
 //  4. rules that let nothing new in, so that the firewall can be asked and mended.
 //
 // The state is Failed unless all of the files is in force. The error is for the case that nothing could be installed, because the packet
@@ -83,7 +78,7 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	}
 	d.opt.Log.Error("the configuration cannot be used", "reason", err)
 	failed = append(failed, err.Error())
-	dirs, instead := zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}, ""
+	dirs, instead := d.goodDirs(good), ""
 	switch {
 	case good.damaged != nil:
 		failed, err = d.startClosed(ctx, links, append(failed, good.damaged.Error()))
@@ -91,6 +86,9 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	case good.folder != "":
 		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.link)
 		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.link)
+	case inFiles != nil: // the shipped configuration may let in more than they do
+		failed, err = d.startClosed(ctx, links, failed)
+		return failed, inFiles, err
 	default:
 		d.opt.Log.Error("there is no last good configuration: the shipped one is used instead")
 		instead = "in force instead is the shipped configuration: no other was ever installed"
@@ -181,16 +179,12 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		d.logWarnings(rest.Problems)
 		return d.startRest(ctx, cfg, losses, links, good)
 	}
-	losses := rest.Losses
-	was := d.compare(ctx, rest, good)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := d.lostConf(ctx, rest, good.silent); err != nil {
+		return nil, err
 	}
-	if was.accepted {
-		losses = nil
-	}
-	if was.lostConf {
-		return nil, fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, run firewall-cmd --reload", d.opt.Dirs.System)
+	losses, err := d.besideGood(ctx, rest, good)
+	if err != nil {
+		return nil, err
 	}
 	if decisive := good.decisive(losses); zones.InDoubt(decisive) {
 		d.logProblems(rest.Problems)
@@ -200,53 +194,47 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		return failed, errDoubt
 	}
 	d.logWarnings(rest.Problems)
-	d.logUnsaid(rest, good)
+	d.logUnsaid(rest, d.goodConf(good))
 	return d.startRest(ctx, rest.Config, losses, links, good)
 }
 
-// comparison is what the last good configuration tells about the files: that a reload has taken them (accepted), and that firewalld.conf,
-// which is gone or empty, had settings.
-type comparison struct{ accepted, lostConf bool }
-
-// compare asks the state folder for that. When it does not answer, the files were not accepted, and a firewalld.conf that is gone or empty
-// had settings; files that are whole are used all the same.
-func (d *Daemon) compare(ctx context.Context, rest *zones.Rest, good lastGood) comparison {
-	unknown := comparison{accepted: false, lostConf: rest.NoConf}
-	if good.silent {
-		return unknown
+// besideGood are the losses that count beside the last good configuration; all of them where it is not known. The error is that the context
+// has ended.
+func (d *Daemon) besideGood(ctx context.Context, rest *zones.Rest, good lastGood) ([]zones.Loss, error) {
+	if good.folder == "" || len(rest.Losses) == 0 {
+		return rest.Losses, nil
 	}
-	was, err := askState(ctx, d, func() comparison {
-		return comparison{d.accepted(rest), rest.NoConf && d.opt.State.Differs("firewalld.conf", zones.Export(rest.Config)["firewalld.conf"])}
-	})
+	before, err := d.loadOther(ctx, d.goodDirs(good))
 	if err != nil {
 		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", err)
-		return unknown
+		return rest.Losses, ctx.Err()
 	}
-	return was
+	return rest.Beside(before), nil
 }
 
-// logUnsaid warns of the keys of firewalld.conf that the last good configuration had another value for and that no line sets any more: they
+// goodDirs are the folders of the last good configuration.
+func (d *Daemon) goodDirs(good lastGood) zones.Dirs {
+	return zones.Dirs{System: good.folder, Default: d.opt.Dirs.Default, Follow: true, Room: d.opt.Dirs.Room}
+}
+
+// goodConf is firewalld.conf of the last good configuration; nil if it is not known.
+func (d *Daemon) goodConf(good lastGood) *zones.Conf {
+	if good.folder == "" {
+		return nil
+	}
+	conf, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
+	return conf
+}
+
+// logUnsaid warns of the keys of firewalld.conf that had another value before, if it is known, and that no line sets any more: they
 // may have been taken out, or a part of the file may be lost.
-func (d *Daemon) logUnsaid(rest *zones.Rest, good lastGood) {
-	before, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
-	if good.folder == "" || before == nil {
+func (d *Daemon) logUnsaid(rest *zones.Rest, before *zones.Conf) {
+	if before == nil {
 		return
 	}
 	for _, was := range rest.Unsaid(before) {
 		d.opt.Log.Warn("a key of firewalld.conf is not set any more: its default is used", "was", was)
 	}
-}
-
-// accepted tells whether a reload has taken files that leave doubt, such as those whose default zone does not exist: what is left
-// of them is the last good configuration.
-func (d *Daemon) accepted(rest *zones.Rest) bool {
-	return len(besideWarnings(rest.Losses)) == 0 && d.opt.State.Has(zones.Export(rest.Config))
-}
-
-// besideWarnings are the losses of what a reload would refuse. What it would take with a warning, such as an unknown key of
-// firewalld.conf, says nothing where there is no earlier configuration to compare with.
-func besideWarnings(losses []zones.Loss) []zones.Loss {
-	return slices.DeleteFunc(slices.Clone(losses), func(l zones.Loss) bool { return l.Problem.Severity == zones.Warning })
 }
 
 // readRest reads the files, without what is broken in them. The error is that they cannot be read in time.
@@ -263,29 +251,22 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	})
 }
 
-// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. It
-// returns all that is left out. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
+// startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. Each attempt
+// leaves out all that the one before has named, so that there are no more attempts than there is to leave out. It returns all that is left
+// out. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zones.Loss, links map[string]string, good lastGood) (failed []string, err error) {
 	p := &part{cfg: cfg, good: good}
 	d.lose(p, losses)
 	d.await(p)
-	for range mostRounds {
-		lost := p.leaveOut(blamed(d.compilesUnused(p.whole())))
+	for err = d.attempt(ctx, p.whole(), links); err != nil; err = d.attempt(ctx, p.whole(), links) {
+		lost := p.leaveOut(blamed(err))
 		if len(lost) == 0 {
-			if err = d.installFirst(ctx, p.whole().ForRuntime(), links); err == nil {
-				break
-			}
-			if lost = p.leaveOut(blamed(err)); len(lost) == 0 {
-				break
-			}
+			return p.failed(), err
 		}
 		d.lose(p, lost)
 		if !good.none() && zones.InDoubt(good.decisive(lost)) {
 			return p.failed(), errDoubt
 		}
-	}
-	if err != nil {
-		return p.failed(), err
 	}
 	d.mu.Lock()
 	d.permanent, d.loaded = p.cfg, p.whole()
@@ -298,6 +279,14 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zone
 		d.keepGood(p.cfg)
 	}
 	return p.failed(), nil
+}
+
+// attempt installs a configuration of files, all of which must compile.
+func (d *Daemon) attempt(ctx context.Context, cfg *zones.Config, links map[string]string) error {
+	if err := d.compilesUnused(cfg); err != nil {
+		return err
+	}
+	return d.installFirst(ctx, cfg.ForRuntime(), links)
 }
 
 // errStopped is that the daemon was stopped while it was starting.
@@ -358,21 +347,6 @@ func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error
 	return nil
 }
 
-// leaveOut is a configuration without what its problems are about, and without what refers to that. There are no losses if the
-// problems are about nothing that can be left out.
-func leaveOut(cfg *zones.Config, problems zones.Problems) (*zones.Config, []zones.Loss) {
-	var losses []zones.Loss
-	for len(problems) > 0 {
-		next, lost := zones.LeaveOut(cfg, problems)
-		if len(lost) == 0 {
-			break
-		}
-		cfg, losses = next, append(losses, lost...)
-		problems = zones.Check(cfg)
-	}
-	return cfg, losses
-}
-
 // lossTexts says what is lost, a line each.
 func lossTexts(losses []zones.Loss) []string {
 	texts := make([]string, len(losses))
@@ -382,17 +356,24 @@ func lossTexts(losses []zones.Loss) []string {
 	return texts
 }
 
-// blamed are the problems of the configuration that an error of an install is about; none if it is about something else.
+// blamed are the problems of the configuration that an error of an install is about; none if it is about something else. What is said of
+// several rules that come from one is said once.
 func blamed(err error) zones.Problems {
 	var compiled compile.Errors
 	if errors.As(err, &compiled) {
 		return compiled.Problems()
 	}
 	var list zones.Problems
+	said := map[zones.Problem]bool{}
 	for _, e := range ruleErrors(err) {
-		if e.Origin != nil {
-			list = append(list, compile.Blame(e.Origin, CommandFailed, e.Err.Error()))
+		if e.Origin == nil {
+			continue
 		}
+		p := compile.Blame(e.Origin, CommandFailed, e.Err.Error())
+		if !said[*p] {
+			list = append(list, p)
+		}
+		said[*p] = true
 	}
 	return list
 }

@@ -517,6 +517,10 @@ func TestNoConfAndDamage(t *testing.T) {
 			b.write(t, map[string]string{"firewalld.conf": ""})
 			b.again(t)
 			b.closed(t, "firewalld.conf in ")
+			if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "write the line DefaultZone=public into it") {
+				t.Errorf("a reload gives %v", err)
+			}
+			b.write(t, map[string]string{"firewalld.conf": "DefaultZone=public\n"})
 			if err := b.Reload(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -807,27 +811,72 @@ func TestFirstStartWithWarnings(t *testing.T) {
 	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
-// A firewalld.conf that is empty, gone or damaged at a start does not bring back the shipped default zone.
+// A firewalld.conf that is empty, gone or damaged at a start or a reload does not bring back the shipped default zone. One that names it does.
 func TestDamagedConf(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	for _, text := range []string{"", "# nothing\n", "Default", "DefaultZone=", "DefaultZon=drop\n", "\x00\x00\x00\x00"} {
 		b.write(t, map[string]string{"firewalld.conf": text})
+		for _, err := range []error{b.CheckPermanent(), b.Reload(t.Context())} {
+			if err == nil || !strings.Contains(err.Error(), "firewalld.conf") {
+				t.Errorf("with a firewalld.conf of %q, a check or a reload gives %v", text, err)
+			}
+		}
 		b.again(t)
 		b.expect(t, Failed, "firewalld.conf", []string{"8080"}, []string{"22"})
+		b.write(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n"})
+		b.again(t)
 	}
 	if err := os.Remove(filepath.Join(b.dir, "firewalld.conf")); err != nil {
 		t.Fatal(err)
 	}
+	if err := b.Reload(t.Context()); err == nil {
+		t.Error("a reload takes files without a firewalld.conf that there was")
+	}
+	b.expect(t, Running, "", []string{"8080"}, []string{"22"})
 	b.again(t)
 	b.expect(t, Failed, "firewalld.conf", []string{"8080"}, []string{"22"})
-	if err := b.Reload(t.Context()); err != nil { // the administrator means it
+	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=public\n"})
+	if err := b.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.again(t)
 	b.expect(t, Running, "", []string{"8080", "22"}, nil)
 }
 
-// A key that firewalld.conf has no longer has its default: somebody may have taken it out. The log names each, and what it was.
+// What a load passes over from the first start on, and that lets in no more, is no reason for a later start to refuse what else has changed,
+// as it is none for a reload.
+func TestOldWarningsAreNoDoubt(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"an unknown key":               {"firewalld.conf": "NewKey=yes\nDefaultZone=drop\n"},
+		"a value that is none":         {"firewalld.conf": "LogDenied=sometimes\nDefaultZone=drop\n"},
+		"a default zone that is none":  {"firewalld.conf": "DefaultZone=nosuch\n"},
+		"an entry of an unused set":    {"ipsets/unused.xml": `<ipset type="hash:ip"><entry>192.0.2.x</entry></ipset>`},
+		"a direct rule that says none": {"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
+		"an unknown key once more":     {"firewalld.conf": "NewKey=yes\nNewKey=yes\n", "zones/home.xml": homeZone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files["zones/work.xml"] = workZone
+			b := startKept(t, files)
+			was := b.Snapshot().State
+			if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: "work"}, port("9090", "tcp"))}); err != nil {
+				t.Fatal(err)
+			}
+			b.again(t)
+			b.expect(t, Running, "", []string{"8080", "9090"}, nil)
+			if err := b.Reload(t.Context()); err != nil {
+				t.Error(err)
+			}
+			b.again(t)
+			b.expect(t, was, "", []string{"8080", "9090"}, nil)
+			b.write(t, map[string]string{"firewalld.conf": files["firewalld.conf"] + "StrictForwardPort=yes\n"}) // another one beside it
+			b.again(t)
+			b.expect(t, Running, "", []string{"9090"}, nil)
+		})
+	}
+}
+
+// A key that firewalld.conf has no longer has its default: somebody may have taken it out. The log of a start and of a reload names each, and
+// what it was.
 func TestKeyGoneFromConf(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "LogDenied=all\nDefaultZone=drop\nStrictForwardPorts=yes\n"})
 	for text, gone := range map[string][]string{
@@ -839,15 +888,27 @@ func TestKeyGoneFromConf(t *testing.T) {
 		b.write(t, map[string]string{"firewalld.conf": "LogDenied=all\nDefaultZone=drop\nStrictForwardPorts=yes\n"})
 		b.again(t)
 		b.write(t, map[string]string{"firewalld.conf": text})
-		b.again(t)
-		b.expect(t, Running, "", nil, nil)
-		said := b.log.String()
-		if strings.Count(said, "is not set any more") != len(gone) {
-			t.Errorf("of %q the log says\n%s", text, said)
+		restart := func() error { b.again(t); return nil }
+		reload := func() error {
+			b.write(t, map[string]string{"firewalld.conf": "LogDenied=all\nDefaultZone=drop\nStrictForwardPorts=yes\n"})
+			b.again(t)
+			b.write(t, map[string]string{"firewalld.conf": text})
+			b.log.Reset()
+			return b.Reload(t.Context())
 		}
-		for _, was := range gone {
-			if !strings.Contains(said, was) {
-				t.Errorf("of %q the log does not name %s:\n%s", text, was, said)
+		for _, read := range []func() error{restart, reload} {
+			if err := read(); err != nil {
+				t.Fatal(err)
+			}
+			b.expect(t, Running, "", nil, nil)
+			said := b.log.String()
+			if strings.Count(said, "is not set any more") != len(gone) {
+				t.Errorf("of %q the log says\n%s", text, said)
+			}
+			for _, was := range gone {
+				if !strings.Contains(said, was) {
+					t.Errorf("of %q the log does not name %s:\n%s", text, was, said)
+				}
 			}
 		}
 	}

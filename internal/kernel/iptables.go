@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"richwall/compile/iptables"
 	"richwall/compile/ir"
@@ -442,7 +443,52 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
 	input := strings.Join(s.lines, "\n") + "\n"
 	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
-	return s.blame(err)
+	return k.further(ctx, s, err)
+}
+
+// further is the error of a restore tool, which names one rule at a time, with all rules that the tool does not understand: each that it names
+// is made one that matches everything, so that the others stay at their places, and the tool reads the script again without a change.
+func (k *iptablesKernel) further(ctx context.Context, s *script, err error) error {
+	lines := slices.Clone(s.lines)
+	var found []*RuleError
+	for until, said := time.Now().Add(trialTime), err; ; {
+		var e *RuleError
+		at := s.lineNamed(said)
+		if !errors.As(s.blame(said), &e) || e.Origin == nil || time.Now().After(until) {
+			break
+		}
+		word := strings.Fields(lines[at-1])
+		place := 2 // -A CHAIN
+		if len(word) > 2 && word[0] == "-I" && strings.Trim(word[2], "0123456789") == "" {
+			place = 3
+		}
+		bare := strings.Join(word[:min(len(word), place)], " ")
+		if lines[at-1] == bare {
+			break
+		}
+		lines[at-1], found = bare, append(found, e)
+		_, said = k.run(ctx, strings.Join(lines, "\n")+"\n", tool(s.family)+"-restore", "--noflush", waitForLock(), "--test")
+	}
+	switch len(found) {
+	case 0:
+		return s.blame(err)
+	case 1:
+		return found[0]
+	}
+	return joined(found)
+}
+
+// lineNamed is the line, from 1, that a restore tool names; 0 for none.
+func (s *script) lineNamed(err error) int {
+	var said *toolError
+	if !errors.As(err, &said) {
+		return 0
+	}
+	n := 0
+	if m := lineNumber.FindStringSubmatch(said.said); m != nil {
+		n, _ = strconv.Atoi(m[1])
+	}
+	return n
 }
 
 // commitRules commits one table after the other. On an error those that were committed are among the steps.

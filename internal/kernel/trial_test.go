@@ -91,3 +91,29 @@ func TestRefusedRulesAreNamed(t *testing.T) {
 	}
 	sameLines(t, before, saved(t, ns))
 }
+
+// A tool that names one rule at a time, and the rules that it does not understand: one commit names them all.
+func TestRulesNotUnderstoodAreNamed(t *testing.T) {
+	ns := namespace(t)
+	rs := *scenario(t, "static-services.txt", ir.IPTables)
+	rs.Chains = slices.Clone(rs.Chains)
+	for i, c := range rs.Chains {
+		if c.Table == "filter" && c.Name == "INPUT_direct" {
+			more := *c
+			for n := range 30 {
+				spec := fmt.Sprintf("-p tcp --dport %d -m nosuch -j DROP", n+1)
+				if n%3 == 0 {
+					spec = strings.Replace(spec, "-m nosuch ", "", 1)
+				}
+				more.Rules = append(slices.Clone(more.Rules), &ir.Rule{Families: ir.V4, Origin: &ir.Origin{Object: "direct", Text: spec}, Actions: []ir.Action{ir.Raw{Args: strings.Fields(spec)}}})
+			}
+			rs.Chains[i] = &more
+		}
+	}
+	before := saved(t, ns)
+	err := open(t, ns, ir.IPTables).Commit(t.Context(), &kernel.Desired{Rules: &rs})
+	if err == nil || strings.Count(err.Error(), "refuses the rule") != 20 || strings.Count(err.Error(), "-m nosuch") < 20 {
+		t.Errorf("got %v", err)
+	}
+	sameLines(t, before, saved(t, ns))
+}
