@@ -80,7 +80,7 @@ func (t *transaction) replace(f file) error {
 		return t.remove(path)
 	}
 	target := t.store.path(f.path)
-	before, err := t.save(saved{at: target, Path: filepath.FromSlash(f.path), Linked: target != path}, f.data)
+	before, err := look(saved{at: target, Path: filepath.FromSlash(f.path), Linked: target != path}, f.data)
 	if err != nil {
 		return err
 	}
@@ -94,6 +94,10 @@ func (t *transaction) replace(f file) error {
 			return err
 		}
 	}
+	// It is noted behind NAME.old, so that it is put back before that: what was there is in one of the two at each moment.
+	if err := t.note(before); err != nil {
+		return err
+	}
 	if f.fixed {
 		kept.Mode = f.mode
 	}
@@ -102,7 +106,7 @@ func (t *transaction) replace(f file) error {
 
 // keepOld writes what a file held beside its place, with its mode and extended attributes, but an owner of its own.
 func (t *transaction) keepOld(path string, before saved) error {
-	if _, err := t.save(saved{at: path}, before.Data); err != nil {
+	if err := t.save(saved{at: path}, before.Data); err != nil {
 		return err
 	}
 	kept := before.attributes
@@ -117,7 +121,7 @@ func (t *transaction) remove(path string) error {
 	}
 	old := oldName(path)
 	goes, _ := readRegular(path) // what cannot be read is renamed all the same
-	if _, err := t.save(saved{at: old, Beside: true}, goes); err != nil {
+	if err := t.save(saved{at: old, Beside: true}, goes); err != nil {
 		return err
 	}
 	if err := t.note(saved{at: path, Renamed: true, Old: filepath.Base(old)}); err != nil {
@@ -192,7 +196,16 @@ func (t *transaction) makeFolder(path string) error {
 }
 
 // save notes what is at the path of s, where data is to be written; nil is not known.
-func (t *transaction) save(s saved, data []byte) (saved, error) {
+func (t *transaction) save(s saved, data []byte) error {
+	s, err := look(s, data)
+	if err != nil {
+		return err
+	}
+	return t.note(s)
+}
+
+// look completes s by what is at its path, where data is to be written; nil is not known.
+func look(s saved, data []byte) (saved, error) {
 	path := s.at
 	if data != nil {
 		sum := sha2.Sum256(data)
@@ -201,7 +214,7 @@ func (t *transaction) save(s saved, data []byte) (saved, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return s, t.note(s)
+		return s, nil
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
 		s.Link, err = os.Readlink(path)
 	case err == nil:
@@ -213,7 +226,7 @@ func (t *transaction) save(s saved, data []byte) (saved, error) {
 		return s, failed("read", path, err)
 	}
 	s.Exists = true
-	return s, t.note(s)
+	return s, nil
 }
 
 // readRegular reads a file that is there, and is no link.
