@@ -129,6 +129,9 @@ func (r *reader) args(n *node) []string {
 	switch {
 	case err != nil:
 		r.fail(n, grammar.InvalidRule, "cannot read %q: %s", n.text, err)
+	case len(args) == 0 && n.name == "passthrough": // such a line does nothing, in firewalld either: nothing is lost with it
+		r.warn(n, ParseError, "<%s> has no arguments", n.name)
+		r.latest.Then = "it is ignored"
 	case len(args) == 0:
 		r.lose(n.place, ParseError, "<%s> has no arguments", n.name)
 		r.latest.Then = "it is ignored"

@@ -34,7 +34,7 @@ var deviations = []deviation{
 	{"a-chain-whose-name-is-too-long", "^exit (0|13)|COMMAND_FAILED", "INVALID_CHAIN", "a chain that iptables cannot have is refused"},
 	{"Properties.Get.*IPv[46]ICMPTypes", "^exit 0", "^exit 0", "ICMP types that are known are those that have a definition"},
 	{"--load-.*-defaults|loadDefaults", "^exit 0", "NO_DEFAULTS", "firewalld has a copy of what is shipped, which it wrote although nothing was changed"},
-	{"--reload|--complete-reload|/ reload|/ completeReload|resetToDefaults|--reset-to-defaults", "COMMAND_FAILED: Direct:", "^exit 0", "a direct rule that cannot be loaded does not keep the rest from being loaded"},
+	{"--reload|--complete-reload|/ reload|/ completeReload|resetToDefaults|--reset-to-defaults|setDefaultZone|--set-default-zone|setLogDenied|--set-log-denied", "COMMAND_FAILED: Direct:", "^exit 0", "a direct rule that cannot be loaded does not keep the rest from being loaded"},
 	{"", "^exit [1-9]", "PANIC_MODE", "in panic mode a change is refused for that, whatever else is wrong with it"},
 	{"^\\$", "^exit 0\nsuccess", "No options specified", "a command that says nothing to do is a wrong use"},
 	{"", "^exit 0", "INVALID_(PROTOCOL|RULE): .*protocol 0", "iptables takes protocol 0 for any"},
@@ -100,6 +100,8 @@ var deviations = []deviation{
 	{"--set-target=( |$)", "No option specified|No options specified", "INVALID_TARGET", "an empty value is refused for what it is"},
 	{"(?i)icmp", "^exit 0", "INVALID_ICMPTYPE: no ICMP type and code is known", "an ICMP type that is blocked has a type and a code in each of its families"},
 	{"addService", "INVALID_SERVICE: Service '(\\S+)': Included service '\\S+' not found", "^exit 0", "a service may include itself from the first, as it may later"},
+	{"--check-config|checkPermanentConfig", "^exit 0", "COMMAND_FAILED: .*direct", "--check-config of a running daemon asks the kernel about direct rules"},
+	{"queryDestination", "^exit 0\ntrue", "^exit 0\nfalse", "a family that is none is none of an ICMP type"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 
