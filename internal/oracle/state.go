@@ -144,7 +144,7 @@ func (s *side) kernel(out state) error {
 		case section == "nft":
 			if m := tableHead.FindStringSubmatch(line); m != nil {
 				table, block = m[1], ""
-			} else if strings.Contains(table, "firewalld") {
+			} else if strings.Contains(table, "firewalld") && !strings.HasPrefix(table, "bridge ") { // what panic mode has for bridges beside the rest
 				if strings.HasPrefix(line, "\t") && !strings.HasPrefix(line, "\t\t") && line != "\t}" {
 					block = "nft " + strings.TrimSuffix(strings.TrimSpace(line), " {")
 					out[block] = nil
