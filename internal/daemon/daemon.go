@@ -109,6 +109,7 @@ type Daemon struct {
 	noting    sync.Mutex    // held while panic mode is noted on disk
 	keeping   sync.Mutex    // held while the last good configuration is written
 	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts
+	asking    sync.Mutex    // held while the kernel is asked about a configuration
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
@@ -276,7 +277,7 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 // what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
 // inKernel. On an error nothing has changed; desired is nil if that is of the compiler. The lock is held.
 func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
-	desired, h, err := d.desire(h, cfg, panicked)
+	desired, h, err := desire(h, cfg, panicked, d.awaits)
 	if err != nil {
 		return nil, h, err
 	}
@@ -284,14 +285,16 @@ func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cf
 	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
 }
 
-// desire compiles a configuration for the back end that it asks for, after what was installed before it. The lock is held.
-func (d *Daemon) desire(h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
+// desire compiles a configuration for the back end that it asks for, after what was installed before it. awaits is that of kernel.Desired.
+func desire(
+	h compile.History, cfg *zones.Config, panicked bool, awaits func(table, chain string) bool,
+) (*kernel.Desired, compile.History, error) {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	rules, h, err := h.Compile(cfg, backend)
 	if err != nil {
 		return nil, h, codeOf(err)
 	}
-	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn", Awaits: d.awaits}
+	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn", Awaits: awaits}
 	if backend == ir.NFTables {
 		if desired.Direct, h, err = h.Direct(cfg); err != nil {
 			return nil, h, codeOf(err)

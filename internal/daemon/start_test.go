@@ -538,7 +538,7 @@ func TestFolderGone(t *testing.T) {
 	if err := b.Reload(t.Context()); err == nil {
 		t.Error("a reload without a folder succeeds")
 	}
-	if err := b.CheckPermanent(); err == nil || !strings.Contains(err.Error(), "is not there") {
+	if err := b.CheckPermanent(t.Context()); err == nil || !strings.Contains(err.Error(), "is not there") {
 		t.Errorf("a check without a folder gives %v", err)
 	}
 	for range 2 {
@@ -754,7 +754,7 @@ func TestReloadInDoubt(t *testing.T) {
 			b := startKept(t, whole)
 			before, commits := b.Snapshot(), b.kernel.commits
 			b.write(t, map[string]string{test.file: test.text})
-			checked := b.CheckPermanent()
+			checked := b.CheckPermanent(t.Context())
 			if (checked == nil) != (test.refused == "") || checked != nil && !strings.Contains(checked.Error(), test.refused) {
 				t.Errorf("a check of the files says %v", checked)
 			}
@@ -816,7 +816,7 @@ func TestDamagedConf(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	for _, text := range []string{"", "# nothing\n", "Default", "DefaultZone=", "DefaultZon=drop\n", "\x00\x00\x00\x00"} {
 		b.write(t, map[string]string{"firewalld.conf": text})
-		for _, err := range []error{b.CheckPermanent(), b.Reload(t.Context())} {
+		for _, err := range []error{b.CheckPermanent(t.Context()), b.Reload(t.Context())} {
 			if err == nil || !strings.Contains(err.Error(), "firewalld.conf") {
 				t.Errorf("with a firewalld.conf of %q, a check or a reload gives %v", text, err)
 			}
