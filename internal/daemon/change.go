@@ -249,10 +249,16 @@ func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, bef
 	return r, nil
 }
 
+// doubtful is why files are refused for what is passed over in them.
+type doubtful []zones.Loss
+
+func (l doubtful) Error() string {
+	return "the files are not used, because a part of them would be passed over:\n" + strings.Join(lossTexts(l), "\n")
+}
+
 // inDoubt refuses files for what is passed over in them.
-func inDoubt(doubts []zones.Loss) error {
-	lines := lossTexts(doubts)
-	return refuse(doubts[0].Problem.Code, "the files are not used, because a part of them would be passed over:\n%s", strings.Join(lines, "\n"))
+func inDoubt(doubts doubtful) error {
+	return &Error{Code: doubts[0].Problem.Code, Msg: doubts.Error(), cause: doubts}
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"richwall/compile"
@@ -239,17 +240,32 @@ func intoParts(permanent, runtime *zones.Config) (*zones.Config, error) {
 }
 
 // ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. The files need not be
-// readable for that, nor the state Running. If the reload is refused the files are put back.
+// readable for that, nor the state Running. direct.xml stays, unless something in it is refused: then it goes, too. If the reload is
+// refused for anything else the files are put back.
 func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
 		return err
 	}
 	defer d.unlockFiles()
+	err := d.reset(ctx, links)
+	if aboutDirect(err) {
+		d.opt.Log.Warn("direct.xml does not stay in the reset: it is kept beside its place", "reason", err)
+		err = d.reset(ctx, links, "direct.xml")
+	}
+	if err != nil {
+		return err
+	}
+	d.opt.Log.Warn("the configuration was reset: what is shipped is in force")
+	return nil
+}
+
+// reset is one attempt of ResetToDefaults by one who holds files. also are files that go which could stay.
+func (d *Daemon) reset(ctx context.Context, links map[string]string, also ...string) error {
 	var next *zones.Config
 	var undo func() error
 	err := d.inWriteTime(func(keep func() bool) (err error) {
-		next, undo, err = d.store.Reset(keep)
+		next, undo, err = d.store.Reset(keep, also...)
 		return err
 	})
 	if err != nil {
@@ -261,6 +277,14 @@ func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 		d.putBack(old, undo)
 		return err
 	}
-	d.opt.Log.Warn("the configuration was reset: what is shipped is in force")
 	return nil
+}
+
+// aboutDirect tells whether files are refused for something in direct.xml.
+func aboutDirect(err error) bool {
+	var doubts doubtful
+	if errors.As(err, &doubts) {
+		return slices.ContainsFunc(doubts, isDirect)
+	}
+	return slices.ContainsFunc(wrong(err), func(p *zones.Problem) bool { return p.Object.Kind == zones.KindDirect })
 }
