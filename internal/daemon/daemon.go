@@ -275,7 +275,8 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 
 // put compiles a configuration, after what was installed before it, and has a Kernel, which may not be the daemon's yet, and ebtables make it
 // what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
-// inKernel. On an error nothing has changed; desired is nil if that is of the compiler. The lock is held.
+// inKernel. On an error the Kernel has what it had, and so has ebtables, unless that cannot be put back (commitBridge); desired is nil if the
+// error is of the compiler. The lock is held.
 func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
 	desired, h, err := desire(h, cfg, panicked, d.awaits)
 	if err != nil {
