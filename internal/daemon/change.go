@@ -213,8 +213,8 @@ type inFiles struct {
 }
 
 // readFiles reads the files, after first has made them ready. Objects of files that have not changed are those of a configuration that was
-// read before. The error is the Problems, in the words of a load; that the files cannot be read in time; or that, beside the configuration in
-// force, more might be let in for what is passed over in them, or firewalld.conf is lost.
+// read before. The error is the Problems, in the words of a load; that the files cannot be read in time; that firewalld.conf is lost; or
+// that more might be let in than by the configuration in force, for what is passed over in them.
 func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, before *zones.Config) (inFiles, error) {
 	load := loadRest
 	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r inFiles) {

@@ -6,7 +6,8 @@
 // kernel, and only then make it current and tell the listeners. An error anywhere leaves files, memory and kernel as they were.
 //
 // Files are read and written under a lock of their own, so that a disk that does not answer keeps nobody from changing what is
-// in force. Whoever needs that lock, or the disk, waits for a bounded time (disk.go). Nobody who asks for the state waits for anything: Snapshot takes no lock.
+// in force. Whoever needs that lock, or the disk, waits for a bounded time (disk.go). Nobody who asks for the state waits for anything:
+// Snapshot takes no lock.
 //
 // The D-Bus adapter and cmd/firewalld import it; it imports neither.
 package daemon
@@ -78,7 +79,7 @@ type Daemon struct {
 	// files is full while somebody reads or writes the files of the configuration (lockFiles). It is taken before mu.
 	files   chan struct{}
 	hung    <-chan struct{}   // closed when a change of the files that was given up has ended; nil for none; files guards it
-	told    map[string]string // what files held when it was said last that somebody else had changed them, as sums by path; files guards it
+	told    map[string]string // what files held when FilesTouched looked at them last, as sums by path; files guards it
 	checked compile.History   // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
 	mu        sync.Mutex // guards all below
@@ -273,11 +274,13 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 	return err
 }
 
-// put compiles a configuration, after what was installed before it, and has a Kernel, which may not be the daemon's yet, and ebtables make it
-// what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
-// inKernel. On an error the Kernel has what it had, and so has ebtables, unless that cannot be put back (commitBridge); desired is nil if the
-// error is of the compiler. The lock is held.
-func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
+// put compiles a configuration, after what was installed before it, and has a Kernel, which may not be the daemon's yet, and ebtables make
+// it what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
+// inKernel. On an error the Kernel has what it had, and so has ebtables, unless that cannot be put back (commitBridge); desired is nil if
+// the error is of the compiler. The lock is held.
+func (d *Daemon) put(
+	ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool,
+) (*kernel.Desired, compile.History, error) {
 	desired, h, err := desire(h, cfg, panicked, d.awaits)
 	if err != nil {
 		return nil, h, err

@@ -13,7 +13,8 @@ import (
 
 // FilesTouched says in the log when files of the administrator's configuration, by their paths, were changed by somebody
 // else: what is otherwise in them now, and what is wrong with it, with file and line. Nothing else comes of it before a reload:
-// as in firewalld, the permanent configuration is what was last read or written. A file that holds what it held when that was said last is no news.
+// as in firewalld, the permanent configuration is what was last read or written. A file that holds what it held when this looked at it
+// last is no news.
 func (d *Daemon) FilesTouched(paths []string) {
 	if err := d.lockFiles(context.Background()); err != nil {
 		d.opt.Log.Warn("files were changed, and it is not known by whom", "reason", err)
@@ -50,7 +51,8 @@ func (d *Daemon) FilesTouched(paths []string) {
 		return
 	}
 	if changed := differing(before, loaded); len(changed) > 0 {
-		d.opt.Log.Warn("files were changed by somebody else: what they say now is in force after firewall-cmd --reload", "changed", strings.Join(changed, ", "))
+		d.opt.Log.Warn("files were changed by somebody else: what they say now is in force after firewall-cmd --reload",
+			"changed", strings.Join(changed, ", "))
 	}
 }
 

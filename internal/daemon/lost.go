@@ -54,7 +54,8 @@ func (d *Daemon) lostConf(ctx context.Context, rest *zones.Rest, silent bool) er
 			return nil
 		}
 	}
-	return fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, write the line DefaultZone=%s into it",
+	return fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; "+
+		"to do without it, write the line DefaultZone=%s into it",
 		d.opt.Dirs.System, rest.Config.Conf.DefaultZone)
 }
 

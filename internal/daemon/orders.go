@@ -20,7 +20,8 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 
 // CheckPermanent reads the files, compiles them, asks the kernel what it tells without a change, and reports what is wrong with them, as
 // zones.Problems where that is in the files. What a reload refuses because a part of the files would be passed over is an error here, too.
-// Folders that a reload takes for lost, what the kernel refuses, and that it does not answer in time, are an error with code COMMAND_FAILED.
+// Folders that a reload takes for lost, what the kernel refuses, and that it does not answer in time, are an error with code
+// COMMAND_FAILED.
 func (d *Daemon) CheckPermanent(ctx context.Context) error { return ofFiles(d.checkPermanent(ctx)) }
 
 func (d *Daemon) checkPermanent(ctx context.Context) error {
@@ -43,8 +44,8 @@ func (d *Daemon) checkPermanent(ctx context.Context) error {
 	return d.checkKernel(ctx, cfg.ForRuntime())
 }
 
-// checkTime is the longest that the kernel is asked about a configuration. It is a variable for tests.
-var checkTime = time.Minute
+// checkTime is the longest that somebody waits for what the kernel says of a configuration.
+const checkTime = time.Minute
 
 // checkKernel asks the kernel about a configuration, as far as it tells without a change: nftables has no dry run, so that of its rules
 // only those of the direct interface are asked about. Nor is it asked about another back end than the one in use. Nobody waits for the

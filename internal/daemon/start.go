@@ -87,7 +87,8 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 		failed, err = d.startClosed(ctx, links, append(failed, good.damaged.Error()))
 		return failed, inFiles, err
 	case good.folder != "":
-		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Local().Format(time.RFC3339), "folder", good.link)
+		d.opt.Log.Error("the last good configuration is used instead",
+			"installed", good.installed.Local().Format(time.RFC3339), "folder", good.link)
 		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.link)
 	case inFiles != nil: // the shipped configuration may let in more than they do
 		failed, err = d.startClosed(ctx, links, failed)
@@ -219,10 +220,11 @@ func (d *Daemon) goodDirs(good lastGood) zones.Dirs {
 
 // goodConf is firewalld.conf of the last good configuration; nil if it is not known.
 func (d *Daemon) goodConf(good lastGood) *zones.Conf {
-	if good.folder == "" {
+	data := d.readGood(good, "firewalld.conf")
+	if data == nil {
 		return nil
 	}
-	conf, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
+	conf, _ := zones.ReadConf(data, "")
 	return conf
 }
 
