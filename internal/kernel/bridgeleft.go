@@ -146,16 +146,15 @@ func (f *bridgeFinder) othersLeadTo(c BridgeChain) bool {
 	for _, specs := range f.saved[c.Table].rules {
 		n += count(targets(specs), c.Chain)
 	}
-	leads := func(args []string) {
-		if i := slices.IndexFunc(args, func(word string) bool { return word == "-j" || word == "--jump" }); i >= 0 && i+1 < len(args) && args[i+1] == c.Chain {
+	for _, r := range f.found.of(c.Table).Rules {
+		if targetIn(r.Args) == c.Chain {
 			n--
 		}
 	}
-	for _, r := range f.found.of(c.Table).Rules {
-		leads(r.Args)
-	}
 	for _, command := range f.found.of(c.Table).Commands {
-		leads(command)
+		if targetIn(command) == c.Chain {
+			n--
+		}
 	}
 	return n > 0
 }
