@@ -55,6 +55,13 @@ func SetLockWait(seconds int) (restore func()) {
 	return func() { lockSeconds = was }
 }
 
+// SetCheckTime changes the longest that a check of rules for iptables takes, and returns what puts it back.
+func SetCheckTime(d time.Duration) (restore func()) {
+	was := checkTime
+	checkTime = d
+	return func() { checkTime = was }
+}
+
 // SetQuiet changes how long a guard stands that was raised twice, and returns what puts it back.
 func SetQuiet(d time.Duration) (restore func()) {
 	was := quiet
