@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"richwall/compile/ir"
+	"richwall/compile/nft"
 )
 
 // Printed is a ruleset's part for a table as iptables-save prints it, with some lines before and some behind the rules of each of the
@@ -78,4 +79,18 @@ func HasTableOwner(o Options) bool {
 	defer s.conn.Close()
 	owner, err := s.canOwn()
 	return owner && err == nil
+}
+
+// KeepDropped makes the table by which DropAll drops what bridges forward one that only its owner can take away, until release is called.
+func KeepDropped(o Options) (release func() error, err error) {
+	s, err := openSocket(o.withDefaults().Enter)
+	if err != nil {
+		return nil, err
+	}
+	e := &nft.Encoder{Table: dropTable, Bridge: true}
+	a, err := s.commit([]nft.Message{e.DeleteTable(), e.AddTable(nft.TableOwner)})
+	if err == nil && len(a.refused) > 0 {
+		err = a.refused[0].err
+	}
+	return s.conn.Close, err
 }
