@@ -6,8 +6,8 @@ import (
 )
 
 // The names of the chains that a ruleset for iptables is made of, but for the kernel's own chains and those of the direct interface.
-// The compiler takes every name from ChainName. A process that finds chains which another one has left in the kernel knows whose they
-// are by their names alone: it asks IsEntryChain and IsChain, which read the same lists. Names are those of firewalld 2.5.2 (the
+// The compiler takes every name from ChainName. A process that finds chains which another one has left in the kernel asks IsEntryChain, IsChain
+// and IsDispatchChain, which read the same lists, whether a chain may be ours. Where it leads, and what leads to it, must say so too. Names are those of firewalld 2.5.2 (the
 // compiler's layout says why), and for tcp-mss-clamp richwall's own.
 
 // What stands behind the name of one of the kernel's chains, in the name of a chain that this one jumps to.

@@ -57,7 +57,7 @@ func (f *bridgeFinder) hasChain(table, chain string) bool {
 	return f.saved[table] != nil && slices.Contains(f.saved[table].order, chain)
 }
 
-// findChains finds chains of their own, with the rules that are there. The last one is what bridgeLines puts there by itself.
+// findChains finds chains of their own, with the rules that are there, but for the last one if that is -j RETURN: bridgeLines puts it there.
 func (f *bridgeFinder) findChains() {
 	for _, c := range f.may.Chains {
 		if !f.hasChain(c.Table, c.Chain) {

@@ -28,9 +28,9 @@ func DropAll(o Options, on bool) error {
 		if err := s.dropBridged(dropTable, false); err != nil {
 			return err
 		}
-		return s.dropPackets(false)
+		return s.dropPackets(dropTable, false)
 	}
-	if err := s.dropPackets(true); err != nil {
+	if err := s.dropPackets(dropTable, true); err != nil {
 		return err
 	}
 	if err := s.dropBridged(dropTable, true); err != nil { // panic mode is on all the same
@@ -39,16 +39,16 @@ func DropAll(o Options, on bool) error {
 	return nil
 }
 
-// dropPackets makes anew or takes away the table of DropAll that drops every packet. On an error nothing changed.
-func (s *socket) dropPackets(on bool) error {
+// dropPackets makes anew a table that drops every packet, or takes a table away. On an error nothing changed.
+func (s *socket) dropPackets(name string, on bool) error {
 	p := &plan{}
-	p.dropTable(dropTable, on, 0)
+	p.dropTable(name, on, 0)
 	a, err := s.commit(p.messages())
 	if err == nil && len(a.refused) > 0 {
 		err = p.errors(a.refused)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot change table inet %s: %w", dropTable, err)
+		return fmt.Errorf("cannot change table inet %s: %w", name, err)
 	}
 	return nil
 }

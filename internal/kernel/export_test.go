@@ -39,8 +39,8 @@ func Remains(table, text string) (rules, chains []string) {
 	return rules, chains
 }
 
-// TargetIn is the chain or target that a rule goes to, by its text.
-func TargetIn(rule string) string { return targetIn(words(rule)) }
+// TargetOf is the chain or target that a rule goes to, by its text.
+func TargetOf(rule string) string { return targetOf(rule) }
 
 // SetEventBuffer changes the room for events of monitors that are made from now on, and returns what puts it back.
 func SetEventBuffer(size int) (restore func()) {

@@ -168,7 +168,7 @@ func (k *iptablesKernel) leadNowhere(ctx context.Context, scripts []*script) err
 	for _, s := range scripts {
 		direct := map[int]string{} // where the direct rules go, by line
 		for line, r := range s.rules {
-			if to := targetIn(words(s.lines[line-1])); to != "" && isRaw(r) {
+			if to := targetOf(s.lines[line-1]); to != "" && isRaw(r) {
 				direct[line] = to
 			}
 		}
@@ -179,9 +179,6 @@ func (k *iptablesKernel) leadNowhere(ctx context.Context, scripts []*script) err
 					Err: fmt.Errorf("there is no target and no chain %s in table %s of %s", to, s.table, tool(s.family))})
 			}
 		}
-	}
-	if list == nil {
-		return nil
 	}
 	return joined(list)
 }

@@ -251,7 +251,7 @@ func TestTargetOfARule(t *testing.T) {
 		`-m comment --comment -j -p tcp -j ACCEPT`: "ACCEPT", `-m comment --comment -g ! -i eth0 -j ACCEPT`: "ACCEPT", `-m comment --comment -j -j ACCEPT`: "ACCEPT",
 		`-j LOG --log-prefix "-j foo "`: "LOG", `-j "mine"`: "mine",
 	} {
-		if got := kernel.TargetIn(rule); got != want {
+		if got := kernel.TargetOf(rule); got != want {
 			t.Errorf("%s leads to %q, not to %q", rule, got, want)
 		}
 	}

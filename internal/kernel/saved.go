@@ -87,7 +87,7 @@ func isEntry(table, chain string) bool {
 }
 
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
-// the rules right beside them that rulesets have there; and the chains that one gets to from there. What is of the direct interface is
+// the rules right beside them that rulesets have there; the chains that one gets to from there; and chains of ours that nothing leads to. What is of the direct interface is
 // not among that, whatever its name, nor is what its rules lead to: they may lead to another program's chain.
 func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 	left := &tableRules{}
@@ -201,10 +201,7 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 		}
 		some := &chainRules{name: c.name, builtin: c.builtin, shared: c.shared, declared: c.declared, unknown: true, again: true}
 		for i, spec := range c.specs {
-			gone := slices.ContainsFunc(targets([]string{spec}), func(to string) bool { // a jump to a chain that has gone
-				return committed.chain(to) != nil && !slices.Contains(s.order, to)
-			})
-			if !gone {
+			if to := targetOf(spec); committed.chain(to) == nil || slices.Contains(s.order, to) { // no jump to a chain that has gone
 				some.specs, some.places, some.rules = append(some.specs, spec), append(some.places, c.place(i)), append(some.rules, c.rules[i])
 			}
 		}
@@ -215,9 +212,7 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 
 // ownBlock is the rules of ours among those of one of the kernel's chains.
 func ownBlock(table string, rules []string) []string {
-	leadsIn := func(rule string) bool {
-		return slices.ContainsFunc(targets([]string{rule}), func(chain string) bool { return isEntry(table, chain) })
-	}
+	leadsIn := func(rule string) bool { return isEntry(table, targetOf(rule)) }
 	first := slices.IndexFunc(rules, leadsIn)
 	if first < 0 {
 		return nil
@@ -247,12 +242,15 @@ func ownBlock(table string, rules []string) []string {
 func targets(rules []string) []string {
 	var list []string
 	for _, r := range rules {
-		if to := targetIn(words(r)); to != "" {
+		if to := targetOf(r); to != "" {
 			list = append(list, to)
 		}
 	}
 	return list
 }
+
+// targetOf is the chain or target that a rule goes to; empty if there is none.
+func targetOf(rule string) string { return targetIn(words(rule)) }
 
 // targetIn is the chain or target that a rule of some words goes to; empty if there is none. A comment may be -j, too, but is not followed
 // by a name: the next word is an option or "!", with which no name begins (iptables(8), ebtables(8)).
