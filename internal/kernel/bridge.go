@@ -39,7 +39,10 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	found, again := commitBridge(ctx, o, nil, next)
 	switch {
 	case again == nil:
-		o.withDefaults().Log.Warn("another program has changed the rules of bridges that are ours", "reason", err)
+		o.withDefaults().Log.Warn("the rules of bridges that are ours were not what they should be", "reason", err)
+		if errors.Is(err, errNotPutBack) { // what is found is half of next
+			return old, nil
+		}
 		return found, nil
 	case errors.Is(again, errNotPutBack):
 		return nil, errors.Join(err, again)

@@ -332,6 +332,34 @@ func TestBridgeRulesThatCannotBePutBack(t *testing.T) {
 	}
 }
 
+// A first attempt that cannot be taken back may be followed by a second one that succeeds. What was there before is what was there before both.
+func TestBridgeRulesOfASecondAttemptGoBack(t *testing.T) {
+	ns, saved := bridges(t)
+	before, dir := saved(), t.TempDir()
+	path, err := exec.LookPath("ebtables-restore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count, link := filepath.Join(dir, "count"), filepath.Join(dir, "ebtables-restore")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	// The first table is changed; the second one, the search for the reason, and the first one's way back fail.
+	inPath(t, "ebtables-restore", fmt.Sprintf("echo >>%s\ncase $(wc -l <%s) in 2|3|4) echo no memory >&2; exit 1;; esac\nexec %s \"$@\"\n", count, count, link))
+	o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+	was, err := kernel.CommitBridge(t.Context(), o, &kernel.Bridge{}, earlierBridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := saved(); !strings.Contains(got, "-A mine") || !strings.Contains(got, "-A other") {
+		t.Errorf("there is\n%s", got)
+	}
+	if _, err := kernel.CommitBridge(t.Context(), o, earlierBridge, was); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, before, saved())
+}
+
 // A chain for bridges of an earlier process to which another program's rule leads stays as it is, and the start succeeds. It goes at
 // the first start behind the end of that rule.
 func TestBridgeChainThatOthersUse(t *testing.T) {
