@@ -6,8 +6,8 @@ import (
 )
 
 // The names of the chains that a ruleset for iptables is made of, but for the kernel's own chains and those of the direct interface.
-// The compiler takes every name from ChainName. A process that finds chains which another one has left in the kernel knows whose they
-// are by their names alone: it asks IsEntryChain and IsChain, which read the same lists. Names are those of firewalld 2.5.2 (the
+// The compiler takes every name from ChainName. A process that finds chains which another one has left in the kernel asks IsEntryChain, IsChain
+// and IsDispatchChain, which read the same lists, whether a chain may be ours. Where it leads, and what leads to it, must say so too. Names are those of firewalld 2.5.2 (the
 // compiler's layout says why), and for tcp-mss-clamp richwall's own.
 
 // What stands behind the name of one of the kernel's chains, in the name of a chain that this one jumps to.
@@ -72,11 +72,10 @@ func IsChain(table, name string) bool {
 		slices.ContainsFunc(of.owners, func(first string) bool { return strings.HasPrefix(name, first+"_") && len(name) > len(first)+1 })
 }
 
-// IsUnusedChain says whether a chain that no rule leads to is one of a ruleset all the same, by its name and the chains that its own rules
-// lead to. A zone that only has sources of IPv4 leaves such chains in the tables of IPv6. What an administrator calls IN_web is none.
-func IsUnusedChain(table, name string, leadsTo []string) bool {
+// IsDispatchChain says whether a chain is, by its name, one that leads to the chains of zones and policies, or to others that do.
+func IsDispatchChain(table, name string) bool {
 	between := strings.Contains(name, "_to_") || strings.HasSuffix(name, "_dispatch") || strings.HasSuffix(name, "_dispatch_stage2")
-	return IsEntryChain(table, name) || IsChain(table, name) && (isDrawn(name) || between || slices.Contains(leadsTo, name+"_pre"))
+	return IsChain(table, name) && (between || isDrawn(name) || isBehindHook(name, []string{ChainMSS, "SYN", "SYNACK"}))
 }
 
 // IsDirectChain says whether the rules of a chain of a ruleset are, by its name, those of the direct interface, in all tables.

@@ -1,7 +1,7 @@
 // Package ir is the intermediate form between a configuration and a ruleset in the kernel: tables, chains, rules with
 // typed matches and actions, and sets. The passes of package compile make it; the targets (compile/nft,
-// compile/iptables) read nothing else. It has no logic but its dumps, which
-// elements of a set overlap, and how chains are called.
+// compile/iptables) read nothing else. It has no logic but its dumps, which elements of a
+// set overlap, and how chains are called.
 //
 // A Ruleset is made for one back end, because the two lay out their chains differently. What a rule means is the same
 // in both; where only one back end can say something, the other target refuses it by name before it emits anything.

@@ -36,12 +36,22 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	if err == nil || old == nil || ctx.Err() != nil {
 		return was, err
 	}
-	if found, again := commitBridge(ctx, o, nil, next); again == nil {
-		o.withDefaults().Log.Warn("another program has changed the rules of bridges that are ours", "reason", err)
+	found, again := commitBridge(ctx, o, nil, next)
+	switch {
+	case again == nil:
+		o.withDefaults().Log.Warn("the rules of bridges that are ours were not what they should be", "reason", err)
+		if errors.Is(err, errNotPutBack) { // what is found is half of next
+			return old, nil
+		}
 		return found, nil
+	case errors.Is(again, errNotPutBack):
+		return nil, errors.Join(err, again)
 	}
 	return was, err
 }
+
+// errNotPutBack is in the error of an attempt that has left nobody knows what.
+var errNotPutBack = errors.New("cannot put back the rules of bridges")
 
 // commitBridge is one attempt.
 func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridge, err error) {
@@ -60,8 +70,8 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(was).with(next) })
 	done, err := t.changeBridge(ctx, was, next)
 	if once := was.once(); err != nil && old == nil && !reflect.DeepEqual(once, was) { // it is not known how often each rule is there
-		if err := t.backTo(ctx, done, was, next); err != nil {
-			return nil, err
+		if back := t.backTo(ctx, done, was, next); back != nil {
+			return nil, errors.Join(err, back)
 		}
 		was = once
 		done, err = t.changeBridge(ctx, was, next)
@@ -94,7 +104,7 @@ func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []stri
 	return done, nil
 }
 
-// backTo takes tables back to old.
+// backTo takes tables back to old. An error is errNotPutBack.
 func (t tools) backTo(ctx context.Context, tables []string, old, next *Bridge) error {
 	var errs []error
 	for _, table := range tables {
@@ -103,7 +113,7 @@ func (t tools) backTo(ctx context.Context, tables []string, old, next *Bridge) e
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot put back the rules of bridges in table %s: %w", table, err))
+			errs = append(errs, fmt.Errorf("%w in table %s: %w", errNotPutBack, table, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -295,31 +295,66 @@ func TestFailedStartLeavesBridgeRules(t *testing.T) {
 	sameLines(t, others, saved())
 }
 
-// A change that fails in one table, and cannot be taken back in another one, leaves nobody knows what: the next one asks ebtables.
+// A change that fails in one table, and cannot be taken back in another one, leaves nobody knows what: the next one asks ebtables. That may be
+// the first attempt, whose program has succeeded once, or the second one, behind one that failed at once.
 func TestBridgeRulesThatCannotBePutBack(t *testing.T) {
+	path, err := exec.LookPath("ebtables-restore")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, succeeds := range []int{1, 3} {
+		t.Run(fmt.Sprint("run-", succeeds), func(t *testing.T) {
+			ns, saved := bridges(t)
+			before := saved()
+			usual, dir := os.Getenv("PATH"), t.TempDir()
+			count, link := filepath.Join(dir, "count"), filepath.Join(dir, "ebtables-restore")
+			if err := os.Symlink(path, link); err != nil {
+				t.Fatal(err)
+			}
+			inPath(t, "ebtables-restore", fmt.Sprintf("echo >>%s\n[ $(wc -l <%s) = %d ] || { echo no memory >&2; exit 1; }\nexec %s \"$@\"\n", count, count, succeeds, link))
+			o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+			was, err := kernel.CommitBridge(t.Context(), o, &kernel.Bridge{}, earlierBridge)
+			if err == nil || was != nil || !strings.Contains(err.Error(), "cannot put back the rules of bridges in table nat") {
+				t.Errorf("it gives %v, %v", was, err)
+			}
+			if first := "cannot change the rules of bridges in table nat"; succeeds == 3 && (err == nil || !strings.Contains(err.Error(), first)) {
+				t.Errorf("the error does not say what the first attempt met: %v", err)
+			}
+			if saved() == before {
+				t.Error("the change is taken back")
+			}
+			t.Setenv("PATH", usual)
+			if _, err := kernel.CommitBridge(t.Context(), o, was, &kernel.Bridge{}); err != nil {
+				t.Fatal(err)
+			}
+			sameLines(t, before, saved())
+		})
+	}
+}
+
+// A first attempt that cannot be taken back may be followed by a second one that succeeds. What was there before is what was there before both.
+func TestBridgeRulesOfASecondAttemptGoBack(t *testing.T) {
 	ns, saved := bridges(t)
-	before := saved()
+	before, dir := saved(), t.TempDir()
 	path, err := exec.LookPath("ebtables-restore")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	count := filepath.Join(dir, "count")
-	link := filepath.Join(t.TempDir(), "ebtables-restore")
-	script := fmt.Sprintf("#!/bin/sh\necho >>%s\n[ $(wc -l <%s) = 1 ] || { echo no memory >&2; exit 1; }\nexec %s \"$@\"\n", count, count, link)
-	if err := errors.Join(os.Symlink(path, link), os.WriteFile(filepath.Join(dir, "ebtables-restore"), []byte(script), 0o755)); err != nil {
+	count, link := filepath.Join(dir, "count"), filepath.Join(dir, "ebtables-restore")
+	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
+	// The first table is changed; the second one, the search for the reason, and the first one's way back fail.
+	inPath(t, "ebtables-restore", fmt.Sprintf("echo >>%s\ncase $(wc -l <%s) in 2|3|4) echo no memory >&2; exit 1;; esac\nexec %s \"$@\"\n", count, count, link))
 	o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
-	usual := os.Getenv("PATH")
-	t.Setenv("PATH", dir+":"+usual)
-	old, next := &kernel.Bridge{}, earlierBridge
-	was, err := kernel.CommitBridge(t.Context(), o, old, next)
-	if err == nil || was != nil {
-		t.Errorf("it gives %v, %v", was, err)
+	was, err := kernel.CommitBridge(t.Context(), o, &kernel.Bridge{}, earlierBridge)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Setenv("PATH", usual)
-	if _, err := kernel.CommitBridge(t.Context(), o, was, &kernel.Bridge{}); err != nil {
+	if got := saved(); !strings.Contains(got, "-A mine") || !strings.Contains(got, "-A other") {
+		t.Errorf("there is\n%s", got)
+	}
+	if _, err := kernel.CommitBridge(t.Context(), o, earlierBridge, was); err != nil {
 		t.Fatal(err)
 	}
 	sameLines(t, before, saved())
@@ -340,12 +375,14 @@ func TestBridgeChainThatOthersUse(t *testing.T) {
 	start(earlierBridge)
 	run(t, ns, "", "ebtables", "-A", "OUTPUT", "-j", "mine")
 	run(t, ns, "", "ebtables", "-A", "OUTPUT", "-j", "made")
+	run(t, ns, "", "ebtables", "-t", "nat", "-A", "OUTPUT", "--log-prefix", "see -j other", "-j", "ACCEPT") // which leads nowhere else
 	start(&kernel.Bridge{})
-	if got := saved(); !strings.Contains(got, "-A mine -p IPv4 -j ACCEPT") || strings.Contains(got, "-A FORWARD") || strings.Contains(got, "other") {
+	if got := saved(); !strings.Contains(got, "-A mine -p IPv4 -j ACCEPT") || strings.Contains(got, "-A FORWARD") || strings.Contains(got, ":other") {
 		t.Errorf("there is\n%s", got)
 	}
 	run(t, ns, "", "ebtables", "-D", "OUTPUT", "-j", "mine")
 	run(t, ns, "", "ebtables", "-D", "OUTPUT", "-j", "made")
+	run(t, ns, "", "ebtables", "-t", "nat", "-F", "OUTPUT")
 	start(&kernel.Bridge{})
 	sameLines(t, before, saved())
 }

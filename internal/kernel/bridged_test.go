@@ -140,3 +140,28 @@ func TestPanicOnBridges(t *testing.T) {
 		})
 	}
 }
+
+// A commit that was to begin panic mode, and fails, leaves bridges forward as before. Where it is not known whether panic mode was on, they
+// forward nothing.
+func TestPanicOnBridgesThatDoesNotBegin(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		bad := directly(t, backend, `<rule ipv="ipv6" table="filter" chain="INPUT" priority="0">`+refusedByIPv6+`</rule>`)
+		bad.Panic = true
+		for _, known := range []bool{true, false} {
+			k := open(t, ns, backend)
+			if known {
+				commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
+			}
+			if err := k.Commit(t.Context(), bad); err == nil {
+				t.Fatal("the commit succeeds")
+			}
+			if tables := run(t, ns, "", "nft", "list", "tables"); strings.Contains(tables, "table bridge") == known {
+				t.Errorf("it is known that bridges forward: %v; there are\n%s", known, tables)
+			}
+			if err := k.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -57,7 +57,7 @@ func (f *bridgeFinder) hasChain(table, chain string) bool {
 	return f.saved[table] != nil && slices.Contains(f.saved[table].order, chain)
 }
 
-// findChains finds chains of their own, with the rules that are there. The last one is what bridgeLines puts there by itself.
+// findChains finds chains of their own, with the rules that are there, but for the last one if that is -j RETURN: bridgeLines puts it there.
 func (f *bridgeFinder) findChains() {
 	for _, c := range f.may.Chains {
 		if !f.hasChain(c.Table, c.Chain) {
@@ -146,16 +146,15 @@ func (f *bridgeFinder) othersLeadTo(c BridgeChain) bool {
 	for _, specs := range f.saved[c.Table].rules {
 		n += count(targets(specs), c.Chain)
 	}
-	leads := func(args []string) {
-		if i := slices.IndexFunc(args, func(word string) bool { return word == "-j" || word == "--jump" }); i >= 0 && i+1 < len(args) && args[i+1] == c.Chain {
+	for _, r := range f.found.of(c.Table).Rules {
+		if targetIn(r.Args) == c.Chain {
 			n--
 		}
 	}
-	for _, r := range f.found.of(c.Table).Rules {
-		leads(r.Args)
-	}
 	for _, command := range f.found.of(c.Table).Commands {
-		leads(command)
+		if targetIn(command) == c.Chain {
+			n--
+		}
 	}
 	return n > 0
 }

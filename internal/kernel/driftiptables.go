@@ -198,21 +198,6 @@ func mayDrop(r *ir.Rule) bool {
 	})
 }
 
-// targetIn is the target in the arguments of iptables; empty if there is none, or if it is not certain which one it is.
-func targetIn(args []string) string {
-	target := ""
-	for i, arg := range args {
-		if arg != "-j" && arg != "--jump" || i+1 == len(args) {
-			continue
-		}
-		if target != "" {
-			return ""
-		}
-		target = args[i+1]
-	}
-	return target
-}
-
 // review finds out whether what is installed is still there. Of what a failed commit has left it is known that it is not.
 func (k *iptablesKernel) review() error {
 	switch {

@@ -13,10 +13,10 @@ import (
 // dropTable drops every packet while it is there, as panicTable does. No Kernel knows of it, so that no commit ends it.
 const dropTable = ir.Table + "_drop_all"
 
-// DropAll puts up or takes away a table that drops every packet, and one that drops every frame of a bridge, by a socket of its own: for a panic mode that must not wait
-// for a commit that takes its time. No commit takes the tables away, nor does the end of the process; DropAll alone does. A
-// table that is there already is made anew, and one that is not there can be taken away. That frames
-// cannot be dropped is logged alone. On an error nothing was put up.
+// DropAll puts up or takes away a table that drops every packet, and one that drops every frame of a bridge, by a socket of its own: for a
+// panic mode that must not wait for a commit that takes its time. No commit takes the tables away, nor does the end of the process; DropAll
+// alone does. A table that is there already is made anew, and one that is not there can be taken away. That frames cannot be dropped is
+// logged alone. On an error nothing was put up, and every packet is dropped if it was before.
 func DropAll(o Options, on bool) error {
 	o = o.withDefaults()
 	s, err := openSocket(o.Enter)
@@ -24,20 +24,33 @@ func DropAll(o Options, on bool) error {
 		return err
 	}
 	defer s.conn.Close()
+	if !on {
+		if err := s.dropBridged(dropTable, false); err != nil {
+			return err
+		}
+		return s.dropPackets(dropTable, false)
+	}
+	if err := s.dropPackets(dropTable, true); err != nil {
+		return err
+	}
+	if err := s.dropBridged(dropTable, true); err != nil { // panic mode is on all the same
+		o.Log.Error("what bridges forward is not dropped", "reason", err)
+	}
+	return nil
+}
+
+// dropPackets makes anew a table that drops every packet, or takes a table away. On an error nothing changed.
+func (s *socket) dropPackets(name string, on bool) error {
 	p := &plan{}
-	p.dropTable(dropTable, on, 0)
+	p.dropTable(name, on, 0)
 	a, err := s.commit(p.messages())
 	if err == nil && len(a.refused) > 0 {
 		err = p.errors(a.refused)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot change table inet %s: %w", dropTable, err)
+		return fmt.Errorf("cannot change table inet %s: %w", name, err)
 	}
-	if err = s.dropBridged(dropTable, on); err != nil && on { // panic mode is on all the same
-		o.Log.Error("what bridges forward is not dropped", "reason", err)
-		return nil
-	}
-	return err
+	return nil
 }
 
 // dropBridged makes anew or takes away a table that drops every frame which comes to a bridge, or leaves the machine by one. A kernel

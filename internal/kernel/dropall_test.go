@@ -77,3 +77,34 @@ func TestDropAllPanicChains(t *testing.T) {
 	}
 	sameLines(t, chains("firewalld_policy_drop"), chains("firewalld_drop_all"))
 }
+
+// Where what drops every frame of a bridge cannot be taken away, every packet is dropped still, and the error is true.
+func TestDropAllPanicThatCannotEnd(t *testing.T) {
+	ns := namespace(t)
+	o := kernel.Options{Enter: ns.Do}
+	if !kernel.HasTableOwner(o) {
+		t.Skip("the kernel gives no table an owner")
+	}
+	if err := kernel.DropAll(o, true); err != nil {
+		t.Fatal(err)
+	}
+	release, err := kernel.KeepDropped(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kernel.DropAll(o, false); err == nil {
+		t.Error("a table of another owner is taken away")
+	}
+	if on, err := kernel.Dropping(o); !on || err != nil {
+		t.Errorf("everything is dropped: %v, %v", on, err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := kernel.DropAll(o, false); err != nil {
+		t.Error(err)
+	}
+	if tables := run(t, ns, "", "nft", "list", "tables"); tables != "" {
+		t.Errorf("there are\n%s", tables)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"richwall/compile/ir"
+	"richwall/compile/nft"
 )
 
 // Printed is a ruleset's part for a table as iptables-save prints it, with some lines before and some behind the rules of each of the
@@ -38,6 +39,9 @@ func Remains(table, text string) (rules, chains []string) {
 	return rules, chains
 }
 
+// TargetOf is the chain or target that a rule goes to, by its text.
+func TargetOf(rule string) string { return targetOf(rule) }
+
 // SetEventBuffer changes the room for events of monitors that are made from now on, and returns what puts it back.
 func SetEventBuffer(size int) (restore func()) {
 	was := eventBuffer
@@ -50,6 +54,13 @@ func SetLockWait(seconds int) (restore func()) {
 	was := lockSeconds
 	lockSeconds = seconds
 	return func() { lockSeconds = was }
+}
+
+// SetCheckTime changes the longest that a check of rules for iptables takes, and returns what puts it back.
+func SetCheckTime(d time.Duration) (restore func()) {
+	was := checkTime
+	checkTime = d
+	return func() { checkTime = was }
 }
 
 // SetQuiet changes how long a guard stands that was raised twice, and returns what puts it back.
@@ -68,4 +79,18 @@ func HasTableOwner(o Options) bool {
 	defer s.conn.Close()
 	owner, err := s.canOwn()
 	return owner && err == nil
+}
+
+// KeepDropped makes the table by which DropAll drops what bridges forward one that only its owner can take away, until release is called.
+func KeepDropped(o Options) (release func() error, err error) {
+	s, err := openSocket(o.withDefaults().Enter)
+	if err != nil {
+		return nil, err
+	}
+	e := &nft.Encoder{Table: dropTable, Bridge: true}
+	a, err := s.commit([]nft.Message{e.DeleteTable(), e.AddTable(nft.TableOwner)})
+	if err == nil && len(a.refused) > 0 {
+		err = a.refused[0].err
+	}
+	return s.conn.Close, err
 }

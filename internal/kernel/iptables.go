@@ -113,15 +113,29 @@ func (k *iptablesKernel) ready(ctx context.Context, next *Desired) error {
 	return nil
 }
 
+// checkTime is the longest that Check takes; it is a variable for tests.
+var checkTime = 2 * trialTime
+
 // Check lets the tools read what they would commit. They cannot tell about rules that look up sets that are not there yet,
-// so those are left to Commit.
+// so those are left to Commit. So is what is not found out within checkTime.
 func (k *iptablesKernel) Check(next *Desired) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
+	defer cancel()
+	err := k.check(ctx, next)
+	var refused *RuleError
+	if ctx.Err() != nil && (!errors.As(err, &refused) || refused.Origin == nil) {
+		k.options.Log.Warn("not all rules could be checked in time", "limit", checkTime)
+		return nil
+	}
+	return err
+}
+
+func (k *iptablesKernel) check(ctx context.Context, next *Desired) error {
 	if _, err := verify(next, ir.IPTables, nil); err != nil {
 		return err
 	}
-	ctx := context.Background()
 	if err := k.ready(ctx, next); err != nil {
 		return err
 	}
@@ -152,36 +166,61 @@ func (k *iptablesKernel) Check(next *Desired) error {
 func (k *iptablesKernel) leadNowhere(ctx context.Context, scripts []*script) error {
 	var list []*RuleError
 	for _, s := range scripts {
-		known := map[string]bool{}
-		for _, line := range s.lines {
-			if name, chain := strings.CutPrefix(line, ":"); chain {
-				known[strings.Fields(name)[0]] = true
+		direct := map[int]string{} // where the direct rules go, by line
+		for line, r := range s.rules {
+			if to := targetOf(s.lines[line-1]); to != "" && isRaw(r) {
+				direct[line] = to
 			}
 		}
-		for _, line := range slices.Sorted(maps.Keys(s.rules)) {
-			r, to := s.rules[line], targets(s.lines[line-1:line])
-			if !isRaw(r) || len(to) == 0 {
-				continue
-			}
-			if _, asked := known[to[0]]; !asked {
-				known[to[0]] = !k.couldBeMade(ctx, s, to[0])
-			}
-			if !known[to[0]] {
-				list = append(list, &RuleError{Origin: r.Origin, Chain: s.chains[line],
-					Err: fmt.Errorf("there is no target and no chain %s in table %s of %s", to[0], s.table, tool(s.family))})
+		nowhere := k.nowhere(ctx, s, slices.Collect(maps.Values(direct)))
+		for _, line := range slices.Sorted(maps.Keys(direct)) {
+			if to := direct[line]; slices.Contains(nowhere, to) {
+				list = append(list, &RuleError{Origin: s.rules[line].Origin, Chain: s.chains[line],
+					Err: fmt.Errorf("there is no target and no chain %s in table %s of %s", to, s.table, tool(s.family))})
 			}
 		}
-	}
-	if list == nil {
-		return nil
 	}
 	return joined(list)
 }
 
-// couldBeMade tells whether a chain of a name could be made: the tools refuse that if there is one, or a target of that name.
-func (k *iptablesKernel) couldBeMade(ctx context.Context, s *script, name string) bool {
-	one := &script{family: s.family, table: s.table, lines: []string{"*" + s.table, "-N " + name, "COMMIT"}}
-	return k.restore(ctx, one, "--test") == nil
+// nowhere are those of some names that are neither targets nor chains, be they there or made by the script.
+func (k *iptablesKernel) nowhere(ctx context.Context, s *script, names []string) []string {
+	known := []string{"ACCEPT", "DROP", "RETURN"}
+	for _, line := range s.lines {
+		if name, chain := strings.CutPrefix(line, ":"); chain {
+			known = append(known, strings.Fields(name)[0])
+		}
+	}
+	slices.Sort(names)
+	unknown := func(names []string) []string {
+		return filter(names, func(name string) bool { return !slices.Contains(known, name) })
+	}
+	names = unknown(slices.Compact(names))
+	if len(names) == 0 {
+		return nil
+	}
+	if saved, err := k.read(ctx, s.family, s.table); err == nil {
+		known = saved.order
+	}
+	return k.couldBeMade(ctx, s, unknown(names))
+}
+
+// couldBeMade are those of some names of which chains could be made: the tools refuse all if there is a chain or a target of one of
+// them. When the context has ended, there are none.
+func (k *iptablesKernel) couldBeMade(ctx context.Context, s *script, names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	input := "*" + s.table + "\n-N " + strings.Join(names, "\n-N ") + "\nCOMMIT\n"
+	_, err := k.run(ctx, input, tool(s.family)+"-restore", "--noflush", waitForLock(), "--test")
+	switch half := len(names) / 2; {
+	case err == nil:
+		return names
+	case half == 0 || ctx.Err() != nil:
+		return nil
+	default:
+		return slices.Concat(k.couldBeMade(ctx, s, names[:half]), k.couldBeMade(ctx, s, names[half:]))
+	}
 }
 
 // withoutRules is a ruleset without the rules that look up certain sets.

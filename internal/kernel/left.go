@@ -30,7 +30,7 @@ type Left struct {
 	mu      sync.Mutex
 	noted   leftThings
 	wanted  leftThings // what the last commit of this process has put there
-	stay    leftThings // chains and sets that are to go, and that something else uses: they stay noted, and are tried again
+	stay    leftThings // chains and sets that could not be taken out, as where something else uses them: they stay noted, and are tried again
 	written []byte
 	failed  bool // the last writing
 	known   bool // what is noted is all there is
@@ -109,7 +109,7 @@ func (t leftThings) hasChain(name string) bool {
 // may says whether a rule may be one that the tool lists with a certain text. Of a rule that was never found among what is listed it is
 // known only where it leads.
 func (r leftRule) may(text string) bool {
-	return r.Spec == text || r.Text == text || r.Text == "" && slices.Equal(targets([]string{r.Spec}), targets([]string{text}))
+	return r.Spec == text || r.Text == text || r.Text == "" && targetOf(r.Spec) == targetOf(text)
 }
 
 // without is the texts of some rules of a chain without one for each rule of the direct interface that is there.
@@ -192,7 +192,8 @@ func (l *Left) bridge(f func(noted *Bridge) *Bridge) {
 	})
 }
 
-// removeChains takes out chains that we have made and that are empty, to which rules of another back end led until now.
+// removeChains takes out the chains that are noted and that the last commit does not want, as far as they are empty and no rule leads to
+// them: rules of another back end may have until now. Those that stay are tried again.
 func (l *Left) removeChains(ctx context.Context, t tools) {
 	if l == nil {
 		return
@@ -206,7 +207,7 @@ func (l *Left) removeChains(ctx context.Context, t tools) {
 	})
 }
 
-// takeOutChains takes out chains, and returns those that stay. It warns of those that did not stay before.
+// takeOutChains takes out chains, and returns those that stay. It warns of those that are not among what stayed before.
 func (l *Left) takeOutChains(ctx context.Context, t tools, gone []leftChain, was leftThings) (stay []leftChain) {
 	for _, c := range gone {
 		_, err := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-X", c.Chain)
@@ -224,7 +225,8 @@ func (l *Left) takeOutChains(ctx context.Context, t tools, gone []leftChain, was
 	return stay
 }
 
-// removeSets takes out the sets of an earlier process, as far as they are there and no rule looks them up.
+// removeSets takes out the sets that are noted and that the last commit does not want, as far as they are there and no rule looks them up.
+// Those that stay are tried again. On an error all are noted still.
 func (l *Left) removeSets(ctx context.Context, t tools) error {
 	if l == nil {
 		return nil
@@ -242,7 +244,7 @@ func (l *Left) removeSets(ctx context.Context, t tools) error {
 	return nil
 }
 
-// takeOutSets takes out sets, as far as they are there, and returns those that stay. It warns of those that did not stay before.
+// takeOutSets takes out sets, as far as they are there, and returns those that stay. It warns of those that are not among what stayed before.
 func (l *Left) takeOutSets(ctx context.Context, t tools, gone []string, was leftThings) (stay []string, err error) {
 	if len(gone) == 0 {
 		return nil, nil
@@ -265,7 +267,7 @@ func (l *Left) takeOutSets(ctx context.Context, t tools, gone []string, was left
 	return stay, nil
 }
 
-// stays notes a set that was to go and that something else uses.
+// stays notes a set that was to go and could not be taken out.
 func (l *Left) stays(set string) {
 	l.change(func(noted, _ *leftThings) {
 		l.stay.Sets, noted.Sets = union(l.stay.Sets, []string{set}, itself), union(noted.Sets, []string{set}, itself)
@@ -360,7 +362,7 @@ func (k *iptablesKernel) leaves(d *Desired) leftThings {
 	return t
 }
 
-// note notes what a commit is about to bring, but for chains, and the sets that it makes for a while.
+// note notes what a commit is about to bring, the chains apart, and with it the sets that it makes for a while.
 func (k *iptablesKernel) note(next *Desired, sets *setPlan) {
 	if !next.Succeeded && k.options.Left != nil {
 		t := k.leaves(next)
@@ -380,7 +382,7 @@ func (k *iptablesKernel) noteChains(scripts []*script) {
 	k.options.Left.before(t)
 }
 
-// noteDone notes what is in the kernel behind a commit.
+// noteDone notes what is in the kernel behind a commit, and takes out what stayed before, as far as that is possible now.
 func (k *iptablesKernel) noteDone(ctx context.Context, next *Desired, first bool) {
 	if next.Succeeded || k.options.Left == nil {
 		return
@@ -459,13 +461,12 @@ func (e *tableEdit) addLeft(ctx context.Context) error {
 	return nil
 }
 
-// left is what is noted of the table.
+// left is what is noted of the table; nothing for a commit that does without it.
 func (e *tableEdit) left() leftThings {
-	all := e.k.found
 	if e.k.withoutLeft {
 		return leftThings{}
 	}
-	return all.in(e.family, e.table)
+	return e.k.found.in(e.family, e.table)
 }
 
 // emptied says whether a chain that is there is emptied anyway.

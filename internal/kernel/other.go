@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -129,14 +128,8 @@ func removeTables(o Options) error {
 		if err != nil || !head.there {
 			continue
 		}
-		p := &plan{}
-		p.dropTable(name, false, 0)
-		a, err := s.commit(p.messages())
-		if err == nil && len(a.refused) > 0 {
-			err = p.errors(a.refused)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot remove table inet %s: %w", name, err))
+		if err := s.dropPackets(name, false); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		o.Log.Info("the table of an earlier process was taken out", "table", "inet "+name)

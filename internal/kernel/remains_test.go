@@ -60,7 +60,7 @@ func anyFiles(r *rand.Rand) map[string]string {
 	for i, name := range names {
 		bound := fmt.Sprintf(`<interface name="eth%d"/>`, i)
 		if r.IntN(3) == 0 {
-			bound = fmt.Sprintf(`<source address="198.51.100.%d"/><source address="02:00:00:00:00:%02d"/>`, i, i)
+			bound = fmt.Sprintf(`<source address="198.51.100.%d"/>`, i) + choose("", fmt.Sprintf(`<source address="02:00:00:00:00:%02d"/>`, i))
 		}
 		if r.IntN(2) == 0 {
 			files["zones/"+name+".xml"] = fmt.Sprintf("<zone%s>%s%s</zone>", choose("", ` target="DROP"`, ` target="ACCEPT"`), bound, content()+choose("", "<masquerade/>", "<forward/>"))
@@ -84,6 +84,44 @@ func anyFiles(r *rand.Rand) map[string]string {
 var strangers = []string{"DOCKER", "DOCKER-USER", "DOCKER-ISOLATION-STAGE-1", "LIBVIRT_INP", "LIBVIRT_FWI", "LIBVIRT_PRT", "KUBE-FORWARD", "KUBE-SVC-NPX46M4PTMTKRN6Y", "cali-FORWARD",
 	"ufw-before-input", "ufw-user-forward", "f2b-sshd", "fail2ban-ssh", "INPUT_ZONES", "INPUT_POLICIES_pre", "FORWARD_IN_ZONES", "FORWARD_OUT_ZONES_SOURCE", "PREROUTING_ZONES",
 	"INPUT_LOG", "SYN_FLOOD", "syn_flood", "FORWARD_mss2", "INPUT_", "_direct", "SYN", "SYNACK", "mss", "NETAVARK_FORWARD", "CNI-FORWARD"}
+
+// theirRules are rules of other programs in one of the kernel's chains: one to each of the strangers, and such as say in a comment or a prefix for the
+// log what leads to chains of ours in another rule.
+func theirRules() (text string) {
+	for _, name := range strangers {
+		text += fmt.Sprintf("-A CHAIN -p udp -j %s\n", name)
+	}
+	for _, word := range []string{`"see -j INPUT_dispatch or so"`, `"-g FORWARD_dispatch"`, `"a \" -j CHAIN_direct"`, "-j", "-g"} {
+		text += "-A CHAIN -p tcp -m comment --comment " + word + " -j DROP\n-A CHAIN -p tcp -j LOG --log-prefix " + word + "\n"
+	}
+	return text
+}
+
+// orphans are chains of other programs that nothing leads to, in part with names that chains of ours have.
+var orphans = map[string][]string{
+	"IN_here_to_b":                 {"-p tcp -m tcp --dport 9 -j ACCEPT"},
+	"FWD_there_to_here":            {"-j ACCEPT"},
+	"POST_here_to_d":               {"-j SNAT --to-source 192.0.2.1"},
+	"OUT_HOST_to_here":             {"-p tcp -j IN_public", "-j ACCEPT"},
+	"IN_mine":                      {},
+	"SYN_here_to_b":                {"-p tcp -j TCPMSS --set-mss 1300"},
+	"SYN_web":                      {"-p tcp -j TCPMSS --set-mss 1300"},
+	"abcdefghijklmnopqrstuvwxyzAB": {"-p tcp -m tcp --dport 9 -j ACCEPT"},
+	"abcdefghijklmnopqrstuvwxyzAC": {"-m comment --comment \"-j IN_public\" -j ACCEPT"},
+	"IN_web":                       {"-j IN_public"},
+	"FWD_web":                      {"-m comment --comment \"-j FWD_web_pre -j FWD_web_log -j FWD_web_deny -j FWD_web_post\" -j ACCEPT"},
+}
+
+// withOrphans is what iptables-save prints of a table that has the orphans, too.
+func withOrphans(text string) string {
+	for _, name := range slices.Sorted(maps.Keys(orphans)) {
+		text += fmt.Sprintf(":%s - [0:0]\n", name)
+		for _, rule := range orphans[name] {
+			text += fmt.Sprintf("-A %s %s\n", name, rule)
+		}
+	}
+	return text
+}
 
 // Whatever the configuration, a start knows all that an earlier process has left in the tables of iptables: every chain, and every rule in
 // the kernel's chains, also among the rules of other programs, which it leaves alone.
@@ -129,13 +167,10 @@ func sayable(rs *ir.Ruleset) bool {
 
 // notKnown is which chains and rules of a ruleset a start would not take for ours, and which of others' it would, among those of others.
 func notKnown(rs *ir.Ruleset) (lost []string) {
-	var theirs string
-	for _, name := range strangers {
-		theirs += fmt.Sprintf("-A CHAIN -p udp -j %s\n", name)
-	}
+	theirs := theirRules()
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
 		for _, table := range iptables.Tables {
-			rules, chains := kernel.Remains(table, kernel.Printed(rs, family, table, theirs, theirs))
+			rules, chains := kernel.Remains(table, withOrphans(kernel.Printed(rs, family, table, theirs, theirs)))
 			got := slices.Sorted(slices.Values(slices.Concat(rules, chains)))
 			var want []string
 			used := ""
@@ -188,7 +223,8 @@ func withoutDirect(rs *ir.Ruleset) *ir.Ruleset {
 	return &less
 }
 
-// Chains of other programs are not taken for ours.
+// Chains of other programs are not taken for ours, even if they are called like ours and nothing leads to them; nor are rules of others because of
+// what they say in a comment.
 func TestChainsOfOthersAreNotKnownAsOurs(t *testing.T) {
 	for _, table := range slices.Sorted(maps.Keys(map[string]bool{"filter": true, "nat": true, "mangle": true, "raw": true, "security": true})) {
 		for _, name := range strangers {
@@ -198,6 +234,25 @@ func TestChainsOfOthersAreNotKnownAsOurs(t *testing.T) {
 			if ir.IsChain(table, name) && !(name == "SYN_FLOOD" && table == "mangle") { // it is ours where a chain of ours leads to it
 				t.Errorf("chain %s of table %s is taken for ours", name, table)
 			}
+		}
+		const ours = ":INPUT ACCEPT [0:0]\n:INPUT_direct - [0:0]\n-A INPUT -j INPUT_direct\n"
+		rules, chains := kernel.Remains(table, withOrphans(ours+strings.ReplaceAll(theirRules(), "CHAIN", "INPUT")))
+		if !slices.Equal(rules, []string{"INPUT -j INPUT_direct"}) || !slices.Equal(chains, []string{"INPUT", "INPUT_direct"}) {
+			t.Errorf("of table %s a start takes rules %q and chains %q for ours", table, rules, chains)
+		}
+	}
+}
+
+// Where a rule leads is what its words say, and not what is in a comment.
+func TestTargetOfARule(t *testing.T) {
+	for rule, want := range map[string]string{
+		`-p tcp -j DROP`: "DROP", `-g mine`: "mine", `--jump mine -p tcp`: "mine", `-s 192.0.2.1 --goto mine`: "mine", `-p tcp`: "", ``: "", `-j`: "",
+		`-m comment --comment "see -j foo or so" -j ACCEPT`: "ACCEPT", `-m comment --comment "a \" -j foo" -j ACCEPT`: "ACCEPT", `-m comment --comment "-j foo"`: "",
+		`-m comment --comment -j -p tcp -j ACCEPT`: "ACCEPT", `-m comment --comment -g ! -i eth0 -j ACCEPT`: "ACCEPT", `-m comment --comment -j -j ACCEPT`: "ACCEPT",
+		`-j LOG --log-prefix "-j foo "`: "LOG", `-j "mine"`: "mine",
+	} {
+		if got := kernel.TargetOf(rule); got != want {
+			t.Errorf("%s leads to %q, not to %q", rule, got, want)
 		}
 	}
 }

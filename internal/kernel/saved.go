@@ -72,17 +72,14 @@ func parseSaved(text string) *savedTable {
 	return s
 }
 
-var (
-	targetOf = regexp.MustCompile(`(?:^| )-[jg] (\S+)`)
-	// baseRule are the rules that stand beside those jumps in the kernel's chains, as iptables-save prints them.
-	baseRule = regexp.MustCompile(`^(?:` +
-		`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +
-		`-[io] lo -j ACCEPT|` +
-		`.*-j LOG --log-prefix "(?:STATE_INVALID_DROP|FINAL_REJECT|rpfilter_DROP): ".*|` +
-		`-j REJECT --reject-with (?:icmp-host-prohibited|icmp6-adm-prohibited)|` +
-		`-p ipv6-icmp -m icmp6 --icmpv6-type 13[45] -j ACCEPT|` +
-		`-m rpfilter .*-j DROP)$`)
-)
+// baseRule are the rules that stand beside the jumps to chains of ours in the kernel's chains, as iptables-save prints them.
+var baseRule = regexp.MustCompile(`^(?:` +
+	`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +
+	`-[io] lo -j ACCEPT|` +
+	`.*-j LOG --log-prefix "(?:STATE_INVALID_DROP|FINAL_REJECT|rpfilter_DROP): ".*|` +
+	`-j REJECT --reject-with (?:icmp-host-prohibited|icmp6-adm-prohibited)|` +
+	`-p ipv6-icmp -m icmp6 --icmpv6-type 13[45] -j ACCEPT|` +
+	`-m rpfilter .*-j DROP)$`)
 
 // isEntry says whether a chain is, by its name, one that rules of ours in the kernel's chains lead to: of a ruleset, or the guard.
 func isEntry(table, chain string) bool {
@@ -90,7 +87,7 @@ func isEntry(table, chain string) bool {
 }
 
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
-// the rules right beside them that rulesets have there; and the chains that one gets to from there. What is of the direct interface is
+// the rules right beside them that rulesets have there; the chains that one gets to from there; and chains of ours that nothing leads to. What is of the direct interface is
 // not among that, whatever its name, nor is what its rules lead to: they may lead to another program's chain.
 func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 	left := &tableRules{}
@@ -140,7 +137,8 @@ func (s *savedTable) reach(table string, direct leftThings, from []string) map[s
 	return names
 }
 
-// unused are the chains of a ruleset that are not among those of some names, and that no rule of others leads to.
+// unused are the chains of a ruleset that are not among those of some names, and that no rule of others leads to. A zone that only has
+// sources of IPv4 leaves such chains in the tables of IPv6.
 func (s *savedTable) unused(table string, names map[string]bool) []string {
 	used := map[string]bool{}
 	for _, chain := range s.order {
@@ -151,8 +149,47 @@ func (s *savedTable) unused(table string, names map[string]bool) []string {
 		}
 	}
 	return filter(s.order, func(chain string) bool {
-		return !used[chain] && !names[chain] && ir.IsUnusedChain(table, chain, targets(s.rules[chain]))
+		return !used[chain] && !names[chain] && (s.isZone(table, chain) || ir.IsDispatchChain(table, chain) && s.leadsToZones(table, chain, 5))
 	})
+}
+
+// isZone says whether a chain is that of a zone or policy by the chains of its own that it leads to. The name of the fifth one, _allow, may
+// be too long.
+func (s *savedTable) isZone(table, chain string) bool {
+	to := targets(s.rules[chain])
+	return ir.IsChain(table, chain) && !slices.ContainsFunc([]string{"_pre", "_log", "_deny", "_post"}, func(sub string) bool { return !slices.Contains(to, chain+sub) })
+}
+
+// verdictRule are the rules in a chain between zones that lead to no other chain, as iptables-save prints them: the target of a zone.
+var verdictRule = regexp.MustCompile(`^(?:-m pkttype --pkt-type \w+ )?-j (?:ACCEPT|DROP|REJECT --reject-with \S+|LOG --log-prefix "[^"]*(?:DROP|REJECT): ")$`)
+
+// leadsToZones says whether all rules of a chain are such as one between zones has: they lead, by other chains between zones as many
+// as steps at most, to chains of zones and policies, and there is one that does. What a chain is called proves nothing, unless its rules,
+// if it has any, only return: then nothing is lost with it.
+func (s *savedTable) leadsToZones(table, chain string, steps int) bool {
+	leads, decides := false, false
+	for _, rule := range s.rules[chain] {
+		words := words(rule)
+		to := targetIn(words)
+		switch {
+		case slices.Contains(words, "-p"): // nothing is told apart there by its protocol
+			return false
+		case to == "RETURN":
+		case verdictRule.MatchString(rule):
+			decides = true
+		case s.isZone(table, to) || s.isClamps(table, to), steps > 0 && ir.IsDispatchChain(table, to) && s.leadsToZones(table, to, steps-1):
+			leads = true
+		default:
+			return false
+		}
+	}
+	return leads || !decides
+}
+
+// isClamps says whether a chain is one that the clamps of a zone or policy are in.
+func (s *savedTable) isClamps(table, chain string) bool {
+	to := targets(s.rules[chain])
+	return table == "mangle" && ir.IsChain(table, chain) && len(to) > 0 && !slices.ContainsFunc(to, func(to string) bool { return to != "TCPMSS" })
 }
 
 // stillThere is what may be left of what was committed to a table, after another program has changed it.
@@ -164,10 +201,7 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 		}
 		some := &chainRules{name: c.name, builtin: c.builtin, shared: c.shared, declared: c.declared, unknown: true, again: true}
 		for i, spec := range c.specs {
-			gone := slices.ContainsFunc(targets([]string{spec}), func(to string) bool { // a jump to a chain that has gone
-				return committed.chain(to) != nil && !slices.Contains(s.order, to)
-			})
-			if !gone {
+			if to := targetOf(spec); committed.chain(to) == nil || slices.Contains(s.order, to) { // no jump to a chain that has gone
 				some.specs, some.places, some.rules = append(some.specs, spec), append(some.places, c.place(i)), append(some.rules, c.rules[i])
 			}
 		}
@@ -178,9 +212,7 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 
 // ownBlock is the rules of ours among those of one of the kernel's chains.
 func ownBlock(table string, rules []string) []string {
-	leadsIn := func(rule string) bool {
-		return slices.ContainsFunc(targets([]string{rule}), func(chain string) bool { return isEntry(table, chain) })
-	}
+	leadsIn := func(rule string) bool { return isEntry(table, targetOf(rule)) }
 	first := slices.IndexFunc(rules, leadsIn)
 	if first < 0 {
 		return nil
@@ -210,9 +242,23 @@ func ownBlock(table string, rules []string) []string {
 func targets(rules []string) []string {
 	var list []string
 	for _, r := range rules {
-		if m := targetOf.FindStringSubmatch(r); m != nil {
-			list = append(list, m[1])
+		if to := targetOf(r); to != "" {
+			list = append(list, to)
 		}
 	}
 	return list
+}
+
+// targetOf is the chain or target that a rule goes to; empty if there is none.
+func targetOf(rule string) string { return targetIn(words(rule)) }
+
+// targetIn is the chain or target that a rule of some words goes to; empty if there is none. A comment may be -j, too, but is not followed
+// by a name: the next word is an option or "!", with which no name begins (iptables(8), ebtables(8)).
+func targetIn(words []string) string {
+	for i := range len(words) - 1 {
+		if slices.Contains([]string{"-j", "--jump", "-g", "--goto"}, words[i]) && !strings.HasPrefix(words[i+1], "-") && words[i+1] != "!" {
+			return words[i+1]
+		}
+	}
+	return ""
 }

@@ -131,6 +131,9 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 			continue
 		}
 		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			found, err := s.k.ruleExists(s.family, s.table, s.name, words(spec))
 			if err != nil {
 				return nil, err

@@ -3,9 +3,14 @@ package kernel_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"richwall/compile"
 	"richwall/compile/ir"
@@ -218,6 +223,8 @@ func TestCheckOfDirectRules(t *testing.T) {
 				`<rule ipv="ipv4" table="filter" chain="NOSUCH" priority="0">-j ACCEPT</rule>`,
 				`<passthrough ipv="ipv4">-A NOSUCH -j ACCEPT</passthrough>`,
 				`<passthrough ipv="ipv6">-A INPUT -j DRIP</passthrough>`,
+				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="1">-p tcp --dport 5 --jump DRIP</rule>`,
+				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="1">-p tcp --dport 5 --goto DRIP</rule>`,
 			} {
 				var refused *kernel.RuleError
 				if err := k.Check(directly(t, backend, good+bad)); !errors.As(err, &refused) || refused.Origin == nil || refused.Origin.Line != 1 {
@@ -225,7 +232,8 @@ func TestCheckOfDirectRules(t *testing.T) {
 				}
 			}
 			right := good + `<chain ipv="ipv4" table="filter" chain="mine"/><rule ipv="ipv4" table="filter" chain="INPUT" priority="1">-j mine</rule>` +
-				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="2">-j NFLOG --nflog-group 1</rule>`
+				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="2">-j NFLOG --nflog-group 1</rule>` +
+				`<rule ipv="ipv4" table="filter" chain="INPUT" priority="3">-m comment --comment "see -j DRIP or so" -j ACCEPT</rule>`
 			if err := k.Check(directly(t, backend, right)); err != nil {
 				t.Errorf("a check of what is right: %v", err)
 			}
@@ -233,4 +241,56 @@ func TestCheckOfDirectRules(t *testing.T) {
 			commit(t, k, directly(t, backend, right))
 		}
 	})
+}
+
+// A check of many direct rules that lead nowhere asks about all of them at once, and names them all, and no rule that leads to a chain or a target.
+func TestCheckOfManyDirectRules(t *testing.T) {
+	useVariant(t, "nft") // the other one names a rule at a time
+	ns, dir := namespace(t), t.TempDir()
+	const right = "ACCEPT DROP RETURN REJECT LOG NFLOG theirs mine"
+	run(t, ns, "", "iptables", "-N", "theirs")
+	text := `<chain ipv="ipv4" table="filter" chain="mine"/>`
+	for i := range 300 {
+		text += fmt.Sprintf(`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-j nosuch%d</rule>`, i)
+	}
+	for _, name := range strings.Fields(right) {
+		text += fmt.Sprintf(`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-j %s</rule>`, name)
+	}
+	d := directly(t, ir.NFTables, text)
+	k := open(t, ns, ir.NFTables)
+	runs := filepath.Join(dir, "runs")
+	path, err := exec.LookPath("iptables-restore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inPath(t, "iptables-restore", fmt.Sprintf("echo >>%s\nexec %s \"$@\"\n", runs, path))
+	err = k.Check(d)
+	if err == nil || strings.Count(err.Error(), "there is no target and no chain nosuch") != 300 || strings.Count(err.Error(), "\n") != 299 {
+		t.Errorf("the check says %v", err)
+	}
+	said, err := os.ReadFile(runs)
+	if err != nil || len(said) > 60 { // it halves the list for each of the targets
+		t.Errorf("iptables-restore has run %d times, %v", len(said), err)
+	}
+}
+
+// A check ends when its time is over, though a program of iptables does not, and then knows of nothing wrong.
+func TestCheckEnds(t *testing.T) {
+	defer kernel.SetCheckTime(time.Second)()
+	ns := namespace(t)
+	k := open(t, ns, ir.IPTables)
+	inPath(t, "iptables-restore", "exec sleep 1000\n")
+	if err := k.Check(directly(t, ir.IPTables, `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-j ACCEPT</rule>`)); err != nil {
+		t.Error(err)
+	}
+}
+
+// inPath makes a script of sh the program of some name.
+func inPath(t *testing.T, name, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }

@@ -263,6 +263,9 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 		at := slices.Index(saved, spec)
 		if at < 0 {
 			// Rules of the direct interface are written as the administrator wrote them: the tool itself must say.
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
 			found, err := e.k.ruleExists(e.family, e.table, had.name, words(spec))
 			if err != nil {
 				return 0, err

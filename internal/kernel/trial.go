@@ -75,11 +75,9 @@ func (t *trial) loops() (found []*RuleError) {
 		if !isRaw(r) {
 			continue
 		}
-		for _, to := range targets([]string{t.s.lines[line-1]}) {
-			if chain := t.s.chains[line]; slices.Contains(reached(to, leads), chain) {
-				found = append(found, &RuleError{Origin: r.Origin, Chain: chain,
-					Err: fmt.Errorf("the rule %q leads back to its own chain, in table %s of %s", t.s.lines[line-1], t.s.table, tool(t.s.family))})
-			}
+		if chain := t.s.chains[line]; slices.Contains(reached(targetOf(t.s.lines[line-1]), leads), chain) {
+			found = append(found, &RuleError{Origin: r.Origin, Chain: chain,
+				Err: fmt.Errorf("the rule %q leads back to its own chain, in table %s of %s", t.s.lines[line-1], t.s.table, tool(t.s.family))})
 		}
 	}
 	return found
