@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"richwall/zones"
@@ -58,6 +57,34 @@ func (d *Daemon) lostConf(ctx context.Context, rest *zones.Rest, silent bool) er
 		d.opt.Dirs.System, rest.Config.Conf.DefaultZone)
 }
 
+// lost is an error when a reload would take the files for lost: they are not to be changed then, as what a change writes would look like
+// all that they are meant to hold, and the next reload or start would do without the rest.
+func (d *Daemon) lost(ctx context.Context) error {
+	err := d.missing(ctx)
+	if err == nil {
+		err = d.lostConfNow(ctx)
+	}
+	if err != nil {
+		return refuse(CommandFailed, "%v", err)
+	}
+	return nil
+}
+
+// lostConfNow is lostConf of what the folder holds now. All of it is read only where firewalld.conf sets nothing.
+func (d *Daemon) lostConfNow(ctx context.Context) error {
+	load := loadRest
+	rest, err := inTime(ctx, d, d.opt.Dirs.System, func() *zones.Rest {
+		if !d.store.NoConf() {
+			return &zones.Rest{}
+		}
+		return load(d.opt.Dirs, &zones.Config{})
+	})
+	if err != nil {
+		return err
+	}
+	return d.lostConf(ctx, rest, false)
+}
+
 // meantSo says how the shipped configuration can be chosen on purpose.
 func meantSo(folder string) string {
 	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
@@ -72,15 +99,8 @@ func (d *Daemon) held(g *lastGood) {
 	}
 	list, err := os.ReadFile(filepath.Join(g.folder, zones.OwnFiles))
 	own := strings.FieldsFunc(string(list), func(c rune) bool { return c == '\n' })
-	g.hadFiles = len(own) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) || d.hadSettings()
-	g.hadShipped = err == nil && hasOthers(g.folder, own) // a former version wrote no list
-}
-
-// hadSettings tells whether a setting of the last good configuration was another one than the default.
-func (d *Daemon) hadSettings() bool {
-	builtIn, _ := zones.Load(zones.Dirs{})
-	defaults := zones.Export(builtIn)
-	return slices.ContainsFunc([]string{"firewalld.conf", "richwall.conf"}, func(name string) bool { return d.opt.State.Differs(name, defaults[name]) })
+	g.hadFiles = len(own) > 0 || err != nil // a former version wrote no list
+	g.hadShipped = err == nil && hasOthers(g.folder, own)
 }
 
 // hasOthers tells whether a last good configuration has the file of an object that is not the administrator's: it was in the shipped folder.
