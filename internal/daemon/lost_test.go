@@ -114,6 +114,24 @@ func TestChangeOfFilesThatNeverWere(t *testing.T) {
 	}
 }
 
+// A reset says that what is shipped is meant, whatever was lost.
+func TestResetOfLostFiles(t *testing.T) {
+	for _, loss := range losses {
+		b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=mine\n", "zones/mine.xml": `<zone/>`})
+		if err := loss.lose(b.dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.ResetToDefaults(t.Context()); err != nil {
+			t.Errorf("%s, and a reset gives %v", loss.name, err)
+		}
+		if zone := b.Snapshot().Runtime.Conf.DefaultZone; zone != "public" {
+			t.Errorf("%s, and behind a reset the default zone is %s", loss.name, zone)
+		}
+		b.again(t)
+		b.expect(t, Running, "", []string{"22"}, nil)
+	}
+}
+
 // filesIn are the files in a folder and what they hold.
 func filesIn(dir string) (list []string) {
 	filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
