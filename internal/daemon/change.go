@@ -187,7 +187,7 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return ofFiles(err)
 	}
-	d.told, d.checked = nil, compile.History{}
+	d.told, d.unusable, d.checked = nil, false, compile.History{}
 	d.keepGood(loaded)
 	return nil
 }
