@@ -710,3 +710,18 @@ func TestStrangeJournal(t *testing.T) {
 		t.Errorf("there are %q and %q", after, tempsOf(t, s.Dirs.System))
 	}
 }
+
+// A journal that cannot be closed is an error, and no more than that: the files are what they were, the journal is gone, and so is the folder
+// that was made for it.
+func TestJournalThatCannotBeClosed(t *testing.T) {
+	s := Store{Dirs{System: filepath.Join(t.TempDir(), "firewalld")}}
+	change := &transaction{store: s, several: true}
+	succeed(t, change.begin())
+	succeed(t, change.journal.file.Close())
+	if err := change.undo(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the error is %v", err)
+	}
+	if _, err := os.Lstat(s.Dirs.System); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", allOf(t, s.Dirs.System))
+	}
+}

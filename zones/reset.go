@@ -10,13 +10,14 @@ import (
 
 // Reset makes the administrator's folder mean the shipped configuration, whatever is in it: also files that cannot be read. The files of
 // all objects become NAME.old. firewalld.conf gets the default values, and is made if there is none, which says that the folder is meant
-// so. As in firewalld, direct.xml and richwall.conf stay; one that cannot be read becomes NAME.old, too. keep is as for SaveIf.
+// so. As in firewalld, direct.xml and richwall.conf stay; one that cannot be read becomes NAME.old, too, and so does one that is named in
+// also. keep is as for SaveIf.
 //
 // A change that was cut off and cannot be taken back does not matter either: what tells of it becomes NAME.old, as the last of all. It says
 // until then that the files are not to be used. Should the reset be cut off itself, it still says so, and another reset does the rest.
 //
 // The result is what the folder means then, and a function that puts back what was there.
-func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
+func (s Store) Reset(keep func() bool, also ...string) (*Config, func() error, error) {
 	var stays *spoilt
 	if _, err := s.Recover(); err != nil {
 		if stays, err = s.spoilt(err); err != nil {
@@ -24,7 +25,7 @@ func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
 		}
 	}
 	defer stays.close()
-	next, files, err := s.resetFiles()
+	next, files, err := s.resetFiles(also)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,7 +37,7 @@ func (s Store) Reset(keep func() bool) (*Config, func() error, error) {
 }
 
 // resetFiles are the files that a reset changes, and what the folder means then.
-func (s Store) resetFiles() (*Config, []file, error) {
+func (s Store) resetFiles(also []string) (*Config, []file, error) {
 	shipped, problems := s.Shipped()
 	if shipped == nil {
 		return nil, nil, problems.Err()
@@ -51,8 +52,10 @@ func (s Store) resetFiles() (*Config, []file, error) {
 		{"direct.xml", func(data []byte, path string) bool { return readTo(&next.Direct, ReadDirect, data, path) }},
 		{"richwall.conf", func(data []byte, path string) bool { return readTo(&next.Own, ReadOwnConf, data, path) }},
 	} {
-		data, err := readRegular(filepath.Join(s.Dirs.System, f.name))
-		if !errors.Is(err, fs.ErrNotExist) && (err != nil || !f.read(data, filepath.Join(s.Dirs.System, f.name))) {
+		path := filepath.Join(s.Dirs.System, f.name)
+		data, err := readRegular(path)
+		stays := err == nil && !slices.Contains(also, f.name) && f.read(data, path)
+		if !stays && !errors.Is(err, fs.ErrNotExist) {
 			files = append(files, file{path: f.name})
 		}
 	}

@@ -49,13 +49,11 @@ func (s Store) TakeBack() Problems {
 		p.Path = filepath.Join(s.Dirs.System, journalName)
 		return Problems{p}
 	case found:
-		return Problems{{Path: s.Dirs.System, Severity: Warning, Code: CommandFailed, Msg: TakenBack}}
+		return Problems{{Path: s.Dirs.System, Severity: Warning, Code: CommandFailed,
+			Msg: "a change of several files was cut off, and is taken back: the files are as they were before it"}}
 	}
 	return nil
 }
-
-// TakenBack is what Recover has done, in words.
-const TakenBack = "a change of several files was cut off, and is taken back: the files are as they were before it"
 
 // Shipped is the configuration without anything of the administrator's.
 func (s Store) Shipped() (*Config, Problems) { return Load(Dirs{Default: s.Dirs.Default}) }

@@ -257,8 +257,9 @@ func (t *transaction) undo() error {
 			}
 		}
 	}
-	if err := t.end(); err != nil {
-		problems = append(problems, err, t.journal.close())
+	problems = append(problems, t.end())
+	if t.journal != nil { // it could not be removed
+		problems = append(problems, t.journal.close())
 	}
 	for _, path := range slices.Backward(t.made) { // the journal was in the last one
 		_ = os.Remove(path) // one that others use by now stays

@@ -83,7 +83,8 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	return nil
 }
 
-// bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as it is.
+// bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as
+// it is.
 func bridgeRefusal(direct *zones.Direct, err error) error {
 	var refused *kernel.BridgeError
 	if !errors.As(err, &refused) {

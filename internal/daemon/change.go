@@ -217,8 +217,8 @@ type inFiles struct {
 }
 
 // readFiles reads the files, after first has made them ready. Objects of files that have not changed are those of a configuration that was
-// read before. The error is the Problems, in the words of a load; that the files cannot be read in time; or that, beside the configuration in
-// force, more might be let in for what is passed over in them, or firewalld.conf is lost.
+// read before. The error is the Problems, in the words of a load; that the files cannot be read in time; that firewalld.conf is lost; or
+// that more might be let in than by the configuration in force, for what is passed over in them.
 func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, before *zones.Config) (inFiles, error) {
 	load := loadRest
 	r, err := inTime(ctx, d, d.opt.Dirs.System, func() (r inFiles) {
@@ -253,10 +253,16 @@ func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, bef
 	return r, nil
 }
 
+// doubtful is why files are refused for what is passed over in them.
+type doubtful []zones.Loss
+
+func (l doubtful) Error() string {
+	return "the files are not used, because a part of them would be passed over:\n" + strings.Join(lossTexts(l), "\n")
+}
+
 // inDoubt refuses files for what is passed over in them.
-func inDoubt(doubts []zones.Loss) error {
-	lines := lossTexts(doubts)
-	return refuse(doubts[0].Problem.Code, "the files are not used, because a part of them would be passed over:\n%s", strings.Join(lines, "\n"))
+func inDoubt(doubts doubtful) error {
+	return &Error{Code: doubts[0].Problem.Code, Msg: doubts.Error(), cause: doubts}
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.

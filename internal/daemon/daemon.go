@@ -6,7 +6,8 @@
 // kernel, and only then make it current and tell the listeners. An error anywhere leaves files, memory and kernel as they were.
 //
 // Files are read and written under a lock of their own, so that a disk that does not answer keeps nobody from changing what is
-// in force. Whoever needs that lock, or the disk, waits for a bounded time (disk.go). Nobody who asks for the state waits for anything: Snapshot takes no lock.
+// in force. Whoever needs that lock, or the disk, waits for a bounded time (disk.go). Nobody who asks for the state waits for anything:
+// Snapshot takes no lock.
 //
 // The D-Bus adapter and cmd/firewalld import it; it imports neither.
 package daemon
@@ -78,7 +79,7 @@ type Daemon struct {
 	// files is full while somebody reads or writes the files of the configuration (lockFiles). It is taken before mu.
 	files    chan struct{}
 	hung     <-chan struct{}   // closed when a change of the files that was given up has ended; nil for none; files guards it
-	told     map[string]string // what files held when it was said last that somebody else had changed them, as sums by path; files guards it
+	told     map[string]string // what files held when FilesTouched looked at them last, as sums by path; files guards it
 	unusable bool              // it was said last that a reload would be refused for the files; files guards it
 	checked  compile.History   // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
@@ -110,6 +111,7 @@ type Daemon struct {
 	noting    sync.Mutex    // held while panic mode is noted on disk
 	keeping   sync.Mutex    // held while the last good configuration is written
 	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts
+	asking    sync.Mutex    // held while the kernel is asked about a configuration
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
@@ -273,11 +275,14 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 	return err
 }
 
-// put compiles a configuration, after what was installed before it, and has a Kernel, which may not be the daemon's yet, and ebtables make it
-// what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
-// inKernel. On an error nothing has changed; desired is nil if that is of the compiler. The lock is held.
-func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
-	desired, h, err := d.desire(h, cfg, panicked)
+// put compiles a configuration, after what was installed before it, and has a Kernel, which may not be the daemon's yet, and ebtables make
+// it what is in force. It does nothing else: who calls it makes the configuration and the history that comes back current, and then calls
+// inKernel. On an error the Kernel has what it had, and so has ebtables, unless that cannot be put back (commitBridge); desired is nil if
+// the error is of the compiler. The lock is held.
+func (d *Daemon) put(
+	ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool,
+) (*kernel.Desired, compile.History, error) {
+	desired, h, err := desire(h, cfg, panicked, d.awaits)
 	if err != nil {
 		return nil, h, err
 	}
@@ -285,14 +290,16 @@ func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cf
 	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
 }
 
-// desire compiles a configuration for the back end that it asks for, after what was installed before it. The lock is held.
-func (d *Daemon) desire(h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
+// desire compiles a configuration for the back end that it asks for, after what was installed before it. awaits is that of kernel.Desired.
+func desire(
+	h compile.History, cfg *zones.Config, panicked bool, awaits func(table, chain string) bool,
+) (*kernel.Desired, compile.History, error) {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	rules, h, err := h.Compile(cfg, backend)
 	if err != nil {
 		return nil, h, codeOf(err)
 	}
-	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn", Awaits: d.awaits}
+	desired := &kernel.Desired{Rules: rules, Panic: panicked, Unguarded: cfg.Own.OnForeignChange == "warn", Awaits: awaits}
 	if backend == ir.NFTables {
 		if desired.Direct, h, err = h.Direct(cfg); err != nil {
 			return nil, h, codeOf(err)

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,7 +172,7 @@ func TestBrokenFiles(t *testing.T) {
 	if after := b.Snapshot(); after.Runtime != before.Runtime || after.State != Running {
 		t.Error("the state is another one")
 	}
-	if b.CheckPermanent() == nil {
+	if b.CheckPermanent(t.Context()) == nil {
 		t.Error("the check finds nothing")
 	}
 
@@ -542,13 +543,13 @@ func sortedRules(rules string) string {
 func TestCheckAsksTheKernel(t *testing.T) {
 	b := start(t, nil)
 	before := b.Snapshot()
-	if err := b.CheckPermanent(); err != nil {
+	if err := b.CheckPermanent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.write(t, map[string]string{"direct.xml": "<direct>\n<rule ipv=\"ipv4\" table=\"filter\" chain=\"INPUT\" priority=\"0\">-j DRIP</rule></direct>"})
 	commits := b.kernel.commits
 	b.kernel.refuse = &kernel.RuleError{Origin: &ir.Origin{Path: filepath.Join(b.dir, "direct.xml"), Line: 2}, Err: errors.New("there is no target DRIP")}
-	err := b.CheckPermanent()
+	err := b.CheckPermanent(t.Context())
 	if code, _ := zones.CodeOf(err); err == nil || !strings.Contains(err.Error(), "DRIP") || code == "" {
 		t.Errorf("the check gives %v", err)
 	}
@@ -557,5 +558,60 @@ func TestCheckAsksTheKernel(t *testing.T) {
 	}
 	if !reflect.DeepEqual(before, b.Snapshot()) || b.kernel.commits != commits {
 		t.Error("the check has changed something")
+	}
+}
+
+// turnsKernel is a kernel whose methods take turns, and which is asked for as long as it likes.
+type turnsKernel struct {
+	fakeKernel
+	turn        sync.Mutex
+	asked, free chan struct{}
+}
+
+func (k *turnsKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+func (k *turnsKernel) Check(*kernel.Desired) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.asked <- struct{}{}
+	<-k.free
+	return nil
+}
+
+// While the kernel is asked about the files, for however long, changes are made, panic mode comes on and goes off, and the firewall stops.
+// Whoever asks does not wait longer than he wants, either.
+func TestNobodyWaitsForACheck(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		b := start(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n"})
+		asked, free := make(chan struct{}), make(chan struct{})
+		b.opt = b.Daemon.opt
+		b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return &turnsKernel{asked: asked, free: free}, nil }
+		b.again(t)
+		b.write(t, map[string]string{
+			"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-j DROP</rule></direct>`,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		checked := make(chan error)
+		go func() { checked <- b.CheckPermanent(ctx) }()
+		<-asked
+		err := errors.Join(
+			b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("8080", "tcp"))}),
+			b.SetPanic(t.Context(), true), b.SetPanic(t.Context(), false),
+		)
+		if err != nil {
+			t.Errorf("%s: while the kernel is asked: %v", backend, err)
+		}
+		if err := b.Stop(t.Context()); err != nil {
+			t.Errorf("%s: a stop gives %v", backend, err)
+		}
+		cancel()
+		if err := <-checked; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: a check that nobody waits for gives %v", backend, err)
+		}
+		free <- struct{}{}
 	}
 }

@@ -75,8 +75,8 @@ func askState[T any](ctx context.Context, d *Daemon, read func() T) (T, error) {
 }
 
 // inWriteTime calls a function that writes files, and does so only for good if keep, which it calls when it has nothing more to do on the
-// disk, is true. After writeTime it is given up: the error has code COMMAND_FAILED, and the function takes back what it has written when the disk answers again. Until
-// then nobody else gets files, which is held.
+// disk, is true. After writeTime it is given up: the error has code COMMAND_FAILED, and the function takes back what it has written when
+// the disk answers again. Until then nobody else gets files, which is held.
 func (d *Daemon) inWriteTime(write func(keep func() bool) error) error {
 	var settled atomic.Bool // whether the files stay written, or are given up
 	done := make(chan struct{})

@@ -20,9 +20,12 @@ type PermanentChanged struct {
 	Change   *Change
 }
 
-// Reloaded says that the runtime configuration was made anew from the files. Old and New are the permanent configuration
-// before and after: files may have come, gone and changed by other hands.
-type Reloaded struct{ Old, New *zones.Config }
+// Reloaded says that the runtime configuration was made anew from the files, or from what a start uses instead. Old and New are the
+// permanent configuration before and after: files may have come, gone and changed by other hands.
+type Reloaded struct {
+	Old, New *zones.Config
+	Failures []string // those of Snapshot; none if all of the files is in force
+}
 
 // PanicChanged says that panic mode was switched.
 type PanicChanged struct{ On bool }

@@ -31,15 +31,20 @@ func Explain(err error) []string {
 	if !OfFiles(err) {
 		return zones.Meant(err)
 	}
-	var problems zones.Problems
-	if !errors.As(err, &problems) {
-		problems = blamed(err)
-	}
 	var lines []string
-	for _, p := range problems.Shown() {
+	for _, p := range wrong(err).Shown() {
 		if p.Severity == zones.Error && p.Path != "" {
 			lines = append(lines, p.String())
 		}
 	}
 	return lines
+}
+
+// wrong are the problems of the configuration that an error is, or is about.
+func wrong(err error) zones.Problems {
+	var problems zones.Problems
+	if errors.As(err, &problems) {
+		return problems
+	}
+	return blamed(err)
 }

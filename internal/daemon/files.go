@@ -15,7 +15,7 @@ import (
 // FilesTouched says in the log when files of the administrator's configuration, by their paths, were changed by somebody
 // else: what is otherwise in them now, or why a reload would be refused, with file and line where that is known; and later, that it would not
 // be any more. Nothing else comes of it before a reload: as in firewalld, the permanent configuration is what was last read or written. A
-// file that holds what it held when that was said last is no news.
+// file that holds what it held when this looked at it last is no news.
 func (d *Daemon) FilesTouched(paths []string) {
 	if err := d.lockFiles(context.Background()); err != nil {
 		d.opt.Log.Warn("files were changed, and it is not known by whom", "reason", err)
@@ -53,7 +53,8 @@ func (d *Daemon) FilesTouched(paths []string) {
 		d.opt.Log.Warn("the files can be used again: a reload would not be refused for them any more")
 	}
 	if changed := differing(before, loaded); len(changed) > 0 {
-		d.opt.Log.Warn("files were changed by somebody else: what they say now is in force after firewall-cmd --reload", "changed", strings.Join(changed, ", "))
+		d.opt.Log.Warn("files were changed by somebody else: what they say now is in force after firewall-cmd --reload",
+			"changed", strings.Join(changed, ", "))
 	}
 }
 

@@ -226,7 +226,7 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 
 // commitAgain commits what is in force. The lock is held.
 func (d *Daemon) commitAgain() error {
-	desired, _, err := d.desire(d.history, d.runtime, d.panic)
+	desired, _, err := desire(d.history, d.runtime, d.panic, d.awaits)
 	if err != nil {
 		return err
 	}

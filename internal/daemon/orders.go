@@ -3,7 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
+	"slices"
+	"time"
 
 	"richwall/compile"
 	"richwall/compile/ir"
@@ -17,14 +20,15 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 
 // CheckPermanent reads the files, compiles them, asks the kernel what it tells without a change, and reports what is wrong with them, as
 // zones.Problems where that is in the files. What a reload refuses because a part of the files would be passed over is an error here, too.
-// Folders that a reload takes for lost, and what the kernel refuses, are an error with code COMMAND_FAILED.
-func (d *Daemon) CheckPermanent() error { return ofFiles(d.checkPermanent()) }
+// Folders that a reload takes for lost, what the kernel refuses, and that it does not answer in time, are an error with code
+// COMMAND_FAILED.
+func (d *Daemon) CheckPermanent(ctx context.Context) error { return ofFiles(d.checkPermanent(ctx)) }
 
-func (d *Daemon) checkPermanent() error {
-	if err := d.missing(context.Background()); err != nil {
+func (d *Daemon) checkPermanent(ctx context.Context) error {
+	if err := d.missing(ctx); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
-	r, err := d.readFiles(context.Background(), func() zones.Problems { return nil }, &zones.Config{})
+	r, err := d.readFiles(ctx, func() zones.Problems { return nil }, &zones.Config{})
 	if err != nil {
 		return err
 	}
@@ -37,36 +41,67 @@ func (d *Daemon) checkPermanent() error {
 	if err != nil {
 		return err
 	}
-	return d.checkKernel(cfg.ForRuntime())
+	return d.checkKernel(ctx, cfg.ForRuntime())
 }
 
+// checkTime is the longest that somebody waits for what the kernel says of a configuration.
+const checkTime = time.Minute
+
 // checkKernel asks the kernel about a configuration, as far as it tells without a change: nftables has no dry run, so that of its rules
-// only those of the direct interface are asked about. Nor is it asked about another back end than the one in use.
-func (d *Daemon) checkKernel(cfg *zones.Config) error {
+// only those of the direct interface are asked about. Nor is it asked about another back end than the one in use. Nobody waits for the
+// answer but who asks: changes go on meanwhile.
+func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
+	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.kernel == nil || d.backend != ir.Backend(cfg.Conf.FirewallBackend) {
+	inUse, h, runtime := d.kernel != nil && d.backend == backend, d.history.Reloaded(), d.runtime
+	d.mu.Unlock()
+	if !inUse {
 		return nil
 	}
-	desired, err := d.askable(cfg)
-	if err != nil {
+	desired, err := askable(h, cfg, awaited(directChains(runtime)))
+	if err != nil || desired.Rules == nil && desired.Direct == nil {
 		return err
 	}
-	if err := d.kernel.Check(desired); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- d.guarded("asking the kernel", func() error { return d.ask(ctx, backend, desired) })
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("the kernel has not said what it refuses of the files: %w", ctx.Err())
+	}
+	if err != nil {
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
 	return nil
 }
 
 // askable is what of a configuration the kernel can be asked about.
-func (d *Daemon) askable(cfg *zones.Config) (*kernel.Desired, error) {
-	h := d.history.Reloaded()
-	if d.backend == ir.NFTables {
+func askable(h compile.History, cfg *zones.Config, awaits func(table, chain string) bool) (*kernel.Desired, error) {
+	if ir.Backend(cfg.Conf.FirewallBackend) == ir.NFTables {
 		direct, _, err := h.Direct(cfg)
-		return &kernel.Desired{Direct: direct}, codeOf(err)
+		return &kernel.Desired{Direct: direct, Awaits: awaits}, codeOf(err)
 	}
-	desired, _, err := d.desire(h, cfg, d.panic)
+	desired, _, err := desire(h, cfg, false, awaits)
 	return desired, err
+}
+
+// ask has a Kernel of its own check what is desired: who changes something does not have to wait for his turn. Whoever asks waits for
+// those who have asked before, also where nobody waits for their answers any more.
+func (d *Daemon) ask(ctx context.Context, backend ir.Backend, desired *kernel.Desired) error {
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k, err := d.opt.Kernel(backend)
+	if err != nil {
+		return err
+	}
+	return errors.Join(k.Check(desired), k.Close())
 }
 
 // SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
@@ -206,17 +241,32 @@ func intoParts(permanent, runtime *zones.Config) (*zones.Config, error) {
 }
 
 // ResetToDefaults takes away all that the administrator has made, keeping each file as NAME.old, and reloads. The files need not be
-// readable for that, nor the state Running. If the reload is refused the files are put back.
+// readable for that, nor the state Running. direct.xml stays, unless something in it is refused: then it goes, too. If the reload is
+// refused for anything else the files are put back.
 func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
 		return err
 	}
 	defer d.unlockFiles()
+	err := d.reset(ctx, links)
+	if aboutDirect(err) {
+		d.opt.Log.Warn("direct.xml does not stay in the reset: it is kept beside its place", "reason", err)
+		err = d.reset(ctx, links, "direct.xml")
+	}
+	if err != nil {
+		return err
+	}
+	d.opt.Log.Warn("the configuration was reset: what is shipped is in force")
+	return nil
+}
+
+// reset is one attempt of ResetToDefaults by one who holds files. also are files that go which could stay.
+func (d *Daemon) reset(ctx context.Context, links map[string]string, also ...string) error {
 	var next *zones.Config
 	var undo func() error
 	err := d.inWriteTime(func(keep func() bool) (err error) {
-		next, undo, err = d.store.Reset(keep)
+		next, undo, err = d.store.Reset(keep, also...)
 		return err
 	})
 	if err != nil {
@@ -228,6 +278,14 @@ func (d *Daemon) ResetToDefaults(ctx context.Context) error {
 		d.putBack(old, undo)
 		return err
 	}
-	d.opt.Log.Warn("the configuration was reset: what is shipped is in force")
 	return nil
+}
+
+// aboutDirect tells whether files are refused for something in direct.xml.
+func aboutDirect(err error) bool {
+	var doubts doubtful
+	if errors.As(err, &doubts) {
+		return slices.ContainsFunc(doubts, isDirect)
+	}
+	return slices.ContainsFunc(wrong(err), func(p *zones.Problem) bool { return p.Object.Kind == zones.KindDirect })
 }

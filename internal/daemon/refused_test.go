@@ -248,3 +248,55 @@ func TestChainsAreAwaitedOnEveryWay(t *testing.T) {
 		})
 	}
 }
+
+// A reset is the way out whatever the kernel refuses: where that is in direct.xml, which stays otherwise, it is kept as direct.xml.old. Where
+// it is something else, all files are put back, and direct.xml is where it was.
+func TestResetOfWhatIsRefused(t *testing.T) {
+	rule := `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">%s</rule>`
+	taken, refused, empty := fmt.Sprintf(rule, "-p tcp --dport 25 -j DROP"), fmt.Sprintf(rule, "-m geoip --src-cc 1 -j DROP"), fmt.Sprintf(rule, "")
+	for name, c := range map[string]struct {
+		first, then string // in direct.xml
+		stays       bool
+	}{
+		"nothing refused":                           {taken, taken, true},
+		"a rule refused":                            {taken, taken + refused, false},
+		"a rule refused by the start":               {taken + refused, taken + refused, false},
+		"a part passed over, and a rule gone":       {taken, empty, false},
+		"a part passed over that was passed over":   {taken + empty, taken + empty, true},
+		"a part passed over, as well as by a start": {refused + empty, refused + empty, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &namesOne{text: "geoip"}
+			b := start(t, map[string]string{"zones/work.xml": workZone})
+			b.opt = b.Daemon.opt
+			b.on(k, &k.fakeKernel)
+			b.write(t, map[string]string{"direct.xml": "<direct>" + c.first + "</direct>"})
+			b.again(t)
+			b.write(t, map[string]string{"direct.xml": "<direct>" + c.then + "</direct>"})
+			b.kernel.refuse = errors.New("no memory")
+			if err := b.ResetToDefaults(t.Context()); err == nil || !b.there("direct.xml") || !b.there("zones/work.xml") {
+				t.Errorf("a kernel that takes nothing: the error is %v", err)
+			}
+			b.kernel.refuse = nil
+			if err := b.ResetToDefaults(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.expect(t, Running, "", []string{"22"}, []string{"8080"})
+			if b.there("zones/work.xml") || b.there("direct.xml") != c.stays || b.there("direct.xml.old") == c.stays {
+				t.Errorf("direct.xml is there: %v, want %v", b.there("direct.xml"), c.stays)
+			}
+			if strings.Contains(k.direct(), "--dport 25 ") != c.stays {
+				t.Errorf("the direct rules are\n%s", k.direct())
+			}
+			if got := len(b.Snapshot().Permanent.Direct.Rules) > 0; got != c.stays {
+				t.Errorf("the permanent configuration has direct rules: %v, want %v", got, c.stays)
+			}
+		})
+	}
+}
+
+// there tells whether a file is in the folder.
+func (b *bed) there(name string) bool {
+	_, err := os.Stat(filepath.Join(b.dir, name))
+	return err == nil
+}

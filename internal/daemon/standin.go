@@ -106,22 +106,34 @@ func (d *Daemon) readGood(good lastGood, name string) []byte {
 // await says which chains of other programs may be missing when the first rules are committed: those that the last good configuration has
 // rules in. Without one, any other name may be a misspelled one, and a rule in it would do nothing.
 func (d *Daemon) await(p *part) {
-	known := map[[2]string]bool{}
+	var known map[[2]string]bool
 	if p.good.folder != "" && len(p.cfg.Direct.Rules)+len(p.cfg.Direct.Passthroughs) > 0 {
 		if direct := d.goodDirect(p.good); direct != nil {
-			if rules, err := compile.Direct(p.cfg.WithDirect(direct)); err == nil && rules != nil {
-				for _, c := range rules.Chains {
-					known[[2]string{c.Table, c.Name}] = true
-				}
-			}
+			known = directChains(p.cfg.WithDirect(direct))
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.awaits = func(table, chain string) bool { return known[[2]string{table, chain}] }
+	d.awaits = awaited(known)
 	if p.good.damaged != nil { // it may have had rules in any
 		d.awaits = nil
 	}
+}
+
+// directChains are the chains that direct rules of a configuration are in, by table and name; none if they do not compile.
+func directChains(cfg *zones.Config) map[[2]string]bool {
+	chains := map[[2]string]bool{}
+	if rules, err := compile.Direct(cfg); err == nil && rules != nil {
+		for _, c := range rules.Chains {
+			chains[[2]string{c.Table, c.Name}] = true
+		}
+	}
+	return chains
+}
+
+// awaited says of these chains, and no others, that they may be missing (kernel.Desired).
+func awaited(chains map[[2]string]bool) func(table, chain string) bool {
+	return func(table, chain string) bool { return chains[[2]string{table, chain}] }
 }
 
 // decisive are the losses that decide whether the files are used: not those of direct.xml, if other direct rules can stand in.

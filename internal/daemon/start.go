@@ -69,6 +69,9 @@ func (d *Daemon) remedy() string {
 // hold.
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, inFiles *zones.Config, err error) {
 	good := d.lastGood()
+	if good.damaged != nil {
+		d.opt.Log.Error("the last good configuration cannot be used", "reason", good.damaged)
+	}
 	rest, err := d.findFiles(ctx, good)
 	if err == nil {
 		inFiles = rest.Files
@@ -85,7 +88,8 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 		failed, err = d.startClosed(ctx, links, append(failed, good.damaged.Error()))
 		return failed, inFiles, err
 	case good.folder != "":
-		d.opt.Log.Error("the last good configuration is used instead", "installed", good.installed.Format(time.RFC3339), "folder", good.link)
+		d.opt.Log.Error("the last good configuration is used instead",
+			"installed", good.installed.Local().Format(time.RFC3339), "folder", good.link)
 		instead = fmt.Sprintf("in force instead is the last good configuration, of %s, in %s", good.installed.Local().Format(time.DateTime), good.link)
 	case inFiles != nil: // the shipped configuration may let in more than they do
 		failed, err = d.startClosed(ctx, links, failed)
@@ -147,12 +151,9 @@ func (d *Daemon) lastGood() lastGood {
 	})
 	switch {
 	case err != nil:
-		g = lastGood{damaged: err, silent: true, held: lost.HeldBy("")}
+		return lastGood{damaged: err, silent: true, held: lost.HeldBy("")}
 	case errors.Is(g.damaged, statedir.ErrNone):
 		return lastGood{}
-	}
-	if g.damaged != nil {
-		d.opt.Log.Error("the last good configuration cannot be used", "reason", g.damaged)
 	}
 	return g
 }
@@ -218,10 +219,11 @@ func (d *Daemon) goodDirs(good lastGood) zones.Dirs {
 
 // goodConf is firewalld.conf of the last good configuration; nil if it is not known.
 func (d *Daemon) goodConf(good lastGood) *zones.Conf {
-	if good.folder == "" {
+	data := d.readGood(good, "firewalld.conf")
+	if data == nil {
 		return nil
 	}
-	conf, _ := zones.ReadConf(d.readGood(good, "firewalld.conf"), "")
+	conf, _ := zones.ReadConf(data, "")
 	return conf
 }
 
@@ -240,12 +242,7 @@ func (d *Daemon) logUnsaid(rest *zones.Rest, before *zones.Conf) {
 func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 	load := loadRest
 	return inTime(ctx, d, d.opt.Dirs.System, func() *zones.Rest {
-		switch found, err := d.store.Recover(); {
-		case err != nil:
-			d.opt.Log.Error(err.Error())
-		case found:
-			d.opt.Log.Warn(zones.TakenBack, "folder", d.opt.Dirs.System)
-		}
+		d.logProblems(d.store.TakeBack())
 		return load(d.opt.Dirs, &zones.Config{})
 	})
 }
@@ -342,7 +339,7 @@ func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timed.stop()
-	d.emit(Reloaded{Old: before, New: d.permanent})
+	d.emit(Reloaded{Old: before, New: d.permanent, Failures: d.failures})
 	return nil
 }
 

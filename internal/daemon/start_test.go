@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -147,7 +149,7 @@ func TestChangeCutOff(t *testing.T) {
 	b.cutOff(t, `{"Path":"zones/home.xml","Exists":false}`+"\n")
 	b.again(t)
 	b.expect(t, Running, "", []string{"8080"}, []string{"7777"})
-	if left, _ := filepath.Glob(filepath.Join(b.dir, "*/home.xml")); len(left) > 0 || !strings.Contains(b.log.String(), zones.TakenBack) {
+	if left, _ := filepath.Glob(filepath.Join(b.dir, "*/home.xml")); len(left) > 0 || !strings.Contains(b.log.String(), "a change of several files was cut off, and is taken back") {
 		t.Errorf("there are %q, and the log says\n%s", left, b.log.String())
 	}
 	b.write(t, map[string]string{"zones/work.xml": homeZone})
@@ -396,6 +398,31 @@ func TestDamagedLastGood(t *testing.T) {
 	}
 }
 
+// The log says once that the last good configuration cannot be used, and of one that is used since when it was, in the time of the log.
+func TestLogOfTheLastGood(t *testing.T) {
+	local := time.Local
+	defer func() { time.Local = local }()
+	time.Local = time.FixedZone("", -9*3600)
+	b := startKept(t, map[string]string{"zones/work.xml": workZone})
+	defer b.Stop(t.Context())
+	folder, _, err := b.opt.State.LastGood()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, map[string]string{"zones/work.xml": `<zone target="DROP"><`})
+	b.again(t)
+	if log := b.log.String(); !regexp.MustCompile(`installed=\S+-09:00 `).MatchString(log) {
+		t.Errorf("the log says\n%s", log)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(folder, "zones/work.xml"), nil, 0o600), os.RemoveAll(filepath.Join(b.dir, "zones"))); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	if log := b.log.String(); strings.Count(log, "the last good configuration cannot be used") != 1 {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
 // closed checks that nothing new is let in but what a machine needs to stay on its network, and that the state says why.
 func (b *bed) closed(t *testing.T, failure string) {
 	t.Helper()
@@ -538,7 +565,7 @@ func TestFolderGone(t *testing.T) {
 	if err := b.Reload(t.Context()); err == nil {
 		t.Error("a reload without a folder succeeds")
 	}
-	if err := b.CheckPermanent(); err == nil || !strings.Contains(err.Error(), "is not there") {
+	if err := b.CheckPermanent(t.Context()); err == nil || !strings.Contains(err.Error(), "is not there") {
 		t.Errorf("a check without a folder gives %v", err)
 	}
 	for range 2 {
@@ -754,7 +781,7 @@ func TestReloadInDoubt(t *testing.T) {
 			b := startKept(t, whole)
 			before, commits := b.Snapshot(), b.kernel.commits
 			b.write(t, map[string]string{test.file: test.text})
-			checked := b.CheckPermanent()
+			checked := b.CheckPermanent(t.Context())
 			if (checked == nil) != (test.refused == "") || checked != nil && !strings.Contains(checked.Error(), test.refused) {
 				t.Errorf("a check of the files says %v", checked)
 			}
@@ -816,7 +843,7 @@ func TestDamagedConf(t *testing.T) {
 	b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=drop\n", "zones/work.xml": workZone})
 	for _, text := range []string{"", "# nothing\n", "Default", "DefaultZone=", "DefaultZon=drop\n", "\x00\x00\x00\x00"} {
 		b.write(t, map[string]string{"firewalld.conf": text})
-		for _, err := range []error{b.CheckPermanent(), b.Reload(t.Context())} {
+		for _, err := range []error{b.CheckPermanent(t.Context()), b.Reload(t.Context())} {
 			if err == nil || !strings.Contains(err.Error(), "firewalld.conf") {
 				t.Errorf("with a firewalld.conf of %q, a check or a reload gives %v", text, err)
 			}
@@ -1108,6 +1135,12 @@ func TestBusyAndThenRefused(t *testing.T) {
 	b.kernel = &k.fakeKernel
 	b.again(t)
 	b.expect(t, Failed, notInKernel, nil, []string{"8080"})
+	var told []Reloaded
+	b.Subscribe(func(e Event) {
+		if r, ok := e.(Reloaded); ok {
+			told = append(told, r)
+		}
+	})
 	b.mu.Lock()
 	k.refuse, k.text = nil, "5555"
 	b.attend()
@@ -1123,8 +1156,15 @@ func TestBusyAndThenRefused(t *testing.T) {
 	}
 	b.unlockFiles()
 	b.expect(t, Failed, "work.xml:4", []string{"8080"}, []string{"5555"})
+	if len(told) != 1 || !slices.Equal(told[0].Failures, b.Snapshot().Failures) {
+		t.Errorf("the listeners are told %v", told)
+	}
 	if folder, _, err := b.opt.State.LastGood(); err != nil || !strings.Contains(string(must(os.ReadFile(filepath.Join(folder, "zones/work.xml")))), "5555") {
 		t.Errorf("a configuration without the rule was kept, or none: %v", err)
+	}
+	k.text = "nothing"
+	if err := b.Reload(t.Context()); err != nil || len(told) != 2 || told[1].Failures != nil {
+		t.Errorf("a reload gives %v, and the listeners are told %v", err, told)
 	}
 }
 

@@ -108,6 +108,28 @@ func TestStatusOfARefusedReload(t *testing.T) {
 	}
 }
 
+// The log says that the files were put in force only where all of them were, and nothing of panic mode, of which the daemon itself tells.
+func TestLogOfWhatIsInForce(t *testing.T) {
+	for want, e := range map[string]daemon.Event{
+		"level=INFO msg=\"the files were put in force\"\n": daemon.Reloaded{},
+		"level=ERROR msg=\"the files were not put in force, or not all of them: firewall-cmd --state says what is wrong\"\n": daemon.Reloaded{
+			Failures: []string{"zones/a.xml:1: wrong"}},
+		"": daemon.PanicChanged{On: true},
+	} {
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+		(&program{log: log}).follow(e)
+		if out.String() != want {
+			t.Errorf("the log says %q, want %q", out.String(), want)
+		}
+	}
+}
+
 func TestOnePIDFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "firewalld.pid")
 	if err := os.WriteFile(path, []byte("99999 of a process that died\n"), 0o644); err != nil {

@@ -418,10 +418,12 @@ func (p *program) follow(e daemon.Event) {
 	switch e := e.(type) {
 	case daemon.Reloaded:
 		p.refused.Store(nil)
-		p.log.Info("the files were put in force")
-	case daemon.PanicChanged:
-		p.log.Warn(map[bool]string{true: "panic mode is on: every packet is dropped", false: "panic mode is off"}[e.On])
-	case daemon.StateChanged:
+		if len(e.Failures) == 0 {
+			p.log.Info("the files were put in force")
+		} else {
+			p.log.Error("the files were not put in force, or not all of them: firewall-cmd --state says what is wrong")
+		}
+	case daemon.PanicChanged, daemon.StateChanged:
 	default:
 		return
 	}
