@@ -129,3 +129,26 @@ func (k *objectKind[T]) keep(c, others *Config) *Config {
 	}
 	return c
 }
+
+// OwnedAs is the configuration with the shipped objects of whose kind and name others have one of the administrator's as ones of the
+// administrator's, too: Save keeps their files.
+func (c Config) OwnedAs(others *Config) *Config {
+	out := &c
+	for _, k := range kinds {
+		out = k.ownedAs(out, others)
+	}
+	return out
+}
+
+// ownedAs implements OwnedAs for the objects of one kind.
+func (k *objectKind[T]) ownedAs(c, others *Config) *Config {
+	theirs := k.objects(others)
+	for name, o := range k.objects(c) {
+		if other := theirs[name]; other != nil && k.meta(o).Origin.Builtin && !k.meta(other).Origin.Builtin {
+			own := *o
+			k.meta(&own).Origin = Origin{Shadows: true}
+			c = k.with(*c, &own)
+		}
+	}
+	return c
+}

@@ -74,6 +74,7 @@ type kindOps interface {
 	rename(name, next string) Edit
 	defaults(name string, shipped *Config) Edit
 	keep(c, others *Config) *Config
+	ownedAs(c, others *Config) *Config
 	changes(old, next *Config) []Change
 	files(s Store, old, next *Config) (*Config, []file, error)
 	export(c *Config, files map[string][]byte) (own []string)

@@ -108,7 +108,8 @@ func (s Store) objectFiles() []file {
 	return files
 }
 
-// defaultConf is what becomes of firewalld.conf in a reset: its comments stay, unless it has lines that a load passes over.
+// defaultConf is what becomes of firewalld.conf in a reset: its comments stay, unless it has lines that a load passes over,
+// or sets nothing.
 func (s Store) defaultConf() []file {
 	const name = "firewalld.conf"
 	all := file{path: name, data: DefaultConf().Text(), mode: confMode, fixed: true}
@@ -129,7 +130,7 @@ func (s Store) defaultConf() []file {
 	_, problems := ReadConf(conf.Bytes(), "")
 	passed := slices.ContainsFunc(problems, func(p *Problem) bool { return !conf.deprecated(p.Line) })
 	switch {
-	case passed:
+	case passed, conf.empty(): // an empty one does not say that it is meant so
 	case bytes.Equal(conf.Bytes(), data):
 		return nil
 	default:

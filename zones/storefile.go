@@ -86,5 +86,11 @@ func EmptyFolder(path string) (bool, error) {
 	return empty, err
 }
 
+// NoConf tells whether firewalld.conf is not there, or sets nothing, as Rest has it.
+func (s Store) NoConf() bool {
+	data, err := s.ReadFile("firewalld.conf")
+	return errors.Is(err, fs.ErrNotExist) || err == nil && ParseConfFile(data).empty()
+}
+
 // WithoutErrors is a configuration without what Check refuses of it, left out as LoadRest leaves it out.
 func WithoutErrors(c *Config) *Config { return new(Rest).settle(c, Dirs{}) }

@@ -116,9 +116,13 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 	return nil
 }
 
-// save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held.
+// save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held. The error is also that
+// a reload would take the files for lost.
 // The function puts the files back.
 func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, err error) {
+	if err := d.lost(context.Background()); err != nil {
+		return nil, err
+	}
 	var stored *zones.Config
 	var written zones.Written
 	err = d.inWriteTime(func(keep func() bool) (err error) {
@@ -183,7 +187,7 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return ofFiles(err)
 	}
-	d.told, d.checked = nil, compile.History{}
+	d.told, d.unusable, d.checked = nil, false, compile.History{}
 	d.keepGood(loaded)
 	return nil
 }

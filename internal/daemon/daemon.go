@@ -77,10 +77,11 @@ type Daemon struct {
 	store zones.Store
 
 	// files is full while somebody reads or writes the files of the configuration (lockFiles). It is taken before mu.
-	files   chan struct{}
-	hung    <-chan struct{}   // closed when a change of the files that was given up has ended; nil for none; files guards it
-	told    map[string]string // what files held when FilesTouched looked at them last, as sums by path; files guards it
-	checked compile.History   // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
+	files    chan struct{}
+	hung     <-chan struct{}   // closed when a change of the files that was given up has ended; nil for none; files guards it
+	told     map[string]string // what files held when FilesTouched looked at them last, as sums by path; files guards it
+	unusable bool              // it was said last that a reload would be refused for the files; files guards it
+	checked  compile.History   // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
 	mu        sync.Mutex // guards all below
 	starting  bool       // what is installed now is the first configuration

@@ -239,6 +239,62 @@ func TestRuntimeToPermanent(t *testing.T) {
 	}
 }
 
+// Saving what is in effect once more changes no file, whether there was a reload in between or not: the files of all zones and policies stay.
+// What was changed at runtime in between is saved.
+func TestRuntimeToPermanentAgain(t *testing.T) {
+	b := start(t, map[string]string{"zones/work.xml": "<!-- mine -->\n" + workZone})
+	ctx := context.Background()
+	save := func() []string {
+		t.Helper()
+		if err := b.RuntimeToPermanent(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return filesIn(b.dir)
+	}
+	first := save()
+	for _, name := range []string{"zones/public.xml", "zones/drop.xml", "policies/allow-host-ipv6.xml", "zones/work.xml"} {
+		if _, err := os.Stat(filepath.Join(b.dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 3 {
+		if again := save(); !slices.Equal(again, first) {
+			t.Errorf("saved once more, the files are\n%s\nand were\n%s", strings.Join(again, "\n"), strings.Join(first, "\n"))
+		}
+	}
+	for _, p := range []string{"1", "2"} {
+		if err := b.ChangeRuntime(ctx, Change{Edit: zones.Add(zones.Runtime, public, port(p, "tcp"))}); err != nil {
+			t.Fatal(err)
+		}
+		if saved := strings.Join(save(), "\n"); !strings.Contains(saved, fmt.Sprintf(`port="%s"`, p)) {
+			t.Errorf("port %s is not saved:\n%s", p, saved)
+		}
+	}
+	b.again(t)
+	if again := save(); len(again) != len(first)+1 { // public.xml.old
+		t.Errorf("behind a start, the files are\n%s", strings.Join(again, "\n"))
+	}
+	b.expect(t, Running, "", []string{"1", "2", "8080"}, nil)
+}
+
+// A shipped service that was changed permanently, and not put in effect, is saved as it is in effect, in the file that it has.
+func TestRuntimeToPermanentOfAChangedService(t *testing.T) {
+	b := start(t, nil)
+	service := zones.Object{Kind: zones.KindService, Name: "ssh"}
+	if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, service, port("2222", "tcp"))}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.RuntimeToPermanent(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(b.dir, "services/ssh.xml"))
+		if err != nil || strings.Contains(string(text), "2222") || !strings.Contains(string(text), `port="22"`) {
+			t.Errorf("the file has %q, %v", text, err)
+		}
+	}
+}
+
 // What was made permanently since the last reload is not in effect yet, and stays when what is in effect is saved.
 func TestRuntimeToPermanentKeepsWhatIsNotInEffect(t *testing.T) {
 	b := start(t, nil)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"path/filepath"
 	"reflect"
@@ -12,9 +13,9 @@ import (
 )
 
 // FilesTouched says in the log when files of the administrator's configuration, by their paths, were changed by somebody
-// else: what is otherwise in them now, and what is wrong with it, with file and line. Nothing else comes of it before a reload:
-// as in firewalld, the permanent configuration is what was last read or written. A file that holds what it held when this looked at it
-// last is no news.
+// else: what is otherwise in them now, or why a reload would be refused, with file and line where that is known; and later, that it would not
+// be any more. Nothing else comes of it before a reload: as in firewalld, the permanent configuration is what was last read or written. A
+// file that holds what it held when this looked at it last is no news.
 func (d *Daemon) FilesTouched(paths []string) {
 	if err := d.lockFiles(context.Background()); err != nil {
 		d.opt.Log.Warn("files were changed, and it is not known by whom", "reason", err)
@@ -26,34 +27,62 @@ func (d *Daemon) FilesTouched(paths []string) {
 		return
 	}
 	type found struct {
-		ours     bool
-		sums     map[string]string // of what the files hold, by path
-		loaded   *zones.Config
-		problems zones.Problems
+		ours bool
+		sums map[string]string // of what the files hold, by path
 	}
-	now, err := inTime(context.Background(), d, d.opt.Dirs.System, func() (f found) {
-		f.sums = d.sums(paths)
-		if f.ours = d.holdsAll(before, paths); !f.ours {
-			f.loaded, f.problems = d.store.LoadAgain(before)
-		}
-		return f
+	now, err := inTime(context.Background(), d, d.opt.Dirs.System, func() found {
+		return found{d.holdsAll(before, paths), d.sums(paths)}
 	})
 	if err != nil {
 		d.opt.Log.Warn("files were changed, and it is not known how", "reason", err)
 	}
-	if err != nil || !d.isNews(now.sums) || now.ours {
+	if err != nil || !d.isNews(now.sums) || now.ours && !d.unusable {
 		return
 	}
-	loaded, problems := now.loaded, now.problems
-	if loaded == nil {
-		d.opt.Log.Warn("files were changed by somebody else, and have errors now: a reload would be refused; the running firewall is as it was")
-		d.logProblems(problems)
+	loaded, err := d.wouldLoad(before)
+	mended := d.unusable && err == nil
+	d.unusable = err != nil
+	switch {
+	case err != nil && now.ours:
 		return
+	case err != nil:
+		d.opt.Log.Warn("files were changed by somebody else, and a reload would be refused now; the running firewall is as it was")
+		d.logRefusal(err)
+		return
+	case mended:
+		d.opt.Log.Warn("the files can be used again: a reload would not be refused for them any more")
 	}
 	if changed := differing(before, loaded); len(changed) > 0 {
 		d.opt.Log.Warn("files were changed by somebody else: what they say now is in force after firewall-cmd --reload",
 			"changed", strings.Join(changed, ", "))
 	}
+}
+
+// wouldLoad reads the files as a reload would, and changes nothing. The error is why a reload would be refused, but for what the kernel would
+// refuse. files is held.
+func (d *Daemon) wouldLoad(before *zones.Config) (*zones.Config, error) {
+	if err := d.missing(context.Background()); err != nil {
+		return nil, refuse(CommandFailed, "%v", err)
+	}
+	r, err := d.readFiles(context.Background(), func() zones.Problems { return nil }, before)
+	if err != nil {
+		return nil, err
+	}
+	d.opt.Memory.Tidy()
+	defer d.opt.Memory.Tidy()
+	return r.rest.Config, d.compilesAll(r.rest.Config)
+}
+
+// logRefusal logs why files cannot be put in force.
+func (d *Daemon) logRefusal(err error) {
+	var list zones.Problems
+	if !errors.As(err, &list) {
+		list = blamed(err)
+	}
+	if len(list) == 0 {
+		d.opt.Log.Error(err.Error())
+	}
+	d.logProblems(list)
 }
 
 // sums tell what files hold, by their paths.

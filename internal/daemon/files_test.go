@@ -57,7 +57,9 @@ func TestFilesOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.write(t, map[string]string{"zones/mine.xml": `<zone/>`, "richwall.conf": ""})
-	check(touched("zones/mine.xml", "richwall.conf"))
+	check(touched("zones/mine.xml", "richwall.conf"), "the files can be used again")
+	b.write(t, map[string]string{"richwall.conf": "# nothing\n"})
+	check(touched("richwall.conf"))
 
 	for _, edit := range []zones.Edit{
 		zones.Add(zones.Permanent, public, port("8080", "tcp")), zones.SetLogDenied("all"),
@@ -78,6 +80,65 @@ func TestFilesOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(touched("zones/mine.xml")) // a reload has followed the edit before the watcher came to tell
+}
+
+// What the log says of files that somebody else has changed is what a reload would say of them: that it would be refused, and why; and once
+// they are mended, that it would not be any more. A change of the daemon's own, beside files that are wrong, says nothing.
+func TestFilesOfOthersThatAReloadRefuses(t *testing.T) {
+	files := map[string]string{
+		"firewalld.conf": "DefaultZone=mine\nStrictForwardPorts=yes\n", "zones/mine.xml": "<zone/>\n",
+		"ipsets/bad.xml": "<ipset type=\"hash:ip\">\n  <entry>192.0.2.1</entry>\n</ipset>\n", "zones/drop.xml": "<zone target=\"DROP\">\n  <source ipset=\"bad\"/>\n</zone>\n",
+	}
+	gone := ""
+	for name, c := range map[string]struct {
+		change map[string]string
+		says   string
+	}{
+		"firewalld.conf is gone":                     {map[string]string{"firewalld.conf": gone}, "DefaultZone=public into it"},
+		"the default zone is misspelt":               {map[string]string{"firewalld.conf": "DefaultZone=mini\nStrictForwardPorts=yes\n"}, "firewalld.conf:1:"},
+		"an entry of a set that packets are cut off": {map[string]string{"ipsets/bad.xml": "<ipset type=\"hash:ip\">\n  <entry>192.0.2.777</entry>\n</ipset>\n"}, "ipsets/bad.xml:2:"},
+		"all files are gone": {map[string]string{"firewalld.conf": gone, "zones/mine.xml": gone, "zones/drop.xml": gone, "ipsets/bad.xml": gone},
+			"holds no file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startKept(t, files)
+			touched := func() string {
+				b.log.Reset()
+				var paths []string
+				for name := range c.change {
+					paths = append(paths, filepath.Join(b.dir, name))
+				}
+				b.FilesTouched(paths)
+				return b.log.String()
+			}
+			for name, text := range c.change {
+				if text == gone {
+					if err := os.Remove(filepath.Join(b.dir, name)); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				b.write(t, map[string]string{name: text})
+			}
+			if said := touched(); !strings.Contains(said, "a reload would be refused") || !strings.Contains(said, c.says) || strings.Contains(said, "in force after") {
+				t.Errorf("the log says\n%s", said)
+			}
+			if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("a reload gives %v", err)
+			}
+			b.write(t, map[string]string{"services/app.xml": `<service/>`})
+			b.write(t, files)
+			if said := touched(); !strings.Contains(said, "can be used again") || !strings.Contains(said, `changed="service app"`) {
+				t.Errorf("of mended files, the log says\n%s", said)
+			}
+			if said := touched(); said != "" {
+				t.Errorf("of files that were not changed, the log says\n%s", said)
+			}
+			if err := b.Reload(t.Context()); err != nil {
+				t.Errorf("a reload of mended files gives %v", err)
+			}
+		})
+	}
 }
 
 // A permanent change writes over what somebody else has put into the object's file since it was read, broken or not, as in firewalld: the

@@ -166,7 +166,7 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)
 	}
-	next = next.Keeping(permanent)
+	next = next.Keeping(permanent).OwnedAs(permanent)
 	inFolder := permanent // without what is shipped, so that Save writes it
 	for name, z := range next.Zones {
 		if was := inFolder.Zones[name]; was != nil && was.Origin.Builtin {

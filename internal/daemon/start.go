@@ -9,6 +9,7 @@ import (
 	"richwall/compile"
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/lost"
 	"richwall/internal/statedir"
 	"richwall/zones"
 )
@@ -131,9 +132,7 @@ type lastGood struct {
 	installed time.Time
 	damaged   error // there is one, and it cannot be used
 	silent    bool  // that is because the state folder does not answer
-	// hadFiles is that the administrator had objects or settings of his own; of a configuration that cannot be used it is not known, and may
-	// be. hadShipped is that there were objects in the shipped folder, and not only what is built in.
-	hadFiles, hadShipped bool
+	held      lost.Held
 }
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
@@ -147,12 +146,12 @@ func (d *Daemon) lastGood() lastGood {
 		if g.folder != "" {
 			g.link = d.opt.State.Link()
 		}
-		d.held(&g)
+		g.held = lost.HeldBy(g.folder)
 		return g
 	})
 	switch {
 	case err != nil:
-		return lastGood{damaged: err, silent: true, hadFiles: true}
+		return lastGood{damaged: err, silent: true, held: lost.HeldBy("")}
 	case errors.Is(g.damaged, statedir.ErrNone):
 		return lastGood{}
 	}

@@ -265,6 +265,7 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 		}
 		return errors.New("cannot change the packet filter: that needs the capability CAP_NET_ADMIN")
 	}
+	p.enter = k.options.Enter
 	return p.errors(refused)
 }
 

@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,7 @@ type plan struct {
 	guarded    bool             // the guard stands behind it
 	guessed    bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs       []*RuleError
+	enter      func(func() error) error // as of Options
 }
 
 // change is a message, and what to say if the kernel refuses it.
@@ -34,6 +37,9 @@ type change struct {
 	origin *ir.Origin
 	chain  string // of a rule; empty for anything else
 	what   string // for anything else: what it does
+
+	devices  []string // of the flow table, for what makes it
+	offloads bool     // a rule that needs the flow table
 }
 
 // rest is the rules of a chain behind a change: those that stay, and new ones in their midst.
@@ -195,7 +201,12 @@ func (p *plan) replace() {
 	}
 	if next.Flowtable != nil {
 		m, err := p.enc.AddFlowtable(next.Flowtable)
-		p.put("cannot make the flow table: each of its devices must exist, and the kernel must have flow tables", &ir.Origin{Object: "firewalld.conf"}, err, m)
+		origin := &ir.Origin{Object: "firewalld.conf"}
+		if err != nil {
+			p.put("", origin, err)
+		} else {
+			p.add(change{Message: m, origin: origin, devices: next.Flowtable})
+		}
 	}
 	for _, c := range next.Chains {
 		p.addChain(c)
@@ -247,7 +258,7 @@ func (p *plan) insert(chain string, rules []*ir.Rule, before uint64) []int {
 			messages[len(messages)-1].Flags |= unix.NLM_F_ECHO
 		}
 		for _, m := range messages {
-			p.add(change{Message: m, origin: r.Origin, chain: chain})
+			p.add(change{Message: m, origin: r.Origin, chain: chain, offloads: slices.Contains(r.Actions, ir.Action(ir.Offload{}))})
 		}
 		added = append(added, len(p.changes)-1)
 	}
@@ -415,9 +426,12 @@ func (p *plan) messages() []nft.Message {
 	return messages
 }
 
-// errors says what the kernel refuses.
+// errors says what the kernel refuses. Rules that need the flow table are not at fault where that is refused.
 func (p *plan) errors(refused []refusal) error {
 	var list []*RuleError
+	noFlowtable := slices.ContainsFunc(refused, func(r refusal) bool {
+		return r.index >= 0 && r.index < len(p.changes) && p.changes[r.index].devices != nil
+	})
 	for _, r := range refused {
 		if r.index < 0 || r.index >= len(p.changes) { // the begin or the end of the batch
 			list = append(list, &RuleError{Err: fmt.Errorf("the kernel refuses the changes as a whole: %w", r.err)})
@@ -426,6 +440,10 @@ func (p *plan) errors(refused []refusal) error {
 		c := p.changes[r.index]
 		e := &RuleError{Origin: c.origin, Chain: c.chain}
 		switch {
+		case c.offloads && noFlowtable:
+			continue
+		case c.devices != nil:
+			e.Err = p.flowtableError(c.devices, r.err)
 		case c.chain == "":
 			e.Err = fmt.Errorf("%s: %w", c.what, r.err)
 		default:
@@ -434,6 +452,24 @@ func (p *plan) errors(refused []refusal) error {
 		list = append(list, e)
 	}
 	return joined(list)
+}
+
+// flowtableError says why the kernel refuses a flow table of some devices.
+func (p *plan) flowtableError(devices []string, err error) error {
+	var missing []string
+	p.enter(func() error {
+		for _, name := range devices {
+			if _, err := net.InterfaceByName(name); err != nil {
+				missing = append(missing, name)
+			}
+		}
+		return nil
+	})
+	key := "cannot use NftablesFlowtable=" + strings.Join(devices, " ") + " of firewalld.conf"
+	if len(missing) > 0 {
+		return fmt.Errorf("%s: there is no interface %s: %w", key, strings.Join(missing, ", "), err)
+	}
+	return fmt.Errorf("%s: the kernel may lack flow tables, or one of the interfaces cannot be in one: %w", key, err)
 }
 
 // result is what the kernel has after the plan was carried out. told are the new rules, and the new table, by the index of the

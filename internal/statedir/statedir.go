@@ -66,6 +66,21 @@ func For(base, configuration string) (*Dir, error) {
 	return &Dir{path: filepath.Join(base, folderName(path))}, nil
 }
 
+// Base is the folder for the Dirs of all configurations: the one that the service manager gives the daemon for its state (STATE_DIRECTORY,
+// systemd.exec(5)), and without a service manager the one that it would give.
+func Base() string {
+	if base := os.Getenv("STATE_DIRECTORY"); base != "" {
+		return base
+	}
+	return "/var/lib/firewalld"
+}
+
+// There tells whether there is such a folder, which this program may look into.
+func (d *Dir) There() bool {
+	_, err := os.ReadDir(d.path)
+	return err == nil
+}
+
 // longestName leaves room below the 255 bytes that a file's name may have (NAME_MAX, limits.h).
 const longestName = 200
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"richwall/compile"
+	"richwall/internal/lost"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
@@ -137,11 +139,26 @@ func (f *files) apply(edits ...zones.Edit) error {
 	if _, err := (compile.History{}).CheckEdit(f.config, next); err != nil {
 		return err
 	}
+	if err := f.lost(); err != nil {
+		return err
+	}
 	next, err = f.disk.Save(f.config, next)
 	if err != nil {
 		return err
 	}
 	f.config = next
+	return nil
+}
+
+// lost is an error, with code COMMAND_FAILED, when the daemon would take the files for lost: what is written into them would hide that.
+func (f *files) lost() error {
+	state, err := statedir.For(statedir.Base(), f.disk.Dirs.System)
+	if err == nil {
+		err = lost.Check(f.disk, state)
+	}
+	if err != nil {
+		return &zones.Problem{Code: zones.CommandFailed, Msg: err.Error()}
+	}
 	return nil
 }
 

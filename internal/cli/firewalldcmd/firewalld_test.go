@@ -22,12 +22,13 @@ import (
 	"richwall/internal/bus"
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
 // What no option says is as firewalld has it; an option with an empty value says nothing.
 func TestFlags(t *testing.T) {
-	plain := options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: stateDir(), logTarget: "mixed", logFile: "/var/log/firewalld"}
+	plain := options{system: "/etc/firewalld", shipped: "/usr/lib/firewalld", state: statedir.Base(), logTarget: "mixed", logFile: "/var/log/firewalld"}
 	debug := func(level int) options { o := plain; o.debug = level; return o }
 	here := t.TempDir()
 	t.Chdir(here)

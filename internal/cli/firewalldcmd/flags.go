@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"richwall/internal/cli/release"
+	"richwall/internal/statedir"
 )
 
 // options are what the command line says.
@@ -25,15 +25,6 @@ type options struct {
 	debug     int // 0, for no messages of that sort, to 10
 	foreground,
 	noPID bool
-}
-
-// stateDir is the folder that the service manager gives the daemon for its state (STATE_DIRECTORY, systemd.exec(5)), and without
-// a service manager the one that it would give.
-func stateDir() string {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		return dir
-	}
-	return "/var/lib/firewalld"
 }
 
 // logTargets are where messages can go: mixed is to the file, to syslog and to the terminal, each other to one of them.
@@ -56,7 +47,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	flags.BoolVar(&o.noPID, "nopid", false, "write no pid file")
 	flags.StringVar(&o.system, "system-config", "/etc/firewalld", "the `FOLDER` of the administrator's configuration")
 	flags.StringVar(&o.shipped, "default-config", "/usr/lib/firewalld", "the `FOLDER` of the shipped configuration")
-	flags.StringVar(&o.state, "state-dir", stateDir(), "the `FOLDER` for the last good configuration and panic mode")
+	flags.StringVar(&o.state, "state-dir", statedir.Base(), "the `FOLDER` for the last good configuration and panic mode")
 	flags.StringVar(&o.logTarget, "log-target", "mixed", "the `TARGET` of messages: mixed, which is all of the others, or syslog, file or console")
 	flags.StringVar(&o.logFile, "log-file", "/var/log/firewalld", "the `FILE` for messages")
 	flags.Usage = func() {
