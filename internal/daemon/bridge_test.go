@@ -115,14 +115,14 @@ func TestRefusedRuleForBridges(t *testing.T) {
 	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
 		for _, r := range next.Rules {
 			if slices.Contains(r.Args, "nosuch") {
-				return old, &kernel.BridgeError{Table: r.Table, Lines: [][]string{append([]string{"-I", r.Chain, "1"}, r.Args...)}, Err: errors.New("no such protocol")}
+				return old, &kernel.BridgeError{Table: r.Table, Lines: []kernel.BridgeLine{{Words: append([]string{"-I", r.Chain, "1"}, r.Args...)}}, Err: errors.New("no such protocol")}
 			}
 		}
 		for _, c := range next.Commands {
-			return old, &kernel.BridgeError{Table: "filter", Lines: [][]string{c[2:]}, Err: errors.New("no such protocol")}
+			return old, &kernel.BridgeError{Table: "filter", Lines: []kernel.BridgeLine{{Words: c[2:]}}, Err: errors.New("no such protocol")}
 		}
 		if c := (kernel.BridgeChain{Table: "broute", Chain: "mine"}); slices.Contains(next.Chains, c) {
-			return old, &kernel.BridgeError{Table: "broute", Lines: [][]string{{"*broute"}, {":mine", "ACCEPT"}}, Err: errors.New("no such table")}
+			return old, &kernel.BridgeError{Table: "broute", Lines: []kernel.BridgeLine{{Words: []string{"*broute"}}, {Words: []string{":mine", "ACCEPT"}}}, Err: errors.New("no such table")}
 		}
 		installed = next
 		return old, nil

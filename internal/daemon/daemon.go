@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -208,6 +209,9 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	if err := d.room(d.runtime, cfg, runtimeCosts); err != nil {
 		return err
 	}
+	if !reflect.DeepEqual(d.bridge, &kernel.Bridge{}) { // another program may have taken out what was there
+		d.bridge = nil
+	}
 	desired, history, err := d.put(ctx, k, d.history.Reloaded(), cfg, d.panic)
 	waits := err != nil && desired != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
 	if err != nil && !waits {
@@ -281,7 +285,7 @@ func (d *Daemon) put(ctx context.Context, k kernel.Kernel, h compile.History, cf
 		return nil, h, err
 	}
 	d.opt.Memory.Tidy()
-	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
+	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, cfg.Direct, desired) })
 }
 
 // desire compiles a configuration for the back end that it asks for, after what was installed before it. The lock is held.
@@ -300,10 +304,10 @@ func (d *Daemon) desire(h compile.History, cfg *zones.Config, panicked bool) (*k
 	return desired, h, nil
 }
 
-// commit hands what is desired to a Kernel.
-func commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
+// commit hands what is desired, with what the direct interface has, to a Kernel.
+func commit(ctx context.Context, k kernel.Kernel, direct *zones.Direct, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
-		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: chainRefusal(direct, err)}
 	}
 	return nil
 }

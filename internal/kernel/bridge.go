@@ -52,12 +52,16 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	t := tools{enter: o.Enter}
 	was, gone := old, old
 	if old == nil {
-		left, _ := o.Left.found()
-		if was, gone, err = t.findBridge(ctx, o.Log, left.Bridge, next); err != nil {
+		noted, known := o.Left.foundBridge()
+		if was, gone, err = t.findBridge(ctx, o.Log, noted, next, known); err != nil {
 			return nil, err
 		}
 	}
-	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(was).with(next) })
+	if err := t.othersChains(ctx, was, next); err != nil {
+		return old, err
+	}
+	var before *Bridge
+	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(was).with(next) })
 	done, err := t.changeBridge(ctx, was, next)
 	if once := was.once(); err != nil && old == nil && !reflect.DeepEqual(once, was) { // it is not known how often each rule is there
 		if err := t.backTo(ctx, done, was, next); err != nil {
@@ -70,9 +74,11 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 		if back := t.backTo(ctx, done, was, next); back != nil {
 			return nil, errors.Join(err, back)
 		}
+		o.Left.bridge(func(*Bridge) *Bridge { return before }) // what another program has of next is not ours
 		return old, err
 	}
 	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(nil).without(gone).with(next) })
+	o.Left.knowBridge()
 	return was, nil
 }
 

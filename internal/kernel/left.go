@@ -34,6 +34,7 @@ type Left struct {
 	written []byte
 	failed  bool // the last writing
 	known   bool // what is noted is all there is
+	bridges bool // the same of what is noted of ebtables
 }
 
 // leftThings is what a Left knows. It is what is written.
@@ -66,6 +67,7 @@ func NewLeft(store Store, log *slog.Logger) *Left {
 		l.noted = leftThings{}
 	}
 	l.known, l.written = err == nil && len(data) > 0, data
+	l.bridges = l.known
 	return l
 }
 
@@ -190,6 +192,25 @@ func (l *Left) bridge(f func(noted *Bridge) *Bridge) {
 			noted.Bridge = nil
 		}
 	})
+}
+
+// foundBridge is what is noted of ebtables, and whether what is not noted is others'.
+func (l *Left) foundBridge() (noted *Bridge, known bool) {
+	if l == nil {
+		return nil, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noted.Bridge, l.bridges
+}
+
+// knowBridge says that what is noted of ebtables is all there is, as behind a change.
+func (l *Left) knowBridge() {
+	if l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.bridges = true
+	}
 }
 
 // removeChains takes out chains that we have made and that are empty, to which rules of another back end led until now.
@@ -468,8 +489,15 @@ func (e *tableEdit) left() leftThings {
 	return all.in(e.family, e.table)
 }
 
-// emptied says whether a chain that is there is emptied anyway.
-func (e *tableEdit) emptied(c *chainRules) bool { return c.declared && e.k.starting }
+// emptied says whether a chain that is there is emptied at a start, because an earlier process has made it: it is noted, or of a
+// ruleset, or, where there is no note, has no rules.
+func (e *tableEdit) emptied(c *chainRules) bool {
+	if !c.declared || !e.k.starting {
+		return false
+	}
+	return slices.Contains(e.k.found.Chains, chainLeft(e.family, e.table, c.name)) || !e.k.foundKnown && len(e.saved.rules[c.name]) == 0 ||
+		e.saved.remains(e.table, e.k.found.in(e.family, e.table)).chain(c.name) != nil
+}
 
 // addLeftOf is addLeft for one chain.
 func (e *tableEdit) addLeftOf(ctx context.Context, name string, noted []leftRule) error {
