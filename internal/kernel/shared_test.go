@@ -234,3 +234,28 @@ func TestCheckOfDirectRules(t *testing.T) {
 		}
 	})
 }
+
+// A start refuses a direct chain that another program has made, as a reload does, and leaves it as it is: where it is known what an earlier
+// process has made, whatever is in the chain, and else if rules are in it.
+func TestDirectChainOfAnotherProgramAtAStart(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		const chain = `<chain ipv="ipv4" table="filter" chain="OTHER"/><rule ipv="ipv4" table="filter" chain="OTHER" priority="0">-s 10.3.3.4 -j DROP</rule>`
+		for _, noted := range []bool{false, true} {
+			ns, store := namespace(t), &disk{}
+			if noted {
+				k, _, killed := process(t, ns, backend, store)
+				commit(t, k, directly(t, backend, `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.0.0.1 -j DROP</rule>`))
+				killed()
+			}
+			run(t, ns, "*filter\n:OTHER - [0:0]\n-A OTHER -s 10.3.3.3/32 -j DROP\n-A FORWARD -j OTHER\nCOMMIT\n", "iptables-restore", "--noflush")
+			before := saved(t, ns)
+			k, _, killed := process(t, ns, backend, store)
+			var taken *kernel.TakenError
+			if err := k.Commit(t.Context(), directly(t, backend, chain)); !errors.As(err, &taken) || *taken != (kernel.TakenError{Tool: "iptables", Table: "filter", Chain: "OTHER"}) {
+				t.Errorf("with notes %v it gives %v", noted, err)
+			}
+			sameLines(t, before, saved(t, ns))
+			killed()
+		}
+	})
+}
