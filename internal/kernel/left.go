@@ -171,6 +171,11 @@ func (l *Left) before(next leftThings) {
 	})
 }
 
+// undone notes that the rules and chains of a commit are not there, which was taken back: what another program has of the like is not ours.
+func (l *Left) undone(was leftThings) {
+	l.change(func(noted, _ *leftThings) { noted.Rules, noted.Chains = was.Rules, was.Chains })
+}
+
 // after notes what is there behind a commit, and the chains that we have made. The first commit of a process leaves the sets of an
 // earlier one to RemoveOther, as other rules than its own may look them up.
 func (l *Left) after(next leftThings, made []leftChain, first bool) {
