@@ -244,3 +244,61 @@ func TestBridgeRulesOfAChangeThatIsGivenUp(t *testing.T) {
 		t.Errorf("ebtables has %v", ebtables.installed)
 	}
 }
+
+// A reload asks ebtables which rules are there, where it has put any: another program may have taken them out. It does not where there are
+// none, nor does another change.
+func TestReloadAsksForBridgeRules(t *testing.T) {
+	b := startKept(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	var asked, calls int
+	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+		if calls++; old == nil {
+			asked++
+			old = &kernel.Bridge{} // another program has taken out all
+		}
+		return old, nil
+	}
+	b.again(t)
+	asked, calls = 0, 0
+	reload := func(want int) {
+		t.Helper()
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if asked != want {
+			t.Errorf("ebtables is asked %d times and not %d, of %d changes", asked, want, calls)
+		}
+	}
+	reload(1)
+	reload(2)
+	b.write(t, map[string]string{"direct.xml": "<direct/>"})
+	reload(3)
+	if reload(3); calls != 3 {
+		t.Errorf("without rules for bridges ebtables is changed %d times", calls)
+	}
+}
+
+// takenKernel is one in which another program has made a chain OTHER.
+type takenKernel struct{ *fakeKernel }
+
+func (k takenKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	if next.Direct != nil && slices.ContainsFunc(next.Direct.Chains, func(c *ir.Chain) bool { return c.Name == "OTHER" && c.Declared && c.Families&ir.V4 != 0 }) {
+		return &kernel.RuleError{Chain: "OTHER", Err: &kernel.TakenError{Tool: "iptables", Table: "filter", Chain: "OTHER"}}
+	}
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+// A direct chain that another program has made is left out at a start, and named with its line; nothing else is.
+func TestChainOfAnotherProgramIsLeftOut(t *testing.T) {
+	const text = "<direct>\n<chain ipv=\"ipv6\" table=\"filter\" chain=\"OTHER\"/>\n<chain ipv=\"ipv4\" table=\"filter\" chain=\"OTHER\"/>\n<chain ipv=\"ipv4\" table=\"filter\" chain=\"mine\"/>\n</direct>"
+	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": text})
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return takenKernel{b.kernel}, nil }
+	var err error
+	if b.opt.State, err = statedir.For(t.TempDir(), b.dir); err != nil { // nothing was kept
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "direct.xml:3: ", []string{"8080"}, nil)
+	if got := b.Snapshot().Runtime.Direct.Chains; len(got) != 2 || got[0].IPV != "ipv6" || got[1].Chain != "mine" {
+		t.Errorf("in force are the chains %v", got)
+	}
+}

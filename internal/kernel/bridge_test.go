@@ -465,3 +465,55 @@ func TestBridgeRuleLikeThatOfAnotherProgram(t *testing.T) {
 		sameLines(t, others, saved())
 	}
 }
+
+// Each line for ebtables that is refused is named with its own reason. Lines that are refused one behind the other take a trial each and
+// few more. When the time for trials is over, those that are not known to be good are named, without a reason.
+func TestManyRefusedBridgeRules(t *testing.T) {
+	ns, saved := bridges(t)
+	before := saved()
+	path, err := exec.LookPath("ebtables-restore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "ebtables-restore")
+	script := fmt.Sprintf("#!/bin/sh\necho >>%s/count\nexec %s \"$@\"\n", dir, link)
+	if err := errors.Join(os.Symlink(path, link), os.WriteFile(filepath.Join(dir, "ebtables-restore"), []byte(script), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	next := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p IPv4 -j ACCEPT")}}
+	const refused = 100
+	for i := range refused {
+		next.Rules = append(next.Rules, bridgeRule("FORWARD", fmt.Sprintf("-p nosuch%d -j DROP", i)))
+	}
+	next.Rules = append(next.Rules, bridgeRule("FORWARD", "-j nochain"), bridgeRule("FORWARD", "-p IPv6 -j ACCEPT"))
+	named := func() *kernel.BridgeError {
+		t.Helper()
+		var e *kernel.BridgeError
+		if _, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog}, nil, next); !errors.As(err, &e) {
+			t.Fatalf("the error is %v", err)
+		}
+		sameLines(t, before, saved())
+		return e
+	}
+	e := named()
+	if len(e.Lines) != refused+1 {
+		t.Errorf("%d lines are named", len(e.Lines))
+	}
+	for _, r := range next.Rules[1 : refused+1] {
+		if line := e.AboutRule(r.Chain, r.Args); line == nil || line.Why == nil || !strings.Contains(line.Why.Error(), "("+r.Args[1]+")") && !strings.Contains(line.Why.Error(), "'"+r.Args[1]+"'") {
+			t.Errorf("of %v is said %v", r, line)
+		}
+	}
+	if line := e.AboutRule("FORWARD", []string{"-j", "nochain"}); line == nil || strings.Contains(line.Why.Error(), "nosuch") {
+		t.Errorf("of the jump is said %v", line)
+	}
+	runs, err := os.ReadFile(filepath.Join(dir, "count"))
+	if err != nil || len(runs) > 2*refused {
+		t.Errorf("ebtables-restore has run %d times, %v", len(runs), err)
+	}
+	defer kernel.SetTrialTime(0)()
+	if e = named(); len(e.Lines) != len(next.Rules) || e.Lines[0].Why != nil {
+		t.Errorf("behind the time are named %v", e.Lines)
+	}
+}

@@ -38,6 +38,13 @@ func Remains(table, text string) (rules, chains []string) {
 	return rules, chains
 }
 
+// SetTrialTime changes the longest that rules are tried, and returns what puts it back.
+func SetTrialTime(longest time.Duration) (restore func()) {
+	was := trialTime
+	trialTime = longest
+	return func() { trialTime = was }
+}
+
 // SetEventBuffer changes the room for events of monitors that are made from now on, and returns what puts it back.
 func SetEventBuffer(size int) (restore func()) {
 	was := eventBuffer
