@@ -84,6 +84,18 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	return nil
 }
 
+// checkBridge asks ebtables about what a configuration has for it, without a change.
+func (d *Daemon) checkBridge(cfg *zones.Config) error {
+	next := bridgeRules(cfg)
+	if d.opt.CheckBridge == nil || reflect.DeepEqual(next, &kernel.Bridge{}) {
+		return nil
+	}
+	if err := d.opt.CheckBridge(context.Background(), next); err != nil {
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: bridgeRefusal(cfg.Direct, err)}
+	}
+	return nil
+}
+
 // bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as it is.
 func bridgeRefusal(direct *zones.Direct, err error) error {
 	var refused *kernel.BridgeError
@@ -95,11 +107,7 @@ func bridgeRefusal(direct *zones.Direct, err error) error {
 		if said == nil {
 			return
 		}
-		reason := fmt.Errorf("ebtables refuses %q", about)
-		if said.Why != nil {
-			reason = fmt.Errorf("%w: %w", reason, said.Why)
-		}
-		list = append(list, &kernel.RuleError{Origin: directOrigin(direct, about, line), Err: reason})
+		list = append(list, &kernel.RuleError{Origin: directOrigin(direct, about, line), Err: fmt.Errorf("ebtables refuses %q: %w", about, said.Why)})
 	}
 	for i := range direct.Chains {
 		c := &direct.Chains[i]

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"richwall/compile/ir"
@@ -104,6 +105,8 @@ func TestDirectChainsOfBridges(t *testing.T) {
 	}
 }
 
+var errNoProtocol = errors.New("no such protocol")
+
 // A chain, rule or command for ebtables that it refuses is left out at a start, as those for iptables are, and nothing else is.
 func TestRefusedRuleForBridges(t *testing.T) {
 	const refused = "<direct>\n<rule ipv=\"eb\" table=\"filter\" chain=\"FORWARD\" priority=\"1\">-j last</rule>\n" +
@@ -115,14 +118,14 @@ func TestRefusedRuleForBridges(t *testing.T) {
 	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
 		for _, r := range next.Rules {
 			if slices.Contains(r.Args, "nosuch") {
-				return old, &kernel.BridgeError{Table: r.Table, Lines: []kernel.BridgeLine{{Words: append([]string{"-I", r.Chain, "1"}, r.Args...)}}, Err: errors.New("no such protocol")}
+				return old, &kernel.BridgeError{Table: r.Table, Lines: []kernel.BridgeLine{{Words: append([]string{"-I", r.Chain, "1"}, r.Args...), Why: errNoProtocol}}, Err: errors.New("no such protocol")}
 			}
 		}
 		for _, c := range next.Commands {
-			return old, &kernel.BridgeError{Table: "filter", Lines: []kernel.BridgeLine{{Words: c[2:]}}, Err: errors.New("no such protocol")}
+			return old, &kernel.BridgeError{Table: "filter", Lines: []kernel.BridgeLine{{Words: c[2:], Why: errNoProtocol}}, Err: errors.New("no such protocol")}
 		}
 		if c := (kernel.BridgeChain{Table: "broute", Chain: "mine"}); slices.Contains(next.Chains, c) {
-			return old, &kernel.BridgeError{Table: "broute", Lines: []kernel.BridgeLine{{Words: []string{"*broute"}}, {Words: []string{":mine", "ACCEPT"}}}, Err: errors.New("no such table")}
+			return old, &kernel.BridgeError{Table: "broute", Lines: []kernel.BridgeLine{{Words: []string{"*broute"}}, {Words: []string{":mine", "ACCEPT"}, Why: errNoProtocol}}, Err: errors.New("no such table")}
 		}
 		installed = next
 		return old, nil
@@ -300,5 +303,23 @@ func TestChainOfAnotherProgramIsLeftOut(t *testing.T) {
 	b.expect(t, Failed, "direct.xml:3: ", []string{"8080"}, nil)
 	if got := b.Snapshot().Runtime.Direct.Chains; len(got) != 2 || got[0].IPV != "ipv6" || got[1].Chain != "mine" {
 		t.Errorf("in force are the chains %v", got)
+	}
+}
+
+// firewall-cmd --check-config says what ebtables would refuse, with the line.
+func TestCheckConfigAsksEbtables(t *testing.T) {
+	b := startKept(t, nil)
+	b.opt.CheckBridge = func(_ context.Context, next *kernel.Bridge) error {
+		r := next.Rules[0]
+		return &kernel.BridgeError{Table: r.Table, Lines: []kernel.BridgeLine{{Words: append([]string{"-I", r.Chain, "1"}, r.Args...), Why: errNoProtocol}}, Err: errNoProtocol}
+	}
+	b.again(t)
+	if err := b.CheckPermanent(); err != nil {
+		t.Errorf("without rules for bridges the check says %v", err)
+	}
+	b.write(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p nosuch -j DROP</rule></direct>`})
+	err := b.CheckPermanent()
+	if err == nil || !strings.Contains(err.Error(), "direct.xml:1: ") || !strings.Contains(err.Error(), errNoProtocol.Error()) {
+		t.Errorf("the check says %v", err)
 	}
 }

@@ -55,6 +55,8 @@ type Options struct {
 	// Bridge makes ebtables' rules next where they are old; a nil old is not known. It returns what was there before, and behind an
 	// error what is there, nil if that is not known any more. Nil leaves them alone.
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) (was *kernel.Bridge, err error)
+	// CheckBridge asks ebtables whether it would take next, without a change; nil if it is not to be asked.
+	CheckBridge func(ctx context.Context, next *kernel.Bridge) error
 	// RemoveOther takes out what earlier processes have put into the kernel elsewhere than where the rules of a Kernel are, which are in
 	// force. Nil leaves it there.
 	RemoveOther func(ctx context.Context, inForce kernel.Kernel) error

@@ -55,7 +55,7 @@ func (d *Daemon) checkKernel(cfg *zones.Config) error {
 	if err := d.kernel.Check(desired); err != nil {
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
-	return nil
+	return d.checkBridge(cfg)
 }
 
 // askable is what of a configuration the kernel can be asked about.

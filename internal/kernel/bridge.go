@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strconv"
@@ -82,9 +83,36 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	return was, nil
 }
 
+// CheckBridge asks ebtables whether it would take next, in place of what is there of ours, and changes nothing. The error is that of
+// CommitBridge.
+func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
+	t := tools{enter: o.Enter}
+	noted, known := o.Left.foundBridge()
+	was, _, err := t.findBridge(ctx, slog.New(slog.DiscardHandler), noted, next, known)
+	if err != nil {
+		return err
+	}
+	if err := t.othersChains(ctx, was, next); err != nil {
+		return err
+	}
+	for _, table := range bridgeTables {
+		lines := bridgeLines(table, was.once(), next)
+		if len(lines) == 0 {
+			continue
+		}
+		if err := t.trial(ctx, table, lines); err != nil {
+			return fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, lines))
+		}
+	}
+	return nil
+}
+
+// bridgeTables are the tables of ebtables, in the order in which they change.
+var bridgeTables = []string{"broute", "nat", "filter"}
+
 // changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error.
 func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []string, err error) {
-	for _, table := range []string{"broute", "nat", "filter"} {
+	for _, table := range bridgeTables {
 		lines := bridgeLines(table, old, next)
 		script, err := joinLines(lines)
 		if err == nil && script != "" {

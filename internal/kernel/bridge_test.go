@@ -467,7 +467,7 @@ func TestBridgeRuleLikeThatOfAnotherProgram(t *testing.T) {
 }
 
 // Each line for ebtables that is refused is named with its own reason. Lines that are refused one behind the other take a trial each and
-// few more. When the time for trials is over, those that are not known to be good are named, without a reason.
+// few more. When the time for trials is over, those that are not known to be good are named, with that reason.
 func TestManyRefusedBridgeRules(t *testing.T) {
 	ns, saved := bridges(t)
 	before := saved()
@@ -513,7 +513,38 @@ func TestManyRefusedBridgeRules(t *testing.T) {
 		t.Errorf("ebtables-restore has run %d times, %v", len(runs), err)
 	}
 	defer kernel.SetTrialTime(0)()
-	if e = named(); len(e.Lines) != len(next.Rules) || e.Lines[0].Why != nil {
+	if e = named(); len(e.Lines) != len(next.Rules) || !strings.Contains(e.Lines[0].Why.Error(), "no time") {
 		t.Errorf("behind the time are named %v", e.Lines)
+	}
+}
+
+// A check of rules for bridges says what a change would be refused for, and changes nothing, in the kernel and in the notes.
+func TestCheckOfBridgeRules(t *testing.T) {
+	ns, saved := bridges(t)
+	store := &disk{}
+	o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
+	if _, err := kernel.CommitBridge(t.Context(), o, nil, earlierBridge); err != nil {
+		t.Fatal(err)
+	}
+	run(t, ns, "", "ebtables", "-N", "theirs")
+	before, notes := saved(), len(store.texts)
+	for _, next := range []*kernel.Bridge{{}, earlierBridge, {Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p ARP -j DROP")}, Commands: earlierBridge.Commands[1:2]}} {
+		if err := kernel.CheckBridge(t.Context(), o, next); err != nil {
+			t.Errorf("%v gives %v", next, err)
+		}
+	}
+	for _, next := range []*kernel.Bridge{
+		{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p nosuch -j DROP")}},
+		{Commands: [][]string{strings.Fields("-t nat -A PREROUTING -j nosuch")}},
+		{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "theirs"}}},
+	} {
+		var e *kernel.BridgeError
+		if err := kernel.CheckBridge(t.Context(), o, next); !errors.As(err, &e) || len(e.Lines) != 1 {
+			t.Errorf("%v gives %v", next, err)
+		}
+	}
+	sameLines(t, before, saved())
+	if len(store.texts) != notes {
+		t.Errorf("the notes are now %q", store.texts)
 	}
 }

@@ -154,7 +154,7 @@ func (t tools) othersChains(ctx context.Context, was, next *Bridge) error {
 		return err
 	}
 	saved := tablesOf(text)
-	for _, table := range []string{"broute", "nat", "filter"} {
+	for _, table := range bridgeTables {
 		e := &BridgeError{Table: table}
 		for _, c := range made {
 			if c.Table != table || saved[table] == nil || !slices.Contains(saved[table].order, c.Chain) {

@@ -21,7 +21,7 @@ type BridgeError struct {
 // BridgeLine is a line that is refused. Words are what is to be done, the chain, perhaps a place, and the arguments; or :CHAIN and a policy.
 type BridgeLine struct {
 	Words []string
-	Why   error // nil if it is not known
+	Why   error
 }
 
 func (e *BridgeError) Error() string { return e.Err.Error() }
@@ -79,7 +79,7 @@ func (t tools) refusedLines(ctx context.Context, err error, table string, lines 
 	if refused == nil {
 		return err
 	}
-	return &BridgeError{table, refused, cmp.Or(refused[0].Why, err)}
+	return &BridgeError{table, refused, refused[0].Why}
 }
 
 // bridgeReason is why ebtables-restore has refused its input.
@@ -99,6 +99,9 @@ var neverTaken = map[string][]string{
 	"filter": {"-A", "INPUT", "-j", "snat", "--to-source", "00:00:00:00:00:01"},
 }
 
+// errUntried is that the time for trials has passed before a line was tried.
+var errUntried = errors.New("too much is refused: there was no time to try whether this is")
+
 // tryBridge finds the lines that ebtables-restore refuses. What it says does not tell: of a rule that jumps to a chain which does not exist it
 // names the last line of all, and of one in such a chain none. So the shortest beginning is looked for that is refused, and again without
 // its last line, until nothing is refused but neverTaken. When trialTime has passed, all lines count as refused that are not known to be
@@ -110,7 +113,7 @@ func (t tools) tryBridge(ctx context.Context, table string, lines [][]string, sa
 	left, good := slices.Clone(lines), 1
 	for until := time.Now().Add(trialTime); good < len(left); {
 		if time.Now().After(until) {
-			return append(refused, asLines(left[good:], nil)...)
+			return append(refused, asLines(left[good:], errUntried)...)
 		}
 		var why error
 		if good, why = t.goodLines(ctx, table, left, good); why != nil {
@@ -144,21 +147,27 @@ func (t tools) goodLines(ctx context.Context, table string, lines [][]string, go
 	return good, why
 }
 
-// reachesEnd gives ebtables-restore lines and neverTaken behind them, which changes nothing. The error is why it refuses something else than
-// that.
+// reachesEnd is why ebtables-restore refuses something else of lines than neverTaken behind them; nil if it does not.
 func (t tools) reachesEnd(ctx context.Context, table string, lines [][]string) error {
+	err := t.trial(ctx, table, lines)
+	var said *toolError
+	if errors.As(err, &said) {
+		return bridgeReason(said)
+	}
+	return err
+}
+
+// trial gives ebtables-restore lines and neverTaken behind them, which changes nothing. The error is what it says, if not of that line.
+func (t tools) trial(ctx context.Context, table string, lines [][]string) error {
 	script, err := joinLines(append(slices.Clone(lines), neverTaken[table]))
 	if err == nil {
 		_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	var said *toolError
-	switch {
-	case !errors.As(err, &said):
-		return cmp.Or(err, errors.New("ebtables-restore takes what the kernel never does"))
-	case lineOf(said) == len(lines)+1:
+	if errors.As(err, &said) && lineOf(said) == len(lines)+1 {
 		return nil
 	}
-	return bridgeReason(said)
+	return cmp.Or(err, errors.New("ebtables-restore takes what the kernel never does"))
 }
 
 // untried are the lines that ebtables-restore refuses where it does not even get to neverTaken: the one that ebtables-legacy names, or all
