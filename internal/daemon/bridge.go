@@ -91,7 +91,8 @@ func (d *Daemon) checkBridge(cfg *zones.Config) error {
 		return nil
 	}
 	if err := d.opt.CheckBridge(context.Background(), next); err != nil {
-		return &Error{Code: CommandFailed, Msg: err.Error(), cause: bridgeRefusal(cfg.Direct, err)}
+		err = bridgeRefusal(cfg.Direct, err)
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
 	}
 	return nil
 }

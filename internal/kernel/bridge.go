@@ -86,7 +86,7 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 // CheckBridge asks ebtables whether it would take next, in place of what is there of ours, and changes nothing. The error is that of
 // CommitBridge.
 func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
-	t := tools{enter: o.Enter}
+	t := tools{enter: o.withDefaults().Enter}
 	noted, known := o.Left.foundBridge()
 	was, _, err := t.findBridge(ctx, slog.New(slog.DiscardHandler), noted, next, known)
 	if err != nil {
