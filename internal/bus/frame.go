@@ -9,8 +9,8 @@ import (
 )
 
 // Strangers write the messages that arrive here, and the bus passes on whatever is well formed. So the heads of messages are
-// read by this file alone, which allocates no more than maxHead bytes for one, and nothing else is read of a message before it
-// is known who sent it and what it is. The format is that of the D-Bus specification, "Message Protocol".
+// read by this file alone, which allocates no more than maxHead bytes for one. A body is read once it is known who sent it, or up to
+// what mostHeld allows for all whose senders are not known yet. The format is that of the D-Bus specification, "Message Protocol".
 
 const (
 	fixedHead = 16      // bytes of a head before its fields

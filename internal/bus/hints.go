@@ -50,6 +50,13 @@ func (h *hints) keep(client string, uid uint32, lines []string) {
 	h.clients[uid == superuser] = clients
 }
 
+// forget forgets all hints: on another bus, the names of clients are others'.
+func (h *hints) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clients, h.lines = nil, nil
+}
+
 // of are the hints of a client's last call that was refused.
 func (h *hints) of(client string) []string {
 	h.mu.Lock()

@@ -127,6 +127,7 @@ func (s *Server) comeBack() bool {
 // take makes a connection the server's, unless that is closed.
 func (s *Server) take(l *line) {
 	s.line.Store(l)
+	s.hints.forget()
 	if s.ctx.Err() != nil {
 		l.close()
 	}

@@ -3,6 +3,8 @@ package bus
 import (
 	"io"
 	"sync"
+
+	"richwall/internal/fault"
 )
 
 // newcomers are clients whose user the bus has not said yet. It is known whose a call is before anything is done about it, but nobody
@@ -35,11 +37,20 @@ func (n *newcomers) user(sender string) (uid uint32, known bool) {
 	return uid, known
 }
 
-// room waits until a call can be held.
+// room waits until a call of so many bytes, which are no more than mostHeld has, can be held.
 func (n *newcomers) room(bytes int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.calls > 0 && !n.fits(bytes, mostHeld) {
+	for !n.fits(bytes, mostHeld) {
+		n.heard.Wait()
+	}
+}
+
+// settled waits until nothing of a client is held.
+func (n *newcomers) settled(sender string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, asked := n.held[sender]; asked; _, asked = n.held[sender] {
 		n.heard.Wait()
 	}
 }
@@ -62,6 +73,7 @@ func (n *newcomers) hold(f *frame) (uid uint32, known, first bool) {
 func (n *newcomers) release(sender string, uid uint32, remember bool) []*frame {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.heard.Broadcast()
 	calls := n.held[sender]
 	if len(calls) == 0 {
 		delete(n.held, sender)
@@ -77,7 +89,6 @@ func (n *newcomers) release(sender string, uid uint32, remember bool) []*frame {
 	for _, f := range calls {
 		n.load = n.plus(-1, -f.counted())
 	}
-	n.heard.Broadcast()
 	return calls
 }
 
@@ -87,15 +98,13 @@ func (l *line) arrive(f *frame, in io.Reader) error {
 		return f.discardBody(in)
 	}
 	if uid, known := l.newcomers.user(f.sender); known {
-		if !l.admit(f, uid) {
-			l.refuse(f, uid)
-			return f.discardBody(in)
-		}
-		err := f.readBody(in)
-		if err == nil {
-			l.take(f, uid)
-		}
-		return err
+		return l.read(f, uid, in)
+	}
+	if f.counted() > mostHeld.bytes { // it is not read before it is known whose it is
+		l.newcomers.settled(f.sender)
+		uid, remember := l.access.user(f.sender)
+		l.newcomers.release(f.sender, uid, remember)
+		return l.read(f, uid, in)
 	}
 	l.newcomers.room(f.counted())
 	if l.server.room(f) != nil {
@@ -110,9 +119,22 @@ func (l *line) arrive(f *frame, in io.Reader) error {
 	case known:
 		l.takeRead(f, uid)
 	case first:
-		go l.meet(f.sender)
+		go fault.Guard(l.server.log, "asking who a client is", func() { l.meet(f.sender) })
 	}
 	return nil
+}
+
+// read reads a call of a user and takes it, if there is room for it; else it reads past it.
+func (l *line) read(f *frame, uid uint32, in io.Reader) error {
+	if !l.admit(f, uid) {
+		l.refuse(f, uid)
+		return f.discardBody(in)
+	}
+	err := f.readBody(in)
+	if err == nil {
+		l.take(f, uid)
+	}
+	return err
 }
 
 // meet asks the bus who a client is, and takes the calls of his that were held.

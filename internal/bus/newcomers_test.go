@@ -24,6 +24,7 @@ func TestCallsBesideANewcomer(t *testing.T) {
 	l := &line{server: &Server{budget: budget{spent: map[uint32]spending{}}}, queue: newQueue(), newcomers: newNewcomers(), bus: &socket{}}
 	l.bus.begun, l.access.aside = true, aside.bus
 	l.up.Store(true)
+	begun := time.Now()
 	for _, sender := range []string{":1.66", ":1.5"} {
 		msg := message(base, root, peerName+".Ping")
 		msg.Headers[dbus.FieldSender] = dbus.MakeVariant(sender)
@@ -35,6 +36,9 @@ func TestCallsBesideANewcomer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if took := time.Since(begun); took >= busTime { // which the bus has for its answer about :1.66
+		t.Errorf("the other call was taken after %v", took)
 	}
 	if sent, _ := l.bus.out.take(); !strings.Contains(string(sent), ":1.5\x00") {
 		t.Errorf("what is sent first is %q", sent)
@@ -92,4 +96,27 @@ func TestRoomForNewcomers(t *testing.T) {
 	}
 	n.release(":1.7", 0, true)
 	<-done
+}
+
+// A call that is larger than all that is held is not read before it is known whose it is. What its client has sent before comes first.
+func TestLargeCallOfANewcomer(t *testing.T) {
+	n := newNewcomers()
+	n.hold(&frame{sender: ":1.7"})
+	done := make(chan struct{})
+	go func() {
+		n.settled(":1.7")
+		close(done)
+	}()
+	for range 2 { // the call, and that there are no more
+		select {
+		case <-done:
+			t.Fatal("a large call does not wait for the one before it")
+		case <-time.After(20 * time.Millisecond):
+		}
+		n.release(":1.7", 42, true)
+	}
+	<-done
+	if uid, known := n.user(":1.7"); uid != 42 || !known {
+		t.Errorf("the user is %d, known %v", uid, known)
+	}
 }

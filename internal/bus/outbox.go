@@ -3,18 +3,15 @@ package bus
 import (
 	"errors"
 	"io"
-	"sync"
 )
 
 // outbox is the messages that wait for the bus. A bus under a flood takes some 2 KB of each connection in turn, and the answers to the
 // flood are on the daemon's one connection. So these wait, one at a time, for everything else that there is to be sent.
 type outbox struct {
-	mu     sync.Mutex
-	filled sync.Cond
-	first  []byte   // what goes first, in its order
-	late   [][]byte // messages that go when there is nothing else
-	bytes  int      // of late
-	closed bool
+	mailbox
+	first []byte   // what goes first, in its order
+	late  [][]byte // messages that go when there is nothing else
+	bytes int      // of late
 }
 
 const (
@@ -30,11 +27,8 @@ var errFull = errors.New("too much waits to be sent")
 func (o *outbox) put(message []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.closed:
-		return io.ErrClosedPipe
-	case len(o.first) > 0 && len(o.first)+len(message) > unsent:
-		return errFull
+	if err := o.room(len(o.first), len(message), unsent); err != nil {
+		return err
 	}
 	o.first = append(o.first, message...)
 	o.wake()
@@ -45,11 +39,8 @@ func (o *outbox) put(message []byte) error {
 func (o *outbox) putLate(message []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.closed:
-		return io.ErrClosedPipe
-	case o.bytes > 0 && o.bytes+len(message) > unsentLate:
-		return errFull
+	if err := o.room(o.bytes, len(message), unsentLate); err != nil {
+		return err
 	}
 	o.late = append(o.late, message)
 	o.bytes += len(message)
@@ -57,24 +48,23 @@ func (o *outbox) putLate(message []byte) error {
 	return nil
 }
 
-func (o *outbox) wake() {
-	if o.filled.L != nil {
-		o.filled.Broadcast()
+// room is an error if a message of so many bytes cannot be added to those that wait. The lock is held.
+func (o *outbox) room(waiting, more, most int) error {
+	switch {
+	case o.closed:
+		return io.ErrClosedPipe
+	case waiting > 0 && waiting+more > most:
+		return errFull
 	}
+	return nil
 }
 
 // take waits for something to send. It is not ok when the outbox is closed and all was taken.
 func (o *outbox) take() (b []byte, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.filled.L == nil {
-		o.filled.L = &o.mu
-	}
-	for len(o.first)+len(o.late) == 0 {
-		if o.closed {
-			return nil, false
-		}
-		o.filled.Wait()
+	if !o.wait(func() bool { return len(o.first)+len(o.late) > 0 }) {
+		return nil, false
 	}
 	if len(o.first) > 0 {
 		b, o.first = o.first, nil
@@ -84,12 +74,4 @@ func (o *outbox) take() (b []byte, ok bool) {
 	o.late = o.late[1:]
 	o.bytes -= len(b)
 	return b, true
-}
-
-// close ends the outbox: nothing can be added any more.
-func (o *outbox) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.closed = true
-	o.wake()
 }

@@ -33,6 +33,12 @@ func (p *paths) sync(cfg *zones.Config) {
 	if cfg == nil || cfg == p.synced {
 		return
 	}
+	for to, was := range p.renamed {
+		former := target{to.kind, was}
+		if p.synced != nil && !holds(p.synced, to) && holds(p.synced, former) && holds(cfg, to) && !holds(cfg, former) {
+			p.move(former, to)
+		}
+	}
 	p.synced = cfg
 	for _, k := range kinds {
 		for _, name := range k.objects.names(cfg) {
@@ -41,22 +47,24 @@ func (p *paths) sync(cfg *zones.Config) {
 	}
 }
 
-// number gives a path to an object that has none, and to one that is being renamed that of its former name, whatever had the new name
-// before. The lock is held.
+// holds tells whether an object is in a configuration.
+func holds(cfg *zones.Config, t target) bool { return t.kind.objects.meta(cfg, t.name) != nil }
+
+// move gives the path of an object that was renamed to its new name, whatever had that before. The lock is held.
+func (p *paths) move(former, to target) {
+	path := p.byName[former]
+	delete(p.byPath, p.byName[to])
+	delete(p.byName, former)
+	p.byName[to], p.byPath[path] = path, to
+}
+
+// number gives a path to an object that has none. The lock is held.
 func (p *paths) number(t target) {
-	path, ok := "", false
-	if was, known := p.renamed[t]; known {
-		former := target{t.kind, was}
-		path, ok = p.byName[former]
-		delete(p.byName, former)
-	}
-	if !ok && p.byName[t] != "" {
+	if p.byName[t] != "" {
 		return
 	}
-	if !ok {
-		path = root + "/config/" + t.kind.name + "/" + strconv.Itoa(p.next[t.kind])
-		p.next[t.kind]++
-	}
+	path := root + "/config/" + t.kind.name + "/" + strconv.Itoa(p.next[t.kind])
+	p.next[t.kind]++
 	p.byName[t], p.byPath[path] = path, t
 }
 
@@ -93,7 +101,7 @@ func (p *paths) find(cfg *zones.Config, path string) (target, bool) {
 	p.mu.Lock()
 	t, ok := p.byPath[path]
 	p.mu.Unlock()
-	return t, ok && t.kind.objects.meta(cfg, t.name) != nil
+	return t, ok && holds(cfg, t)
 }
 
 // all are the paths of all objects of a configuration.

@@ -1,16 +1,11 @@
 package bus
 
-import (
-	"io"
-	"sync"
-)
+import "io"
 
-// pipe is bytes on the way from one goroutine to another. Writing never waits.
+// pipe is bytes on the way from one goroutine to another.
 type pipe struct {
-	mu     sync.Mutex
-	filled sync.Cond
-	data   []byte
-	closed bool
+	mailbox
+	data []byte
 }
 
 // keep is the capacity that a pipe keeps when it is empty, in bytes.
@@ -30,28 +25,11 @@ func (p *pipe) put(parts ...[]byte) error {
 	return nil
 }
 
-// wait blocks until there are bytes, and reports whether there are: if not, the pipe was closed. The lock is held.
-func (p *pipe) wait() bool {
-	if p.filled.L == nil {
-		p.filled.L = &p.mu
-	}
-	for len(p.data) == 0 && !p.closed {
-		p.filled.Wait()
-	}
-	return len(p.data) > 0
-}
-
-func (p *pipe) wake() {
-	if p.filled.L != nil {
-		p.filled.Broadcast()
-	}
-}
-
 // Read implements io.Reader.
 func (p *pipe) Read(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.wait() {
+	if !p.wait(func() bool { return len(p.data) > 0 }) {
 		return 0, io.EOF
 	}
 	n := copy(b, p.data)
@@ -59,12 +37,4 @@ func (p *pipe) Read(b []byte) (int, error) {
 		p.data = nil
 	}
 	return n, nil
-}
-
-// close ends the pipe: nothing can be written any more.
-func (p *pipe) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	p.wake()
 }

@@ -15,6 +15,9 @@ func (s *session) understand() error {
 		return misuse("firewall-cmd: error: argument -v/--verbose: not allowed with argument -q/--quiet", "--quiet and --verbose exclude each other")
 	}
 	todo := s.toDo()
+	if err := s.checkLokkit(todo); err != nil {
+		return err
+	}
 	if len(todo) > 1 {
 		return misuse(notTogether(s.program, todo[1], todo[0]), "only one thing at a time: %s and %s cannot be combined", todo[0].flag(), todo[1].flag())
 	}

@@ -38,20 +38,35 @@ func lokkitNames() []string {
 	return names
 }
 
+func isLokkit(o *option) bool { return slices.Contains(lokkitNames(), o.name) }
+
+// hasLokkit tells whether there are options of lokkit. With something else to do, --service says of which service.
+func (s *session) hasLokkit(todo []*option) bool {
+	return slices.ContainsFunc(s.order, func(o *option) bool { return isLokkit(o) && (len(todo) == 0 || o.name != "service") })
+}
+
+// checkLokkit refuses other options beside those of lokkit.
+func (s *session) checkLokkit(todo []*option) error {
+	if s.program != offline || !s.hasLokkit(todo) {
+		return nil
+	}
+	for _, o := range s.order {
+		if !isLokkit(o) && !slices.Contains(always, o.name) {
+			return misuse("Can't use lokkit options with other options.", "%s goes with no option of lokkit", o.flag())
+		}
+	}
+	return nil
+}
+
 // lokkit follows the options of lokkit. Without any, the options are read from the file where system-config-firewall
 // keeps them.
 func (s *session) lokkit() error {
-	found := slices.ContainsFunc(s.order, func(o *option) bool { return slices.Contains(lokkitNames(), o.name) })
-	for _, o := range s.order {
-		switch {
-		case slices.Contains(lokkitNames(), o.name) || slices.Contains(always, o.name):
-		case found:
-			return misuse("Can't use lokkit options with other options.", "nothing is said to be done, only %s", o.flag())
-		default:
-			return misuse("No option specified.", "nothing is said to be done, only %s", o.flag())
+	if !s.hasLokkit(nil) {
+		for _, o := range s.order {
+			if !slices.Contains(always, o.name) {
+				return misuse("No option specified.", "nothing is said to be done, only %s", o.flag())
+			}
 		}
-	}
-	if !found {
 		return s.migrateFile("/etc/sysconfig/system-config-firewall")
 	}
 	if err := s.connect(); err != nil {
