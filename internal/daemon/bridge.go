@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,15 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	return nil
 }
 
+// checkBridge asks ebtables about what a configuration has for it, without a change.
+func (d *Daemon) checkBridge(ctx context.Context, cfg *zones.Config) error {
+	next := bridgeRules(cfg)
+	if d.opt.CheckBridge == nil || reflect.DeepEqual(next, &kernel.Bridge{}) {
+		return nil
+	}
+	return bridgeRefusal(cfg.Direct, d.opt.CheckBridge(ctx, next))
+}
+
 // bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as
 // it is.
 func bridgeRefusal(direct *zones.Direct, err error) error {
@@ -91,31 +101,53 @@ func bridgeRefusal(direct *zones.Direct, err error) error {
 		return err
 	}
 	var list []error
-	blame := func(about fmt.Stringer, line int) {
-		list = append(list, &kernel.RuleError{Origin: &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: about},
-			Err: fmt.Errorf("ebtables refuses %q: %w", about, refused.Err)})
+	blame := func(said *kernel.BridgeLine, about fmt.Stringer, line int) {
+		if said == nil {
+			return
+		}
+		list = append(list, &kernel.RuleError{Origin: directOrigin(direct, about, line), Err: fmt.Errorf("ebtables refuses %q: %w", about, said.Why)})
 	}
 	for i := range direct.Chains {
 		c := &direct.Chains[i]
-		if c.IPV == "eb" && c.Table == refused.Table && refused.AboutChain(c.Chain) {
-			blame(c, c.Line)
+		if c.IPV == "eb" && c.Table == refused.Table {
+			blame(refused.AboutChain(c.Chain), c, c.Line)
 		}
 	}
 	for i := range direct.Rules {
 		r := &direct.Rules[i]
 		builtin := strings.TrimSuffix(r.Chain, "_direct")
-		if r.IPV == "eb" && r.Table == refused.Table && (refused.AboutRule(builtin, r.Args) || refused.AboutRule(builtin+"_direct", r.Args)) {
-			blame(r, r.Line)
+		if r.IPV == "eb" && r.Table == refused.Table {
+			blame(cmp.Or(refused.AboutRule(builtin, r.Args), refused.AboutRule(builtin+"_direct", r.Args)), r, r.Line)
 		}
 	}
 	for i := range direct.Passthroughs {
 		p := &direct.Passthroughs[i]
-		if p.IPV == "eb" && refused.AboutCommand(p.Args) {
-			blame(p, p.Line)
+		if p.IPV == "eb" {
+			blame(refused.AboutCommand(p.Args), p, p.Line)
 		}
 	}
 	if list == nil {
 		return err
 	}
 	return errors.Join(list...)
+}
+
+// directOrigin is where something of the direct interface is.
+func directOrigin(direct *zones.Direct, about fmt.Stringer, line int) *ir.Origin {
+	return &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: about}
+}
+
+// chainRefusal is the error that another program has made a direct chain, with where that chain is; another error as it is.
+func chainRefusal(direct *zones.Direct, err error) error {
+	var taken *kernel.TakenError
+	if !errors.As(err, &taken) {
+		return err
+	}
+	ipv := map[string]string{"iptables": "ipv4", "ip6tables": "ipv6"}[taken.Tool]
+	for i := range direct.Chains {
+		if c := &direct.Chains[i]; c.IPV == ipv && c.Table == taken.Table && c.Chain == taken.Chain {
+			return &kernel.RuleError{Origin: directOrigin(direct, c, c.Line), Err: fmt.Errorf("cannot make %q: %w", c, taken)}
+		}
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"richwall/compile/ir"
@@ -104,6 +105,8 @@ func TestDirectChainsOfBridges(t *testing.T) {
 	}
 }
 
+var errNoProtocol = errors.New("no such protocol")
+
 // A chain, rule or command for ebtables that it refuses is left out at a start, as those for iptables are, and nothing else is.
 func TestRefusedRuleForBridges(t *testing.T) {
 	const refused = "<direct>\n<rule ipv=\"eb\" table=\"filter\" chain=\"FORWARD\" priority=\"1\">-j last</rule>\n" +
@@ -115,14 +118,14 @@ func TestRefusedRuleForBridges(t *testing.T) {
 	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
 		for _, r := range next.Rules {
 			if slices.Contains(r.Args, "nosuch") {
-				return old, &kernel.BridgeError{Table: r.Table, Lines: [][]string{append([]string{"-I", r.Chain, "1"}, r.Args...)}, Err: errors.New("no such protocol")}
+				return old, &kernel.BridgeError{Table: r.Table, Lines: []kernel.BridgeLine{{Words: append([]string{"-I", r.Chain, "1"}, r.Args...), Why: errNoProtocol}}, Err: errors.New("no such protocol")}
 			}
 		}
 		for _, c := range next.Commands {
-			return old, &kernel.BridgeError{Table: "filter", Lines: [][]string{c[2:]}, Err: errors.New("no such protocol")}
+			return old, &kernel.BridgeError{Table: "filter", Lines: []kernel.BridgeLine{{Words: c[2:], Why: errNoProtocol}}, Err: errors.New("no such protocol")}
 		}
 		if c := (kernel.BridgeChain{Table: "broute", Chain: "mine"}); slices.Contains(next.Chains, c) {
-			return old, &kernel.BridgeError{Table: "broute", Lines: [][]string{{"*broute"}, {":mine", "ACCEPT"}}, Err: errors.New("no such table")}
+			return old, &kernel.BridgeError{Table: "broute", Lines: []kernel.BridgeLine{{Words: []string{"*broute"}}, {Words: []string{":mine", "ACCEPT"}, Why: errNoProtocol}}, Err: errors.New("no such table")}
 		}
 		installed = next
 		return old, nil
@@ -242,5 +245,81 @@ func TestBridgeRulesOfAChangeThatIsGivenUp(t *testing.T) {
 	}
 	if !reflect.DeepEqual(ebtables.installed, &kernel.Bridge{}) {
 		t.Errorf("ebtables has %v", ebtables.installed)
+	}
+}
+
+// A reload asks ebtables which rules are there, where it has put any: another program may have taken them out. It does not where there are
+// none, nor does another change.
+func TestReloadAsksForBridgeRules(t *testing.T) {
+	b := startKept(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	var asked, calls int
+	b.opt.Bridge = func(_ context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+		if calls++; old == nil {
+			asked++
+			old = &kernel.Bridge{} // another program has taken out all
+		}
+		return old, nil
+	}
+	b.again(t)
+	asked, calls = 0, 0
+	reload := func(want int) {
+		t.Helper()
+		if err := b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if asked != want {
+			t.Errorf("ebtables is asked %d times and not %d, of %d changes", asked, want, calls)
+		}
+	}
+	reload(1)
+	reload(2)
+	b.write(t, map[string]string{"direct.xml": "<direct/>"})
+	reload(3)
+	if reload(3); calls != 3 {
+		t.Errorf("without rules for bridges ebtables is changed %d times", calls)
+	}
+}
+
+// takenKernel is one in which another program has made a chain OTHER.
+type takenKernel struct{ *fakeKernel }
+
+func (k takenKernel) Commit(ctx context.Context, next *kernel.Desired) error {
+	if next.Direct != nil && slices.ContainsFunc(next.Direct.Chains, func(c *ir.Chain) bool { return c.Name == "OTHER" && c.Declared && c.Families&ir.V4 != 0 }) {
+		return &kernel.RuleError{Chain: "OTHER", Err: &kernel.TakenError{Tool: "iptables", Table: "filter", Chain: "OTHER"}}
+	}
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+// A direct chain that another program has made is left out at a start, and named with its line; nothing else is.
+func TestChainOfAnotherProgramIsLeftOut(t *testing.T) {
+	const text = "<direct>\n<chain ipv=\"ipv6\" table=\"filter\" chain=\"OTHER\"/>\n<chain ipv=\"ipv4\" table=\"filter\" chain=\"OTHER\"/>\n<chain ipv=\"ipv4\" table=\"filter\" chain=\"mine\"/>\n</direct>"
+	b := startKept(t, map[string]string{"zones/work.xml": workZone, "direct.xml": text})
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return takenKernel{b.kernel}, nil }
+	var err error
+	if b.opt.State, err = statedir.For(t.TempDir(), b.dir); err != nil { // nothing was kept
+		t.Fatal(err)
+	}
+	b.again(t)
+	b.expect(t, Failed, "direct.xml:3: ", []string{"8080"}, nil)
+	if got := b.Snapshot().Runtime.Direct.Chains; len(got) != 2 || got[0].IPV != "ipv6" || got[1].Chain != "mine" {
+		t.Errorf("in force are the chains %v", got)
+	}
+}
+
+// firewall-cmd --check-config says what ebtables would refuse, with the line.
+func TestCheckConfigAsksEbtables(t *testing.T) {
+	b := startKept(t, nil)
+	b.opt.CheckBridge = func(_ context.Context, next *kernel.Bridge) error {
+		r := next.Rules[0]
+		return &kernel.BridgeError{Table: r.Table, Lines: []kernel.BridgeLine{{Words: append([]string{"-I", r.Chain, "1"}, r.Args...), Why: errNoProtocol}}, Err: errNoProtocol}
+	}
+	b.again(t)
+	if err := b.CheckPermanent(t.Context()); err != nil {
+		t.Errorf("without rules for bridges the check says %v", err)
+	}
+	b.write(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p nosuch -j DROP</rule></direct>`})
+	err := b.CheckPermanent(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "direct.xml:1: ") || !strings.Contains(err.Error(), errNoProtocol.Error()) {
+		t.Errorf("the check says %v", err)
 	}
 }

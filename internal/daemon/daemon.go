@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,6 +56,8 @@ type Options struct {
 	// Bridge makes ebtables' rules next where they are old; a nil old is not known. It returns what was there before, and behind an
 	// error what is there, nil if that is not known any more. Nil leaves them alone.
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) (was *kernel.Bridge, err error)
+	// CheckBridge asks ebtables whether it would take next, without a change; nil if it is not to be asked.
+	CheckBridge func(ctx context.Context, next *kernel.Bridge) error
 	// RemoveOther takes out what earlier processes have put into the kernel elsewhere than where the rules of a Kernel are, which are in
 	// force. Nil leaves it there.
 	RemoveOther func(ctx context.Context, inForce kernel.Kernel) error
@@ -211,6 +214,9 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	if err := d.room(d.runtime, cfg, runtimeCosts); err != nil {
 		return err
 	}
+	if !reflect.DeepEqual(d.bridge, &kernel.Bridge{}) { // another program may have taken out what was there
+		d.bridge = nil
+	}
 	desired, history, err := d.put(ctx, k, d.history.Reloaded(), cfg, d.panic)
 	waits := err != nil && desired != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
 	if err != nil && !waits {
@@ -287,7 +293,7 @@ func (d *Daemon) put(
 		return nil, h, err
 	}
 	d.opt.Memory.Tidy()
-	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, desired) })
+	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, cfg.Direct, desired) })
 }
 
 // desire compiles a configuration for the back end that it asks for, after what was installed before it. awaits is that of kernel.Desired.
@@ -308,10 +314,10 @@ func desire(
 	return desired, h, nil
 }
 
-// commit hands what is desired to a Kernel.
-func commit(ctx context.Context, k kernel.Kernel, desired *kernel.Desired) error {
+// commit hands what is desired, with what the direct interface has, to a Kernel.
+func commit(ctx context.Context, k kernel.Kernel, direct *zones.Direct, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
-		return &Error{Code: CommandFailed, Msg: err.Error(), cause: err}
+		return &Error{Code: CommandFailed, Msg: err.Error(), cause: chainRefusal(direct, err)}
 	}
 	return nil
 }

@@ -230,7 +230,7 @@ func (d *Daemon) commitAgain() error {
 	if err != nil {
 		return err
 	}
-	if err := commit(context.Background(), d.kernel, desired); err != nil {
+	if err := commit(context.Background(), d.kernel, d.runtime.Direct, desired); err != nil {
 		return err
 	}
 	d.inKernel(context.Background())

@@ -59,14 +59,21 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 		return nil
 	}
 	desired, err := askable(h, cfg, awaited(directChains(runtime)))
-	if err != nil || desired.Rules == nil && desired.Direct == nil {
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		done <- d.guarded("asking the kernel", func() error { return d.ask(ctx, backend, desired) })
+		done <- d.guarded("asking the kernel", func() error {
+			if desired.Rules != nil || desired.Direct != nil {
+				if err := d.ask(ctx, backend, desired); err != nil {
+					return err
+				}
+			}
+			return d.checkBridge(ctx, cfg)
+		})
 	}()
 	select {
 	case err = <-done:

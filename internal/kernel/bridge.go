@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strconv"
@@ -62,12 +63,16 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	t := tools{enter: o.Enter}
 	was, gone := old, old
 	if old == nil {
-		left, _ := o.Left.found()
-		if was, gone, err = t.findBridge(ctx, o.Log, left.Bridge, next); err != nil {
+		noted, known := o.Left.foundBridge()
+		if was, gone, err = t.findBridge(ctx, o.Log, noted, next, known); err != nil {
 			return nil, err
 		}
 	}
-	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(was).with(next) })
+	if err := t.othersChains(ctx, was, next); err != nil {
+		return old, err
+	}
+	var before *Bridge
+	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(was).with(next) })
 	done, err := t.changeBridge(ctx, was, next)
 	if once := was.once(); err != nil && old == nil && !reflect.DeepEqual(once, was) { // it is not known how often each rule is there
 		if back := t.backTo(ctx, done, was, next); back != nil {
@@ -80,15 +85,44 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 		if back := t.backTo(ctx, done, was, next); back != nil {
 			return nil, errors.Join(err, back)
 		}
+		o.Left.bridge(func(*Bridge) *Bridge { return before }) // what another program has of next is not ours
 		return old, err
 	}
 	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(nil).without(gone).with(next) })
+	o.Left.knowBridge()
 	return was, nil
 }
 
+// CheckBridge asks ebtables whether it would take next, in place of what is there of ours, and changes nothing. The error is that of
+// CommitBridge.
+func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
+	t := tools{enter: o.withDefaults().Enter}
+	noted, known := o.Left.foundBridge()
+	was, _, err := t.findBridge(ctx, slog.New(slog.DiscardHandler), noted, next, known)
+	if err != nil {
+		return err
+	}
+	if err := t.othersChains(ctx, was, next); err != nil {
+		return err
+	}
+	for _, table := range bridgeTables {
+		lines := bridgeLines(table, was.once(), next)
+		if len(lines) == 0 {
+			continue
+		}
+		if err := t.trial(ctx, table, lines); err != nil {
+			return fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, lines))
+		}
+	}
+	return nil
+}
+
+// bridgeTables are the tables of ebtables, in the order in which they change.
+var bridgeTables = []string{"broute", "nat", "filter"}
+
 // changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error.
 func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []string, err error) {
-	for _, table := range []string{"broute", "nat", "filter"} {
+	for _, table := range bridgeTables {
 		lines := bridgeLines(table, old, next)
 		script, err := joinLines(lines)
 		if err == nil && script != "" {

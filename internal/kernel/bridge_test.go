@@ -63,7 +63,7 @@ func TestBridgeRules(t *testing.T) {
 	for _, words := range [][]string{{"-j", "nosuch"}, {"-p", "nosuch", "-j", "DROP"}, {"-p", "IPv4", "--log-prefix", `"`, "-j", "DROP"}} { // refused lines are named
 		var refused *kernel.BridgeError
 		err := commit(&kernel.Bridge{Rules: []kernel.BridgeRule{rule("filter", "FORWARD", "-p ARP -j DROP"), {Table: "filter", Chain: "FORWARD", Args: words}}})
-		if !errors.As(err, &refused) || refused.Table != "filter" || !refused.AboutRule("FORWARD", words) || len(refused.Lines) != 1 {
+		if !errors.As(err, &refused) || refused.Table != "filter" || refused.AboutRule("FORWARD", words) == nil || len(refused.Lines) != 1 {
 			t.Errorf("%q gives %v", words, err)
 		}
 	}
@@ -121,16 +121,16 @@ func TestRefusedBridgeRules(t *testing.T) {
 				t.Fatalf("the error is %v", err)
 			}
 			for _, r := range c.rules {
-				if r := rule(r); e.Table != r.Table || e.AboutRule(r.Chain, r.Args) != slices.Contains(c.refused, strings.Join(append([]string{r.Table, r.Chain}, r.Args...), " ")) {
+				if r := rule(r); e.Table != r.Table || (e.AboutRule(r.Chain, r.Args) != nil) != slices.Contains(c.refused, strings.Join(append([]string{r.Table, r.Chain}, r.Args...), " ")) {
 					t.Errorf("of table %s are refused %q, about %v", e.Table, e.Lines, r)
 				}
 			}
 			for _, words := range c.commands {
-				if e.AboutCommand(strings.Fields(words)) != slices.Contains(c.refusedBy, words) {
+				if (e.AboutCommand(strings.Fields(words)) != nil) != slices.Contains(c.refusedBy, words) {
 					t.Errorf("%q are refused, about %q", e.Lines, words)
 				}
 			}
-			if e.AboutChain("mine") {
+			if e.AboutChain("mine") != nil {
 				t.Errorf("%q are refused", e.Lines)
 			}
 			if after := saved(); after != before {
@@ -159,7 +159,7 @@ func TestRefusedBridgeTable(t *testing.T) {
 	if _, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do}, &kernel.Bridge{}, next); !errors.As(err, &e) {
 		t.Fatalf("the error is %v", err)
 	}
-	if e.Table != "broute" || !e.AboutChain("mine") || e.AboutChain("other") || !e.AboutRule(drop.Chain, drop.Args) || !e.AboutCommand(next.Commands[0]) || e.AboutCommand(next.Commands[1]) {
+	if e.Table != "broute" || e.AboutChain("mine") == nil || e.AboutChain("other") != nil || e.AboutRule(drop.Chain, drop.Args) == nil || e.AboutCommand(next.Commands[0]) == nil || e.AboutCommand(next.Commands[1]) != nil {
 		t.Errorf("of table %s are refused %q", e.Table, e.Lines)
 	}
 }
@@ -425,4 +425,163 @@ func TestBridgeRulesThatOthersTakeOut(t *testing.T) {
 	run(t, ns, "", "ebtables", "-F", "FORWARD")
 	commit(first, next)
 	sameLines(t, want, saved())
+}
+
+// A chain for bridges that another program has made stays as it is, and is no chain of ours: a change, a reload and a start that want one of
+// its name are refused, and name the chain. That one is refused does not make it ours for the next.
+func TestBridgeChainOfAnotherProgram(t *testing.T) {
+	ns, saved := bridges(t)
+	run(t, ns, "", "ebtables", "-N", "libvirt-I")
+	run(t, ns, "", "ebtables", "-A", "libvirt-I", "-p", "ARP", "-j", "DROP")
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-i", "vnet0", "-j", "libvirt-I")
+	others, store := saved(), &disk{}
+	next := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "libvirt-I"}}, Rules: []kernel.BridgeRule{bridgeRule("libvirt-I", "-p IPv6 -j DROP")}}
+	commit := func(left *kernel.Left, old, next *kernel.Bridge) error {
+		_, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: left}, old, next)
+		return err
+	}
+	refused := func(how string, left *kernel.Left, old, next *kernel.Bridge) {
+		t.Helper()
+		var e *kernel.BridgeError
+		if err := commit(left, old, next); !errors.As(err, &e) || e.AboutChain(next.Chains[0].Chain) == nil {
+			t.Errorf("%s gives %v", how, err)
+		}
+		sameLines(t, others, saved())
+	}
+	first := kernel.NewLeft(store, quietLog)
+	refused("a start without a note", first, nil, next)
+	if err := commit(first, nil, &kernel.Bridge{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		refused("a change", first, &kernel.Bridge{}, next)
+		refused("a reload", first, nil, next)
+		refused("a start", kernel.NewLeft(store, quietLog), nil, next)
+	}
+	run(t, ns, "", "ebtables", "-N", "FORWARD_direct")
+	others = saved()
+	named := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "FORWARD_direct"}}, Rules: []kernel.BridgeRule{bridgeRule("FORWARD_direct", "-p IPv6 -j DROP")}}
+	refused("the chain for rules of one of the kernel's", first, &kernel.Bridge{}, named)
+	var e *kernel.BridgeError
+	if err := commit(first, &kernel.Bridge{}, named); !errors.As(err, &e) || e.AboutRule("FORWARD_direct", named.Rules[0].Args) == nil {
+		t.Errorf("of a chain that nobody has asked for, the error is %v", err)
+	}
+}
+
+// A rule for bridges that another program has, word for word like one of ours, stays when ours goes, whoever was first, over a reload and a
+// start.
+func TestBridgeRuleLikeThatOfAnotherProgram(t *testing.T) {
+	ns, saved := bridges(t)
+	store := &disk{}
+	var left *kernel.Left
+	commit := func(old, next *kernel.Bridge) {
+		t.Helper()
+		if _, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: left}, old, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left = kernel.NewLeft(store, quietLog)
+	commit(nil, &kernel.Bridge{})
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv6", "-j", "DROP")
+	run(t, ns, "", "ebtables", "-A", "INPUT", "-p", "ARP", "-j", "DROP")
+	others := saved()
+	next := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p IPv6 -j DROP")}, Commands: [][]string{strings.Fields("-A INPUT -p ARP -j DROP")}}
+	for _, how := range []struct {
+		name  string
+		again bool
+	}{{"a reload", false}, {"a start", true}} {
+		for _, wanted := range []*kernel.Bridge{next, next, {}} {
+			if how.again {
+				left = kernel.NewLeft(store, quietLog)
+			}
+			commit(nil, wanted)
+			if n, want := strings.Count(saved(), "-j DROP"), 2+len(wanted.Rules)+len(wanted.Commands); n != want {
+				t.Errorf("behind %s there are %d rules and not %d:\n%s", how.name, n, want, saved())
+			}
+		}
+		sameLines(t, others, saved())
+	}
+}
+
+// Each line for ebtables that is refused is named with its own reason. Lines that are refused one behind the other take a trial each and
+// few more. When the time for trials is over, those that are not known to be good are named, with that reason.
+func TestManyRefusedBridgeRules(t *testing.T) {
+	ns, saved := bridges(t)
+	before := saved()
+	path, err := exec.LookPath("ebtables-restore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "ebtables-restore")
+	script := fmt.Sprintf("#!/bin/sh\necho >>%s/count\nexec %s \"$@\"\n", dir, link)
+	if err := errors.Join(os.Symlink(path, link), os.WriteFile(filepath.Join(dir, "ebtables-restore"), []byte(script), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	next := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p IPv4 -j ACCEPT")}}
+	const refused = 100
+	for i := range refused {
+		next.Rules = append(next.Rules, bridgeRule("FORWARD", fmt.Sprintf("-p nosuch%d -j DROP", i)))
+	}
+	next.Rules = append(next.Rules, bridgeRule("FORWARD", "-j nochain"), bridgeRule("FORWARD", "-p IPv6 -j ACCEPT"))
+	named := func() *kernel.BridgeError {
+		t.Helper()
+		var e *kernel.BridgeError
+		if _, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog}, nil, next); !errors.As(err, &e) {
+			t.Fatalf("the error is %v", err)
+		}
+		sameLines(t, before, saved())
+		return e
+	}
+	e := named()
+	if len(e.Lines) != refused+1 {
+		t.Errorf("%d lines are named", len(e.Lines))
+	}
+	for _, r := range next.Rules[1 : refused+1] {
+		if line := e.AboutRule(r.Chain, r.Args); line == nil || line.Why == nil || !strings.Contains(line.Why.Error(), "("+r.Args[1]+")") && !strings.Contains(line.Why.Error(), "'"+r.Args[1]+"'") {
+			t.Errorf("of %v is said %v", r, line)
+		}
+	}
+	if line := e.AboutRule("FORWARD", []string{"-j", "nochain"}); line == nil || strings.Contains(line.Why.Error(), "nosuch") {
+		t.Errorf("of the jump is said %v", line)
+	}
+	runs, err := os.ReadFile(filepath.Join(dir, "count"))
+	if err != nil || len(runs) > 2*refused {
+		t.Errorf("ebtables-restore has run %d times, %v", len(runs), err)
+	}
+	defer kernel.SetTrialTime(0)()
+	if e = named(); len(e.Lines) != len(next.Rules) || !strings.Contains(e.Lines[0].Why.Error(), "no time") {
+		t.Errorf("behind the time are named %v", e.Lines)
+	}
+}
+
+// A check of rules for bridges says what a change would be refused for, and changes nothing, in the kernel and in the notes.
+func TestCheckOfBridgeRules(t *testing.T) {
+	ns, saved := bridges(t)
+	store := &disk{}
+	o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
+	if _, err := kernel.CommitBridge(t.Context(), o, nil, earlierBridge); err != nil {
+		t.Fatal(err)
+	}
+	run(t, ns, "", "ebtables", "-N", "theirs")
+	before, notes := saved(), len(store.texts)
+	for _, next := range []*kernel.Bridge{{}, earlierBridge, {Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p ARP -j DROP")}, Commands: earlierBridge.Commands[1:2]}} {
+		if err := kernel.CheckBridge(t.Context(), o, next); err != nil {
+			t.Errorf("%v gives %v", next, err)
+		}
+	}
+	for _, next := range []*kernel.Bridge{
+		{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p nosuch -j DROP")}},
+		{Commands: [][]string{strings.Fields("-t nat -A PREROUTING -j nosuch")}},
+		{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "theirs"}}},
+	} {
+		var e *kernel.BridgeError
+		if err := kernel.CheckBridge(t.Context(), o, next); !errors.As(err, &e) || len(e.Lines) != 1 {
+			t.Errorf("%v gives %v", next, err)
+		}
+	}
+	sameLines(t, before, saved())
+	if len(store.texts) != notes {
+		t.Errorf("the notes are now %q", store.texts)
+	}
 }

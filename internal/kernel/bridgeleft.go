@@ -2,23 +2,33 @@ package kernel
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+
+	"richwall/compile/ir"
 )
 
 // bridgeFinder looks for what is in ebtables of what may be ours.
 type bridgeFinder struct {
 	tools
+	known      bool // what is not noted is others'
+	noted      *Bridge
 	may, found *Bridge
 	saved      map[string]*savedTable // by table, as ebtables-save prints it
 }
 
-// findBridge asks ebtables what is there of what is noted, and of what shall be there next. looked is what it has looked for: that is ours
-// as far as it is found, and else is not there. A chain that other programs use stays, and is in neither. Where ebtables cannot say, and
-// nothing is wanted of it, nothing is found.
-func (t tools) findBridge(ctx context.Context, log *slog.Logger, noted, next *Bridge) (found, looked *Bridge, err error) {
-	f := &bridgeFinder{tools: t, may: noted.with(next), found: &Bridge{}}
+// findBridge asks ebtables what is there of what is noted. Where it is not known that the note names all there is, it also asks for what
+// shall be there next: a rule that is there word for word is then taken for ours, and a chain if nothing is in it, or if it has the name of
+// one that is made for the rules of a chain of the kernel's. looked is what it has looked for: that is ours as far as it is found, and
+// else is not there. A chain that other programs use stays, and is in neither. Where ebtables cannot say, and nothing is wanted of it,
+// nothing is found.
+func (t tools) findBridge(ctx context.Context, log *slog.Logger, noted, next *Bridge, known bool) (found, looked *Bridge, err error) {
+	f := &bridgeFinder{tools: t, known: known, noted: noted.with(nil), may: noted.with(next), found: &Bridge{}}
+	if known {
+		f.may = f.noted
+	}
 	if len(f.may.Chains)+len(f.may.Rules)+len(f.may.Commands) == 0 {
 		return f.found, f.may, nil
 	}
@@ -60,7 +70,7 @@ func (f *bridgeFinder) hasChain(table, chain string) bool {
 // findChains finds chains of their own, with the rules that are there, but for the last one if that is -j RETURN: bridgeLines puts it there.
 func (f *bridgeFinder) findChains() {
 	for _, c := range f.may.Chains {
-		if !f.hasChain(c.Table, c.Chain) {
+		if !f.hasChain(c.Table, c.Chain) || !f.ours(c) {
 			continue
 		}
 		f.found.Chains = append(f.found.Chains, c)
@@ -74,10 +84,15 @@ func (f *bridgeFinder) findChains() {
 	}
 }
 
+// ours says whether a chain that is there, and that we have or want, is not another program's.
+func (f *bridgeFinder) ours(c BridgeChain) bool {
+	return f.known || slices.Contains(f.noted.Chains, c) || ir.IsDirectChain(c.Chain) || len(f.saved[c.Table].rules[c.Chain]) == 0
+}
+
 // findRules finds rules in other chains, and what commands have made.
 func (f *bridgeFinder) findRules(ctx context.Context) error {
 	for _, r := range f.may.Rules {
-		if f.may.owns(r) {
+		if f.found.owns(r) {
 			continue
 		}
 		there, err := f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...))
@@ -113,6 +128,11 @@ func (f *bridgeFinder) hasRule(ctx context.Context, undo []string) (bool, error)
 	if undo[i] == "-X" {
 		return true, nil
 	}
+	if i == 0 || i == 2 { // all behind the chain is the rule: it may be there word for word
+		if slices.Contains(f.saved[tableOf(undo)].rules[undo[i+1]], strings.Join(undo[i+2:], " ")) {
+			return true, nil
+		}
+	}
 	ask := slices.Clone(undo)
 	ask[i] = "--check"
 	_, err := f.run(ctx, "", "ebtables", ask...)
@@ -120,6 +140,40 @@ func (f *bridgeFinder) hasRule(ctx context.Context, undo []string) (bool, error)
 		return false, err
 	}
 	return err == nil, nil
+}
+
+// othersChains is the error that chains of next are there which are not among those of was: another program has made them. What names one
+// of the kernel's chains has its rules in a chain that nobody has asked for: then these are named, too.
+func (t tools) othersChains(ctx context.Context, was, next *Bridge) error {
+	made := filter(next.Chains, func(c BridgeChain) bool { return !slices.Contains(was.Chains, c) })
+	if len(made) == 0 {
+		return nil
+	}
+	text, err := t.run(ctx, "", "ebtables-save")
+	if err != nil {
+		return err
+	}
+	saved := tablesOf(text)
+	for _, table := range bridgeTables {
+		e := &BridgeError{Table: table}
+		for _, c := range made {
+			if c.Table != table || saved[table] == nil || !slices.Contains(saved[table].order, c.Chain) {
+				continue
+			}
+			why := fmt.Errorf("table %s of ebtables has a chain %s already, which another program has made", table, c.Chain)
+			e.Lines = append(e.Lines, BridgeLine{[]string{":" + c.Chain, "ACCEPT"}, why})
+			for _, r := range next.Rules {
+				if ir.IsDirectChain(c.Chain) && r.Table == table && r.Chain == c.Chain {
+					e.Lines = append(e.Lines, BridgeLine{append([]string{"-A", r.Chain}, r.Args...), why})
+				}
+			}
+		}
+		if e.Lines != nil {
+			e.Err = e.Lines[0].Why
+			return e
+		}
+	}
+	return nil
 }
 
 // used is the chains, with their rules, that are not wanted any more and that rules of others lead to.

@@ -1,11 +1,11 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -14,16 +14,22 @@ import (
 // BridgeError is that ebtables refuses some lines, which are about chains, rules and commands of the direct interface.
 type BridgeError struct {
 	Table string
-	Lines [][]string // the words of each: what is to be done, the chain, perhaps a place, and the arguments; or :CHAIN and a policy
-	Err   error      // why the first of them is refused
+	Lines []BridgeLine
+	Err   error // why the first of them is refused
+}
+
+// BridgeLine is a line that is refused. Words are what is to be done, the chain, perhaps a place, and the arguments; or :CHAIN and a policy.
+type BridgeLine struct {
+	Words []string
+	Why   error
 }
 
 func (e *BridgeError) Error() string { return e.Err.Error() }
 func (e *BridgeError) Unwrap() error { return e.Err }
 
-// AboutRule tells whether one of the lines puts a rule with some arguments into a chain.
-func (e *BridgeError) AboutRule(chain string, args []string) bool {
-	return slices.ContainsFunc(e.Lines, func(words []string) bool {
+// AboutRule is the line that puts a rule with some arguments into a chain; nil if there is none.
+func (e *BridgeError) AboutRule(chain string, args []string) *BridgeLine {
+	return e.line(func(words []string) bool {
 		if len(words) < 2 || words[0] != "-A" && words[0] != "-I" || words[1] != chain {
 			return false
 		}
@@ -35,34 +41,54 @@ func (e *BridgeError) AboutRule(chain string, args []string) bool {
 	})
 }
 
-// AboutCommand tells whether one of the lines is a command line with some arguments, which may say the table.
-func (e *BridgeError) AboutCommand(args []string) bool {
-	return tableOf(args) == e.Table && contains(e.Lines, withoutTable(args))
+// AboutCommand is the line that is a command line with some arguments, which may say the table; nil if there is none.
+func (e *BridgeError) AboutCommand(args []string) *BridgeLine {
+	if tableOf(args) != e.Table {
+		return nil
+	}
+	return e.line(func(words []string) bool { return slices.Equal(words, withoutTable(args)) })
 }
 
-// AboutChain tells whether one of the lines makes a chain.
-func (e *BridgeError) AboutChain(chain string) bool {
-	return slices.ContainsFunc(e.Lines, func(words []string) bool { return words[0] == ":"+chain })
+// AboutChain is the line that makes a chain; nil if there is none.
+func (e *BridgeError) AboutChain(chain string) *BridgeLine {
+	return e.line(func(words []string) bool { return words[0] == ":"+chain })
+}
+
+func (e *BridgeError) line(is func(words []string) bool) *BridgeLine {
+	for i := range e.Lines {
+		if is(e.Lines[i].Words) {
+			return &e.Lines[i]
+		}
+	}
+	return nil
 }
 
 // refusedLines is an error of ebtables-restore, or of making its input, with the lines that it is about, as far as they can be found.
 func (t tools) refusedLines(ctx context.Context, err error, table string, lines [][]string) error {
+	var refused []BridgeLine
 	var tool *toolError
-	if !errors.As(err, &tool) {
-		unsaid := filter(lines, func(words []string) bool { _, err := joinLines([][]string{words}); return err != nil })
-		if unsaid == nil {
-			return err
+	if errors.As(err, &tool) {
+		refused = t.tryBridge(ctx, table, lines, tool)
+	} else {
+		for _, words := range lines {
+			if _, why := joinLines([][]string{words}); why != nil {
+				refused = append(refused, BridgeLine{words, why})
+			}
 		}
-		return &BridgeError{table, unsaid, err}
 	}
-	if refused := t.tryBridge(ctx, table, lines, tool); refused != nil {
-		reason := tool.reason()
-		if strings.Contains(reason, "COMMIT failed") { // which is all that it says
-			reason += ": a chain, a place or a rule is not there"
-		}
-		return &BridgeError{table, refused, errors.New(reason)}
+	if refused == nil {
+		return err
 	}
-	return err
+	return &BridgeError{table, refused, refused[0].Why}
+}
+
+// bridgeReason is why ebtables-restore has refused its input.
+func bridgeReason(said *toolError) error {
+	reason := said.reason()
+	if strings.Contains(reason, "COMMIT failed") { // which is all that it says
+		reason += ": a chain, a place or a rule is not there"
+	}
+	return errors.New(reason)
 }
 
 // neverTaken is, for each table, a line that the kernel refuses when it has taken all lines before it: snat is for the chain POSTROUTING
@@ -73,46 +99,95 @@ var neverTaken = map[string][]string{
 	"filter": {"-A", "INPUT", "-j", "snat", "--to-source", "00:00:00:00:00:01"},
 }
 
+// errUntried is that the time for trials has passed before a line was tried.
+var errUntried = errors.New("too much is refused: there was no time to try whether this is")
+
 // tryBridge finds the lines that ebtables-restore refuses. What it says does not tell: of a rule that jumps to a chain which does not exist it
 // names the last line of all, and of one in such a chain none. So the shortest beginning is looked for that is refused, and again without
-// its last line, until nothing is refused but neverTaken, or trialTime has passed. said is what was said to all of the lines.
-func (t tools) tryBridge(ctx context.Context, table string, lines [][]string, said *toolError) (refused [][]string) {
-	fine := func(lines [][]string) bool { return t.reachesEnd(ctx, table, lines) }
-	if !fine(lines[:1]) {
+// its last line, until nothing is refused but neverTaken. When trialTime has passed, all lines count as refused that are not known to be
+// good by then. said is what was said to all of the lines.
+func (t tools) tryBridge(ctx context.Context, table string, lines [][]string, said *toolError) (refused []BridgeLine) {
+	if t.reachesEnd(ctx, table, lines[:1]) != nil {
 		return untried(lines, said)
 	}
-	left := slices.Clone(lines)
-	for until := time.Now().Add(trialTime); time.Now().Before(until) && !fine(left); {
-		at := sort.Search(len(left), func(i int) bool { return !fine(left[:i+1]) })
-		if at == len(left) {
-			break // another program has made or removed what was refused
+	left, good := slices.Clone(lines), 1
+	for until := time.Now().Add(trialTime); good < len(left); {
+		if time.Now().After(until) {
+			return append(refused, asLines(left[good:], errUntried)...)
 		}
-		refused = append(refused, left[at])
-		left = slices.Delete(left, at, at+1)
+		var why error
+		if good, why = t.goodLines(ctx, table, left, good); why != nil {
+			refused = append(refused, BridgeLine{left[good], why})
+			left = slices.Delete(left, good, good+1)
+		}
 	}
 	return refused
 }
 
-// reachesEnd tells whether ebtables-restore, given lines and neverTaken behind them, which changes nothing, refuses nothing but that.
-func (t tools) reachesEnd(ctx context.Context, table string, lines [][]string) bool {
+// goodLines is how many lines are good, of which so many are known to be, and why the next one is refused; nil if there is none.
+func (t tools) goodLines(ctx context.Context, table string, lines [][]string, good int) (int, error) {
+	bad := len(lines) + 1
+	var why error
+	for step := 1; why == nil && good < len(lines); step *= 2 {
+		next := min(good+step, len(lines))
+		if why = t.reachesEnd(ctx, table, lines[:next]); why == nil {
+			good = next
+		} else {
+			bad = next
+		}
+	}
+	for why != nil && bad-good > 1 {
+		middle := (good + bad) / 2
+		if said := t.reachesEnd(ctx, table, lines[:middle]); said == nil {
+			good = middle
+		} else {
+			bad, why = middle, said
+		}
+	}
+	return good, why
+}
+
+// reachesEnd is why ebtables-restore refuses something else of lines than neverTaken behind them; nil if it does not.
+func (t tools) reachesEnd(ctx context.Context, table string, lines [][]string) error {
+	err := t.trial(ctx, table, lines)
+	var said *toolError
+	if errors.As(err, &said) {
+		return bridgeReason(said)
+	}
+	return err
+}
+
+// trial gives ebtables-restore lines and neverTaken behind them, which changes nothing. The error is what it says, if not of that line.
+func (t tools) trial(ctx context.Context, table string, lines [][]string) error {
 	script, err := joinLines(append(slices.Clone(lines), neverTaken[table]))
 	if err == nil {
 		_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	var said *toolError
-	return errors.As(err, &said) && lineOf(said) == len(lines)+1
+	if errors.As(err, &said) && lineOf(said) == len(lines)+1 {
+		return nil
+	}
+	return cmp.Or(err, errors.New("ebtables-restore takes what the kernel never does"))
 }
 
 // untried are the lines that ebtables-restore refuses where it does not even get to neverTaken: the one that ebtables-legacy names, or all
 // where the table is none that it or the kernel knows. None is that it is not known.
-func untried(lines [][]string, said *toolError) [][]string {
+func untried(lines [][]string, said *toolError) []BridgeLine {
 	switch at := lineOf(said); {
 	case at == 1, at == 0 && strings.Contains(said.said, "support"): // "The kernel doesn't support the ebtables 'filter' table."
-		return lines
+		return asLines(lines, bridgeReason(said))
 	case at > 1 && at <= len(lines):
-		return lines[at-1 : at]
+		return asLines(lines[at-1:at], bridgeReason(said))
 	}
 	return nil
+}
+
+// asLines are lines that are refused for one reason.
+func asLines(lines [][]string, why error) (refused []BridgeLine) {
+	for _, words := range lines {
+		refused = append(refused, BridgeLine{words, why})
+	}
+	return refused
 }
 
 // bridgeLine is how the kernel's refusal names a line, and ebtables-legacy every one.

@@ -42,6 +42,13 @@ func Remains(table, text string) (rules, chains []string) {
 // TargetOf is the chain or target that a rule goes to, by its text.
 func TargetOf(rule string) string { return targetOf(rule) }
 
+// SetTrialTime changes the longest that rules are tried, and returns what puts it back.
+func SetTrialTime(longest time.Duration) (restore func()) {
+	was := trialTime
+	trialTime = longest
+	return func() { trialTime = was }
+}
+
 // SetEventBuffer changes the room for events of monitors that are made from now on, and returns what puts it back.
 func SetEventBuffer(size int) (restore func()) {
 	was := eventBuffer

@@ -317,6 +317,7 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 		k.options.Log.Error("a change was not made, and not all of it is taken back; that is tried again", "reason", back)
 		return err
 	}
+	k.options.Left.undone(before.noted)
 	if k.installed == nil && !k.withoutLeft && k.found.hasRules() && !errors.Is(err, ErrBusy) {
 		return k.commitWithoutLeft(ctx, next, err)
 	}
@@ -351,7 +352,9 @@ func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
 	if err != nil {
 		k.options.Log.Error("rules of the direct interface are not what they were; that is tried again", "reason", err)
 		k.unfinished(next)
+		return
 	}
+	k.options.Left.undone(k.former.noted)
 }
 
 // amiss says whether something in the kernel is not as it was committed.

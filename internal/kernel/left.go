@@ -34,6 +34,7 @@ type Left struct {
 	written []byte
 	failed  bool // the last writing
 	known   bool // what is noted is all there is
+	bridges bool // the same of what is noted of ebtables
 }
 
 // leftThings is what a Left knows. It is what is written.
@@ -66,6 +67,7 @@ func NewLeft(store Store, log *slog.Logger) *Left {
 		l.noted = leftThings{}
 	}
 	l.known, l.written = err == nil && len(data) > 0, data
+	l.bridges = l.known
 	return l
 }
 
@@ -169,6 +171,11 @@ func (l *Left) before(next leftThings) {
 	})
 }
 
+// undone notes that the rules and chains of a commit are not there, which was taken back: what another program has of the like is not ours.
+func (l *Left) undone(was leftThings) {
+	l.change(func(noted, _ *leftThings) { noted.Rules, noted.Chains = was.Rules, was.Chains })
+}
+
 // after notes what is there behind a commit, and the chains that we have made. The first commit of a process leaves the sets of an
 // earlier one to RemoveOther, as other rules than its own may look them up.
 func (l *Left) after(next leftThings, made []leftChain, first bool) {
@@ -190,6 +197,25 @@ func (l *Left) bridge(f func(noted *Bridge) *Bridge) {
 			noted.Bridge = nil
 		}
 	})
+}
+
+// foundBridge is what is noted of ebtables, and whether what is not noted is others'.
+func (l *Left) foundBridge() (noted *Bridge, known bool) {
+	if l == nil {
+		return nil, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noted.Bridge, l.bridges
+}
+
+// knowBridge says that what is noted of ebtables is all there is, as behind a change.
+func (l *Left) knowBridge() {
+	if l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.bridges = true
+	}
 }
 
 // removeChains takes out the chains that are noted and that the last commit does not want, as far as they are empty and no rule leads to
@@ -469,8 +495,15 @@ func (e *tableEdit) left() leftThings {
 	return e.k.found.in(e.family, e.table)
 }
 
-// emptied says whether a chain that is there is emptied anyway.
-func (e *tableEdit) emptied(c *chainRules) bool { return c.declared && e.k.starting }
+// emptied says whether a chain that is there is emptied at a start, because an earlier process has made it: it is noted, or of a
+// ruleset, or, where there is no note, has no rules.
+func (e *tableEdit) emptied(c *chainRules) bool {
+	if !c.declared || !e.k.starting {
+		return false
+	}
+	return slices.Contains(e.k.found.Chains, chainLeft(e.family, e.table, c.name)) || !e.k.foundKnown && len(e.saved.rules[c.name]) == 0 ||
+		e.saved.remains(e.table, e.k.found.in(e.family, e.table)).chain(c.name) != nil
+}
 
 // addLeftOf is addLeft for one chain.
 func (e *tableEdit) addLeftOf(ctx context.Context, name string, noted []leftRule) error {

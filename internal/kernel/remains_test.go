@@ -377,3 +377,22 @@ func startAfter(t *testing.T, former, next ir.Backend, files map[string]string, 
 		sameLines(t, want, inTables(t, ns))
 	}
 }
+
+// Another program's rule in one of the kernel's chains that leads to a chain with a name of ours, under a condition that ours never has, is
+// not ours, nor is the chain.
+func TestRulesOfOthersThatLeadToChainsNamedLikeOurs(t *testing.T) {
+	for table, rules := range map[string][]string{
+		"mangle": {"-o ppp0 -j FORWARD_mss", "-j FORWARD_mss", "-p tcp -m tcp --tcp-flags SYN,RST SYN -g FORWARD_mss", "-o ppp0 -p tcp -m tcp --tcp-flags SYN,RST SYN -j FORWARD_mss",
+			"-s 10.0.0.0/8 -j FORWARD_direct", "-g FORWARD_direct"},
+		"filter": {"-s 10.4.0.0/16 -j FORWARD_direct", "-m conntrack --ctstate RELATED,DNAT -j FORWARD_dnat", "-j FORWARD_dnat", "-i br0 -j FORWARD_dispatch", "-o eth0 -j RFC3964_IPv4",
+			"-j FORWARD_direct -m comment --comment x"},
+	} {
+		for _, rule := range rules {
+			to := strings.Fields(rule[strings.LastIndex(rule[:strings.Index(rule, "_")], " ")+1:])[0]
+			text := fmt.Sprintf(":FORWARD ACCEPT [0:0]\n-A FORWARD %s\n-A FORWARD -i lo -j ACCEPT\n:%s - [0:0]\n-A %s -j DROP\n", rule, to, to)
+			if _, chains := kernel.Remains(table, text); len(chains) > 0 {
+				t.Errorf("with the rule %q of table %s a start takes chains %v for ours", rule, table, chains)
+			}
+		}
+	}
+}

@@ -212,7 +212,10 @@ func (s *savedTable) stillThere(committed *tableRules) *tableRules {
 
 // ownBlock is the rules of ours among those of one of the kernel's chains.
 func ownBlock(table string, rules []string) []string {
-	leadsIn := func(rule string) bool { return isEntry(table, targetOf(rule)) }
+	leadsIn := func(rule string) bool {
+		chain := targetOf(rule)
+		return isEntry(table, chain) && rule == jumpTo(chain)
+	}
 	first := slices.IndexFunc(rules, leadsIn)
 	if first < 0 {
 		return nil
@@ -236,6 +239,19 @@ func ownBlock(table string, rules []string) []string {
 		}
 	}
 	return block
+}
+
+// jumpTo is the rule of ours that leads from one of the kernel's chains to an entry chain, as iptables-save prints it.
+func jumpTo(chain string) string {
+	switch {
+	case chain == trialChain:
+		return toTrial
+	case strings.HasSuffix(chain, "_"+ir.ChainDNAT):
+		return "-m conntrack --ctstate DNAT -j " + chain
+	case strings.HasSuffix(chain, "_"+ir.ChainMSS):
+		return "-p tcp -m tcp --tcp-flags SYN,RST SYN -j " + chain
+	}
+	return "-j " + chain
 }
 
 // targets are the chains and targets that rules go to.

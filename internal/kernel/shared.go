@@ -192,7 +192,7 @@ func (s *sharedEdit) insert(want *chainRules, i, end, first int) {
 
 // makeShared makes a shared chain that is not there. One of another program's is made at a start, as that program may come
 // later, and where it was taken away; a rule for it that is new in a running firewall is refused, as is a chain of one's own
-// that another program has made. At a start such a chain is what an earlier process has left, and is emptied.
+// that another program has made. At a start a chain that an earlier process has left is emptied.
 func (e *tableEdit) makeShared(c *chainRules) error {
 	was := e.before.chain(c.name)
 	mine := e.k.made[e.sharedChain(c.name)] || was != nil && was.declared
@@ -200,8 +200,8 @@ func (e *tableEdit) makeShared(c *chainRules) error {
 	switch {
 	case c.builtin || there && (mine || !c.declared) || !there && !c.declared && len(c.specs) == 0:
 		return nil
-	case there && !e.k.starting:
-		return &RuleError{Chain: c.name, Err: fmt.Errorf("table %s of %s has such a chain already, which another program has made", e.table, tool(e.family))}
+	case there && !e.emptied(c):
+		return &RuleError{Chain: c.name, Err: &TakenError{tool(e.family), e.table, c.name}}
 	case !c.declared && was == nil && !(e.k.starting && e.k.awaited(e.table, c.name)):
 		return e.missing(c)
 	case !c.declared:
@@ -212,6 +212,13 @@ func (e *tableEdit) makeShared(c *chainRules) error {
 	e.made = append(e.made, c.name)
 	e.saved.rules[c.name] = nil
 	return nil
+}
+
+// TakenError is that another program has made a chain which the direct interface is to make.
+type TakenError struct{ Tool, Table, Chain string }
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("table %s of %s has such a chain already, which another program has made", e.Table, e.Tool)
 }
 
 // awaited tells whether a chain of another program may be made for it.

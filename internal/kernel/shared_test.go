@@ -294,3 +294,56 @@ func inPath(t *testing.T, name, script string) {
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
+
+// A start refuses a direct chain that another program has made, as a reload does, and leaves it as it is: where it is known what an earlier
+// process has made, whatever is in the chain, and else if rules are in it.
+func TestDirectChainOfAnotherProgramAtAStart(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		const chain = `<chain ipv="ipv4" table="filter" chain="OTHER"/><rule ipv="ipv4" table="filter" chain="OTHER" priority="0">-s 10.3.3.4 -j DROP</rule>`
+		for _, noted := range []bool{false, true} {
+			ns, store := namespace(t), &disk{}
+			if noted {
+				k, _, killed := process(t, ns, backend, store)
+				commit(t, k, directly(t, backend, `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.0.0.1 -j DROP</rule>`))
+				killed()
+			}
+			run(t, ns, "*filter\n:OTHER - [0:0]\n-A OTHER -s 10.3.3.3/32 -j DROP\n-A FORWARD -j OTHER\nCOMMIT\n", "iptables-restore", "--noflush")
+			before := saved(t, ns)
+			k, _, killed := process(t, ns, backend, store)
+			var taken *kernel.TakenError
+			if err := k.Commit(t.Context(), directly(t, backend, chain)); !errors.As(err, &taken) || *taken != (kernel.TakenError{Tool: "iptables", Table: "filter", Chain: "OTHER"}) {
+				t.Errorf("with notes %v it gives %v", noted, err)
+			}
+			sameLines(t, before, saved(t, ns))
+			killed()
+		}
+	})
+}
+
+// A start whose first attempt is refused takes no rule of another program for its own at the next one.
+func TestRuleLikeThatOfAnotherProgramBehindARefusal(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		const rule = `<rule ipv="ipv4" table="filter" chain="theirs" priority="0">-s 10.3.3.5/32 -j DROP</rule>`
+		ns, store := namespace(t), &disk{}
+		k, _, killed := process(t, ns, backend, store)
+		commit(t, k, directly(t, backend, `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.0.0.1 -j DROP</rule>`))
+		killed()
+		run(t, ns, "*filter\n:theirs - [0:0]\n-A theirs -s 10.3.3.5/32 -j DROP\nCOMMIT\n", "iptables-restore", "--noflush")
+		k, _, killed = process(t, ns, backend, store)
+		if err := k.Commit(t.Context(), directly(t, backend, rule+`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-j NOSUCH</rule>`)); err == nil {
+			t.Fatal("a rule that leads nowhere is accepted")
+		}
+		killed()
+		k, _, killed = process(t, ns, backend, store)
+		defer killed()
+		for _, c := range []struct {
+			elements string
+			want     int
+		}{{rule, 2}, {"", 1}} {
+			commit(t, k, directly(t, backend, c.elements))
+			if got := saved(t, ns); strings.Count(got, "-A theirs -s 10.3.3.5/32 -j DROP") != c.want {
+				t.Errorf("with %q there is\n%s", c.elements, got)
+			}
+		}
+	})
+}

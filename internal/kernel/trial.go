@@ -20,7 +20,7 @@ const (
 )
 
 // trialTime is the longest that rules are tried. What is found by then is named.
-const trialTime = 5 * time.Second
+var trialTime = 5 * time.Second
 
 // trial finds the rules of a table that the kernel refuses where the tool does not say which, as iptables-legacy does not. It tries
 // them in a chain of its own, in the kernel, as nothing else can tell.

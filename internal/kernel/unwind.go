@@ -20,10 +20,12 @@ type memory struct {
 	installed *Desired
 	made      map[sharedChain]bool
 	listed    map[sharedChain][]string
+	noted     leftThings // among what is others'
 }
 
 func (k *iptablesKernel) remember() memory {
-	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed)}
+	noted, _ := k.options.Left.found()
+	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), noted}
 }
 
 func (k *iptablesKernel) recall(m memory) {

@@ -223,6 +223,9 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		Bridge: func(ctx context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
 			return kernel.CommitBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, old, next)
 		},
+		CheckBridge: func(ctx context.Context, next *kernel.Bridge) error {
+			return kernel.CheckBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, next)
+		},
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
 }
