@@ -72,10 +72,11 @@ func TestNothingIsForgotten(t *testing.T) {
 			t.Errorf("the samples with the method %s are of the types\n%v, and compile/ir has\n%v", method, got, want)
 		}
 	}
-	// What is made of other parts, or does not reach the kernel.
+	// What is made of other parts, does not reach the kernel, or is not of a ruleset.
 	elsewhere := strings.Fields(`Ruleset.Backend Ruleset.Chains Ruleset.Sets Ruleset.Helpers Ruleset.Flowtable Ruleset.Owner Ruleset.Counters Ruleset.Notes
 		Chain.Hook Chain.Builtin Chain.Rules Rule.Families Rule.Order Rule.Ranked Rule.Direct Rule.Place Rule.Matches Rule.Actions
-		Rule.Origin Origin.Object Origin.Path Origin.Line Origin.Text Origin.Rule Set.Elements Set.Origin Key.Parts Key.Until`)
+		Rule.Origin Origin.Object Origin.Path Origin.Line Origin.Text Origin.Rule Set.Elements Set.Origin Key.Parts Key.Until
+		chainNames.entries chainNames.behind chainNames.owners`)
 	samples := map[string]any{"Set": ir.Set{}, "Element": ir.Element{}, "Key": ir.Key{}, "Part": ir.Part{}, "Chain": ir.Chain{}, "Hook": ir.Hook{}, "Helper": ir.Helper{}}
 	for _, m := range Matches {
 		samples[reflect.TypeOf(m).Name()] = m
