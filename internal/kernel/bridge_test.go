@@ -585,3 +585,28 @@ func TestCheckOfBridgeRules(t *testing.T) {
 		t.Errorf("the notes are now %q", store.texts)
 	}
 }
+
+// Where the note of an earlier process is lost, a start takes over a chain for bridges all of whose rules the configuration has, and an empty
+// one. With another program's rule in it, it is refused.
+func TestBridgeChainWithoutANote(t *testing.T) {
+	ns, saved := bridges(t)
+	next := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "mine"}, {Table: "filter", Chain: "empty"}},
+		Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-p ARP -j mine"), bridgeRule("mine", "-p ARP -j DROP"), bridgeRule("mine", "-p IPv6 -j ACCEPT")}}
+	start := func() error {
+		_, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}, nil, next)
+		return err
+	}
+	if err := start(); err != nil {
+		t.Fatal(err)
+	}
+	want := saved()
+	if err := start(); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, want, saved())
+	run(t, ns, "", "ebtables", "-A", "mine", "-p", "IPv4", "-j", "DROP")
+	var e *kernel.BridgeError
+	if err := start(); !errors.As(err, &e) || e.AboutChain("mine") == nil {
+		t.Errorf("with a rule of another program it gives %v", err)
+	}
+}

@@ -42,7 +42,7 @@ func (t tools) findBridge(ctx context.Context, log *slog.Logger, noted, next *Br
 		return f.found, &Bridge{}, nil
 	}
 	f.saved = tablesOf(text)
-	f.findChains()
+	f.findChains(ctx)
 	if err := f.findRules(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -68,25 +68,45 @@ func (f *bridgeFinder) hasChain(table, chain string) bool {
 }
 
 // findChains finds chains of their own, with the rules that are there, but for the last one if that is -j RETURN: bridgeLines puts it there.
-func (f *bridgeFinder) findChains() {
+func (f *bridgeFinder) findChains(ctx context.Context) {
 	for _, c := range f.may.Chains {
-		if !f.hasChain(c.Table, c.Chain) || !f.ours(c) {
+		if !f.hasChain(c.Table, c.Chain) || !f.ours(ctx, c) {
 			continue
 		}
 		f.found.Chains = append(f.found.Chains, c)
-		specs := f.saved[c.Table].rules[c.Chain]
-		if n := len(specs); n > 0 && specs[n-1] == "-j RETURN" {
-			specs = specs[:n-1]
-		}
-		for _, spec := range specs {
+		for _, spec := range f.rulesOf(c) {
 			f.found.Rules = append(f.found.Rules, BridgeRule{c.Table, c.Chain, words(spec)})
 		}
 	}
 }
 
-// ours says whether a chain that is there, and that we have or want, is not another program's.
-func (f *bridgeFinder) ours(c BridgeChain) bool {
-	return f.known || slices.Contains(f.noted.Chains, c) || ir.IsDirectChain(c.Chain) || len(f.saved[c.Table].rules[c.Chain]) == 0
+// rulesOf is the rules of a chain that is there, without what bridgeLines puts at its end by itself.
+func (f *bridgeFinder) rulesOf(c BridgeChain) []string {
+	specs := f.saved[c.Table].rules[c.Chain]
+	if n := len(specs); n > 0 && specs[n-1] == "-j RETURN" {
+		specs = specs[:n-1]
+	}
+	return specs
+}
+
+// ours says whether a chain that is there, and that we have or want, is not another program's: it is noted, or nothing is lost with it, as
+// it has no rules that it shall not have.
+func (f *bridgeFinder) ours(ctx context.Context, c BridgeChain) bool {
+	if f.known || slices.Contains(f.noted.Chains, c) || ir.IsDirectChain(c.Chain) {
+		return true
+	}
+	others := len(f.rulesOf(c))
+	for _, r := range f.may.Rules {
+		if others == 0 {
+			break
+		}
+		if r.Table == c.Table && r.Chain == c.Chain {
+			if there, err := f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...)); err == nil && there {
+				others--
+			}
+		}
+	}
+	return others == 0
 }
 
 // findRules finds rules in other chains, and what commands have made.

@@ -147,6 +147,7 @@ func (l *Left) change(f func(noted, wanted *leftThings)) {
 		return
 	}
 	if err := l.store.Write(data); err != nil {
+		_ = l.store.Write(nil) // no note is better than an old one, and may find room where another one does not
 		if !l.failed {
 			l.log.Error("it cannot be noted on disk which direct rules are in the kernel: should the firewall be killed, those that are taken out of the configuration meanwhile stay there", "reason", err)
 		}
@@ -495,14 +496,28 @@ func (e *tableEdit) left() leftThings {
 	return e.k.found.in(e.family, e.table)
 }
 
-// emptied says whether a chain that is there is emptied at a start, because an earlier process has made it: it is noted, or of a
-// ruleset, or, where there is no note, has no rules.
+// emptied says whether a chain that is there is emptied at a start, because an earlier process has made it, or nothing is lost with it: it
+// is noted, or of a ruleset, or has no rules, or, where there is no note, none that the chain shall not have.
 func (e *tableEdit) emptied(c *chainRules) bool {
 	if !c.declared || !e.k.starting {
 		return false
 	}
-	return slices.Contains(e.k.found.Chains, chainLeft(e.family, e.table, c.name)) || !e.k.foundKnown && len(e.saved.rules[c.name]) == 0 ||
-		e.saved.remains(e.table, e.k.found.in(e.family, e.table)).chain(c.name) != nil
+	return slices.Contains(e.k.found.Chains, chainLeft(e.family, e.table, c.name)) || len(e.saved.rules[c.name]) == 0 ||
+		e.saved.remains(e.table, e.k.found.in(e.family, e.table)).chain(c.name) != nil || !e.k.foundKnown && e.hasNoOther(c)
+}
+
+// hasNoOther says whether all rules of a chain that is there are those that it shall have, as the tool finds them.
+func (e *tableEdit) hasNoOther(c *chainRules) bool {
+	others := len(e.saved.rules[c.name])
+	if others > len(c.specs) {
+		return false
+	}
+	for _, spec := range c.specs {
+		if there, err := e.k.ruleExists(e.family, e.table, c.name, words(spec)); err == nil && there {
+			others--
+		}
+	}
+	return others <= 0
 }
 
 // addLeftOf is addLeft for one chain.

@@ -347,3 +347,30 @@ func TestRuleLikeThatOfAnotherProgramBehindARefusal(t *testing.T) {
 		}
 	})
 }
+
+// Where the note of an earlier process is lost, as behind firewalld itself, a start takes over a direct chain all of whose rules the
+// configuration has, and an empty one. With another program's rule in it, it is refused.
+func TestDirectChainWithoutANote(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		const elements = `<chain ipv="ipv4" table="filter" chain="mine"/><chain ipv="ipv4" table="filter" chain="empty"/>` +
+			`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 203.0.113.9 -j mine</rule>` +
+			`<rule ipv="ipv4" table="filter" chain="mine" priority="0">-p tcp --dport 25 -j REJECT</rule>` +
+			`<rule ipv="ipv4" table="filter" chain="mine" priority="1">-m comment --comment "two words" -j DROP</rule>`
+		ns := namespace(t)
+		k, _, killed := process(t, ns, backend, &disk{})
+		commit(t, k, directly(t, backend, elements))
+		want := saved(t, ns)
+		killed()
+		k, _, killed = process(t, ns, backend, &disk{})
+		commit(t, k, directly(t, backend, elements))
+		sameLines(t, want, saved(t, ns))
+		killed()
+		run(t, ns, "", "iptables", "-A", "mine", "-p", "udp", "--dport", "25", "-j", "REJECT")
+		k, _, killed = process(t, ns, backend, &disk{})
+		defer killed()
+		var taken *kernel.TakenError
+		if err := k.Commit(t.Context(), directly(t, backend, elements)); !errors.As(err, &taken) || taken.Chain != "mine" {
+			t.Errorf("with a rule of another program it gives %v", err)
+		}
+	})
+}
