@@ -135,10 +135,15 @@ func (r *reader) entries(s *IPSet, given []plainText) {
 	list := s.boxes(len(given))
 	var last *plainText
 	twice := 0
+	bad := map[string]bool{}
 	for i := range given {
 		n := &given[i]
+		if len(bad) > 0 && bad[n.text] && r.lostMore() {
+			continue
+		}
 		switch entry, err := ParseEntry(s, n.text); {
 		case err != nil:
+			bad[n.text] = true
 			_, msg := codeOf(err, InvalidEntry)
 			r.lose(n.place, InvalidEntry, "%s", msg)
 			r.latest.Then = "this entry is ignored"

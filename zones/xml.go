@@ -131,6 +131,15 @@ func (r *reader) lose(at place, code grammar.Code, format string, args ...any) {
 	r.keep(at, &Problem{Code: code, Severity: Warning, lost: true}, format, args...)
 }
 
+// lostMore counts one more warning like the last one, where so many were reported that no more are kept; else it does nothing, and is false.
+func (r *reader) lostMore() bool {
+	if r.problems.found[Warning] <= keptProblems {
+		return false
+	}
+	r.problems.keeps(r.latest, keptProblems)
+	return true
+}
+
 // failAt reports an error at an attribute, or at its element when the attribute is missing.
 func (r *reader) failAt(n *node, attr string, code grammar.Code, format string, args ...any) {
 	r.add(n.placeOf(attr), Error, code, format, args...)
