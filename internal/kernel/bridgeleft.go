@@ -20,8 +20,8 @@ type bridgeFinder struct {
 }
 
 // findBridge asks ebtables what is there of what is noted. Where it is not known that the note names all there is, it also asks for what
-// shall be there next: a rule that is there word for word is then taken for ours, and a chain if nothing is in it, or if it has the name of
-// one that is made for the rules of a chain of the kernel's. looked is what it has looked for: that is ours as far as it is found, and
+// shall be there next: a rule that is there word for word is then taken for ours, and a chain if it holds no rule that it shall not have, or
+// if it has the name of one that is made for the rules of a chain of the kernel's. looked is what it has looked for: that is ours as far as it is found, and
 // else is not there. A chain that other programs use stays, and is in neither. Where ebtables cannot say, and nothing is wanted of it,
 // nothing is found.
 func (t tools) findBridge(ctx context.Context, log *slog.Logger, noted, next *Bridge, known bool) (found, looked *Bridge, err error) {
@@ -67,7 +67,7 @@ func (f *bridgeFinder) hasChain(table, chain string) bool {
 	return f.saved[table] != nil && slices.Contains(f.saved[table].order, chain)
 }
 
-// findChains finds chains of their own, with the rules that are there, but for the last one if that is -j RETURN: bridgeLines puts it there.
+// findChains finds chains of their own, with the rules that are there.
 func (f *bridgeFinder) findChains(ctx context.Context) {
 	for _, c := range f.may.Chains {
 		if !f.hasChain(c.Table, c.Chain) || !f.ours(ctx, c) {
@@ -101,7 +101,7 @@ func (f *bridgeFinder) ours(ctx context.Context, c BridgeChain) bool {
 			break
 		}
 		if r.Table == c.Table && r.Chain == c.Chain {
-			if there, err := f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...)); err == nil && there {
+			if there, err := f.has(ctx, r); err == nil && there {
 				others--
 			}
 		}
@@ -115,7 +115,7 @@ func (f *bridgeFinder) findRules(ctx context.Context) error {
 		if f.found.owns(r) {
 			continue
 		}
-		there, err := f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...))
+		there, err := f.has(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -137,6 +137,11 @@ func (f *bridgeFinder) findRules(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// has says whether a rule is there.
+func (f *bridgeFinder) has(ctx context.Context, r BridgeRule) (bool, error) {
+	return f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...))
 }
 
 // hasRule says whether a command line would take out something that is there: a rule or a chain.
