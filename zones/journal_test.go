@@ -66,7 +66,7 @@ func TestCrashWhileFilesChange(t *testing.T) {
 				if found := allOf(t, s.Dirs.System); !isWhole(found) && !InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
 					t.Errorf("moment %d of %d: there is no doubt about\n%s", i, len(moments), strings.Join(found, "\n"))
 				}
-				s.LoadToUse(&Config{})
+				loadToUse(s)
 				if left := tempsOf(t, s.Dirs.System); len(left) > 0 {
 					t.Errorf("moment %d of %d: what was half written stays: %q", i, len(moments), left)
 				}
@@ -294,7 +294,7 @@ func TestNotTakenBack(t *testing.T) {
 			putInPlace(t, withJournal[len(withJournal)-1], s.Dirs.System)
 			c.prepare(t, filepath.Join(s.Dirs.System, journalName), zone)
 			before := allOf(t, s.Dirs.System)
-			_, problems := s.LoadToUse(&Config{})
+			_, problems := loadToUse(s)
 			_, saved := s.Save(loaded, must(t, loaded, SetLogDenied("all")))
 			for _, err := range []error{problems.Err(), saved} {
 				if err == nil || !strings.Contains(errorText(err), c.want) || !strings.Contains(errorText(err), journalName) {
@@ -476,7 +476,7 @@ func TestForgedJournal(t *testing.T) {
 			list := func() []string { return namesOf(t, top) }
 			before := list()
 			s := Store{Dirs{System: dir}}
-			_, problems := s.LoadToUse(&Config{})
+			_, problems := loadToUse(s)
 			_, err := s.Save(&Config{Conf: DefaultConf(), Own: DefaultOwnConf()}, &Config{Conf: DefaultConf(), Own: DefaultOwnConf()})
 			for _, err := range []error{problems.Err(), err} {
 				if err == nil || !strings.Contains(errorText(err), c.want) || !strings.Contains(errorText(err), journalName) {
@@ -534,7 +534,7 @@ func TestCrashBehindLinks(t *testing.T) {
 		copyAll(t, m, removed)
 		putInPlace(t, m, top)
 		adopt(t, s.Dirs.System)
-		s.LoadToUse(&Config{})
+		loadToUse(s)
 		if got := allOf(t, top); !slices.Equal(got, before) && (i < len(moments)-1 || !slices.Equal(got, after)) {
 			t.Errorf("moment %d of %d: there are\n%s\nand there was\n%s", i, len(moments), strings.Join(got, "\n"), strings.Join(before, "\n"))
 		}
@@ -605,7 +605,7 @@ func TestResetOfCutOffIsCutOff(t *testing.T) {
 	}
 	shippedOrSaid := func(t *testing.T, s Store) {
 		t.Helper()
-		loaded, _ := s.LoadToUse(&Config{})
+		loaded, _ := loadToUse(s)
 		shipped, _ := s.Shipped()
 		if loaded == nil && InDoubt(LoadRest(s.Dirs, &Config{}).Losses) {
 			return
@@ -724,4 +724,14 @@ func TestJournalThatCannotBeClosed(t *testing.T) {
 	if _, err := os.Lstat(s.Dirs.System); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the folder is still there: %v", allOf(t, s.Dirs.System))
 	}
+}
+
+// loadToUse reads a configuration that is to be used, as the daemon does: first a change that was cut off is taken back.
+func loadToUse(s Store) (*Config, Problems) {
+	found := s.TakeBack()
+	if found.Err() != nil {
+		return nil, found
+	}
+	c, problems := s.LoadAgain(&Config{})
+	return c, append(found, problems...)
 }

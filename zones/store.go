@@ -20,25 +20,17 @@ func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
 func (s Store) Read() (*Config, Problems) { return Read(s.Dirs) }
 
 // ReadToChange is Read for one who is about to change the files: first a change that was cut off is taken back.
-func (s Store) ReadToChange() (*Config, Problems) { return s.recovered(Read) }
-
-// LoadAgain reads the configuration, as the function of that name. It changes nothing.
-func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
-
-// LoadToUse is LoadAgain for one whom the files are to hold for from now on: first a change that was cut off is taken back.
-func (s Store) LoadToUse(before *Config) (*Config, Problems) {
-	return s.recovered(func(dirs Dirs) (*Config, Problems) { return LoadAgain(dirs, before) })
-}
-
-// recovered reads the configuration after a change that was cut off is taken back, of which there is a warning.
-func (s Store) recovered(read func(Dirs) (*Config, Problems)) (*Config, Problems) {
+func (s Store) ReadToChange() (*Config, Problems) {
 	found := s.TakeBack()
 	if found.Err() != nil {
 		return nil, found
 	}
-	c, problems := read(s.Dirs)
+	c, problems := s.Read()
 	return c, append(found, problems...)
 }
+
+// LoadAgain reads the configuration, as the function of that name. It changes nothing.
+func (s Store) LoadAgain(before *Config) (*Config, Problems) { return LoadAgain(s.Dirs, before) }
 
 // TakeBack is Recover, and tells what came of it as a problem of the files: an Error if it fails, and a Warning if there was something to
 // take back.
