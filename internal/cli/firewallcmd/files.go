@@ -150,7 +150,8 @@ func (f *files) apply(edits ...zones.Edit) error {
 	return nil
 }
 
-// lost is an error, with code COMMAND_FAILED, when the daemon would take the files for lost: what is written into them would hide that.
+// lost is an error, with code COMMAND_FAILED, when the daemon would take the files for lost: it refuses to reload then, and what is written
+// into them would hide that.
 func (f *files) lost() error {
 	state, err := statedir.For(statedir.Base(), f.disk.Dirs.System)
 	if err == nil {
@@ -277,8 +278,11 @@ func (f *files) reset() error {
 	return err
 }
 
-// check looks for what does not fit together. Files that cannot be read are not even opened.
+// check looks for what does not fit together, and asks as a reload does whether files are lost. Files that cannot be read are not even opened.
 func (f *files) check() error {
+	if err := f.lost(); err != nil {
+		return err
+	}
 	for _, problems := range []zones.Problems{f.problems, zones.Check(f.config)} {
 		if errors := errorsOf(problems); len(errors) > 0 {
 			return &brokenFiles{errors, true}

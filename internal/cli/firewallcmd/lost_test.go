@@ -13,7 +13,7 @@ import (
 )
 
 // firewall-offline-cmd changes no files that the daemon would take for lost at its next start: the change would make what is left look as if
-// it was meant so. It says what the daemon would say. Where no daemon has ever used the folder, as in an image, nothing is lost.
+// it was meant so. It says what the daemon would say, and so does its --check-config. Where no daemon has ever used the folder, as in an image, nothing is lost.
 func TestNoOfflineChangeOfLostFiles(t *testing.T) {
 	files := map[string]string{"firewalld.conf": "DefaultZone=drop\nStrictForwardPorts=yes\n", "zones/mine.xml": `<zone/>`}
 	for name, c := range map[string]struct {
@@ -26,7 +26,7 @@ func TestNoOfflineChangeOfLostFiles(t *testing.T) {
 		"firewalld.conf is gone":    {func(dir string) error { return os.Remove(filepath.Join(dir, "firewalld.conf")) }, "DefaultZone=public"},
 		"firewalld.conf is emptied": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "firewalld.conf"), nil, 0o600) }, "DefaultZone=public"},
 	} {
-		for _, order := range [][]string{{"--set-log-denied=all"}, {"--set-default-zone=work"}, {"--zone=public", "--add-port=1/tcp"}, {"--new-zone=other"}, {"--port=2:tcp"}} {
+		for _, order := range [][]string{{"--set-log-denied=all"}, {"--set-default-zone=work"}, {"--zone=public", "--add-port=1/tcp"}, {"--new-zone=other"}, {"--port=2:tcp"}, {"--check-config"}} {
 			for _, used := range []bool{false, true} {
 				dir := filepath.Join(t.TempDir(), "etc")
 				base := t.TempDir()

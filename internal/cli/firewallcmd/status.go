@@ -146,7 +146,7 @@ func (s *session) checkConfig() error {
 		return s.once(func() error { return s.withoutPlaces(s.general().check()) })
 	}
 	if folder := cmp.Or(s.value("system-config"), systemConfig); !exists(folder) {
-		s.out.complain(fmt.Sprintf("hint: %s is not there: what is checked is the shipped configuration; the firewall refuses a reload if it has used that folder", folder))
+		s.out.complain(fmt.Sprintf("hint: %s is not there: what is checked is the shipped configuration", folder))
 	}
 	return s.general().check()
 }

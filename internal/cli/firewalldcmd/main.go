@@ -452,6 +452,7 @@ func (p *program) leave() (status int, err error) {
 
 // stop ends the daemon, with its rules if the configuration says so.
 func (p *program) stop() (status int, err error) {
+	p.log.Info("the firewall stops")
 	p.tell("STOPPING=1")
 	p.bus.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
