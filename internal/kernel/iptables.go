@@ -223,17 +223,26 @@ func (k *iptablesKernel) couldBeMade(ctx context.Context, s *script, names []str
 	}
 }
 
-// withoutRules is a ruleset without the rules that look up certain sets.
+// withoutRules is a ruleset without the rules that look up certain sets. A rule of the direct interface does so if one of its arguments is
+// the name of the set.
 func withoutRules(rs *ir.Ruleset, drop func(*ir.Set) bool) *ir.Ruleset {
 	if !slices.ContainsFunc(rs.Sets, drop) {
 		return rs
+	}
+	dropped := map[string]bool{}
+	for _, s := range rs.Sets {
+		dropped[s.Name] = drop(s)
 	}
 	less := *rs
 	less.Chains = nil
 	for _, c := range rs.Chains {
 		some := *c
 		some.Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r *ir.Rule) bool {
-			return slices.ContainsFunc(r.Matches, func(m ir.Match) bool {
+			named := slices.ContainsFunc(r.Actions, func(a ir.Action) bool {
+				raw, ok := a.(ir.Raw)
+				return ok && slices.ContainsFunc(raw.Args, func(arg string) bool { return dropped[arg] })
+			})
+			return named || slices.ContainsFunc(r.Matches, func(m ir.Match) bool {
 				l, ok := m.(ir.Lookup)
 				return ok && drop(l.Set)
 			})

@@ -138,6 +138,39 @@ func blocking(t *testing.T, set *zones.IPSet) *zones.Config {
 	return cfg
 }
 
+// A rule of the direct interface may look up a set of the same configuration that is not in the kernel yet: the check does not refuse it, and
+// still refuses one that nobody makes.
+func TestDirectRuleOfANewSet(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		for name, right := range map[string]bool{"blocked": true, "nobodys": false} {
+			dir := t.TempDir()
+			write(t, dir+"/ipsets/blocked.xml", `<ipset type="hash:ip"><entry>192.0.2.1</entry></ipset>`)
+			write(t, dir+"/direct.xml", `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-m set --match-set `+name+` src -j DROP</rule></direct>`)
+			cfg, problems := zones.Load(zones.Dirs{System: dir})
+			if err := problems.Err(); err != nil {
+				t.Fatal(err)
+			}
+			rs, err := compile.Compile(cfg, backend)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := &kernel.Desired{Rules: rs}
+			if backend == ir.NFTables {
+				if next.Direct, err = compile.Direct(cfg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k := open(t, namespace(t), backend)
+			if err := k.Check(next); (err == nil) != right {
+				t.Errorf("%s: the check of a rule that looks up %s says: %v", backend, name, err)
+			}
+			if err := k.Commit(t.Context(), next); (err == nil) != right {
+				t.Errorf("%s: the commit of a rule that looks up %s says: %v", backend, name, err)
+			}
+		}
+	}
+}
+
 // A block list of 100,000 entries, of which 1,000 overlap with others, blocks every address in it; on both back ends.
 func TestLargeSetWithOverlaps(t *testing.T) {
 	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
