@@ -259,36 +259,36 @@ func (f *folder) firstLink(name string) (link, target string) {
 	return "", ""
 }
 
-// list is what is in a folder below, sorted by name; exists is false when there is no such folder.
-func (f *folder) list(name string) (entries []fs.DirEntry, exists bool, err error) {
+// list is what is in a folder below, sorted by name; none when there is no such folder.
+func (f *folder) list(name string) ([]fs.DirEntry, error) {
 	if f.path == "" {
-		return nil, false, nil
+		return nil, nil
 	}
 	info, err := f.stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.explain(name, err) == err:
-		return nil, false, nil
+		return nil, nil
 	case err != nil:
-		return nil, true, f.explain(name, err)
+		return nil, f.explain(name, err)
 	case !info.IsDir():
-		return nil, true, errNoFolder
+		return nil, errNoFolder
 	}
 	dir, err := f.open(name)
 	if err != nil {
-		return nil, true, f.explain(name, err)
+		return nil, f.explain(name, err)
 	}
 	defer dir.Close()
-	entries, err = dir.ReadDir(maxEntries + 1)
+	entries, err := dir.ReadDir(maxEntries + 1)
 	switch {
 	case err == io.EOF:
-		return nil, true, nil
+		return nil, nil
 	case err != nil:
-		return nil, true, err
+		return nil, err
 	case len(entries) > maxEntries:
-		return nil, true, fmt.Errorf("there are more than %d files in it, the most that are read of one folder", maxEntries)
+		return nil, fmt.Errorf("there are more than %d files in it, the most that are read of one folder", maxEntries)
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return entries, true, nil
+	return entries, nil
 }
 
 // ReadFile is the content of a file that a user names, of any kind, such as a pipe; the error is of package fs, or says that it has

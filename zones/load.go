@@ -136,13 +136,13 @@ func (l *loader) open(path string) *folder {
 	return f
 }
 
-// entries is what is in a folder, sorted by name; exists is false when there is no such folder.
-func (l *loader) entries(f *folder, name string) (entries []fs.DirEntry, exists bool) {
-	entries, exists, err := f.list(name)
+// entries is what is in a folder, sorted by name; none when there is no such folder.
+func (l *loader) entries(f *folder, name string) []fs.DirEntry {
+	entries, err := f.list(name)
 	if err != nil {
 		l.unknown(unreadable(f.join(name), err))
 	}
-	return entries, exists
+	return entries
 }
 
 func unreadable(path string, err error) *Problem {
@@ -158,15 +158,11 @@ func unreadable(path string, err error) *Problem {
 // object's as well, and cannot be read.
 func objectName(e fs.DirEntry) (name string, ok bool) { return strings.CutSuffix(e.Name(), ".xml") }
 
-// loadKind reads all objects of a kind. A file of the administrator hides a shipped object, whose file is not even read.
+// loadKind reads all objects of a kind, from three layers, name by name: a file of the administrator hides a shipped one, which is not even
+// read, and a shipped file hides the object that is built in. A folder hides nothing by being there: where another package has put one file
+// into the shipped folder, such as NetworkManager's zones/nm-shared.xml, all else is what is built in.
 func loadKind[T any](l *loader, name string, k *objectKind[T], embedded, before map[string]*T) map[string]*T {
-	own, _ := l.objectFiles(l.system, name)
-	shipped, exists := l.objectFiles(l.rest, name)
-	if !exists {
-		for name := range embedded {
-			shipped[name] = ""
-		}
-	}
+	own, shipped := l.objectFiles(l.system, name), l.objectFiles(l.rest, name)
 	objects := map[string]*T{}
 	add := func(f *folder, file string, m Meta) {
 		m.Origin.Path = f.join(file)
@@ -174,17 +170,18 @@ func loadKind[T any](l *loader, name string, k *objectKind[T], embedded, before 
 			objects[m.Name] = o
 		}
 	}
+	for name, object := range embedded {
+		if own[name] == "" && shipped[name] == "" {
+			objects[name] = object
+		}
+	}
 	for _, name := range Names(shipped) {
-		switch file := shipped[name]; {
-		case own[name] != "":
-		case file == "":
-			objects[name] = embedded[name]
-		default:
-			add(l.rest, file, Meta{Name: name, Origin: Origin{Builtin: true}})
+		if own[name] == "" {
+			add(l.rest, shipped[name], Meta{Name: name, Origin: Origin{Builtin: true}})
 		}
 	}
 	for _, name := range Names(own) {
-		_, shadows := shipped[name]
+		shadows := shipped[name] != "" || embedded[name] != nil
 		add(l.system, own[name], Meta{Name: name, Origin: Origin{Shadows: shadows}})
 	}
 	return objects
@@ -192,19 +189,18 @@ func loadKind[T any](l *loader, name string, k *objectKind[T], embedded, before 
 
 // objectFiles are the files of a folder below one by the names of the objects that they are for; nil, with a problem, if there are more
 // in all than may be read.
-func (l *loader) objectFiles(f *folder, name string) (files map[string]string, exists bool) {
-	entries, exists := l.entries(f, name)
-	files = map[string]string{}
-	for _, e := range entries {
+func (l *loader) objectFiles(f *folder, name string) map[string]string {
+	files := map[string]string{}
+	for _, e := range l.entries(f, name) {
 		if object, ok := objectName(e); ok && !f.isLock(name+"/"+e.Name(), e) && !l.isHidden(f, name, e) {
 			files[object] = name + "/" + e.Name()
 		}
 	}
 	if f.files -= len(files); f.files < 0 {
 		l.unknown(unreadable(f.join(name), fmt.Errorf("there are more than %d files of objects in all, the most that are read of a folder that is not trusted", maxStrangeFiles)))
-		return nil, exists
+		return nil
 	}
-	return files, exists
+	return files
 }
 
 // isHidden tells whether something in a folder below is hidden, and has a name that no object of that folder can have, such as the swap file
@@ -317,13 +313,13 @@ func loadFile[T any](l *loader, name string, object **T, read func([]byte, strin
 
 // zoneFolders reads the zones that a folder of files makes up together.
 func (l *loader) zoneFolders(c *Config) *Config {
-	entries, _, _ := l.system.list("zones") // what is wrong with it is known
+	entries, _ := l.system.list("zones") // what is wrong with it is known
 	for _, e := range entries {
 		if !l.isZoneFolder(e) {
 			continue
 		}
 		folder := "zones/" + e.Name()
-		files, _ := l.objectFiles(l.system, folder)
+		files := l.objectFiles(l.system, folder)
 		if files != nil && len(files) == 0 && CheckName("zone", e.Name()) == nil {
 			l.unknown(&Problem{
 				Path: l.system.join(folder), Code: InvalidZone, Severity: Warning, Object: Object{KindZone, e.Name()},

@@ -364,3 +364,17 @@ func TestShippedInAnyFolder(t *testing.T) {
 		}
 	}
 }
+
+// The zones block, drop and trusted are built in, so that only a program that makes configurations by itself can do without them: the check
+// says so.
+func TestNeededZones(t *testing.T) {
+	c, problems := Load(Dirs{})
+	if c == nil {
+		t.Fatal(problems)
+	}
+	for _, name := range neededZones {
+		if said := Check(c.WithoutZone(name)).String(); !strings.Contains(said, "the zone "+name+" is missing") {
+			t.Errorf("without %s the check says %q", name, said)
+		}
+	}
+}

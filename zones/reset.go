@@ -82,8 +82,8 @@ func (s Store) objectFiles() []file {
 	f := &folder{path: s.Dirs.System}
 	var look func(name string, parts bool)
 	look = func(name string, parts bool) {
-		entries, exists, err := f.list(name)
-		if exists && err != nil {
+		entries, err := f.list(name)
+		if err != nil {
 			files = append(files, file{path: name})
 		}
 		for _, e := range entries {

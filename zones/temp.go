@@ -62,7 +62,7 @@ func lockTemp(root *os.Root, name string, file *os.File) error {
 // written to. A file that somebody is writing stays, as does what cannot be removed: it is in nobody's way.
 func (f *folder) removeTemps() {
 	for _, name := range f.writtenTo() {
-		entries, _, err := f.list(name)
+		entries, err := f.list(name)
 		if err != nil || !slices.ContainsFunc(entries, isTemp) {
 			continue
 		}
@@ -83,14 +83,14 @@ func (f *folder) removeTemps() {
 // below the folder.
 func (f *folder) writtenTo() []string {
 	list := append([]string{"."}, objectFolders...)
-	entries, _, _ := f.list("zones") // what cannot be listed has nothing to remove
+	entries, _ := f.list("zones") // what cannot be listed has nothing to remove
 	for _, e := range entries {
 		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
 			list = append(list, "zones/"+e.Name())
 		}
 	}
 	for _, name := range slices.Clone(list) {
-		entries, _, _ := f.list(name)
+		entries, _ := f.list(name)
 		for _, e := range entries {
 			if e.Type()&fs.ModeSymlink == 0 || !slices.Contains([]string{".xml", ".conf"}, filepath.Ext(e.Name())) {
 				continue

@@ -29,14 +29,14 @@ func Unread(dirs Dirs) Problems {
 	warn := func(name, format string, args ...any) {
 		problems = append(problems, &Problem{Path: f.join(name), Code: InvalidFilename, Severity: Warning, Msg: "this is not read: " + fmt.Sprintf(format, args...)})
 	}
-	entries, _, _ := f.list(".")
+	entries, _ := f.list(".")
 	for _, e := range entries {
 		if why := strayAtTop(e); why != "" {
 			warn(e.Name(), "%s", why)
 		}
 	}
 	for _, folder := range Names(topFolders) {
-		entries, _, _ := f.list(folder)
+		entries, _ := f.list(folder)
 		for _, e := range entries {
 			if why := strayIn(folder, e); why != "" {
 				warn(folder+"/"+e.Name(), "%s", why)
