@@ -3,6 +3,7 @@ package zones
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -373,7 +374,7 @@ func TestNeededZones(t *testing.T) {
 		t.Fatal(problems)
 	}
 	for _, name := range neededZones {
-		if said := Check(c.WithoutZone(name)).String(); !strings.Contains(said, "the zone "+name+" is missing") {
+		if said := fmt.Sprint(Check(c.WithoutZone(name))); !strings.Contains(said, "the zone "+name+" is missing") {
 			t.Errorf("without %s the check says %q", name, said)
 		}
 	}

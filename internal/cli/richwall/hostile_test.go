@@ -205,16 +205,20 @@ func (h *hostile) build() {
 
 func (h *hostile) pick(list ...string) string { return list[h.IntN(len(list))] }
 
-// file writes a file below the folder, if nothing is in its way.
+// file writes a file below the folder, if nothing is in its way, such as a link out that was made before.
 func (h *hostile) file(name, content string) {
-	path := filepath.Join(h.dir, name)
-	if os.MkdirAll(filepath.Dir(path), 0o755) != nil {
+	root, err := os.OpenRoot(h.dir)
+	if err != nil {
 		return
 	}
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+	defer root.Close()
+	if root.MkdirAll(filepath.Dir(name), 0o755) != nil {
 		return
 	}
-	os.WriteFile(path, []byte(content), 0o644)
+	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return
+	}
+	root.WriteFile(name, []byte(content), 0o644)
 }
 
 // place is where something can be put that is read.
