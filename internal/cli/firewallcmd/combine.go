@@ -101,7 +101,11 @@ func (s *session) checkObject(o *option) error {
 		case o.use.has(onObjects), belongs && o.use.has(forOthers) && !o.use.has(named.use):
 			// firewalld ignores a zone or policy that does not matter
 		case !o.use.has(named.use):
-			return misuse(fmt.Sprintf("Can't use --%s with this option.", named.name), "%s cannot be used with --%s", o.flag(), named.name)
+			detail := fmt.Sprintf("Can't use --%s with this option.", named.name)
+			if named.use == forSet {
+				detail = "Option --policy-set may only be used with --add-disable or --remove-disable."
+			}
+			return misuse(detail, "%s cannot be used with --%s", o.flag(), named.name)
 		case object != "" && belongs:
 			return misuse(fmt.Sprintf("Can't use --%s with --%s.", object, named.name), "--%s and --%s exclude each other", object, named.name)
 		default:

@@ -110,7 +110,7 @@ func (s *session) changeItems() error {
 
 // switchSet switches all policies of a set on or off.
 func (s *session) switchSet(off bool) error {
-	prefix := s.value("policy-set") + "-"
+	prefix := s.value("policy-set")
 	names, err := s.namesOf(s.kind)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ var sections = []section{
 		{name: "permanent", use: onlineOnly, help: "change or show the files, which count from the next reload on, in place of what is in effect"},
 		{name: "zone", arg: "ZONE", takes: one, help: "do it to this zone; without it, to the default zone"},
 		{name: "policy", arg: "POLICY", takes: one, help: "do it to this policy"},
-		{name: "policy-set", arg: "PREFIX", takes: one, help: "do it to all policies whose names begin with PREFIX-"},
+		{name: "policy-set", arg: "PREFIX", takes: one, help: "do it to all policies whose names begin with PREFIX"},
 		{name: "timeout", arg: "N[s|m|h]", takes: one, use: onlineOnly, help: "undo it after N seconds, minutes or hours"},
 		{name: "system-config", arg: "DIR", takes: one, use: offlineOnly, help: "the administrator's files, in place of /etc/firewalld"},
 		{name: "default-config", arg: "DIR", takes: one, use: offlineOnly, help: "the shipped files, in place of /usr/lib/firewalld"},
