@@ -46,13 +46,14 @@ type iptablesKernel struct {
 	made                    map[sharedChain]bool
 	lacking                 map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
 	texts                   map[sharedRule]string    // how the tool saves rules of ours
+	unlisted                map[sharedChain]bool     // chains that the tool cannot list, of which the log has told
 	listed                  map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
-		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}}
+		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}, unlisted: map[sharedChain]bool{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
@@ -67,9 +68,9 @@ func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 // be used.
 func (k *iptablesKernel) findFamilies(ctx context.Context) error {
 	for _, f := range slices.Clone(k.unused) {
-		_, err := k.run(ctx, "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
+		listing, err := k.run(ctx, "", tool(f), waitForLock(), "-t", "filter", "-S", "OUTPUT")
 		switch {
-		case err == nil:
+		case err == nil, cannotList(listing, err):
 			k.use(ctx, f)
 		case f == ir.V4 || k.hasIPv6():
 			return fmt.Errorf("cannot use %s: %w", tool(f), err)
@@ -447,6 +448,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		}
 		return nil, nil
 	}
+	k.tellUnlisted(saved, family, table)
 	switch {
 	case had != nil && len(k.watch.changed) > 0:
 		had = saved.stillThere(had)

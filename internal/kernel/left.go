@@ -241,7 +241,7 @@ func (l *Left) takeOutChains(ctx context.Context, t tools, gone []leftChain, was
 		if err == nil {
 			continue
 		}
-		if _, missing := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-S", c.Chain); missing != nil && !passes(missing) {
+		if !t.hasChain(ctx, c) {
 			continue
 		}
 		if !slices.Contains(was.Chains, c) {

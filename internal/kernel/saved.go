@@ -16,12 +16,14 @@ import (
 type savedTable struct {
 	order    []string            // chains
 	policies map[string]string   // of the kernel's chains
-	rules    map[string][]string // by chain, without "-A CHAIN"
+	rules    map[string][]string // by chain, without "-A CHAIN"; of one that iptables cannot list see unlistedRule
+	unlisted []string            // chains that iptables cannot list: in these it deletes rules by their numbers alone
 }
 
 // save reads a table; nil if the kernel has no such table.
 func (t tools) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
-	switch _, err := t.run(ctx, "", tool(family), waitForLock(), "-t", table, "-S", "OUTPUT"); {
+	switch listing, err := t.run(ctx, "", tool(family), waitForLock(), "-t", table, "-S", "OUTPUT"); {
+	case cannotList(listing, err):
 	case passes(err):
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
 	case err != nil:
@@ -48,7 +50,10 @@ func passes(err error) bool {
 // read reads a table that is there.
 func (t tools) read(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
 	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
-	if err != nil {
+	switch {
+	case cannotList(text, err):
+		return t.readUnlisted(ctx, family, table)
+	case err != nil:
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
 	}
 	return parseSaved(text), nil
@@ -101,6 +106,9 @@ func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 			left.chains = append(left.chains, &chainRules{name: chain, builtin: true, specs: block})
 			reached = append(reached, targets(block)...)
 		}
+	}
+	if slices.Contains(s.order, copiesChain) {
+		reached = append(reached, copiesChain)
 	}
 	if len(reached) == 0 {
 		return left

@@ -91,8 +91,9 @@ func (s *sharedEdit) edit(ctx context.Context, had, want *chainRules) error {
 		first = there[0].index
 	}
 	for _, p := range there[begin : len(there)-end] {
-		s.line("-D %s %s", s.name, p.spec)
-		if i := s.at(p.spec); i >= 0 {
+		i := s.at(p.spec)
+		s.delete(s.name, p.spec, i+1)
+		if i >= 0 {
 			s.slots = slices.Delete(s.slots, i, i+1)
 		} else {
 			s.lost++
@@ -119,6 +120,9 @@ func located(list []foundRule) bool {
 func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, error) {
 	var list []foundRule
 	taken := map[int]bool{}
+	if err := s.learnTexts(ctx, s.name, c.specs); err != nil {
+		return nil, err
+	}
 	for _, spec := range c.specs {
 		index := -1
 		for i, has := range s.slots {
@@ -130,7 +134,7 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 		if index < 0 && c.guessed && slices.ContainsFunc(list, func(f foundRule) bool { return f.spec == spec }) {
 			continue
 		}
-		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
+		if index < 0 && len(s.slots) > 0 && !s.saved.isUnlisted(s.name) { // it is written as the administrator wrote it: the tool itself must say
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}

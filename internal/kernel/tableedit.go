@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"richwall/compile/iptables"
@@ -139,6 +140,19 @@ func (e *tableEdit) rule(chain string, r *ir.Rule, format string, args ...any) {
 	e.rules[len(e.lines)+1], e.chains[len(e.lines)+1] = r, chain // the first line of the input names the table
 }
 
+// delete adds a line that deletes a rule, which has a number in its chain behind the lines before; 0 if that is not known.
+func (e *tableEdit) delete(chain, spec string, number int) {
+	if e.saved.isUnlisted(chain) && number > 0 {
+		spec = strconv.Itoa(number)
+	}
+	e.line("-D %s %s", chain, spec)
+}
+
+// learnTexts finds out how the tool saves rules of ours in a chain, where it could not look for them by their words.
+func (e *tableEdit) learnTexts(ctx context.Context, chain string, specs []string) error {
+	return e.k.learnTexts(ctx, e.saved, e.sharedChain(chain), specs)
+}
+
 // setPolicies sets what the kernel's chains do with what no rule decided: when rulesets begin, and when panic mode does or
 // ends. A chain that was given a policy by somebody else keeps it after that. In panic mode raw drops every packet that
 // comes in or is sent, before any rule of the other tables sees it; nat cannot drop.
@@ -258,10 +272,20 @@ func (e *tableEdit) replaceBuiltins(ctx context.Context) error {
 // deleteOld deletes our rules from one of the kernel's chains as far as they are still there. place is the number of the
 // first of them, from 1; 0 if there was none.
 func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, err error) {
-	saved, deleted := slices.Clone(e.saved.rules[had.name]), 0
+	saved, deleted, unlisted := slices.Clone(e.saved.rules[had.name]), 0, e.saved.isUnlisted(had.name)
+	if err := e.learnTexts(ctx, had.name, had.specs); err != nil {
+		return 0, err
+	}
 	for i, spec := range had.specs {
 		at := slices.Index(saved, spec)
-		if at < 0 {
+		if at < 0 && unlisted {
+			at = slices.Index(saved, e.k.textOf(e.sharedChain(had.name), spec))
+		}
+		number := at + 1
+		switch {
+		case at < 0 && unlisted:
+			continue
+		case at < 0:
 			// Rules of the direct interface are written as the administrator wrote them: the tool itself must say.
 			if err := ctx.Err(); err != nil {
 				return 0, err
@@ -273,17 +297,21 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 			if !found {
 				continue
 			}
-		} else {
-			saved[at] = ""
+		default:
+			number -= count(saved[:at], deletedRule)
+			saved[at] = deletedRule
 			if place == 0 {
 				place = max(at-i, 0) + 1
 			}
 		}
-		e.line("-D %s %s", had.name, spec)
+		e.delete(had.name, spec, number)
 		deleted++
 	}
 	return min(place, len(saved)-deleted+1), nil
 }
+
+// deletedRule stands for a rule that lines before have deleted.
+const deletedRule = "# deleted"
 
 // words takes a rule apart at its blanks, as the restore tools do: what is in quotes is one word, and a backslash there
 // takes the next character as it is.

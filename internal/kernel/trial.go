@@ -161,6 +161,10 @@ func (t *trial) run(group []candidate) (bad []candidate) {
 		if !slices.Contains(t.saved.rules[root], toTrial) { // one that was killed may have left it
 			begin = append(begin, fmt.Sprintf("-A %s %s", root, toTrial))
 		}
+		if t.saved.isUnlisted(root) {
+			end = append(end, fmt.Sprintf("-D %s %d", root, len(t.saved.rules[root])+1))
+			continue
+		}
 		end = append(end, fmt.Sprintf("-D %s %s", root, toTrial))
 	}
 	end = append(end, "-F "+trialChain)

@@ -90,7 +90,7 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 	if u.after == nil {
 		u.after = now
 	}
-	lines, err := k.linesBack(u, now)
+	lines, err := k.linesBack(ctx, u, now)
 	if err != nil || lines == nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 
 // linesBack are the input of a restore tool for a table as it is now; nil if there is nothing to do. Rules are the text that the
 // tool has saved.
-func (k *iptablesKernel) linesBack(u *undoing, now *savedTable) (lines []string, err error) {
+func (k *iptablesKernel) linesBack(ctx context.Context, u *undoing, now *savedTable) (lines []string, err error) {
 	line := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, chain := range u.before.order {
 		switch policy := u.before.policies[chain]; {
@@ -118,7 +118,7 @@ func (k *iptablesKernel) linesBack(u *undoing, now *savedTable) (lines []string,
 		line("-F %s", chain)
 	}
 	for _, chain := range u.before.order {
-		back, err := k.chainBack(u, chain, byChain[chain], now)
+		back, err := k.chainBack(ctx, u, chain, byChain[chain], now)
 		if err != nil {
 			return nil, err
 		}
@@ -143,7 +143,7 @@ func missing(chain string, rules []string, from, to int, there []string, place i
 		if at := slices.Index(left, rule); at >= 0 {
 			left[at] = ""
 			behind = at + 1
-		} else if i >= from {
+		} else if i >= from && !isUnlisted(rule) {
 			lines = append(lines, fmt.Sprintf("-I %s %d %s", chain, behind+1, rule))
 			left = slices.Insert(left, behind, "")
 			behind++
@@ -183,10 +183,13 @@ func (s *script) puts() (declared []string, byChain map[string]puts) {
 
 // chainBack puts the rules of one chain back. Of what is new in it, only what the commit has put there goes; what went comes to
 // where that was.
-func (k *iptablesKernel) chainBack(u *undoing, chain string, p puts, now *savedTable) (lines []string, err error) {
+func (k *iptablesKernel) chainBack(ctx context.Context, u *undoing, chain string, p puts, now *savedTable) (lines []string, err error) {
 	was, made, there := u.before.rules[chain], u.after.rules[chain], slices.Clone(now.rules[chain])
 	if slices.Equal(was, made) {
 		return nil, nil
+	}
+	if err := k.learnTexts(ctx, now, sharedChain{u.family, u.table, chain}, p.inserted); err != nil {
+		return nil, err
 	}
 	begin, end := inCommon(was, made, func(a, b string) bool { return a == b })
 	place := min(begin, len(there))

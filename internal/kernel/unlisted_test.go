@@ -1,0 +1,292 @@
+package kernel_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+)
+
+// nativeRules are rules of nftables in a table of iptables that iptables has no words for: of the first kind, iptables-save prints nothing of
+// the table, and says that all is well; at the second it fails.
+var nativeRules = map[string]string{"incompatible": "ct state established,related counter", "unreadable": "meta skuid 4711 counter"}
+
+// native puts a rule of nftables before and behind all rules of some chains, such as "ip filter INPUT", and returns what takes them out.
+func native(t *testing.T, ns *lab.Namespace, rule string, chains ...string) (remove func()) {
+	t.Helper()
+	var made []string
+	for _, chain := range chains {
+		for _, where := range []string{"insert", "add"} {
+			said := run(t, ns, "", "nft", append([]string{"--echo", "--handle", where, "rule"}, append(strings.Fields(chain), strings.Fields(rule)...)...)...)
+			made = append(made, chain+" handle "+strings.TrimSpace(said[strings.LastIndex(said, "handle ")+len("handle "):]))
+		}
+	}
+	return func() {
+		t.Helper()
+		for _, rule := range made {
+			run(t, ns, "", "nft", append([]string{"delete", "rule"}, strings.Fields(rule)...)...)
+		}
+		if text := run(t, ns, "", "nft", "list", "ruleset"); strings.Contains(text, "firewalld_guard_list") {
+			t.Errorf("copies of rules stay:\n%s", text)
+		}
+	}
+}
+
+// unlisted runs a test with each kind of such a rule on some back ends.
+func unlisted(t *testing.T, backends []ir.Backend, test func(t *testing.T, backend ir.Backend, rule string)) {
+	for kind, rule := range nativeRules {
+		for _, backend := range backends {
+			t.Run(kind+"/"+string(backend), func(t *testing.T) {
+				useVariant(t, "nft")
+				test(t, backend, rule)
+			})
+		}
+	}
+}
+
+var eitherBackend = []ir.Backend{ir.NFTables, ir.IPTables}
+
+const shopRules = `<rule ipv="ipv4" table="filter" chain="shop" priority="0">-s 10.9.0.2 -p tcp --dport 81 -j ACCEPT</rule>
+	<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.9.0.3 -m comment --comment "two words" -j ACCEPT</rule>
+	<passthrough ipv="ipv4">-A FORWARD -s 10.9.0.2 -j ACCEPT</passthrough>`
+
+// shop makes another program's chain with a rule of its own.
+func shop(t *testing.T, ns *lab.Namespace) {
+	t.Helper()
+	run(t, ns, "*filter\n:shop - [0:0]\n-A INPUT -j shop\n-A shop -s 10.9.0.7/32 -j DROP\nCOMMIT\n", "iptables-restore", "--noflush")
+}
+
+// Direct rules that accept go from a chain when they are taken out, and come back, although another program has put a rule of nftables
+// there that iptables cannot list. That rule stays where it is.
+func TestDirectRulesBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, eitherBackend, func(t *testing.T, backend ir.Backend, rule string) {
+		ns := namespace(t)
+		shop(t, ns)
+		k := open(t, ns, backend)
+		commit(t, k, directly(t, backend, ""))
+		without := saved(t, ns)
+		commit(t, k, directly(t, backend, shopRules))
+		with := saved(t, ns)
+		remove := native(t, ns, rule, "ip filter INPUT", "ip filter shop", "ip filter FORWARD")
+		commit(t, k, directly(t, backend, ""))
+		remove()
+		sameLines(t, sortedLines(without), sortedLines(saved(t, ns)))
+		remove = native(t, ns, rule, "ip filter INPUT", "ip filter shop")
+		commit(t, k, directly(t, backend, shopRules))
+		remove()
+		sameLines(t, sortedLines(with), sortedLines(saved(t, ns)))
+	})
+}
+
+// A chain of another program, of the name of a direct chain, is left alone at a start, and the line is named, although a table with a rule of
+// nftables is not printed by iptables-save.
+func TestChainOfAnotherProgramBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, eitherBackend, func(t *testing.T, backend ir.Backend, rule string) {
+		for _, chain := range []string{"ip filter INPUT", "ip filter f2b"} {
+			ns := namespace(t)
+			run(t, ns, "*filter\n:f2b - [0:0]\n-A INPUT -j f2b\n-A f2b -s 10.9.0.2/32 -p tcp -m tcp --dport 80 -j DROP\nCOMMIT\n", "iptables-restore", "--noflush")
+			before := saved(t, ns)
+			remove := native(t, ns, rule, chain)
+			k, _, killed := process(t, ns, backend, &disk{})
+			defer killed()
+			err := k.Commit(t.Context(), directly(t, backend, `<chain ipv="ipv4" table="filter" chain="f2b"/>
+				<rule ipv="ipv4" table="filter" chain="f2b" priority="0">-s 10.9.0.7 -j DROP</rule>`))
+			var taken *kernel.TakenError
+			if !errors.As(err, &taken) || taken.Chain != "f2b" {
+				t.Errorf("with a rule in %s it gives %v", chain, err)
+			}
+			remove()
+			sameLines(t, before, saved(t, ns))
+		}
+	})
+}
+
+// Direct rules that a killed process has noted, and that are taken out of the configuration meanwhile, go at the next start, whether there
+// is a note or the configuration still has them; and those that stay stand once.
+func TestStartBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, eitherBackend, func(t *testing.T, backend ir.Backend, rule string) {
+		ns, store := namespace(t), &disk{}
+		shop(t, ns)
+		k, _, killed := process(t, ns, backend, store)
+		commit(t, k, directly(t, backend, ""))
+		without := saved(t, ns)
+		commit(t, k, directly(t, backend, shopRules))
+		with := saved(t, ns)
+		killed()
+		remove := native(t, ns, rule, "ip filter INPUT", "ip filter shop", "ip filter FORWARD")
+		for _, c := range []struct {
+			store    kernel.Store
+			elements string
+		}{{store, shopRules}, {&disk{}, shopRules}, {store, ""}} {
+			k, _, killed = process(t, ns, backend, c.store)
+			commit(t, k, directly(t, backend, c.elements))
+			killed()
+			remove()
+			want := with
+			if c.elements == "" {
+				want = without
+			}
+			sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+			remove = native(t, ns, rule, "ip filter INPUT", "ip filter shop", "ip filter FORWARD")
+		}
+	})
+}
+
+// The rules of a killed process stand once at the next start, and none is left when the firewall ends, nor when the next start is one of the
+// other back end.
+func TestRulesOfIPTablesBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, []ir.Backend{ir.IPTables}, func(t *testing.T, backend ir.Backend, rule string) {
+		ns := namespace(t)
+		run(t, ns, foreign, "iptables-restore")
+		before := saved(t, ns)
+		first, second := scenario(t, "static-services.txt", ir.IPTables), scenario(t, "static-log-denied.txt", ir.IPTables)
+		k, _, killed := process(t, ns, ir.IPTables, &disk{})
+		commit(t, k, &kernel.Desired{Rules: second})
+		want := saved(t, ns)
+		commit(t, k, &kernel.Desired{Rules: first})
+		killed()
+		chains := []string{"ip filter INPUT", "ip filter FORWARD", "ip6 filter OUTPUT", "ip nat POSTROUTING", "ip mangle PREROUTING"}
+		remove := native(t, ns, rule, chains...)
+		k, _, killed = process(t, ns, ir.IPTables, &disk{})
+		commit(t, k, &kernel.Desired{Rules: second})
+		remove()
+		sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
+		remove = native(t, ns, rule, chains...)
+		commit(t, k, &kernel.Desired{Rules: first})
+		killed()
+		k, o, killed := process(t, ns, ir.NFTables, &disk{})
+		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-services.txt", ir.NFTables)})
+		if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
+			t.Fatal(err)
+		}
+		killed()
+		remove()
+		sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
+		k, _, killed = process(t, ns, ir.IPTables, &disk{})
+		defer killed()
+		commit(t, k, &kernel.Desired{Rules: first})
+		remove = native(t, ns, rule, chains...)
+		commit(t, k, &kernel.Desired{})
+		remove()
+		sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
+	})
+}
+
+// A passthrough that puts a rule before all others goes when it is taken out.
+func TestPassthroughGoesBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, eitherBackend, func(t *testing.T, backend ir.Backend, rule string) {
+		ns := namespace(t)
+		k := open(t, ns, backend)
+		commit(t, k, directly(t, backend, ""))
+		before := saved(t, ns)
+		commit(t, k, directly(t, backend, `<passthrough ipv="ipv4">-I INPUT -i lo -j ACCEPT</passthrough><passthrough ipv="ipv4">-I INPUT 2 -s 10.9.0.2,10.9.0.3 -j ACCEPT</passthrough>`))
+		remove := native(t, ns, rule, "ip filter INPUT")
+		commit(t, k, directly(t, backend, ""))
+		remove()
+		sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
+	})
+}
+
+// What another program has taken out of a chain beside its rule of nftables is put back by the next commit, once.
+func TestRepairBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, []ir.Backend{ir.IPTables}, func(t *testing.T, backend ir.Backend, rule string) {
+		ns := namespace(t)
+		k := open(t, ns, ir.IPTables)
+		d := &kernel.Desired{Rules: scenario(t, "static-services.txt", ir.IPTables)}
+		commit(t, k, d)
+		before := saved(t, ns)
+		run(t, ns, "", "iptables", "-D", "INPUT", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
+		remove := native(t, ns, rule, "ip filter INPUT")
+		commit(t, k, d)
+		remove()
+		sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
+	})
+}
+
+// Panic mode goes on and off whatever rules of nftables are in the tables of iptables, also behind rules of another program, and also at a
+// start in panic mode.
+func TestPanicBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, eitherBackend, func(t *testing.T, backend ir.Backend, rule string) {
+		ns := namespace(t)
+		var chains []string
+		for _, where := range []string{"raw OUTPUT", "raw PREROUTING", "filter OUTPUT", "mangle FORWARD", "security INPUT"} {
+			table, chain, _ := strings.Cut(where, " ")
+			run(t, ns, "", "iptables", "-t", table, "-A", chain, "-j", "RETURN")
+			run(t, ns, "", "ip6tables", "-t", table, "-A", chain, "-j", "RETURN")
+			chains = append(chains, "ip "+where, "ip6 "+where)
+		}
+		k, _, killed := process(t, ns, backend, &disk{})
+		d := &kernel.Desired{Rules: scenario(t, "static-services.txt", backend)}
+		commit(t, k, d)
+		without := saved(t, ns)
+		panicked := &kernel.Desired{Rules: d.Rules, Panic: true}
+		commit(t, k, panicked)
+		with := saved(t, ns)
+		commit(t, k, d)
+		remove := native(t, ns, rule, chains...)
+		commit(t, k, panicked)
+		remove()
+		sameLines(t, with, saved(t, ns))
+		remove = native(t, ns, rule, chains...)
+		killed()
+		k, _, killed = process(t, ns, backend, &disk{})
+		defer killed()
+		commit(t, k, panicked)
+		commit(t, k, d)
+		remove()
+		sameLines(t, sortedLines(without), sortedLines(saved(t, ns)))
+	})
+}
+
+// A commit that fails at a later table puts the chain with such a rule back to what it was.
+func TestFailedCommitBesideARuleOfNFTables(t *testing.T) {
+	unlisted(t, []ir.Backend{ir.IPTables}, func(t *testing.T, backend ir.Backend, rule string) {
+		fail := faulty6(t)
+		ns := namespace(t)
+		shop(t, ns)
+		k := open(t, ns, ir.IPTables)
+		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-log-denied.txt", ir.IPTables)})
+		before := saved(t, ns)
+		remove := native(t, ns, rule, "ip filter INPUT", "ip filter shop")
+		for _, next := range []*kernel.Desired{{Rules: scenario(t, "static-direct-iptables.txt", ir.IPTables)}, directly(t, ir.IPTables, shopRules)} {
+			fail(true)
+			if k.Commit(t.Context(), next) == nil {
+				t.Fatal("locked tables were changed")
+			}
+			fail(false)
+		}
+		remove()
+		sameLines(t, sortedLines(before), sortedLines(saved(t, ns)))
+	})
+}
+
+// A direct chain to which a map of nftables leads stays when it is taken out, and is named; the rest of the change is made.
+func TestDirectChainThatAMapLeadsTo(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		useVariant(t, "nft")
+		ns := namespace(t)
+		var log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		commit(t, k, directly(t, backend, `<chain ipv="ipv4" table="filter" chain="mine"/>`+
+			`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.9.0.2 -j mine</rule>`))
+		run(t, ns, "", "nft", "add", "rule", "ip", "filter", "INPUT", "ct", "state", "vmap", "{", "new", ":", "jump", "mine", "}")
+		commit(t, k, directly(t, backend, ""))
+		got := run(t, ns, "", "nft", "list", "table", "ip", "filter")
+		if !strings.Contains(got, "chain mine") || strings.Contains(got, "10.9.0.2") {
+			t.Errorf("there is\n%s", got)
+		}
+		if !strings.Contains(log.String(), "chain=mine") || !strings.Contains(log.String(), "nft list chain ip filter INPUT") {
+			t.Errorf("the log says\n%s", log.String())
+		}
+	})
+}
