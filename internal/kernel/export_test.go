@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -100,4 +101,13 @@ func KeepDropped(o Options) (release func() error, err error) {
 		err = a.refused[0].err
 	}
 	return s.conn.Close, err
+}
+
+// ReadTable is the rules of a table, by chain, as a commit reads them.
+func ReadTable(o Options, family ir.Families, table string) (map[string][]string, error) {
+	s, err := tools{enter: o.withDefaults().Enter}.read(context.Background(), family, table)
+	if err != nil {
+		return nil, err
+	}
+	return s.rules, nil
 }

@@ -290,3 +290,62 @@ func TestDirectChainThatAMapLeadsTo(t *testing.T) {
 		}
 	})
 }
+
+// kinds are rules of many extensions of iptables, by program and table: what one of them needs to be copied is its own matter.
+var kinds = map[string][]string{
+	"iptables filter": {
+		"-s 10.0.0.1/32 -d 10.0.0.0/8 -i eth0 -p tcp -m tcp --dport 22 -j ACCEPT", "! -s 10.0.0.1/32 ! -p tcp -j DROP", "-p udp -m udp --sport 1:5 -j RETURN",
+		"-p tcp -m tcp --tcp-flags SYN,RST SYN -j DROP", "-p tcp -m tcp --tcp-option 5 -j DROP", "-p tcp -m multiport --dports 80,443 -j ACCEPT",
+		"-p icmp -m icmp --icmp-type 8 -j ACCEPT", "-p sctp -m sctp --dport 5 -j DROP", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+		"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with icmp-host-prohibited", `-j LOG --log-prefix "two words: "`,
+		`-m comment --comment "two words" -j ACCEPT`, "-m set --match-set bans src -j DROP", "-m limit --limit 5/sec -j ACCEPT", "-m mark --mark 0x1/0xf -j DROP",
+		"-m recent --set --name x --mask 255.255.255.255 --rsource -j DROP", "-m hashlimit --hashlimit-upto 5/sec --hashlimit-burst 5 --hashlimit-name y -j ACCEPT",
+		"-p tcp -m connlimit --connlimit-above 5 --connlimit-mask 32 --connlimit-saddr -j DROP", "-m pkttype --pkt-type broadcast -j DROP",
+		`-m string --string "a b" --algo bm -j DROP`, "-m addrtype --dst-type LOCAL -j ACCEPT", "-m iprange --src-range 10.0.0.1-10.0.0.9 -j ACCEPT",
+		"-m statistic --mode nth --every 3 --packet 0 -j DROP", "-p udp -j NFQUEUE --queue-num 3", "-j NFLOG --nflog-group 3", "-m physdev --physdev-in eth0 -j DROP",
+		"-m state --state NEW -j ACCEPT", "-m mac --mac-source 00:11:22:33:44:55 -j DROP", "-m dscp --dscp 0x03 -j DROP", "-f -j DROP", "-g other", "-j other",
+		"-m ttl --ttl-eq 5 -j DROP", "-m tos --tos 0x10/0x3f -j DROP", "-m length --length 5:9 -j DROP", "-m quota --quota 5 -j ACCEPT", "-m u32 --u32 0x0=0x1 -j DROP"},
+	"iptables nat": {"-p tcp -m tcp --dport 81 -j DNAT --to-destination 10.0.0.1:80", "-p tcp -j REDIRECT --to-ports 22", "-j MASQUERADE", "-j SNAT --to-source 10.0.0.1",
+		"-d 10.0.0.0/8 -j NETMAP --to 10.1.0.0/16"},
+	"iptables mangle": {"-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu", "-j MARK --set-xmark 0x1/0xff", "-j CONNMARK --save-mark", "-j DSCP --set-dscp 0x03", "-j TTL --ttl-set 5"},
+	"iptables raw":    {"-j CT --notrack", "-p tcp -m tcp --dport 21 -j CT --helper ftp", "-m rpfilter --invert -j DROP"},
+	"ip6tables filter": {"-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j ACCEPT", "-s fd00::1/128 -p tcp -m tcp --dport 5 -j DROP", "-j REJECT --reject-with icmp6-adm-prohibited",
+		"-p tcp -j REJECT --reject-with tcp-reset", "-m hl --hl-eq 5 -j DROP", "-m rt --rt-type 0 -j DROP", "-p udp -m udp --dport 546 -j ACCEPT", "-m frag --fragmore -j DROP"},
+}
+
+// Rules of whatever extension are read beside a rule of nftables as iptables-save prints them without it.
+func TestCopiesAreListedAlike(t *testing.T) {
+	unlisted(t, []ir.Backend{ir.IPTables}, func(t *testing.T, _ ir.Backend, rule string) {
+		for where, specs := range kinds {
+			program, table, _ := strings.Cut(where, " ")
+			family, name := ir.V4, "ip"
+			if program == "ip6tables" {
+				family, name = ir.V6, "ip6"
+			}
+			ns := namespace(t)
+			run(t, ns, "create bans hash:ip\n", "ipset", "restore")
+			run(t, ns, "", program, "-t", table, "-N", "some")
+			run(t, ns, "", program, "-t", table, "-N", "other")
+			taken := 0
+			for _, spec := range specs { // the kernel need not have all extensions
+				if _, err := ns.Run(t.Context(), "*"+table+"\n-A some "+spec+"\nCOMMIT\n", program+"-restore", "--noflush"); err == nil {
+					taken++
+				} else {
+					t.Logf("not in this kernel: %s", spec)
+				}
+			}
+			o := kernel.Options{Backend: ir.IPTables, Enter: ns.Do}
+			want, err := kernel.ReadTable(o, family, table)
+			if err != nil || len(want["some"]) != taken || taken < 3 {
+				t.Fatalf("%d rules and %v; there are %d", len(want["some"]), err, taken)
+			}
+			remove := native(t, ns, rule, name+" "+table+" some")
+			got, err := kernel.ReadTable(o, family, table)
+			remove()
+			if err != nil || len(got["some"]) != taken+2 {
+				t.Fatalf("beside a rule of nftables it reads %q and %v", got["some"], err)
+			}
+			sameLines(t, strings.Join(want["some"], "\n"), strings.Join(got["some"][1:taken+1], "\n"))
+		}
+	})
+}
