@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"richwall/internal/printable"
 )
@@ -33,6 +34,7 @@ type session struct {
 
 	daemon *daemon // the running one; nil for firewall-offline-cmd
 	store  store   // the permanent configuration
+	unlock func()  // gives up the lock on the folder that firewall-offline-cmd changes; nil for none
 }
 
 // Online runs firewall-cmd with the words that follow its name, and returns its exit status: 0, 1 for a question answered
@@ -96,8 +98,16 @@ func (s *session) do() error {
 
 // connect reaches the daemon or reads the files.
 func (s *session) connect() error {
+	disk := diskOf(s.value("system-config"), s.value("default-config"))
+	if s.program == offline && s.unlock == nil && (s.option == nil || writes(s.option.do) || changingOthers[s.option.do]) {
+		unlock, err := disk.Lock(lockTime)
+		if err != nil {
+			return err
+		}
+		s.unlock = unlock
+	}
 	if s.program == offline && s.option != nil && s.option.do == doReset { // of files that may be broken
-		s.store = &files{disk: diskOf(s.value("system-config"), s.value("default-config"))}
+		s.store = &files{disk: disk}
 		return nil
 	}
 	if s.program == offline {
@@ -127,7 +137,13 @@ func (s *session) connect() error {
 	return s.awaitDaemon()
 }
 
+// lockTime is how long firewall-offline-cmd waits for others who are changing the files.
+const lockTime = 10 * time.Second
+
 func (s *session) close() {
+	if s.unlock != nil {
+		s.unlock()
+	}
 	if s.daemon != nil {
 		s.daemon.close()
 	}
@@ -168,6 +184,7 @@ func (s *session) finish(err error) int {
 func (s *session) nothingToDo() error {
 	switch {
 	case s.program == offline:
+		defer s.close()
 		err := s.lokkit()
 		if err == nil {
 			s.besideDaemon()
