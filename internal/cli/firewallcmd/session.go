@@ -62,7 +62,11 @@ func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) in
 	}
 	s := &session{program: p, given: found, order: order, out: out, stdin: stdin}
 	out.quiet, out.verbose = s.has("quiet"), s.has("verbose")
-	return s.finish(s.do())
+	status := s.finish(s.do())
+	if out.failed != nil && status == 0 {
+		return s.finish(fail(unknownError, "cannot print all there is to say: %v", out.failed))
+	}
+	return status
 }
 
 // do does what the command line says.
@@ -114,7 +118,7 @@ func (s *session) connect() error {
 		files, problems := openFiles(s.value("system-config"), s.value("default-config"), s.option != nil && writes(s.option.do))
 		s.store = files
 		for _, line := range notices(problems) {
-			s.out.complain(line)
+			s.out.complain(printable.Item(line))
 		}
 		if files == nil && s.option != nil && changing[s.option.do] {
 			if files = openBroken(s.value("system-config"), s.value("default-config")); files != nil {
@@ -164,11 +168,11 @@ func (s *session) finish(err error) int {
 	case errors.As(err, &broken):
 		for _, p := range broken.problems {
 			for _, line := range broken.lines(p) {
-				s.out.complain(line)
+				s.out.complain(printable.Item(line))
 			}
 		}
 	case s.program == offline && !errors.As(err, &value):
-		s.out.complain(oneLine(err))
+		s.out.complain(printable.Item(oneLine(err)))
 		s.out.hint(hintsOf(err)...)
 	default:
 		s.out.complain("Error: " + oneLine(err))

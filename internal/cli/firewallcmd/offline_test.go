@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"richwall/zones"
@@ -64,6 +65,43 @@ func TestOfflineBesideAnotherWriter(t *testing.T) {
 		}
 		if data, err := os.ReadFile(path); err != nil || !bytes.Equal(data, others) {
 			t.Errorf("the file holds %q, %v", data, err)
+		}
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A listing that cannot be written is no success: a script that keeps it would take it for the whole.
+func TestListingOnAFullDisk(t *testing.T) {
+	for _, args := range [][]string{{"--list-all-zones"}, {"--list-all-zones", "--json"}, {"--get-services"}, {"--zone=public", "--query-service=ssh"}} {
+		var errors bytes.Buffer
+		status := Offline(append([]string{"--system-config", t.TempDir()}, args...), strings.NewReader(""), full{}, &errors)
+		if status == 0 || !strings.Contains(errors.String(), "no space left") {
+			t.Errorf("%q ends with %d and says %q", args, status, &errors)
+		}
+	}
+}
+
+// What is wrong with files is a line each, whatever they are called: a name cannot make a line of its own.
+func TestLineBreakInAFileName(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"zones/work.xml": `<zone><interface name="wg0"/></zone>`, "zones/a\nERROR: forged.xml": `<zone><interface name="wg0"/><port/></zone>`} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"--check-config"}, {"--get-zones"}, {"--zone=work", "--add-port=1/tcp"}} {
+		var out bytes.Buffer
+		Offline(append([]string{"--system-config", dir}, args...), strings.NewReader(""), &out, &out)
+		if said := out.String(); !strings.Contains(said, `a\nERROR: forged`) || strings.Contains(said, "\nERROR: forged") {
+			t.Errorf("%q says\n%s", args, said)
 		}
 	}
 }
