@@ -12,7 +12,8 @@ import (
 //
 // No call is left in the bus until there is room for it, as those of root behind it would wait, too. A call for which there is no room is
 // refused at once. Who fills the room may be a stranger and who is refused may be root, so each newcomer has some room of his own, which
-// is enough for a small call. Only a newcomer's large call, or one of many, can be refused because of others.
+// is enough for a small call. Others can be the reason why a newcomer's large call, or one of many, is refused. They are the reason why a
+// small one is refused only if there are mostNewcomers of them.
 type newcomers struct {
 	mu     sync.Mutex
 	known  map[string]uint32 // clients that are not root's
