@@ -103,7 +103,7 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer aside.Close()
-	a, n := access{aside: aside.bus}, newNewcomers()
+	a, n := access{aside: aside.bus, busTime: busTime}, newNewcomers()
 	for _, step := range []struct {
 		client    string
 		want      uint32

@@ -83,6 +83,7 @@ type Daemon struct {
 	files    chan struct{}
 	hung     <-chan struct{}   // closed when a change of the files that was given up has ended; nil for none; files guards it
 	told     map[string]string // what files held when FilesTouched looked at them last, as sums by path; files guards it
+	kept     map[string]bool   // files whose NAME.old holds what somebody else had written there, until a reload; never changed, files guards it
 	unusable bool              // it was said last that a reload would be refused for the files; files guards it
 	checked  compile.History   // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 

@@ -123,6 +123,9 @@ func SetZone(ctx context.Context, conn *dbus.Conn, link Link, zone string) error
 	if found["connection"] == nil {
 		return fmt.Errorf("cannot set the zone of NetworkManager's connection %s: it has no settings", link.connection)
 	}
+	if err := typed(found); err != nil {
+		return fmt.Errorf("cannot send back the settings of NetworkManager's connection %s: %w", link.connection, err)
+	}
 	delete(found["connection"], "zone")
 	if zone != "" {
 		found["connection"]["zone"] = dbus.MakeVariant(zone)

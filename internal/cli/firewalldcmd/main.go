@@ -131,7 +131,7 @@ func (p *program) run() (status int, err error) {
 	}
 	defer guard.Close()
 	if free != nil { // the guard stays until a daemon finds the bus
-		return statusFailed, free
+		return statusFailed, closed(free)
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
 		return notConnected(err, guard.Lower)
@@ -168,7 +168,12 @@ func notConnected(reason error, lower func() error) (status int, err error) {
 	if errors.Is(reason, bus.ErrTaken) {
 		return statusLost, errors.Join(reason, lower())
 	}
-	return statusFailed, reason
+	return statusFailed, closed(reason)
+}
+
+// closed is why the start has failed, where the guard stays.
+func closed(reason error) error {
+	return fmt.Errorf("%w; nothing new is let in until the firewall starts", reason)
 }
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
