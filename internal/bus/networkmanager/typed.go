@@ -11,57 +11,76 @@ import (
 // D-Bus as a []any and would write it as an array of variants. NetworkManager refuses that in settings such as ipv6.addresses, an a(ayuay).
 func typed(s settings) error {
 	for section, values := range s {
-		if err := retype(reflect.ValueOf(values)); err != nil {
-			return fmt.Errorf("section %s: %w", section, err)
+		for key, v := range values {
+			next, err := retyped(v)
+			if err != nil {
+				return fmt.Errorf("%s.%s: %w", section, key, err)
+			}
+			values[key] = next
 		}
 	}
 	return nil
 }
 
+// retyped is a variant as it was received, with a Go value of the type that its signature stands for.
+func retyped(v dbus.Variant) (dbus.Variant, error) {
+	sig := v.Signature()
+	t, rest, err := goType(sig.String())
+	if err != nil || rest != "" {
+		return v, fmt.Errorf("a value has the signature %q, which is that of no one type", sig)
+	}
+	value, err := build(t, reflect.ValueOf(v.Value()))
+	if err != nil {
+		return v, err
+	}
+	return dbus.MakeVariantWithSignature(value.Interface(), sig), nil
+}
+
 var variantType = reflect.TypeFor[dbus.Variant]()
 
-// retype gives every variant in a value the Go value that its signature stands for. The value is one that can be set, or a map.
-func retype(v reflect.Value) error {
-	switch {
-	case v.Type() == variantType:
-		old := v.Interface().(dbus.Variant)
-		t, rest, err := goType(old.Signature().String())
-		if err != nil || rest != "" {
-			return fmt.Errorf("a value has the signature %q, which is that of no one type", old.Signature())
-		}
-		next := reflect.New(t)
-		if err := dbus.Store([]any{old.Value()}, next.Interface()); err != nil {
-			return err
-		}
-		if err := retype(next.Elem()); err != nil {
-			return err
-		}
-		v.Set(reflect.ValueOf(dbus.MakeVariantWithSignature(next.Elem().Interface(), old.Signature())))
-	case v.Kind() == reflect.Slice:
-		for i := range v.Len() {
-			if err := retype(v.Index(i)); err != nil {
-				return err
-			}
-		}
-	case v.Kind() == reflect.Map:
-		for _, key := range v.MapKeys() {
-			value := reflect.New(v.Type().Elem()).Elem()
-			value.Set(v.MapIndex(key))
-			if err := retype(value); err != nil {
-				return err
-			}
-			v.SetMapIndex(key, value)
-		}
-	case v.Kind() == reflect.Struct:
-		for i := range v.NumField() {
-			if field := v.Field(i); field.CanSet() {
-				if err := retype(field); err != nil {
-					return err
-				}
-			}
-		}
+// build is a value of a type, given what godbus makes of it: the same, with a []any in the place of each structure.
+func build(t reflect.Type, from reflect.Value) (reflect.Value, error) {
+	for from.Kind() == reflect.Interface {
+		from = from.Elem()
 	}
-	return nil
+	v := reflect.New(t).Elem()
+	switch kind := t.Kind(); {
+	case t == variantType && from.Type() == variantType:
+		inner, err := retyped(from.Interface().(dbus.Variant))
+		return reflect.ValueOf(inner), err
+	case from.Type() == t && kind != reflect.Slice && kind != reflect.Map:
+		return from, nil
+	case kind == reflect.Slice && from.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(t, 0, from.Len()))
+		for i := range from.Len() {
+			e, err := build(t.Elem(), from.Index(i))
+			if err != nil {
+				return v, err
+			}
+			v.Set(reflect.Append(v, e))
+		}
+		return v, nil
+	case kind == reflect.Map && from.Kind() == reflect.Map:
+		v.Set(reflect.MakeMap(t))
+		for _, key := range from.MapKeys() {
+			e, err := build(t.Elem(), from.MapIndex(key))
+			if err != nil {
+				return v, err
+			}
+			v.SetMapIndex(key, e)
+		}
+		return v, nil
+	case kind == reflect.Struct && from.Kind() == reflect.Slice && from.Len() == t.NumField():
+		for i := range t.NumField() {
+			e, err := build(t.Field(i).Type, from.Index(i))
+			if err != nil {
+				return v, err
+			}
+			v.Field(i).Set(e)
+		}
+		return v, nil
+	}
+	return v, fmt.Errorf("a value is a %s, and not a %s as its signature says", from.Type(), t)
 }
 
 // basic are the Go types of D-Bus's basic types (D-Bus specification, "Basic types"), as godbus has them.
