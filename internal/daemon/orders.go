@@ -86,14 +86,18 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	return nil
 }
 
-// askable is what of a configuration the kernel can be asked about.
+// askable is what of a configuration the kernel of a running daemon can be asked about.
 func askable(h compile.History, cfg *zones.Config, awaits func(table, chain string) bool) (*kernel.Desired, error) {
 	if ir.Backend(cfg.Conf.FirewallBackend) == ir.NFTables {
 		direct, _, err := h.Direct(cfg)
-		return &kernel.Desired{Direct: direct, Awaits: awaits}, codeOf(err)
+		return &kernel.Desired{Direct: direct, Awaits: awaits, Running: true}, codeOf(err)
 	}
 	desired, _, err := desire(h, cfg, false, awaits)
-	return desired, err
+	if err != nil {
+		return nil, err
+	}
+	desired.Running = true
+	return desired, nil
 }
 
 // ask has a Kernel of its own check what is desired: who changes something does not have to wait for his turn. Whoever asks waits for

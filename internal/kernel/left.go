@@ -672,16 +672,23 @@ func (e *tableEdit) addLeftOf(ctx context.Context, name string, may mayBe) error
 	for _, f := range found {
 		left.specs, left.places, left.rules = append(left.specs, f.spec), append(left.places, places[f.spec]), append(left.rules, nil)
 	}
-	for _, spec := range union(known, left.specs, itself)[len(known):] {
-		rule := leftRule{leftChain: chainLeft(e.family, e.table, name), Spec: spec}
-		rule.Text = e.k.texts[sharedRule{e.sharedChain(name), spec}]
-		e.k.came.Rules = append(e.k.came.Rules, rule)
-	}
+	e.came(name, union(known, left.specs, itself)[len(known):])
 	if others := len(e.saved.rules[name]) - len(left.specs); others > 0 && want != nil && want.declared {
 		e.kept = append(e.kept, name)
 	}
 	e.had.chains = append(slices.DeleteFunc(e.had.chains, func(c *chainRules) bool { return c.name == name }), left)
 	return nil
+}
+
+// came remembers rules of a chain that were found and are not noted: where there is no note they are an earlier process's.
+func (e *tableEdit) came(chain string, specs []string) {
+	if e.k.foundKnown {
+		return
+	}
+	for _, spec := range specs {
+		text := e.k.texts[sharedRule{e.sharedChain(chain), spec}]
+		e.k.came.Rules = append(e.k.came.Rules, leftRule{chainLeft(e.family, e.table, chain), spec, text})
+	}
 }
 
 // directSpecs are the rules of the direct interface in a chain; none if there is no chain.
