@@ -54,6 +54,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	d.mu.Lock()
 	inUse, h, runtime := d.kernel != nil && d.backend == backend, d.history.Reloaded(), d.runtime
+	running := d.repairs.waiting == ""
 	d.mu.Unlock()
 	if !inUse {
 		return nil
@@ -62,6 +63,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	if err != nil {
 		return err
 	}
+	desired.Running = running
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	done := make(chan error, 1)
@@ -86,18 +88,14 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	return nil
 }
 
-// askable is what of a configuration the kernel of a running daemon can be asked about.
+// askable is what of a configuration the kernel can be asked about.
 func askable(h compile.History, cfg *zones.Config, awaits func(table, chain string) bool) (*kernel.Desired, error) {
 	if ir.Backend(cfg.Conf.FirewallBackend) == ir.NFTables {
 		direct, _, err := h.Direct(cfg)
-		return &kernel.Desired{Direct: direct, Awaits: awaits, Running: true}, codeOf(err)
+		return &kernel.Desired{Direct: direct, Awaits: awaits}, codeOf(err)
 	}
 	desired, _, err := desire(h, cfg, false, awaits)
-	if err != nil {
-		return nil, err
-	}
-	desired.Running = true
-	return desired, nil
+	return desired, err
 }
 
 // ask has a Kernel of its own check what is desired: who changes something does not have to wait for his turn. Whoever asks waits for

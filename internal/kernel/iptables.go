@@ -325,6 +325,7 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 		return fmt.Errorf("an earlier change was not made, and not all of it is taken back: %w", err)
 	}
 	before := k.remember()
+	k.came = leftThings{}
 	err := k.commit(ctx, next)
 	if err == nil {
 		if k.direct {
@@ -388,7 +389,6 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	first := k.installed == nil
-	k.came = leftThings{}
 	k.note(next, sets)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
