@@ -401,3 +401,20 @@ func TestCheckForARunningFirewallIsNoStart(t *testing.T) {
 		}
 	})
 }
+
+// The chain in which rules are tried and listed goes at the next start, should a process have been killed meanwhile.
+func TestChainOfATrialGoes(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		run(t, ns, "*filter\n:firewalld_guard_trial - [0:0]\n-A firewalld_guard_trial -s 10.0.0.1 -j ACCEPT\nCOMMIT\n", "iptables-restore", "--noflush")
+		k, o, end := process(t, ns, backend, &disk{})
+		defer end()
+		commit(t, k, directly(t, backend, ""))
+		if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, ns, "", "iptables", "-S"); strings.Contains(got, "_trial") {
+			t.Errorf("there is\n%s", got)
+		}
+	})
+}
