@@ -634,11 +634,7 @@ func (e *tableEdit) hasNoOther(ctx context.Context, c *chainRules) (bool, error)
 		return false, nil
 	}
 	found, err := e.sharedEdit(c.name).find(ctx, &chainRules{specs: c.specs, guessed: true})
-	at := map[int]bool{}
-	for _, f := range found {
-		at[f.index] = f.index >= 0
-	}
-	delete(at, -1)
+	at := filter(found, func(f foundRule) bool { return f.index >= 0 })
 	return len(at) == len(e.saved.rules[c.name]), err
 }
 
