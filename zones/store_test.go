@@ -20,7 +20,7 @@ import (
 // newStore is a store in an empty folder, and the configuration in it.
 func newStore(t *testing.T) (Store, *Config) {
 	t.Helper()
-	s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc")}}
+	s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc")}}
 	c, problems := s.Load()
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -247,7 +247,7 @@ func TestRandomEdits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		s := Store{Dirs{System: dir}}
+		s := Store{Dirs: Dirs{System: dir}}
 		empty, _ := s.Load()
 		c, err := s.Save(empty, start)
 		if err != nil {
@@ -349,7 +349,7 @@ func TestWrittenValues(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "firewalld.conf"), []byte("CleanupOnExit=True\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store := Store{Dirs{System: dir}}
+	store := Store{Dirs: Dirs{System: dir}}
 	c, problems = store.Load()
 	if c == nil {
 		t.Fatal(problems)
@@ -366,7 +366,7 @@ func TestWrittenValues(t *testing.T) {
 
 // What somebody writes into a file after a change is not lost when the change is taken back, as after a reload that is refused.
 func TestUndoOverAnEdit(t *testing.T) {
-	s := Store{Dirs{System: t.TempDir(), Follow: true}}
+	s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 	writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
 	loaded, _ := s.Load()
 	for _, edits := range [][]Edit{{SetLogDenied("all")}, {SetLogDenied("all"), New(Object{KindService, "app"}, nil)}} {
@@ -379,6 +379,56 @@ func TestUndoOverAnEdit(t *testing.T) {
 		}
 		writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
 	}
+}
+
+// While somebody else changes the files, what was saved is not taken back: the files and what tells of the other change stay, and it can be
+// tried again.
+func TestUndoWhileOthersChange(t *testing.T) {
+	for name, change := range map[string]func(*testing.T, Store) (undo func() error){
+		"one file": func(t *testing.T, s Store) func() error { return undoOf(t, s, SetLogDenied("all")) },
+		"two files": func(t *testing.T, s Store) func() error {
+			return undoOf(t, s, SetLogDenied("all"), New(Object{KindService, "app"}, nil))
+		},
+		"a reset": func(t *testing.T, s Store) func() error {
+			_, undo, err := s.Reset(Always)
+			succeed(t, err)
+			return undo
+		},
+		"a reset of what cannot be taken back": func(t *testing.T, s Store) func() error {
+			writeFile(t, filepath.Join(s.Dirs.System, journalName), "this is no journal\n")
+			_, undo, err := s.Reset(Always)
+			succeed(t, err)
+			return undo
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
+			writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
+			undo := change(t, s)
+			writeJournal(t, s.Dirs.System, "")
+			before := allOf(t, s.Dirs.System)
+			if err := undo(); err == nil || !strings.Contains(errorText(err), "somebody else is changing the files") {
+				t.Errorf("the error is %v", err)
+			}
+			if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) {
+				t.Fatalf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+			}
+			succeed(t, os.Remove(filepath.Join(s.Dirs.System, journalName)))
+			succeed(t, undo())
+			if data, err := os.ReadFile(filepath.Join(s.Dirs.System, "firewalld.conf")); string(data) != "LogDenied=off\n" {
+				t.Errorf("taken back later, the file is %q, %v", data, err)
+			}
+		})
+	}
+}
+
+// undoOf saves a change of what is in the folder, and returns what takes it back.
+func undoOf(t *testing.T, s Store, edits ...Edit) (undo func() error) {
+	t.Helper()
+	loaded, _ := s.Load()
+	_, written, err := s.SaveIf(loaded, must(t, loaded, edits...), Always)
+	succeed(t, err)
+	return written.Undo
 }
 
 // An error of the disk, as it goes over D-Bus, names the file and says what has become of the others.
@@ -404,7 +454,7 @@ func TestErrorsOfTheDiskNameTheFile(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			defer func() { syncNames = disk.SyncFolder }()
-			s := Store{Dirs{System: t.TempDir(), Follow: true}}
+			s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 			for path, text := range c.files {
 				writeFile(t, filepath.Join(s.Dirs.System, path), text)
 			}

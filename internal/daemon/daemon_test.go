@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -561,6 +562,28 @@ func TestCheckAsksTheKernel(t *testing.T) {
 	}
 }
 
+// runningKernel is a kernel in which another program has made an empty chain, which only a start would take over.
+type runningKernel struct{ *fakeKernel }
+
+func (k runningKernel) Check(next *kernel.Desired) error {
+	if !next.Running {
+		return nil
+	}
+	return &kernel.RuleError{Chain: "mine", Err: &kernel.TakenError{Tool: "iptables", Table: "filter", Chain: "mine"}}
+}
+
+// A check of the files is one for a running firewall: it refuses the direct chain of another program that a reload refuses.
+func TestCheckIsNoStart(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		b := start(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n"})
+		b.Daemon.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return runningKernel{b.kernel}, nil }
+		b.write(t, map[string]string{"direct.xml": `<direct><chain ipv="ipv4" table="filter" chain="mine"/></direct>`})
+		if err := b.CheckPermanent(t.Context()); err == nil || !strings.Contains(err.Error(), "such a chain already") {
+			t.Errorf("%s: the check gives %v", backend, err)
+		}
+	}
+}
+
 // turnsKernel is a kernel whose methods take turns, and which is asked for as long as it likes.
 type turnsKernel struct {
 	fakeKernel
@@ -613,5 +636,38 @@ func TestNobodyWaitsForACheck(t *testing.T) {
 			t.Errorf("%s: a check that nobody waits for gives %v", backend, err)
 		}
 		free <- struct{}{}
+	}
+}
+
+// A stop waits for what the kernel is carrying out, however long, and takes out the rules after it. It waits for nothing else.
+func TestStopBehindATransaction(t *testing.T) {
+	for _, busy := range []bool{true, false} {
+		b := start(t, nil)
+		var working atomic.Bool
+		working.Store(busy)
+		b.Daemon.opt.Busy = working.Load
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // there is no time for anything else
+		b.mu.Lock()
+		stopped := make(chan error)
+		go func() { stopped <- b.Stop(ctx) }()
+		if busy {
+			select {
+			case err := <-stopped:
+				t.Errorf("while the kernel is busy, the stop ends with %v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+			working.Store(false)
+			b.mu.Unlock()
+		}
+		if err := <-stopped; (err == nil) != busy {
+			t.Errorf("the kernel is busy: %v; the stop ends with %v", busy, err)
+		}
+		if !busy {
+			b.mu.Unlock()
+		}
+		if gone := b.kernel.installed.Rules == nil; gone != busy {
+			t.Errorf("the kernel is busy: %v; the rules are gone: %v", busy, gone)
+		}
 	}
 }

@@ -168,25 +168,16 @@ func (s *savedTable) addMaps(raw *rawTable) {
 // copiesChainUse is held while rules are in copiesChain: two that read a table at once would read each other's copies.
 var copiesChainUse sync.Mutex
 
-// lister puts rules into copiesChain, and has iptables list them.
-type lister[R any] struct {
-	tools
-	ctx    context.Context
-	family ir.Families
-	table  string
-	put    func(rules []R) bool // makes copiesChain anew with some rules; false where that is not possible
-}
-
-// texts are what iptables makes of rules; empty for one that it has no words for, or more than one. It halves what cannot be listed.
-func (l *lister[R]) texts(rules []R) ([]string, error) {
+// texts are what iptables makes of rules; empty for one that it has no words for. What cannot be listed together it halves.
+func (c *copies) texts(rules [][]byte) ([]string, error) {
 	if len(rules) == 0 {
 		return nil, nil
 	}
-	if err := l.ctx.Err(); err != nil {
+	if err := c.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if l.put(rules) {
-		out, err := l.run(l.ctx, "", tool(l.family), waitForLock(), "-t", l.table, "-S", copiesChain)
+	if c.put(rules) {
+		out, err := c.run(c.ctx, "", tool(c.family), waitForLock(), "-t", c.table, "-S", copiesChain)
 		list := parseSaved(out).rules[copiesChain]
 		switch {
 		case passes(err):
@@ -194,7 +185,7 @@ func (l *lister[R]) texts(rules []R) ([]string, error) {
 		case err == nil && len(list) == len(rules):
 			return list, nil
 		case err != nil && strings.Contains(err.Error(), stopped) && len(list) < len(rules): // at the rule behind the last that it lists
-			rest, err := l.texts(rules[len(list)+1:])
+			rest, err := c.texts(rules[len(list)+1:])
 			return slices.Concat(list, []string{""}, rest), err
 		}
 	}
@@ -202,11 +193,11 @@ func (l *lister[R]) texts(rules []R) ([]string, error) {
 		return []string{""}, nil
 	}
 	half := len(rules) / 2
-	first, err := l.texts(rules[:half])
+	first, err := c.texts(rules[:half])
 	if err != nil {
 		return nil, err
 	}
-	second, err := l.texts(rules[half:])
+	second, err := c.texts(rules[half:])
 	return slices.Concat(first, second), err
 }
 
@@ -214,10 +205,9 @@ func (l *lister[R]) texts(rules []R) ([]string, error) {
 func (t tools) listCopies(ctx context.Context, s *socket, family ir.Families, table string, rules [][]byte) ([]string, error) {
 	copiesChainUse.Lock()
 	defer copiesChainUse.Unlock()
-	c := &copies{socket: s, family: familyNumber(family), table: table}
+	c := &copies{tools: t, ctx: ctx, socket: s, family: family, table: table}
 	defer c.remove()
-	l := &lister[[]byte]{tools: t, ctx: ctx, family: family, table: table, put: c.put}
-	texts, err := l.texts(filter(rules, mayBeOfIPTables))
+	texts, err := c.texts(filter(rules, mayBeOfIPTables))
 	if err != nil {
 		return nil, err
 	}
@@ -230,35 +220,12 @@ func (t tools) listCopies(ctx context.Context, s *socket, family ir.Families, ta
 	return list, nil
 }
 
-// listSpecs is how iptables lists rules that are written as the administrator wrote them; empty for one that it does not understand, or of
-// which it makes several.
-func (t tools) listSpecs(ctx context.Context, family ir.Families, table string, specs []string) ([]string, error) {
-	if len(specs) == 0 {
-		return nil, nil
-	}
-	s, err := openSocket(t.enter)
-	if err != nil {
-		return nil, err
-	}
-	defer s.conn.Close()
-	copiesChainUse.Lock()
-	defer copiesChainUse.Unlock()
-	defer (&copies{socket: s, family: familyNumber(family), table: table}).remove()
-	l := &lister[string]{tools: t, ctx: ctx, family: family, table: table, put: func(specs []string) bool {
-		input := fmt.Sprintf("*%s\n:%s - [0:0]\n", table, copiesChain)
-		for _, spec := range specs {
-			input += "-A " + copiesChain + " " + spec + "\n"
-		}
-		_, err := t.run(ctx, input+"COMMIT\n", tool(family)+"-restore", "--noflush", waitForLock())
-		return err == nil
-	}}
-	return l.texts(specs)
-}
-
 // copies makes copies of rules in copiesChain.
 type copies struct {
+	tools
+	ctx    context.Context
 	socket *socket
-	family uint8
+	family ir.Families
 	table  string
 }
 
@@ -271,7 +238,7 @@ func (c *copies) message(kind uint8, flags uint16, attributes ...netlink.Attribu
 	if err != nil {
 		panic("internal error: " + err.Error()) // the kernel has told them so
 	}
-	return nft.Message{Type: kind, Flags: flags, Body: append([]byte{c.family, unix.NFNETLINK_V0, 0, 0}, body...)}
+	return nft.Message{Type: kind, Flags: flags, Body: append([]byte{familyNumber(c.family), unix.NFNETLINK_V0, 0, 0}, body...)}
 }
 
 func nameAttribute(kind uint16, name string) netlink.Attribute {
@@ -397,14 +364,14 @@ func (k *iptablesKernel) tellUnlisted(saved *savedTable, family ir.Families, tab
 
 // learnTexts finds out how the tool saves rules in a chain that it cannot list, as far as it is not known: it finds none there by its words.
 func (k *iptablesKernel) learnTexts(ctx context.Context, saved *savedTable, in sharedChain, specs []string) error {
-	if !saved.isUnlisted(in.name) {
+	if !saved.isUnlisted(in.name) || k.checking {
 		return nil
 	}
 	unknown := filter(specs, func(spec string) bool { return !slices.Contains(saved.rules[in.name], k.textOf(in, spec)) })
-	texts, err := k.listSpecs(ctx, in.family, in.table, unknown)
-	for i, text := range texts {
+	texts, err := k.listTogether(ctx, in.family, in.table, unknown)
+	for spec, text := range texts {
 		if text != "" {
-			k.texts[sharedRule{in, unknown[i]}] = text
+			k.texts[sharedRule{in, spec}] = text
 		}
 	}
 	return err
