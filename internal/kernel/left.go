@@ -35,6 +35,8 @@ type Left struct {
 	failed  bool // the last writing
 	known   bool // what is noted is all there is
 	bridges bool // the same of what is noted of ebtables
+
+	ebtables sync.Mutex // held while somebody changes what is in ebtables (lockBridge)
 }
 
 // leftThings is what a Left knows. It is what is written.
@@ -43,6 +45,8 @@ type leftThings struct {
 	Chains []leftChain `json:",omitempty"` // in which others may have rules, and which we have made
 	Sets   []string    `json:",omitempty"` // of ipset
 	Bridge *Bridge     `json:",omitempty"` // nil for nothing
+
+	BridgeTexts map[string]string `json:",omitempty"` // how ebtables lists the rules of Bridge that it writes otherwise, by BridgeRule.key
 }
 
 // leftChain is a chain of a tool, iptables or ip6tables.
@@ -208,15 +212,6 @@ func (l *Left) foundBridge() (noted *Bridge, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.noted.Bridge, l.bridges
-}
-
-// knowBridge says that what is noted of ebtables is all there is, as behind a change.
-func (l *Left) knowBridge() {
-	if l != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.bridges = true
-	}
 }
 
 // removeChains takes out the chains that are noted and that the last commit does not want, as far as they are empty and no rule leads to
