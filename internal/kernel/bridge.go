@@ -110,6 +110,7 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 		o.Left.bridge(func(*Bridge) *Bridge { return before }) // what another program has of next is not ours
 		return old, err
 	}
+	found.learn(ctx, t)
 	o.Left.bridgeDone(found.next, found.texts)
 	return found.was, nil
 }

@@ -15,9 +15,10 @@ import (
 
 // foundBridge is what is in ebtables of ours before a change, and what shall be there behind it.
 type foundBridge struct {
-	was, next *Bridge                // next also has the chains that are not wanted and stay, as others use them
-	saved     map[string]*savedTable // what ebtables lists, by table; nil where it was not asked
-	texts     map[string]string      // how ebtables lists rules, by BridgeRule.key, as far as that is known
+	was, next *Bridge                      // next also has the chains that are not wanted and stay, as others use them
+	saved     map[string]*savedTable       // what ebtables lists, by table; nil where it was not asked
+	texts     map[string]string            // how ebtables lists rules, by BridgeRule.key, as far as that is known
+	mine      map[BridgeChain]map[int]bool // the places of the rules of was
 }
 
 // bridgeFinder looks for what is in ebtables of what may be ours.
@@ -72,8 +73,58 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 	case err != nil:
 		return nil, err
 	}
-	was := f.found(old)
-	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts}, nil
+	was, mine := f.found(old), map[BridgeChain]map[int]bool{}
+	for _, item := range f.items {
+		if item.at >= 0 && item.command == nil {
+			c := item.rule.chain()
+			if mine[c] == nil {
+				mine[c] = map[int]bool{}
+			}
+			mine[c][item.at] = true
+		}
+	}
+	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: mine}, nil
+}
+
+// learn learns how ebtables lists rules that a change has brought: they stand before all that was in their chain and is not ours, if
+// no other program has changed that meanwhile, and no command of ours. What is not learned is tried when it is looked for.
+func (found *foundBridge) learn(ctx context.Context, t tools) {
+	had, want := found.was.byChain(), found.next.byChain()
+	changed := func(c BridgeChain) bool { return !slices.EqualFunc(had[c], want[c], slices.Equal) }
+	if found.saved == nil || !slices.ContainsFunc(found.next.Rules, func(r BridgeRule) bool { return changed(r.chain()) }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, trialTime)
+	defer cancel()
+	saved, err := t.listBridge(ctx)
+	if err != nil {
+		return
+	}
+	for c, ours := range want {
+		if !changed(c) || saved[c.Table] == nil {
+			continue
+		}
+		n, texts := len(ours), saved[c.Table].rules[c.Chain]
+		if len(texts) < n || !slices.Equal(texts[n:], found.others(c)) {
+			continue
+		}
+		for i, args := range ours {
+			found.texts[BridgeRule{Table: c.Table, Args: args}.key()] = texts[i]
+		}
+	}
+}
+
+// others is the rules of a chain as they were listed, without those of was.
+func (found *foundBridge) others(c BridgeChain) (texts []string) {
+	if found.saved[c.Table] == nil {
+		return nil
+	}
+	for i, text := range found.saved[c.Table].rules[c.Chain] {
+		if !found.mine[c][i] {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // list asks ebtables what is there. What a process has left that was killed while it tried rules goes.

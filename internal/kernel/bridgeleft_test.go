@@ -43,7 +43,7 @@ func bridgePrograms(t *testing.T) (runs func() int) {
 
 // How many programs run to find what an earlier process has left for bridges does not depend on how many rules there are, though ebtables
 // lists each otherwise than it is written: not at a first start beside rules of others, not at a reload, not at a start with a note or
-// without one, not at a check. A reload finds the rules that a reload has found before in one listing.
+// without one, not at a check. A reload finds the rules that a reload has found before in one listing, and a start those that a process has brought.
 func TestBridgeRulesAreFoundTogether(t *testing.T) {
 	ways := []string{"a first start", "a reload", "a second reload", "a start with a note", "a check", "a start without a note", "an end"}
 	need := map[int][]int{}
@@ -251,4 +251,29 @@ func TestBridgeRulesCountOnceEach(t *testing.T) {
 		}
 		sameLines(t, before, saved())
 	}
+}
+
+// A process that has brought rules for bridges notes how ebtables lists them. So one that is started behind it finds them in one listing,
+// whatever another program has put before or behind them meanwhile.
+func TestBridgeRulesAreNotedAsListed(t *testing.T) {
+	ns, saved := bridges(t)
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv4", "-j", "ACCEPT") // another program's
+	store := &disk{}
+	next := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "mine"}}, Rules: []kernel.BridgeRule{
+		bridgeRule("FORWARD", "-p 0x806 -j mine"), bridgeRule("FORWARD", "-p ipv4 --ip-source 10.0.0.1 -j DROP"), bridgeRule("mine", "-p ipv6 --ip6-source fe80::1 -j DROP")}}
+	start := func(next *kernel.Bridge) {
+		t.Helper()
+		if _, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}, nil, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(next)
+	run(t, ns, "", "ebtables", "-I", "FORWARD", "-p", "IPv6", "-j", "ACCEPT")
+	run(t, ns, "", "ebtables", "-A", "mine", "-p", "IPv4", "-j", "ACCEPT")
+	before, runs := saved(), bridgePrograms(t)
+	start(next)
+	if n := runs(); n != 1 {
+		t.Errorf("a start runs %d programs", n)
+	}
+	sameLines(t, before, saved())
 }
