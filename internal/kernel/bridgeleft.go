@@ -195,18 +195,27 @@ func (f *bridgeFinder) match() {
 		item := &f.items[i]
 		places := f.unclaimed[item.rule.chain()]
 		for _, text := range []string{f.texts[item.rule.key()], item.rule.spec()} {
-			if list := places[text]; item.at < 0 && len(list) > 0 {
-				item.at, places[text] = list[0], list[1:]
+			list := places[text]
+			if item.at >= 0 || len(list) == 0 {
+				continue
+			}
+			if item.at, places[text] = list[0], list[1:]; len(list) == 1 {
+				delete(places, text)
 			}
 		}
 	}
 }
 
-// unsure is the rules of a table, each once, that are not found and may be among what is listed all the same.
+// unsure is the rules of a table, each once, that are not found and may be among what is listed all the same: a rule in the same chain leads
+// where they lead.
 func (f *bridgeFinder) unsure(table string) (rules []BridgeRule) {
-	seen := map[string]bool{}
+	seen, led := map[string]bool{}, f.leads()
 	for _, item := range f.items {
-		if r := item.rule; item.at < 0 && r.Table == table && f.hasOthers(r.chain()) && !seen[r.key()] {
+		r := item.rule
+		if item.at >= 0 || r.Table != table || !f.hasOthers(r.chain()) || seen[r.key()] {
+			continue
+		}
+		if to := targetIn(r.Args); to == "" || led[r.chain()][to] {
 			seen[r.key()] = true
 			rules = append(rules, r)
 		}
@@ -215,13 +224,18 @@ func (f *bridgeFinder) unsure(table string) (rules []BridgeRule) {
 }
 
 // hasOthers says whether there are rules in a chain that are not known to be ours.
-func (f *bridgeFinder) hasOthers(c BridgeChain) bool {
-	for _, places := range f.unclaimed[c] {
-		if len(places) > 0 {
-			return true
+func (f *bridgeFinder) hasOthers(c BridgeChain) bool { return len(f.unclaimed[c]) > 0 }
+
+// leads is where rules of each chain lead that are not known to be ours.
+func (f *bridgeFinder) leads() map[BridgeChain]map[string]bool {
+	leads := map[BridgeChain]map[string]bool{}
+	for c, texts := range f.unclaimed {
+		leads[c] = map[string]bool{}
+		for text := range texts {
+			leads[c][targetOf(text)] = true
 		}
 	}
-	return false
+	return leads
 }
 
 // try learns how ebtables lists rules: it puts them all into a chain that nothing leads to, lists that, and takes it out. What ebtables does not
@@ -239,7 +253,7 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 		return nil
 	}
 	defer f.endTrial(ctx, table)
-	if err := f.tryLines(ctx, table, lines, func(good [][]string) { lines = good }); err != nil {
+	if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
 		return err
 	}
 	saved, err := f.listBridge(ctx)
@@ -255,8 +269,9 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 	return nil
 }
 
-// tryLines gives ebtables-restore lines, without those that it refuses, and calls good with the lines that it has taken.
-func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]string, good func([][]string)) error {
+// tryLines gives ebtables-restore lines, without those that it refuses, and calls good with those that are left. The error is
+// that it takes none, or not the head, which are so many of the first.
+func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]string, head int, good func([][]string)) error {
 	restore := func() error {
 		script, err := joinLines(lines)
 		if err == nil {
@@ -266,13 +281,22 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 	}
 	err := restore()
 	var said *toolError
-	if !errors.As(err, &said) || passes(err) {
+	if !errors.As(err, &said) {
 		good(lines)
 		return err
 	}
-	bad := map[string]bool{}
+	bad, untried := map[string]bool{}, 0
 	for _, line := range f.tryBridge(ctx, table, lines, said) {
 		bad[quoted(line.Words)] = true
+		if line.Why == errUntried {
+			untried++
+		}
+	}
+	if len(bad) == 0 || slices.ContainsFunc(lines[:head], func(words []string) bool { return bad[quoted(words)] }) {
+		return err
+	}
+	if untried > 0 {
+		f.log.Warn("there was no time to find out whether all rules for bridges are there: some count as not there", "table", table, "rules", untried)
 	}
 	lines = filter(lines, func(words []string) bool { return !bad[quoted(words)] })
 	good(lines)
@@ -342,7 +366,12 @@ func (f *bridgeFinder) ours(c BridgeChain) bool {
 // stay is the chains, of the direct interface and of commands, that are there and not wanted any more, and that others have rules in or that
 // rules of others lead to. Those that go with this change are logged.
 func (f *bridgeFinder) stay(old, was, next *Bridge) *Bridge {
-	stay, led := &Bridge{}, f.othersLeadTo()
+	stay, led := &Bridge{}, map[BridgeChain]bool{}
+	for c, targets := range f.leads() {
+		for to := range targets {
+			led[BridgeChain{c.Table, to}] = true
+		}
+	}
 	used := func(c BridgeChain, unwanted, goes bool) bool {
 		if !unwanted || !f.hasOthers(c) && !led[c] {
 			return false
@@ -363,19 +392,6 @@ func (f *bridgeFinder) stay(old, was, next *Bridge) *Bridge {
 		}
 	}
 	return stay
-}
-
-// othersLeadTo is the chains that rules lead to which are not known to be ours.
-func (f *bridgeFinder) othersLeadTo() map[BridgeChain]bool {
-	led := map[BridgeChain]bool{}
-	for c, texts := range f.unclaimed {
-		for text, places := range texts {
-			if len(places) > 0 {
-				led[BridgeChain{c.Table, targetOf(text)}] = true
-			}
-		}
-	}
-	return led
 }
 
 // othersChains is the error that chains of next are there which are not among those of was: another program has made them. What names one

@@ -277,3 +277,26 @@ func TestBridgeRulesAreNotedAsListed(t *testing.T) {
 	}
 	sameLines(t, before, saved())
 }
+
+// Where there is no note, and another program has a rule that could be one of ours, those that ebtables refuses are named and no other. What
+// is there of the others is found.
+func TestRefusedBridgeRulesBesideOthers(t *testing.T) {
+	ns, saved := bridges(t)
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "ARP", "-j", "DROP")
+	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv4", "--ip-source", "10.0.0.1", "-j", "DROP")
+	before := saved()
+	good := bridgeRule("FORWARD", "-p ipv4 --ip-source 10.0.0.1 -j DROP")
+	for _, text := range []string{"-p nosuch -j DROP", "-p ARP -j snat --to-source 00:00:00:00:00:01 --snat-target DROP", "-j nosuch"} {
+		next := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", text), good}}
+		o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+		var e *kernel.BridgeError
+		if _, err := kernel.CommitBridge(t.Context(), o, nil, next); !errors.As(err, &e) || len(e.Lines) != 1 || e.AboutRule("FORWARD", next.Rules[0].Args) == nil {
+			t.Errorf("%s gives %v", text, err)
+		}
+		sameLines(t, before, saved())
+		if _, err := kernel.CommitBridge(t.Context(), o, nil, &kernel.Bridge{Rules: next.Rules[1:]}); err != nil {
+			t.Error(err)
+		}
+		sameLines(t, before, saved())
+	}
+}
