@@ -239,8 +239,7 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 	old, next = old.of(table), next.of(table)
 	lines := [][]string{{"*" + table}}
 	add := func(words ...string) { lines = append(lines, words) }
-	had, want := old.byChain(), next.byChain()
-	stays := func(c BridgeChain) bool { return slices.EqualFunc(had[c], want[c], slices.Equal) }
+	changed := changedChains(old, next)
 	has, shall := commandSet(old), commandSet(next)
 	for _, c := range slices.Backward(old.Commands) { // a chain is empty, and nothing leads there, when it goes
 		if undo, ok := undone(c); ok && !shall[quoted(c)] {
@@ -248,7 +247,7 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 		}
 	}
 	for _, r := range old.Rules {
-		if !stays(r.chain()) {
+		if changed[r.chain()] {
 			add(append([]string{"-D", r.Chain}, r.Args...)...)
 		}
 	}
@@ -264,7 +263,7 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 	}
 	for _, own := range []bool{false, true} { // a way round in a circle is closed by a rule of such a chain
 		for _, r := range slices.Backward(next.Rules) { // each comes first, so that no place depends on another rule
-			if !stays(r.chain()) && slices.Contains(next.Chains, r.chain()) == own {
+			if changed[r.chain()] && slices.Contains(next.Chains, r.chain()) == own {
 				add(append([]string{"-I", r.Chain, "1"}, r.Args...)...)
 			}
 		}
@@ -282,6 +281,18 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 
 // makeBridgeChain is the line that makes a chain, from whose end packets go back.
 func makeBridgeChain(c BridgeChain) []string { return []string{":" + c.Chain, "RETURN"} }
+
+// changedChains are the chains in which rules differ.
+func changedChains(old, next *Bridge) map[BridgeChain]bool {
+	changed, had, want := map[BridgeChain]bool{}, old.byChain(), next.byChain()
+	for c := range had {
+		changed[c] = !slices.EqualFunc(had[c], want[c], slices.Equal)
+	}
+	for c := range want {
+		changed[c] = !slices.EqualFunc(had[c], want[c], slices.Equal)
+	}
+	return changed
+}
 
 // byChain is the arguments of the rules of each chain.
 func (b *Bridge) byChain() map[BridgeChain][][]string {

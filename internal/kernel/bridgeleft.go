@@ -89,9 +89,8 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 // learn learns how ebtables lists rules that a change has brought: they stand before all that was in their chain and is not ours, if
 // no other program has changed that meanwhile, and no command of ours. What is not learned is tried when it is looked for.
 func (found *foundBridge) learn(ctx context.Context, t tools) {
-	had, want := found.was.byChain(), found.next.byChain()
-	changed := func(c BridgeChain) bool { return !slices.EqualFunc(had[c], want[c], slices.Equal) }
-	if found.saved == nil || !slices.ContainsFunc(found.next.Rules, func(r BridgeRule) bool { return changed(r.chain()) }) {
+	changed := changedChains(found.was, found.next)
+	if found.saved == nil || !slices.ContainsFunc(found.next.Rules, func(r BridgeRule) bool { return changed[r.chain()] }) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
@@ -100,8 +99,8 @@ func (found *foundBridge) learn(ctx context.Context, t tools) {
 	if err != nil {
 		return
 	}
-	for c, ours := range want {
-		if !changed(c) || saved[c.Table] == nil {
+	for c, ours := range found.next.byChain() {
+		if !changed[c] || saved[c.Table] == nil {
 			continue
 		}
 		n, texts := len(ours), saved[c.Table].rules[c.Chain]

@@ -386,7 +386,7 @@ func (p *program) reload(ctx context.Context) {
 	for range p.reloads {
 		p.tell(reloading())
 		fault.Guard(p.log, "a reload", func() {
-			if err := p.daemon.Reload(ctx); err != nil {
+			if err := p.daemon.Reload(ctx); err != nil && ctx.Err() == nil {
 				p.log.Error("cannot reload: everything stays as it was", "reason", err)
 				p.refuse(err, time.Now())
 			}
