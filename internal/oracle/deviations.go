@@ -103,6 +103,10 @@ var deviations = []deviation{
 	{"--check-config|checkPermanentConfig", "^exit 0", "COMMAND_FAILED: .*direct", "--check-config of a running daemon asks the kernel about direct rules"},
 	{"queryDestination", "^exit 0\ntrue", "^exit 0\nfalse", "a family that is none is none of an ICMP type"},
 	{"^file zones/", "^$", "^ *<interface name=\"[^\"]*\"/>$", "an interface that a reload without flushing has kept is saved as what else runs"},
+	{"olicy.setPolicySettings.*priority", "^exit 0", "INVALID_SETTING: cannot set the priority", "a priority that a running policy does not take is refused, instead of success without an effect"},
+	{"^\\$ --permanent --query-(module|protocol|include|destination|helper)=", "^exit 0\nsuccess", "No \\w+ specified", "a query of no object is a wrong use"},
+	{"^dbus .*config.get\\w+ByName", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "a name keeps its number over a reload"},
+	{"config.direct.update ", "^exit 0", "INVALID_CHAIN: cannot use a chain without a name", "a chain without a name is refused for what it is"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 

@@ -117,6 +117,9 @@ func (s *session) checkObject(o *option) error {
 	}
 	switch {
 	case object == "policy-set":
+		if s.value(object) == "" {
+			return misuse("Must use --policy/--policy-set with policy only options.", "--policy-set needs the beginning of a name")
+		}
 		s.kind = kindOf("policy")
 	case object != "":
 		s.kind, s.name = kindOf(object), s.value(object)

@@ -7,7 +7,7 @@ complete -c firewall-offline-cmd -l name -x -d 'the name of what is made of a fi
 complete -c firewall-offline-cmd -l json -f -d 'print a listing as JSON'
 complete -c firewall-offline-cmd -l zone -x -a '(firewall-offline-cmd --get-zones 2>/dev/null | string split " ")' -d 'do it to this zone; without it, to the default zone'
 complete -c firewall-offline-cmd -l policy -x -a '(firewall-offline-cmd --get-policies 2>/dev/null | string split " ")' -d 'do it to this policy'
-complete -c firewall-offline-cmd -l policy-set -x -d 'do it to all policies whose names begin with PREFIX-'
+complete -c firewall-offline-cmd -l policy-set -x -d 'do it to all policies whose names begin with PREFIX'
 complete -c firewall-offline-cmd -l system-config -x -a '(__fish_complete_directories)' -d 'the administrator\'s files, in place of /etc/firewalld'
 complete -c firewall-offline-cmd -l default-config -x -a '(__fish_complete_directories)' -d 'the shipped files, in place of /usr/lib/firewalld'
 complete -c firewall-offline-cmd -l reset-to-defaults -f -d 'forget the administrator\'s files; they stay as *.old'
