@@ -73,17 +73,24 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 	case err != nil:
 		return nil, err
 	}
-	was, mine := f.found(old), map[BridgeChain]map[int]bool{}
+	was := f.found(old)
+	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine()}, nil
+}
+
+// mine is the places of rules by themselves that are found, by chain.
+func (f *bridgeFinder) mine() map[BridgeChain]map[int]bool {
+	mine := map[BridgeChain]map[int]bool{}
 	for _, item := range f.items {
-		if item.at >= 0 && item.command == nil {
-			c := item.rule.chain()
-			if mine[c] == nil {
-				mine[c] = map[int]bool{}
-			}
-			mine[c][item.at] = true
+		if item.at < 0 || item.command != nil {
+			continue
 		}
+		c := item.rule.chain()
+		if mine[c] == nil {
+			mine[c] = map[int]bool{}
+		}
+		mine[c][item.at] = true
 	}
-	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: mine}, nil
+	return mine
 }
 
 // learn learns how ebtables lists rules that a change has brought: they stand before all that was in their chain and is not ours, if
