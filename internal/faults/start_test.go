@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -337,4 +338,42 @@ func testStartedAgain(t *testing.T, backend string, panicked bool) {
 	}
 	daemon.Process.Kill()
 	daemon.Wait()
+}
+
+// A stop while a reload waits for ebtables gives that up: the rules go as at any other time, those for bridges, too.
+func TestStopWhileEbtablesDoesNotAnswer(t *testing.T) {
+	path, err := exec.LookPath("ebtables-save")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	link, hangs, begun := filepath.Join(dir, "real", "ebtables-save"), filepath.Join(dir, "hangs"), filepath.Join(dir, "begun")
+	if err := errors.Join(os.Mkdir(filepath.Dir(link), 0o755), os.Symlink(path, link)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, map[string]string{"ebtables-save": fmt.Sprintf("#!/bin/sh\nif rm %s 2>/dev/null; then echo >%s; exec sleep 60; fi\nexec %s \"$@\"\n", hangs, begun, link)})
+	if err := os.Chmod(filepath.Join(dir, "ebtables-save"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	s := newService(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-p ARP -j DROP</rule></direct>`})
+	daemon, log := s.start()
+	if !arpDropped(t, s.lab.Firewall()) {
+		t.Fatal("the rule for bridges is not there")
+	}
+	write(t, dir, map[string]string{"hangs": ""})
+	daemon.Process.Signal(unix.SIGHUP)
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(begun); err == nil {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("the reload does not ask ebtables; the log says\n%s", log)
+		}
+	}
+	daemon.Process.Signal(unix.SIGTERM)
+	daemon.Wait()
+	if arpDropped(t, s.lab.Firewall()) {
+		t.Errorf("the rule for bridges stays; the log says\n%s", log)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,20 +26,42 @@ type BridgeRule struct {
 	Args         []string
 }
 
-// CommitBridge makes what ebtables has of ours next, where it was old, one transaction a table. A nil old is that nobody knows: then
-// ebtables is asked what is there of what an earlier process has left, as the options' Left knows it, and of next. It is asked as well
-// where the change cannot be made: another program may have taken out what was there. Nothing is run where there is no difference. On an
+// chain is where the rule is.
+func (r BridgeRule) chain() BridgeChain { return BridgeChain{r.Table, r.Chain} }
+
+// key tells rules apart by what they do, in whichever chain of a table.
+func (r BridgeRule) key() string { return r.Table + " " + quoted(r.Args) }
+
+// spec is the words of the rule as a line of ebtables-restore; what cannot be said to it, as it is.
+func (r BridgeRule) spec() string {
+	line, err := joinLines([][]string{r.Args})
+	if err != nil {
+		return strings.Join(r.Args, " ")
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// CommitBridge makes what ebtables has of ours next, where it was old, one transaction a table. A nil old is that nobody knows: then it is
+// what an earlier process has left, as the options' Left knows it, and of next. In any case ebtables is asked what is there of it, and
+// what others have there stays. Where the change cannot be made it is asked again: another program may have taken out what was
+// there. Nothing is run where there is no difference between old and next. When the context ends before the change has begun, it is not made. On an
 // error nothing changed. was is what was there before, for a commit that brings it back; nil behind an error that has left nobody knows
 // what.
 func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridge, err error) {
+	o = o.withDefaults()
+	unlock, err := o.Left.lockBridge(ctx)
+	if err != nil {
+		return old, err
+	}
+	defer unlock()
 	was, err = commitBridge(ctx, o, old, next)
-	if err == nil || old == nil || ctx.Err() != nil {
+	if err == nil || old == nil || ctx.Err() != nil || refusesNext(err) {
 		return was, err
 	}
 	found, again := commitBridge(ctx, o, nil, next)
 	switch {
 	case again == nil:
-		o.withDefaults().Log.Warn("the rules of bridges that are ours were not what they should be", "reason", err)
+		o.Log.Warn("the rules of bridges that are ours were not what they should be", "reason", err)
 		if errors.Is(err, errNotPutBack) { // what is found is half of next
 			return old, nil
 		}
@@ -54,59 +75,61 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 // errNotPutBack is in the error of an attempt that has left nobody knows what.
 var errNotPutBack = errors.New("cannot put back the rules of bridges")
 
+// refusesNext says whether an attempt has failed for what shall be there alone, and changed nothing: a second one would fail, too.
+func refusesNext(err error) bool {
+	var refused *BridgeError
+	return errors.As(err, &refused) && !errors.Is(err, errNotPutBack) &&
+		!slices.ContainsFunc(refused.Lines, func(line BridgeLine) bool { return slices.Contains([]string{"-D", "-X"}, line.Words[0]) })
+}
+
 // commitBridge is one attempt.
 func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridge, err error) {
 	if err := ctx.Err(); err != nil {
 		return old, err
 	}
-	ctx, o = context.WithoutCancel(ctx), o.withDefaults() // what has begun must end, one way or the other
-	t := tools{enter: o.Enter}
-	was, gone := old, old
-	if old == nil {
-		noted, known := o.Left.foundBridge()
-		if was, gone, err = t.findBridge(ctx, o.Log, noted, next, known); err != nil {
-			return nil, err
-		}
+	if old != nil && len(bridgeChanges(old, next)) == 0 {
+		return old, nil
 	}
-	if err := t.othersChains(ctx, was, next); err != nil {
+	t := tools{enter: o.Enter}
+	found, err := t.findBridge(ctx, o, old, next, false)
+	switch {
+	case err != nil:
+		return old, err
+	case found == nil:
+		return &Bridge{}, nil
+	}
+	if err := found.othersChains(); err != nil {
 		return old, err
 	}
 	var before *Bridge
-	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(was).with(next) })
-	done, err := t.changeBridge(ctx, was, next)
-	if once := was.once(); err != nil && old == nil && !reflect.DeepEqual(once, was) { // it is not known how often each rule is there
-		if back := t.backTo(ctx, done, was, next); back != nil {
-			return nil, errors.Join(err, back)
-		}
-		was = once
-		done, err = t.changeBridge(ctx, was, next)
-	}
-	if err != nil {
-		if back := t.backTo(ctx, done, was, next); back != nil {
+	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(found.was).with(found.next) })
+	if done, err := t.changeBridge(ctx, found.was, found.next); err != nil {
+		if back := t.backTo(ctx, done, found.was, found.next); back != nil {
 			return nil, errors.Join(err, back)
 		}
 		o.Left.bridge(func(*Bridge) *Bridge { return before }) // what another program has of next is not ours
 		return old, err
 	}
-	o.Left.bridge(func(noted *Bridge) *Bridge { return noted.with(nil).without(gone).with(next) })
-	o.Left.knowBridge()
-	return was, nil
+	found.learn(ctx, t)
+	o.Left.bridgeDone(found.next, found.texts)
+	return found.was, nil
 }
 
 // CheckBridge asks ebtables whether it would take next, in place of what is there of ours, and changes nothing. The error is that of
 // CommitBridge.
 func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
-	t := tools{enter: o.withDefaults().Enter}
-	noted, known := o.Left.foundBridge()
-	was, _, err := t.findBridge(ctx, slog.New(slog.DiscardHandler), noted, next, known)
-	if err != nil {
+	o = o.withDefaults()
+	o.Log = slog.New(slog.DiscardHandler)
+	t := tools{enter: o.Enter}
+	found, err := t.findBridge(ctx, o, nil, next, true)
+	if err != nil || found == nil {
 		return err
 	}
-	if err := t.othersChains(ctx, was, next); err != nil {
+	if err := found.othersChains(); err != nil {
 		return err
 	}
 	for _, table := range bridgeTables {
-		lines := bridgeLines(table, was.once(), next)
+		lines := bridgeLines(table, found.was, found.next)
 		if len(lines) == 0 {
 			continue
 		}
@@ -120,13 +143,19 @@ func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
 // bridgeTables are the tables of ebtables, in the order in which they change.
 var bridgeTables = []string{"broute", "nat", "filter"}
 
-// changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error.
+// bridgeChanges are the tables in which there is a difference.
+func bridgeChanges(old, next *Bridge) []string {
+	return filter(bridgeTables, func(table string) bool { return bridgeLines(table, old, next) != nil })
+}
+
+// changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error. A transaction that has
+// begun ends, whatever the context; the search for what is refused does not outlast it.
 func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []string, err error) {
 	for _, table := range bridgeTables {
 		lines := bridgeLines(table, old, next)
 		script, err := joinLines(lines)
 		if err == nil && script != "" {
-			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
+			_, err = t.run(context.WithoutCancel(ctx), script, "ebtables-restore", "--noflush")
 		}
 		if err != nil {
 			return done, fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, lines))
@@ -138,8 +167,9 @@ func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []stri
 	return done, nil
 }
 
-// backTo takes tables back to old. An error is errNotPutBack.
+// backTo takes tables back to old, whatever the context. An error is errNotPutBack.
 func (t tools) backTo(ctx context.Context, tables []string, old, next *Bridge) error {
+	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, table := range tables {
 		script, err := bridgeScript(table, next, old)
@@ -169,48 +199,7 @@ func (b *Bridge) with(c *Bridge) *Bridge {
 // quoted tells rules, and commands, apart.
 func quoted[T BridgeRule | []string](v T) string { return fmt.Sprintf("%q", v) }
 
-// without is what b has and c has not.
-func (b *Bridge) without(c *Bridge) *Bridge {
-	return &Bridge{
-		Chains:   filter(b.Chains, func(v BridgeChain) bool { return !slices.Contains(c.Chains, v) }),
-		Rules:    filter(b.Rules, func(v BridgeRule) bool { return !slices.ContainsFunc(c.Rules, v.equal) }),
-		Commands: filter(b.Commands, func(v []string) bool { return !contains(c.Commands, v) }),
-	}
-}
-
-// once is the same with each rule once, be it of the rules or of the commands.
-func (b *Bridge) once() *Bridge {
-	seen := map[string]bool{}
-	first := func(table string, words []string) bool {
-		key := table + " " + strings.Join(words, "\x00")
-		was := seen[key]
-		seen[key] = true
-		return !was
-	}
-	return &Bridge{Chains: b.Chains,
-		Rules: filter(b.Rules, func(r BridgeRule) bool {
-			return b.owns(r) || first(r.Table, append([]string{"-D", r.Chain}, r.Args...))
-		}),
-		Commands: filter(b.Commands, func(c []string) bool {
-			undo, _ := undone(c)
-			return first(tableOf(c), withoutTable(undo))
-		})}
-}
-
-func (r BridgeRule) equal(s BridgeRule) bool {
-	return r.Table == s.Table && r.Chain == s.Chain && slices.Equal(r.Args, s.Args)
-}
-
-func (b *Bridge) owns(r BridgeRule) bool {
-	return slices.Contains(b.Chains, BridgeChain{r.Table, r.Chain})
-}
-
-// ownsRuleOf says whether a command puts a rule into a chain of its own, whose rules come and go together.
-func (b *Bridge) ownsRuleOf(command []string) bool {
-	undo, _ := undone(command)
-	i := slices.Index(undo, "-D")
-	return i >= 0 && i+1 < len(undo) && slices.Contains(b.Chains, BridgeChain{tableOf(undo), undo[i+1]})
-}
+func (b *Bridge) empty() bool { return len(b.Chains)+len(b.Rules)+len(b.Commands) == 0 }
 
 // of is what concerns one table.
 func (b *Bridge) of(table string) *Bridge {
@@ -243,27 +232,24 @@ func bridgeScript(table string, old, next *Bridge) (string, error) {
 	return joinLines(bridgeLines(table, old, next))
 }
 
-// bridgeLines are the input of ebtables-restore --noflush that leads from one state of a table to another; none if they are the same.
-// Rules in the kernel's chains stand before those of others. A chain of its own goes back to where it was called from.
+// bridgeLines are the input of ebtables-restore --noflush that leads from one state of a table to another; none if they are the same. A
+// chain in which ours do not change is not touched. In another one, those of ours that were there go one by one, and those that come stand
+// before those of others. A chain of its own goes back to where it was called from.
 func bridgeLines(table string, old, next *Bridge) [][]string {
 	old, next = old.of(table), next.of(table)
-	if reflect.DeepEqual(old, next) {
-		return nil
-	}
 	lines := [][]string{{"*" + table}}
 	add := func(words ...string) { lines = append(lines, words) }
+	changed := changedChains(old, next)
+	has, shall := commandSet(old), commandSet(next)
 	for _, c := range slices.Backward(old.Commands) { // a chain is empty, and nothing leads there, when it goes
-		if undo, ok := undone(c); ok && !contains(next.Commands, c) && !old.ownsRuleOf(c) {
+		if undo, ok := undone(c); ok && !shall[quoted(c)] {
 			add(withoutTable(undo)...)
 		}
 	}
 	for _, r := range old.Rules {
-		if !old.owns(r) {
+		if changed[r.chain()] {
 			add(append([]string{"-D", r.Chain}, r.Args...)...)
 		}
-	}
-	for _, c := range old.Chains {
-		add("-F", c.Chain)
 	}
 	for _, c := range old.Chains {
 		if !slices.Contains(next.Chains, c) {
@@ -272,28 +258,58 @@ func bridgeLines(table string, old, next *Bridge) [][]string {
 	}
 	for _, c := range next.Chains {
 		if !slices.Contains(old.Chains, c) {
-			add(":"+c.Chain, "ACCEPT")
+			add(makeBridgeChain(c)...)
 		}
 	}
-	for _, r := range slices.Backward(next.Rules) { // each comes first, so that no place depends on another rule
-		if !next.owns(r) {
-			add(append([]string{"-I", r.Chain, "1"}, r.Args...)...)
-		}
-	}
-	for _, r := range next.Rules {
-		if next.owns(r) {
-			add(append([]string{"-A", r.Chain}, r.Args...)...)
+	for _, own := range []bool{false, true} { // a way round in a circle is closed by a rule of such a chain
+		for _, r := range slices.Backward(next.Rules) { // each comes first, so that no place depends on another rule
+			if changed[r.chain()] && slices.Contains(next.Chains, r.chain()) == own {
+				add(append([]string{"-I", r.Chain, "1"}, r.Args...)...)
+			}
 		}
 	}
 	for _, c := range next.Commands {
-		if !contains(old.Commands, c) || old.ownsRuleOf(c) {
+		if !has[quoted(c)] {
 			add(withoutTable(c)...)
 		}
 	}
-	for _, c := range next.Chains {
-		add("-A", c.Chain, "-j", "RETURN")
+	if len(lines) == 1 {
+		return nil
 	}
 	return lines
+}
+
+// makeBridgeChain is the line that makes a chain, from whose end packets go back.
+func makeBridgeChain(c BridgeChain) []string { return []string{":" + c.Chain, "RETURN"} }
+
+// changedChains are the chains in which rules differ.
+func changedChains(old, next *Bridge) map[BridgeChain]bool {
+	changed, had, want := map[BridgeChain]bool{}, old.byChain(), next.byChain()
+	for c := range had {
+		changed[c] = !slices.EqualFunc(had[c], want[c], slices.Equal)
+	}
+	for c := range want {
+		changed[c] = !slices.EqualFunc(had[c], want[c], slices.Equal)
+	}
+	return changed
+}
+
+// byChain is the arguments of the rules of each chain.
+func (b *Bridge) byChain() map[BridgeChain][][]string {
+	rules := map[BridgeChain][][]string{}
+	for _, r := range b.Rules {
+		rules[r.chain()] = append(rules[r.chain()], r.Args)
+	}
+	return rules
+}
+
+// commandSet is the commands, by quoted.
+func commandSet(b *Bridge) map[string]bool {
+	set := map[string]bool{}
+	for _, c := range b.Commands {
+		set[quoted(c)] = true
+	}
+	return set
 }
 
 func contains(list [][]string, command []string) bool {
@@ -320,6 +336,27 @@ func undone(command []string) (undo []string, ok bool) {
 		}
 	}
 	return undo, true
+}
+
+// ruleBy is the rule that a command puts into a chain; ok is false for another command.
+func ruleBy(command []string) (rule BridgeRule, ok bool) {
+	undo, _ := undone(command)
+	undo = withoutTable(undo)
+	i := slices.Index(undo, "-D")
+	if i < 0 || i+1 >= len(undo) {
+		return BridgeRule{}, false
+	}
+	return BridgeRule{tableOf(command), undo[i+1], slices.Concat(undo[:i], undo[i+2:])}, true
+}
+
+// chainBy is the chain that a command makes; ok is false for another command.
+func chainBy(command []string) (chain BridgeChain, ok bool) {
+	undo, _ := undone(command)
+	i := slices.Index(undo, "-X")
+	if i < 0 || i+1 >= len(undo) {
+		return BridgeChain{}, false
+	}
+	return BridgeChain{tableOf(command), undo[i+1]}, true
 }
 
 // withoutTable is a command line as a line of ebtables-restore, where the table is known.

@@ -54,7 +54,7 @@ func TestBridgeRules(t *testing.T) {
 	if err := commit(first); err != nil {
 		t.Fatal(err)
 	}
-	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT", "-A mine -j RETURN",
+	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT",
 		"-A PREROUTING -p IPv6 -j ACCEPT")
 	bad := &kernel.Bridge{Rules: []kernel.BridgeRule{rule("nat", "PREROUTING", "-p ARP -j DROP"), rule("filter", "FORWARD", "-j nosuch")}}
 	if err := commit(bad); err == nil || !strings.Contains(err.Error(), "table filter") {
@@ -67,12 +67,15 @@ func TestBridgeRules(t *testing.T) {
 			t.Errorf("%q gives %v", words, err)
 		}
 	}
-	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT", "-A mine -j RETURN",
+	check("-A FORWARD -p IPv6 -j DROP", "-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -p IPv4 -j ACCEPT",
 		"-A PREROUTING -p IPv6 -j ACCEPT")
 	if err := commit(&kernel.Bridge{Chains: first.Chains, Rules: first.Rules[1:2]}); err != nil {
 		t.Fatal(err)
 	}
-	check("-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT", "-A mine -j RETURN")
+	check("-A FORWARD -p ARP -j mine", "-A FORWARD -p IPv4 -j ACCEPT")
+	if saved := run(t, ns, "", "ebtables-save"); !strings.Contains(saved, ":mine RETURN\n") {
+		t.Errorf("the chain does not return:\n%s", saved)
+	}
 	if err := commit(&kernel.Bridge{}); err != nil {
 		t.Fatal(err)
 	}
@@ -360,8 +363,8 @@ func TestBridgeRulesOfASecondAttemptGoBack(t *testing.T) {
 	sameLines(t, before, saved())
 }
 
-// A chain for bridges of an earlier process to which another program's rule leads stays as it is, and the start succeeds. It goes at
-// the first start behind the end of that rule.
+// A chain for bridges of an earlier process to which another program's rule leads stays, without the rules that are ours, and the start
+// succeeds. It goes at the first start behind the end of that rule.
 func TestBridgeChainThatOthersUse(t *testing.T) {
 	ns, saved := bridges(t)
 	before, store := saved(), &disk{}
@@ -377,7 +380,7 @@ func TestBridgeChainThatOthersUse(t *testing.T) {
 	run(t, ns, "", "ebtables", "-A", "OUTPUT", "-j", "made")
 	run(t, ns, "", "ebtables", "-t", "nat", "-A", "OUTPUT", "--log-prefix", "see -j other", "-j", "ACCEPT") // which leads nowhere else
 	start(&kernel.Bridge{})
-	if got := saved(); !strings.Contains(got, "-A mine -p IPv4 -j ACCEPT") || strings.Contains(got, "-A FORWARD") || strings.Contains(got, ":other") {
+	if got := saved(); !strings.Contains(got, ":mine") || !strings.Contains(got, ":made") || strings.Contains(got, ":other") || strings.Count(got, "-A") != 3 {
 		t.Errorf("there is\n%s", got)
 	}
 	run(t, ns, "", "ebtables", "-D", "OUTPUT", "-j", "mine")

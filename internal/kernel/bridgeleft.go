@@ -1,194 +1,420 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"richwall/compile/ir"
 )
 
+// foundBridge is what is in ebtables of ours before a change, and what shall be there behind it.
+type foundBridge struct {
+	was, next *Bridge                      // next also has the chains that are not wanted and stay, as others use them
+	saved     map[string]*savedTable       // what ebtables lists, by table; nil where it was not asked
+	texts     map[string]string            // how ebtables lists rules, by BridgeRule.key, as far as that is known
+	mine      map[BridgeChain]map[int]bool // the places of the rules of was
+}
+
 // bridgeFinder looks for what is in ebtables of what may be ours.
 type bridgeFinder struct {
 	tools
-	known      bool // what is not noted is others'
-	noted      *Bridge
-	may, found *Bridge
-	saved      map[string]*savedTable // by table, as ebtables-save prints it
+	log       *slog.Logger
+	known     bool // what is not noted is others'
+	asks      bool // it only asks: no rule is tried in the kernel
+	noted     *Bridge
+	may       *Bridge // what is looked for
+	saved     map[string]*savedTable
+	texts     map[string]string
+	unclaimed map[BridgeChain]map[string][]int // the places of listed rules that are not known to be ours, by text
+	items     []bridgeItem
 }
 
-// findBridge asks ebtables what is there of what is noted. Where it is not known that the note names all there is, it also asks for what
-// shall be there next: a rule that is there word for word is then taken for ours, and a chain if it holds no rule that it shall not have, or
-// if it has the name of one that is made for the rules of a chain of the kernel's. looked is what it has looked for: that is ours as far as it is found, and
-// else is not there. A chain that other programs use stays, and is in neither. Where ebtables cannot say, and nothing is wanted of it,
-// nothing is found.
-func (t tools) findBridge(ctx context.Context, log *slog.Logger, noted, next *Bridge, known bool) (found, looked *Bridge, err error) {
-	f := &bridgeFinder{tools: t, known: known, noted: noted.with(nil), may: noted.with(next), found: &Bridge{}}
-	if known {
-		f.may = f.noted
+// bridgeItem is a rule that may be ours, by itself or of a command, and its place in its chain; −1 while it is not found.
+type bridgeItem struct {
+	rule    BridgeRule
+	command []string // nil for a rule by itself
+	at      int
+}
+
+// findBridge asks ebtables what is there of old, and of what is noted. Where old is nil, and it is not known that the note names all there
+// is, it also asks for what shall be there next: a rule that is there is then taken for ours, and a chain if it holds no rule that it shall not
+// have, or if it has the name of one that is made for the rules of a chain of the kernel's. Each listed rule counts once. A chain that
+// is not wanted any more and that other programs use, or have rules in, stays. Where ebtables cannot say, and nothing is wanted of it,
+// there is nothing to be found or changed: found is nil. When asks is true, nothing is tried in the kernel, and rules may be missing among
+// what is found. The error is the context's when that has ended.
+func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, asks bool) (found *foundBridge, err error) {
+	noted, known := o.Left.foundBridge()
+	f := &bridgeFinder{tools: t, log: o.Log, known: known || old != nil, asks: asks, noted: noted.with(old), texts: o.Left.bridgeTexts()}
+	if f.may = f.noted; !f.known {
+		f.may = f.noted.with(next)
 	}
-	if len(f.may.Chains)+len(f.may.Rules)+len(f.may.Commands) == 0 {
-		return f.found, f.may, nil
+	if f.may.empty() && len(next.Chains) == 0 {
+		return &foundBridge{was: f.may, next: next, texts: f.texts}, nil
 	}
-	text, err := t.run(ctx, "", "ebtables-save")
+	limited, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	if err = f.list(limited); err == nil {
+		err = f.claim(limited)
+	}
+	switch _, missing := find("ebtables-save"); {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("looking for rules of bridges was given up: %w", ctx.Err())
+	case limited.Err() != nil:
+		return nil, fmt.Errorf("ebtables does not say in time which rules of bridges are there: %w", limited.Err())
+	case err != nil && next.empty() && (missing != nil || !passes(err)):
+		o.Log.Warn("rules of bridges that are ours stay", "reason", err)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	was := f.found(old)
+	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine()}, nil
+}
+
+// mine is the places of rules by themselves that are found, by chain.
+func (f *bridgeFinder) mine() map[BridgeChain]map[int]bool {
+	mine := map[BridgeChain]map[int]bool{}
+	for _, item := range f.items {
+		if item.at < 0 || item.command != nil {
+			continue
+		}
+		c := item.rule.chain()
+		if mine[c] == nil {
+			mine[c] = map[int]bool{}
+		}
+		mine[c][item.at] = true
+	}
+	return mine
+}
+
+// learn learns how ebtables lists rules that a change has brought: they stand before all that was in their chain and is not ours, if
+// no other program has changed that meanwhile, and no command of ours. What is not learned is tried when it is looked for.
+func (found *foundBridge) learn(ctx context.Context, t tools) {
+	changed := changedChains(found.was, found.next)
+	if found.saved == nil || !slices.ContainsFunc(found.next.Rules, func(r BridgeRule) bool { return changed[r.chain()] }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, trialTime)
+	defer cancel()
+	saved, err := t.listBridge(ctx)
 	if err != nil {
-		_, missing := find("ebtables-save")
-		if len(next.Chains)+len(next.Rules)+len(next.Commands) > 0 || missing == nil && passes(err) {
-			return nil, nil, err
-		}
-		log.Warn("rules of bridges that an earlier process has left stay", "reason", err)
-		return f.found, &Bridge{}, nil
+		return
 	}
-	f.saved = tablesOf(text)
-	f.findChains(ctx)
-	if err := f.findRules(ctx); err != nil {
-		return nil, nil, err
-	}
-	stay := f.used(next)
-	for _, c := range stay.Chains {
-		log.Warn("a chain for bridges stays: another program's rules jump to it", "chain", c.Chain, "table", c.Table)
-	}
-	return f.found.without(stay), f.may.without(stay), nil
-}
-
-// tablesOf takes apart what ebtables-save prints of all tables.
-func tablesOf(text string) map[string]*savedTable {
-	tables := map[string]*savedTable{}
-	for _, part := range strings.Split("\n"+text, "\n*")[1:] {
-		name, rest, _ := strings.Cut(part, "\n")
-		tables[name] = parseSaved(rest)
-	}
-	return tables
-}
-
-func (f *bridgeFinder) hasChain(table, chain string) bool {
-	return f.saved[table] != nil && slices.Contains(f.saved[table].order, chain)
-}
-
-// findChains finds chains of their own, with the rules that are there.
-func (f *bridgeFinder) findChains(ctx context.Context) {
-	for _, c := range f.may.Chains {
-		if !f.hasChain(c.Table, c.Chain) || !f.ours(ctx, c) {
+	for c, ours := range found.next.byChain() {
+		if !changed[c] || saved[c.Table] == nil {
 			continue
 		}
-		f.found.Chains = append(f.found.Chains, c)
-		for _, spec := range f.rulesOf(c) {
-			f.found.Rules = append(f.found.Rules, BridgeRule{c.Table, c.Chain, words(spec)})
+		n, texts := len(ours), saved[c.Table].rules[c.Chain]
+		if len(texts) < n || !slices.Equal(texts[n:], found.others(c)) {
+			continue
+		}
+		for i, args := range ours {
+			found.texts[BridgeRule{Table: c.Table, Args: args}.key()] = texts[i]
 		}
 	}
 }
 
-// rulesOf is the rules of a chain that is there, without what bridgeLines puts at its end by itself.
-func (f *bridgeFinder) rulesOf(c BridgeChain) []string {
-	specs := f.saved[c.Table].rules[c.Chain]
-	if n := len(specs); n > 0 && specs[n-1] == "-j RETURN" {
-		specs = specs[:n-1]
+// others is the rules of a chain as they were listed, without those of was.
+func (found *foundBridge) others(c BridgeChain) (texts []string) {
+	if found.saved[c.Table] == nil {
+		return nil
 	}
-	return specs
+	for i, text := range found.saved[c.Table].rules[c.Chain] {
+		if !found.mine[c][i] {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
-// ours says whether a chain that is there, and that we have or want, is not another program's: it is noted, or nothing is lost with it, as
-// it has no rules that it shall not have.
-func (f *bridgeFinder) ours(ctx context.Context, c BridgeChain) bool {
-	if f.known || slices.Contains(f.noted.Chains, c) || ir.IsDirectChain(c.Chain) {
-		return true
+// list asks ebtables what is there. What a process has left that was killed while it tried rules goes.
+func (f *bridgeFinder) list(ctx context.Context) error {
+	saved, err := f.listBridge(ctx)
+	if err != nil {
+		return err
 	}
-	others := len(f.rulesOf(c))
-	for _, r := range f.may.Rules {
-		if others == 0 {
-			break
+	f.saved, f.unclaimed = saved, map[BridgeChain]map[string][]int{}
+	for table, s := range saved {
+		if slices.Contains(s.order, trialChain) && !f.asks {
+			f.endTrial(ctx, table)
 		}
-		if r.Table == c.Table && r.Chain == c.Chain {
-			if there, err := f.has(ctx, r); err == nil && there {
-				others--
+		for chain, texts := range s.rules {
+			places := map[string][]int{}
+			for i, text := range texts {
+				places[text] = append(places[text], i)
 			}
-		}
-	}
-	return others == 0
-}
-
-// findRules finds rules in other chains, and what commands have made.
-func (f *bridgeFinder) findRules(ctx context.Context) error {
-	for _, r := range f.may.Rules {
-		if f.found.owns(r) {
-			continue
-		}
-		there, err := f.has(ctx, r)
-		if err != nil {
-			return err
-		}
-		if there {
-			f.found.Rules = append(f.found.Rules, r)
-		}
-	}
-	for _, c := range f.may.Commands {
-		undo, ok := undone(c)
-		if !ok || f.found.ownsRuleOf(c) { // that is among the rules of the chain
-			continue
-		}
-		there, err := f.hasRule(ctx, undo)
-		if err != nil {
-			return err
-		}
-		if there {
-			f.found.Commands = append(f.found.Commands, c)
+			if chain != trialChain {
+				f.unclaimed[BridgeChain{table, chain}] = places
+			}
 		}
 	}
 	return nil
 }
 
-// has says whether a rule is there.
-func (f *bridgeFinder) has(ctx context.Context, r BridgeRule) (bool, error) {
-	return f.hasRule(ctx, append([]string{"-t", r.Table, "-D", r.Chain}, r.Args...))
+// listBridge is all tables of ebtables, by name.
+func (t tools) listBridge(ctx context.Context) (map[string]*savedTable, error) {
+	text, err := t.run(ctx, "", "ebtables-save")
+	if err != nil {
+		return nil, err
+	}
+	tables := map[string]*savedTable{}
+	for _, part := range strings.Split("\n"+text, "\n*")[1:] {
+		name, rest, _ := strings.Cut(part, "\n")
+		tables[name] = parseSaved(rest)
+	}
+	return tables, nil
 }
 
-// hasRule says whether a command line would take out something that is there: a rule or a chain.
-func (f *bridgeFinder) hasRule(ctx context.Context, undo []string) (bool, error) {
-	i := slices.IndexFunc(undo, func(word string) bool { return word == "-D" || word == "-X" })
-	if i+1 >= len(undo) || !f.hasChain(tableOf(undo), undo[i+1]) {
-		return false, nil
+// claim finds the rules that may be ours among those that are listed. How ebtables lists them it tries where that is not known, or may have
+// changed, and a rule may be one of those that are left.
+func (f *bridgeFinder) claim(ctx context.Context) error {
+	for _, r := range f.may.Rules {
+		f.items = append(f.items, bridgeItem{r, nil, -1})
 	}
-	if undo[i] == "-X" {
-		return true, nil
-	}
-	if i == 0 || i == 2 { // all behind the chain is the rule: it may be there word for word
-		if slices.Contains(f.saved[tableOf(undo)].rules[undo[i+1]], strings.Join(undo[i+2:], " ")) {
-			return true, nil
+	for _, c := range f.may.Commands {
+		if r, ok := ruleBy(c); ok {
+			f.items = append(f.items, bridgeItem{r, c, -1})
 		}
 	}
-	ask := slices.Clone(undo)
-	ask[i] = "--check"
-	_, err := f.run(ctx, "", "ebtables", ask...)
-	if passes(err) {
-		return false, err
+	f.match()
+	if f.asks {
+		return nil
 	}
-	return err == nil, nil
+	for _, table := range bridgeTables {
+		if err := f.try(ctx, table, f.unsure(table)); err != nil {
+			return err
+		}
+	}
+	f.match()
+	return nil
+}
+
+// match gives each rule that is not found yet the first listed one that is like it, and that no other has.
+func (f *bridgeFinder) match() {
+	for i := range f.items {
+		item := &f.items[i]
+		places := f.unclaimed[item.rule.chain()]
+		for _, text := range []string{f.texts[item.rule.key()], item.rule.spec()} {
+			list := places[text]
+			if item.at >= 0 || len(list) == 0 {
+				continue
+			}
+			if item.at, places[text] = list[0], list[1:]; len(list) == 1 {
+				delete(places, text)
+			}
+		}
+	}
+}
+
+// unsure is the rules of a table, each once, that are not found and may be among what is listed all the same: a rule in the same chain leads
+// where they lead.
+func (f *bridgeFinder) unsure(table string) (rules []BridgeRule) {
+	seen, led := map[string]bool{}, f.leads()
+	for _, item := range f.items {
+		r := item.rule
+		if item.at >= 0 || r.Table != table || !f.hasOthers(r.chain()) || seen[r.key()] {
+			continue
+		}
+		if to := targetIn(r.Args); to == "" || led[r.chain()][to] {
+			seen[r.key()] = true
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// hasOthers says whether there are rules in a chain that are not known to be ours.
+func (f *bridgeFinder) hasOthers(c BridgeChain) bool { return len(f.unclaimed[c]) > 0 }
+
+// leads is where rules of each chain lead that are not known to be ours.
+func (f *bridgeFinder) leads() map[BridgeChain]map[string]bool {
+	leads := map[BridgeChain]map[string]bool{}
+	for c, texts := range f.unclaimed {
+		leads[c] = map[string]bool{}
+		for text := range texts {
+			leads[c][targetOf(text)] = true
+		}
+	}
+	return leads
+}
+
+// try learns how ebtables lists rules: it puts them all into a chain that nothing leads to, lists that, and takes it out. What ebtables does not
+// take is not there either. The error is that ebtables could not be asked.
+func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule) error {
+	lines := [][]string{{"*" + table}, {":" + trialChain, "RETURN"}, {"-F", trialChain}}
+	head := len(lines)
+	for _, r := range rules {
+		line := append([]string{"-A", trialChain}, r.Args...)
+		if _, err := joinLines([][]string{line}); err == nil {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == head {
+		return nil
+	}
+	defer f.endTrial(ctx, table)
+	if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
+		return err
+	}
+	saved, err := f.listBridge(ctx)
+	if err != nil {
+		return err
+	}
+	if saved[table] == nil || len(saved[table].rules[trialChain]) != len(lines)-head {
+		return nil // another program has changed it
+	}
+	for i, text := range saved[table].rules[trialChain] {
+		f.texts[BridgeRule{Table: table, Args: lines[head+i][2:]}.key()] = text
+	}
+	return nil
+}
+
+// tryLines gives ebtables-restore lines, without those that it refuses, and calls good with those that are left. The error is
+// that it takes none, or not the head, which are so many of the first.
+func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]string, head int, good func([][]string)) error {
+	restore := func() error {
+		script, err := joinLines(lines)
+		if err == nil {
+			_, err = f.run(ctx, script, "ebtables-restore", "--noflush")
+		}
+		return err
+	}
+	err := restore()
+	var said *toolError
+	if !errors.As(err, &said) {
+		good(lines)
+		return err
+	}
+	bad, untried := map[string]bool{}, 0
+	for _, line := range f.tryBridge(ctx, table, lines, said) {
+		bad[quoted(line.Words)] = true
+		if line.Why == errUntried {
+			untried++
+		}
+	}
+	if len(bad) == 0 || slices.ContainsFunc(lines[:head], func(words []string) bool { return bad[quoted(words)] }) {
+		return err
+	}
+	if untried > 0 {
+		f.log.Warn("there was no time to find out whether all rules for bridges are there: some count as not there", "table", table, "rules", untried)
+	}
+	lines = filter(lines, func(words []string) bool { return !bad[quoted(words)] })
+	good(lines)
+	return restore()
+}
+
+// endTrial takes out the chain in which rules were tried, be it there or not.
+func (f *bridgeFinder) endTrial(ctx context.Context, table string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	script, err := joinLines([][]string{{"*" + table}, {":" + trialChain, "RETURN"}, {"-F", trialChain}, {"-X", trialChain}})
+	if err == nil {
+		_, err = f.run(ctx, script, "ebtables-restore", "--noflush")
+	}
+	if err != nil {
+		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", trialChain, "table", table, "reason", err)
+	}
+}
+
+func (f *bridgeFinder) hasChain(c BridgeChain) bool {
+	return f.saved[c.Table] != nil && slices.Contains(f.saved[c.Table].order, c.Chain)
+}
+
+// found is what is there of ours; the rules of a chain in the order in which they stand there. What commands of old have done that cannot
+// be taken back is done.
+func (f *bridgeFinder) found(old *Bridge) *Bridge {
+	found, made := &Bridge{}, map[BridgeChain]bool{}
+	for _, c := range f.may.Chains {
+		if f.hasChain(c) && f.ours(c) {
+			found.Chains = append(found.Chains, c)
+		}
+	}
+	there := map[string]int{} // commands whose rules are there
+	items := filter(f.items, func(item bridgeItem) bool { return item.at >= 0 })
+	slices.SortStableFunc(items, func(a, b bridgeItem) int { return cmp.Compare(a.at, b.at) })
+	for _, item := range items {
+		if item.command == nil {
+			found.Rules = append(found.Rules, item.rule)
+		} else {
+			there[quoted(item.command)]++
+		}
+	}
+	for _, command := range f.may.Commands {
+		chain, makes := chainBy(command)
+		_, puts := ruleBy(command)
+		switch key := quoted(command); {
+		case makes && f.hasChain(chain) && !made[chain]:
+			made[chain] = true
+		case puts && there[key] > 0:
+			there[key]--
+		case !makes && !puts && old != nil && contains(old.Commands, command):
+		default:
+			continue
+		}
+		found.Commands = append(found.Commands, command)
+	}
+	return found
+}
+
+// ours says whether a chain that is there, and that we have or want, is not another program's: it is noted, or nothing is lost with it, as
+// it has no rules that it shall not have. Where no rule was tried, those that may be ours count as ours.
+func (f *bridgeFinder) ours(c BridgeChain) bool {
+	return f.known || slices.Contains(f.noted.Chains, c) || ir.IsDirectChain(c.Chain) || !f.hasOthers(c) ||
+		f.asks && slices.ContainsFunc(f.unsure(c.Table), func(r BridgeRule) bool { return r.Chain == c.Chain })
+}
+
+// stay is the chains, of the direct interface and of commands, that are there and not wanted any more, and that others have rules in or that
+// rules of others lead to. Those that go with this change are logged.
+func (f *bridgeFinder) stay(old, was, next *Bridge) *Bridge {
+	stay, led := &Bridge{}, map[BridgeChain]bool{}
+	for c, targets := range f.leads() {
+		for to := range targets {
+			led[BridgeChain{c.Table, to}] = true
+		}
+	}
+	used := func(c BridgeChain, unwanted, goes bool) bool {
+		if !unwanted || !f.hasOthers(c) && !led[c] {
+			return false
+		}
+		if goes {
+			f.log.Warn("a chain stays, as another program has rules in it or jumps to it", "chain", c.Chain, "table", c.Table, "program", "ebtables")
+		}
+		return true
+	}
+	for _, c := range was.Chains {
+		if used(c, !slices.Contains(next.Chains, c), old == nil || slices.Contains(old.Chains, c)) {
+			stay.Chains = append(stay.Chains, c)
+		}
+	}
+	for _, command := range was.Commands {
+		if c, makes := chainBy(command); makes && used(c, !contains(next.Commands, command), old == nil || contains(old.Commands, command)) {
+			stay.Commands = append(stay.Commands, command)
+		}
+	}
+	return stay
 }
 
 // othersChains is the error that chains of next are there which are not among those of was: another program has made them. What names one
 // of the kernel's chains has its rules in a chain that nobody has asked for: then these are named, too.
-func (t tools) othersChains(ctx context.Context, was, next *Bridge) error {
-	made := filter(next.Chains, func(c BridgeChain) bool { return !slices.Contains(was.Chains, c) })
-	if len(made) == 0 {
-		return nil
-	}
-	text, err := t.run(ctx, "", "ebtables-save")
-	if err != nil {
-		return err
-	}
-	saved := tablesOf(text)
+func (found *foundBridge) othersChains() error {
+	next := found.next
+	made := filter(next.Chains, func(c BridgeChain) bool { return !slices.Contains(found.was.Chains, c) })
 	for _, table := range bridgeTables {
 		e := &BridgeError{Table: table}
 		for _, c := range made {
-			if c.Table != table || saved[table] == nil || !slices.Contains(saved[table].order, c.Chain) {
+			if c.Table != table || found.saved[table] == nil || !slices.Contains(found.saved[table].order, c.Chain) {
 				continue
 			}
 			why := fmt.Errorf("table %s of ebtables has a chain %s already, which another program has made", table, c.Chain)
-			e.Lines = append(e.Lines, BridgeLine{[]string{":" + c.Chain, "ACCEPT"}, why})
+			e.Lines = append(e.Lines, BridgeLine{makeBridgeChain(c), why})
 			for _, r := range next.Rules {
-				if ir.IsDirectChain(c.Chain) && r.Table == table && r.Chain == c.Chain {
+				if ir.IsDirectChain(c.Chain) && r.chain() == c {
 					e.Lines = append(e.Lines, BridgeLine{append([]string{"-A", r.Chain}, r.Args...), why})
 				}
 			}
@@ -201,39 +427,54 @@ func (t tools) othersChains(ctx context.Context, was, next *Bridge) error {
 	return nil
 }
 
-// used is the chains, with their rules, that are not wanted any more and that rules of others lead to.
-func (f *bridgeFinder) used(next *Bridge) *Bridge {
-	stay := &Bridge{}
-	for _, c := range f.found.Chains {
-		if !slices.Contains(next.Chains, c) && f.othersLeadTo(c) {
-			stay.Chains = append(stay.Chains, c)
+// bridgeTexts is how ebtables lists rules, by BridgeRule.key, as far as that is noted. The map is the caller's.
+func (l *Left) bridgeTexts() map[string]string {
+	texts := map[string]string{}
+	if l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for key, text := range l.noted.BridgeTexts {
+			texts[key] = text
 		}
 	}
-	for _, command := range f.found.Commands {
-		undo, _ := undone(command)
-		if i := slices.Index(undo, "-X"); i >= 0 && !contains(next.Commands, command) && f.othersLeadTo(BridgeChain{tableOf(undo), undo[i+1]}) {
-			stay.Commands = append(stay.Commands, command)
-		}
-	}
-	stay.Rules = filter(f.found.Rules, stay.owns)
-	return stay
+	return texts
 }
 
-// othersLeadTo says whether there are more rules that lead to a chain than we have.
-func (f *bridgeFinder) othersLeadTo(c BridgeChain) bool {
-	n := 0
-	for _, specs := range f.saved[c.Table].rules {
-		n += count(targets(specs), c.Chain)
-	}
-	for _, r := range f.found.of(c.Table).Rules {
-		if targetIn(r.Args) == c.Chain {
-			n--
+// bridgeDone notes what is in ebtables behind a change, all of it, with how ebtables lists its rules.
+func (l *Left) bridgeDone(is *Bridge, texts map[string]string) {
+	some := map[string]string{}
+	note := func(r BridgeRule) {
+		if text := texts[r.key()]; text != "" && text != r.spec() {
+			some[r.key()] = text
 		}
 	}
-	for _, command := range f.found.of(c.Table).Commands {
-		if targetIn(command) == c.Chain {
-			n--
+	for _, r := range is.Rules {
+		note(r)
+	}
+	for _, c := range is.Commands {
+		if r, ok := ruleBy(c); ok {
+			note(r)
 		}
 	}
-	return n > 0
+	l.change(func(noted, _ *leftThings) {
+		l.bridges, noted.BridgeTexts, noted.Bridge = true, some, is
+		if is.empty() {
+			noted.Bridge = nil
+		}
+	})
+}
+
+// lockBridge lets one at a time of those who share a Left change what is in ebtables, as long as the context lasts. unlock ends that.
+func (l *Left) lockBridge(ctx context.Context) (unlock func(), err error) {
+	if l == nil {
+		return func() {}, nil
+	}
+	for !l.ebtables.TryLock() {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the rules of bridges are being changed: %w", ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return l.ebtables.Unlock, nil
 }

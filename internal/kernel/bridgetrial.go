@@ -105,13 +105,16 @@ var errUntried = errors.New("too much is refused: there was no time to try wheth
 // tryBridge finds the lines that ebtables-restore refuses. What it says does not tell: of a rule that jumps to a chain which does not exist it
 // names the last line of all, and of one in such a chain none. So the shortest beginning is looked for that is refused, and again without
 // its last line, until nothing is refused but neverTaken. When trialTime has passed, all lines count as refused that are not known to be
-// good by then. said is what was said to all of the lines.
+// good by then. None are when the context has ended. said is what was said to all of the lines.
 func (t tools) tryBridge(ctx context.Context, table string, lines [][]string, said *toolError) (refused []BridgeLine) {
 	if t.reachesEnd(ctx, table, lines[:1]) != nil {
 		return untried(lines, said)
 	}
 	left, good := slices.Clone(lines), 1
 	for until := time.Now().Add(trialTime); good < len(left); {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if time.Now().After(until) {
 			return append(refused, asLines(left[good:], errUntried)...)
 		}

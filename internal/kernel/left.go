@@ -41,6 +41,8 @@ type Left struct {
 	unread  error // why the note of an earlier process could not be read; it is not written over before it was
 	known   bool  // what is noted is all there is
 	bridges bool  // the same of what is noted of ebtables
+
+	ebtables sync.Mutex // held while somebody changes what is in ebtables (lockBridge)
 }
 
 // leftNote is what is written.
@@ -56,6 +58,8 @@ type leftThings struct {
 	Chains []leftChain `json:",omitempty"` // in which others may have rules, and which we have made
 	Sets   []string    `json:",omitempty"` // of ipset
 	Bridge *Bridge     `json:",omitempty"` // nil for nothing
+
+	BridgeTexts map[string]string `json:",omitempty"` // how ebtables lists the rules of Bridge that it writes otherwise, by BridgeRule.key
 }
 
 // leftChain is a chain of a tool, iptables or ip6tables.
@@ -104,8 +108,13 @@ func (l *Left) read() {
 	}
 	all := was.and(l.noted)
 	all.Sets, all.Bridge = union(was.Sets, l.noted.Sets, itself), l.noted.Bridge
+	all.BridgeTexts = l.noted.BridgeTexts
 	if was.Bridge != nil {
-		all.Bridge = was.Bridge.with(l.noted.Bridge)
+		all.Bridge, all.BridgeTexts = was.Bridge.with(l.noted.Bridge), maps.Clone(was.BridgeTexts)
+		if all.BridgeTexts == nil {
+			all.BridgeTexts = map[string]string{}
+		}
+		maps.Copy(all.BridgeTexts, l.noted.BridgeTexts)
 	}
 	l.noted = all
 	l.known = l.known || len(data) > 0 && !was.Unsure
@@ -285,11 +294,6 @@ func (l *Left) foundBridge() (noted *Bridge, known bool) {
 		l.read()
 	}
 	return l.noted.Bridge, l.bridges
-}
-
-// knowBridge says that what is noted of ebtables is all there is, as behind a change.
-func (l *Left) knowBridge() {
-	l.change(func(_, _ *leftThings) { l.bridges = true })
 }
 
 // removeChains takes out the chains that are noted and that the last commit does not want, as far as they are empty and no rule leads to

@@ -301,7 +301,9 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	if err := guard.Lower(); err != nil {
 		return 0, err
 	}
-	ctx, options := context.Background(), kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime) // what the start has begun may not have ended
+	defer cancel()
+	options := kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
 	_, err = kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
 	if guard.Earlier() != "" {
 		err = errors.Join(kernel.Remove(ctx, options), err)
@@ -369,17 +371,21 @@ func (p *program) tell(state string) {
 	}
 }
 
-// serve waits for signals.
+// serve waits for signals. A reload that has begun is given up when the program ends.
 func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
-	go p.reload()
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	go p.reload(ctx)
 	for {
 		select {
 		case s := <-signals:
 			if s != syscall.SIGHUP {
+				giveUp()
 				return p.stop()
 			}
 			p.reloadSoon()
 		case <-p.bus.Done():
+			giveUp()
 			return p.leave()
 		}
 	}
@@ -393,12 +399,12 @@ func (p *program) reloadSoon() {
 	}
 }
 
-// reload reloads whenever that was asked for.
-func (p *program) reload() {
+// reload reloads whenever that was asked for. One that has begun when the context ends is given up.
+func (p *program) reload(ctx context.Context) {
 	for range p.reloads {
 		p.tell(reloading())
 		fault.Guard(p.log, "a reload", func() {
-			if err := p.daemon.Reload(context.Background()); err != nil {
+			if err := p.daemon.Reload(ctx); err != nil && ctx.Err() == nil {
 				p.log.Error("cannot reload: everything stays as it was", "reason", err)
 				p.refuse(err, time.Now())
 			}
