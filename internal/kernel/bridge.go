@@ -103,8 +103,8 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	}
 	var before *Bridge
 	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(found.was).with(found.next) })
-	if done, err := t.changeBridge(ctx, found.was, found.next); err != nil {
-		if back := t.backTo(ctx, done, found.was, found.next); back != nil {
+	if done, err := t.changeBridge(ctx, found); err != nil {
+		if back := t.backTo(ctx, done, found); back != nil {
 			return nil, errors.Join(err, back)
 		}
 		o.Left.bridge(func(*Bridge) *Bridge { return before }) // what another program has of next is not ours
@@ -129,7 +129,7 @@ func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
 		return err
 	}
 	for _, table := range bridgeTables {
-		lines := bridgeLines(table, found.was, found.next)
+		lines, _ := found.numbered(table, bridgeLines(table, found.was, found.next), found.saved[table])
 		if len(lines) == 0 {
 			continue
 		}
@@ -150,9 +150,10 @@ func bridgeChanges(old, next *Bridge) []string {
 
 // changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error. A transaction that has
 // begun ends, whatever the context; the search for what is refused does not outlast it.
-func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []string, err error) {
+func (t tools) changeBridge(ctx context.Context, found *foundBridge) (done []string, err error) {
+	found.after = map[string]*savedTable{}
 	for _, table := range bridgeTables {
-		lines := bridgeLines(table, old, next)
+		lines, after := found.numbered(table, bridgeLines(table, found.was, found.next), found.saved[table])
 		script, err := joinLines(lines)
 		if err == nil && script != "" {
 			_, err = t.run(context.WithoutCancel(ctx), script, "ebtables-restore", "--noflush")
@@ -160,19 +161,20 @@ func (t tools) changeBridge(ctx context.Context, old, next *Bridge) (done []stri
 		if err != nil {
 			return done, fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, lines))
 		}
-		if script != "" {
+		if found.after[table] = after; script != "" {
 			done = append(done, table)
 		}
 	}
 	return done, nil
 }
 
-// backTo takes tables back to old, whatever the context. An error is errNotPutBack.
-func (t tools) backTo(ctx context.Context, tables []string, old, next *Bridge) error {
+// backTo takes tables back to what was found, whatever the context. An error is errNotPutBack.
+func (t tools) backTo(ctx context.Context, tables []string, found *foundBridge) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, table := range tables {
-		script, err := bridgeScript(table, next, old)
+		lines, _ := found.numbered(table, bridgeLines(table, found.next, found.was), found.after[table])
+		script, err := joinLines(lines)
 		if err == nil {
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
@@ -225,11 +227,6 @@ func tableOf(command []string) string {
 		return command[i+1]
 	}
 	return "filter"
-}
-
-// bridgeScript is bridgeLines as text; "" for none.
-func bridgeScript(table string, old, next *Bridge) (string, error) {
-	return joinLines(bridgeLines(table, old, next))
 }
 
 // bridgeLines are the input of ebtables-restore --noflush that leads from one state of a table to another; none if they are the same. A

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ type foundBridge struct {
 	saved     map[string]*savedTable       // what ebtables lists, by table; nil where it was not asked
 	texts     map[string]string            // how ebtables lists rules, by BridgeRule.key, as far as that is known
 	mine      map[BridgeChain]map[int]bool // the places of the rules of was
+	after     map[string]*savedTable       // chains that ebtables cannot list, by table, behind a change
 }
 
 // bridgeFinder looks for what is in ebtables of what may be ours.
@@ -93,6 +96,43 @@ func (f *bridgeFinder) mine() map[BridgeChain]map[int]bool {
 	return mine
 }
 
+// numbered is lines that change a table in which ebtables cannot list all chains: in these, rules are deleted by their numbers. after is the
+// table behind the lines, as far as these chains go.
+func (found *foundBridge) numbered(table string, lines [][]string, before *savedTable) (numbered [][]string, after *savedTable) {
+	if before == nil || len(before.unlisted) == 0 {
+		return lines, before
+	}
+	after = &savedTable{rules: maps.Clone(before.rules), unlisted: before.unlisted}
+	for _, line := range lines {
+		i := slices.IndexFunc(line, func(word string) bool { return slices.Contains([]string{"-A", "-I", "-D", "-F"}, word) })
+		if i < 0 || i+1 >= len(line) || !after.isUnlisted(line[i+1]) {
+			numbered = append(numbered, line)
+			continue
+		}
+		chain, args, place := line[i+1], slices.Concat(line[:i], line[i+2:]), 1
+		if line[i] == "-I" && len(args) > 0 {
+			if n, err := strconv.Atoi(args[0]); err == nil {
+				place, args = n, args[1:]
+			}
+		}
+		r := BridgeRule{Table: table, Chain: chain, Args: args}
+		text, rules := cmp.Or(found.texts[r.key()], r.spec()), slices.Clone(after.rules[chain])
+		at := slices.Index(rules, text)
+		switch {
+		case line[i] == "-F":
+			rules = nil
+		case line[i] == "-A":
+			rules = append(rules, text)
+		case line[i] == "-I":
+			rules = slices.Insert(rules, min(place-1, len(rules)), text)
+		case at >= 0:
+			rules, line = slices.Delete(rules, at, at+1), []string{"-D", chain, strconv.Itoa(at + 1)}
+		}
+		after.rules[chain], numbered = rules, append(numbered, line)
+	}
+	return numbered, after
+}
+
 // learn learns how ebtables lists rules that a change has brought: they stand before all that was in their chain and is not ours, if
 // no other program has changed that meanwhile, and no command of ours. What is not learned is tried when it is looked for.
 func (found *foundBridge) learn(ctx context.Context, t tools) {
@@ -141,8 +181,13 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 	}
 	f.saved, f.unclaimed = saved, map[BridgeChain]map[string][]int{}
 	for table, s := range saved {
-		if slices.Contains(s.order, trialChain) && !f.asks {
-			f.endTrial(ctx, table)
+		for _, chain := range []string{trialChain, copiesChain} {
+			if slices.Contains(s.order, chain) && !f.asks {
+				f.endTrial(ctx, table, chain)
+			}
+		}
+		for _, chain := range s.unlisted {
+			f.log.Warn(unlistedByAnother("ebtables"), "look", fmt.Sprintf("nft list chain bridge %s %s", table, chain))
 		}
 		for chain, texts := range s.rules {
 			places := map[string][]int{}
@@ -160,10 +205,18 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 // listBridge is all tables of ebtables, by name.
 func (t tools) listBridge(ctx context.Context) (map[string]*savedTable, error) {
 	text, err := t.run(ctx, "", "ebtables-save")
-	if err != nil {
+	tables := map[string]*savedTable{}
+	switch {
+	case cannotList(text, err):
+		for _, table := range bridgeTables {
+			if tables[table], err = t.readUnlisted(ctx, bridgeLister, table); err != nil {
+				return nil, err
+			}
+		}
+		return tables, nil
+	case err != nil:
 		return nil, err
 	}
-	tables := map[string]*savedTable{}
 	for _, part := range strings.Split("\n"+text, "\n*")[1:] {
 		name, rest, _ := strings.Cut(part, "\n")
 		tables[name] = parseSaved(rest)
@@ -258,7 +311,7 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 	if len(lines) == head {
 		return nil
 	}
-	defer f.endTrial(ctx, table)
+	defer f.endTrial(ctx, table, trialChain)
 	if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
 		return err
 	}
@@ -309,16 +362,16 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 	return restore()
 }
 
-// endTrial takes out the chain in which rules were tried, be it there or not.
-func (f *bridgeFinder) endTrial(ctx context.Context, table string) {
+// endTrial takes out a chain in which rules were tried, be it there or not.
+func (f *bridgeFinder) endTrial(ctx context.Context, table, chain string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	script, err := joinLines([][]string{{"*" + table}, {":" + trialChain, "RETURN"}, {"-F", trialChain}, {"-X", trialChain}})
+	script, err := joinLines([][]string{{"*" + table}, {":" + chain, "RETURN"}, {"-F", chain}, {"-X", chain}})
 	if err == nil {
 		_, err = f.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	if err != nil {
-		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", trialChain, "table", table, "reason", err)
+		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", chain, "table", table, "reason", err)
 	}
 }
 

@@ -111,3 +111,12 @@ func ReadTable(o Options, family ir.Families, table string) (map[string][]string
 	}
 	return s.rules, nil
 }
+
+// ReadBridges is the rules of a table of ebtables, by chain, as a commit reads them.
+func ReadBridges(o Options, table string) (map[string][]string, error) {
+	saved, err := tools{enter: o.withDefaults().Enter}.listBridge(context.Background())
+	if err != nil || saved[table] == nil {
+		return nil, err
+	}
+	return saved[table].rules, nil
+}

@@ -52,7 +52,7 @@ func (t tools) read(ctx context.Context, family ir.Families, table string) (*sav
 	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
 	switch {
 	case cannotList(text, err):
-		return t.readUnlisted(ctx, family, table)
+		return t.readUnlisted(ctx, listerOf(family), table)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
 	}

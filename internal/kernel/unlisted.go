@@ -57,10 +57,11 @@ const mapOfOthers = "a map of nftables"
 type rawTable struct {
 	chains [][]byte
 	rules  map[string][][]byte
+	ends   map[string]int // of ebtables, rules that are the policy of a chain
 }
 
 func (s *socket) rawTable(family uint8, table string) (*rawTable, error) {
-	raw := &rawTable{rules: map[string][][]byte{}}
+	raw := &rawTable{rules: map[string][][]byte{}, ends: map[string]int{}}
 	filter := namedAttribute(tableName, table)
 	err := s.dump(unix.NFT_MSG_GETCHAIN, family, nil, func(body []byte) {
 		if text(attribute(body, tableName)) == table && text(attribute(body, unix.NFTA_CHAIN_NAME)) != copiesChain {
@@ -73,9 +74,24 @@ func (s *socket) rawTable(family uint8, table string) (*rawTable, error) {
 	return raw, s.dump(unix.NFT_MSG_GETRULE, family, filter, func(body []byte) {
 		if text(attribute(body, tableName)) == table {
 			chain := text(attribute(body, unix.NFTA_RULE_CHAIN))
+			if family == unix.NFPROTO_BRIDGE && isPolicy(body) {
+				raw.ends[chain]++
+				return
+			}
 			raw.rules[chain] = append(raw.rules[chain], slices.Clone(body))
 		}
 	})
+}
+
+// isPolicy says whether a rule is what ebtables shows as the policy of a chain. It marks it in the rule's user data, a list of a kind and
+// a length, each one byte, and a value (libnftnl/udata.h, UDATA_TYPE_EBTABLES_POLICY).
+func isPolicy(body []byte) bool {
+	for data := attribute(body, unix.NFTA_RULE_USERDATA); len(data) > 2; data = data[min(2+int(data[1]), len(data)):] {
+		if data[0] == 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // all are the rules of all chains, in the order of these.
@@ -86,18 +102,44 @@ func (r *rawTable) all() (rules [][]byte) {
 	return rules
 }
 
+// lister is a program that lists the rules of a family's tables.
+type lister struct {
+	program string
+	family  uint8
+}
+
+func listerOf(family ir.Families) lister { return lister{tool(family), familyNumber(family)} }
+
+var bridgeLister = lister{"ebtables", unix.NFPROTO_BRIDGE}
+
+// rules asks for the rules of a chain, and returns what else was said.
+func (t tools) rules(ctx context.Context, l lister, table, chain string) (rules []string, said string, err error) {
+	if l != bridgeLister {
+		said, err = t.run(ctx, "", l.program, waitForLock(), "-t", table, "-S", chain)
+		return parseSaved(said).rules[chain], said, err
+	}
+	said, err = t.run(ctx, "", l.program, "--concurrent", "-t", table, "-L", chain)
+	_, list, _ := strings.Cut(said, "\nBridge chain: ")
+	for i, line := range strings.Split(strings.TrimSuffix(list, "\n"), "\n") {
+		if i > 0 {
+			rules = append(rules, strings.TrimRight(line, " "))
+		}
+	}
+	return rules, said, err
+}
+
 // readUnlisted reads a table that iptables-save cannot print. What iptables has no words for stands for itself (unlistedRule).
-func (t tools) readUnlisted(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
+func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*savedTable, error) {
 	s, err := openSocket(t.enter)
 	if err != nil {
 		return nil, err
 	}
 	defer s.conn.Close()
-	raw, err := s.rawTable(familyNumber(family), table)
+	raw, err := s.rawTable(l.family, table)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read table %s of %s: %w", table, tool(family), err)
+		return nil, fmt.Errorf("cannot read table %s of %s: %w", table, l.program, err)
 	}
-	texts, err := t.listCopies(ctx, s, family, table, raw.all())
+	texts, err := t.listCopies(ctx, s, l, table, raw.all())
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +151,7 @@ func (t tools) readUnlisted(ctx context.Context, family ir.Families, table strin
 			saved.policies[name] = map[uint32]string{0: "DROP", 1: "ACCEPT"}[number32(attribute(chain, unix.NFTA_CHAIN_POLICY))]
 		}
 		count := len(raw.rules[name])
-		rules, unlisted, err := t.listChain(ctx, family, table, name, raw.rules[name], texts[:count])
+		rules, unlisted, err := t.listChain(ctx, l, table, name, raw.rules[name], texts[:count])
 		if err != nil {
 			return nil, err
 		}
@@ -124,15 +166,15 @@ func (t tools) readUnlisted(ctx context.Context, family ir.Families, table strin
 
 // listChain is the rules of a chain. texts are what iptables says of copies of them: where it says nothing of one, it may still list the chain,
 // as the kernel does not take copies of all rules.
-func (t tools) listChain(ctx context.Context, family ir.Families, table, chain string, rules [][]byte, texts []string) (list []string, unlisted bool, err error) {
+func (t tools) listChain(ctx context.Context, l lister, table, chain string, rules [][]byte, texts []string) (list []string, unlisted bool, err error) {
 	if !slices.Contains(texts, "") {
 		return texts, false, nil
 	}
-	listing, err := t.run(ctx, "", tool(family), waitForLock(), "-t", table, "-S", chain)
+	listed, said, err := t.rules(ctx, l, table, chain)
 	switch {
 	case err == nil:
-		return parseSaved(listing).rules[chain], false, nil
-	case !cannotList(listing, err):
+		return listed, false, nil
+	case !cannotList(said, err):
 		return nil, false, fmt.Errorf("cannot read table %s: %w", table, err)
 	}
 	list = slices.Clone(texts)
@@ -156,7 +198,7 @@ func (s *savedTable) addMaps(raw *rawTable) {
 	}
 	for _, chain := range raw.chains {
 		name := text(attribute(chain, unix.NFTA_CHAIN_NAME))
-		if int(number32(attribute(chain, unix.NFTA_CHAIN_USE))) > len(raw.rules[name])+leads[name] {
+		if int(number32(attribute(chain, unix.NFTA_CHAIN_USE))) > len(raw.rules[name])+raw.ends[name]+leads[name] {
 			s.rules[mapOfOthers] = append(s.rules[mapOfOthers], unlistedMark+"-j "+name)
 		}
 	}
@@ -177,8 +219,7 @@ func (c *copies) texts(rules [][]byte) ([]string, error) {
 		return nil, err
 	}
 	if c.put(rules) {
-		out, err := c.run(c.ctx, "", tool(c.family), waitForLock(), "-t", c.table, "-S", copiesChain)
-		list := parseSaved(out).rules[copiesChain]
+		list, _, err := c.rules(c.ctx, c.lister, c.table, copiesChain)
 		switch {
 		case passes(err):
 			return nil, err
@@ -202,10 +243,10 @@ func (c *copies) texts(rules [][]byte) ([]string, error) {
 }
 
 // listCopies is how iptables lists rules of a table; empty for one that it has no words for, or that the kernel takes no copy of.
-func (t tools) listCopies(ctx context.Context, s *socket, family ir.Families, table string, rules [][]byte) ([]string, error) {
+func (t tools) listCopies(ctx context.Context, s *socket, l lister, table string, rules [][]byte) ([]string, error) {
 	copiesChainUse.Lock()
 	defer copiesChainUse.Unlock()
-	c := &copies{tools: t, ctx: ctx, socket: s, family: family, table: table}
+	c := &copies{tools: t, ctx: ctx, socket: s, lister: l, table: table}
 	defer c.remove()
 	texts, err := c.texts(filter(rules, mayBeOfIPTables))
 	if err != nil {
@@ -225,7 +266,7 @@ type copies struct {
 	tools
 	ctx    context.Context
 	socket *socket
-	family ir.Families
+	lister lister
 	table  string
 }
 
@@ -238,7 +279,7 @@ func (c *copies) message(kind uint8, flags uint16, attributes ...netlink.Attribu
 	if err != nil {
 		panic("internal error: " + err.Error()) // the kernel has told them so
 	}
-	return nft.Message{Type: kind, Flags: flags, Body: append([]byte{familyNumber(c.family), unix.NFNETLINK_V0, 0, 0}, body...)}
+	return nft.Message{Type: kind, Flags: flags, Body: append([]byte{c.lister.family, unix.NFNETLINK_V0, 0, 0}, body...)}
 }
 
 func nameAttribute(kind uint16, name string) netlink.Attribute {
@@ -271,7 +312,7 @@ func copyOf(body []byte) []netlink.Attribute {
 			flags = unix.NFT_RULE_COMPAT_F_INV
 		}
 		compat, err := netlink.MarshalAttributes([]netlink.Attribute{
-			{Type: unix.NFTA_RULE_COMPAT_PROTO, Data: binary.BigEndian.AppendUint32(nil, uint32(protocol))},
+			{Type: unix.NFTA_RULE_COMPAT_PROTO, Data: binary.BigEndian.AppendUint32(nil, protocol)},
 			{Type: unix.NFTA_RULE_COMPAT_FLAGS, Data: binary.BigEndian.AppendUint32(nil, flags)}})
 		if err != nil {
 			panic("internal error: " + err.Error()) // two numbers
@@ -281,21 +322,33 @@ func copyOf(body []byte) []netlink.Attribute {
 	return list
 }
 
-// protocolOf is the protocol that a rule compares that of a packet with first, and whether it wants another one; ok is false if there is none.
-func protocolOf(body []byte) (protocol uint8, not, ok bool) {
+// protocolOf is the protocol that a rule compares that of a packet with first, as the kernel wants it for a copy, and whether the rule wants
+// another one; ok is false if there is none. It is that of IP (RFC 791 and 8200), and for bridges the type of the frame (IEEE 802.3) as it lies
+// in memory.
+func protocolOf(body []byte) (protocol uint32, not, ok bool) {
+	key, base, offset, length := uint32(unix.NFT_META_L4PROTO), uint32(unix.NFT_PAYLOAD_NETWORK_HEADER), uint32(9), 1
+	switch body[0] {
+	case unix.NFPROTO_IPV6:
+		offset = 6
+	case unix.NFPROTO_BRIDGE:
+		key, base, offset, length = unix.NFT_META_PROTOCOL, unix.NFT_PAYLOAD_LL_HEADER, 12, 2
+	}
 	protocolIn := map[string]bool{} // registers
 	eachExpression(body, func(name string, data map[uint16][]byte) {
 		switch {
 		case ok:
-		case name == "meta" && number32(data[unix.NFTA_META_KEY]) == unix.NFT_META_L4PROTO:
+		case name == "meta" && number32(data[unix.NFTA_META_KEY]) == key:
 			protocolIn[string(data[unix.NFTA_META_DREG])] = true
-		case name == "payload" && number32(data[unix.NFTA_PAYLOAD_BASE]) == unix.NFT_PAYLOAD_NETWORK_HEADER && number32(data[unix.NFTA_PAYLOAD_LEN]) == 1 &&
-			number32(data[unix.NFTA_PAYLOAD_OFFSET]) == map[uint8]uint32{unix.NFPROTO_IPV4: 9, unix.NFPROTO_IPV6: 6}[body[0]]: // RFC 791, 8200
+		case name == "payload" && number32(data[unix.NFTA_PAYLOAD_BASE]) == base && number32(data[unix.NFTA_PAYLOAD_OFFSET]) == offset &&
+			int(number32(data[unix.NFTA_PAYLOAD_LEN])) == length:
 			protocolIn[string(data[unix.NFTA_PAYLOAD_DREG])] = true
 		case name == "cmp" && protocolIn[string(data[unix.NFTA_CMP_SREG])]:
 			eachAttribute(data[unix.NFTA_CMP_DATA], func(kind uint16, v []byte) {
-				if kind == unix.NFTA_DATA_VALUE && len(v) == 1 {
-					protocol, not, ok = v[0], number32(data[unix.NFTA_CMP_OP]) == unix.NFT_CMP_NEQ, true
+				if kind == unix.NFTA_DATA_VALUE && len(v) == length {
+					protocol, not, ok = uint32(v[0]), number32(data[unix.NFTA_CMP_OP]) == unix.NFT_CMP_NEQ, true
+					if length == 2 {
+						protocol = uint32(binary.NativeEndian.Uint16(v))
+					}
 				}
 			})
 		}
@@ -349,6 +402,10 @@ func eachExpression(body []byte, f func(name string, data map[uint16][]byte)) {
 
 func (s *savedTable) isUnlisted(chain string) bool { return slices.Contains(s.unlisted, chain) }
 
+func unlistedByAnother(program string) string {
+	return "another program has put a rule into a chain that " + program + " cannot list: it stays there"
+}
+
 // tellUnlisted logs, once, which chains of a table iptables cannot list.
 func (k *iptablesKernel) tellUnlisted(saved *savedTable, family ir.Families, table string) {
 	for _, chain := range saved.order {
@@ -356,7 +413,7 @@ func (k *iptablesKernel) tellUnlisted(saved *savedTable, family ir.Families, tab
 		if is := saved.isUnlisted(chain); is != k.unlisted[key] {
 			if k.unlisted[key] = is; is {
 				command := fmt.Sprintf("nft list chain %s %s %s", map[ir.Families]string{ir.V4: "ip", ir.V6: "ip6"}[family], table, chain)
-				k.options.Log.Warn("another program has put a rule into a chain that "+tool(family)+" cannot list: it stays there", "look", command)
+				k.options.Log.Warn(unlistedByAnother(tool(family)), "look", command)
 			}
 		}
 	}

@@ -1,0 +1,110 @@
+package kernel_test
+
+import (
+	"strings"
+	"testing"
+
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
+)
+
+// nativeBridgeRules are rules of nftables in a table of ebtables that ebtables has no words for, as nativeRules are of iptables.
+var nativeBridgeRules = map[string]string{"incompatible": "numgen random mod 5 1 counter", "unreadable": "meta skuid 4711 counter"}
+
+// Rules for bridges go in and out, at a change, a reload and a start, beside a rule of nftables that ebtables cannot list; rules and chains
+// of other programs stay, and a chain of another program that has the name of a direct one is refused.
+func TestBridgeRulesBesideARuleOfNFTables(t *testing.T) {
+	for kind, rule := range nativeBridgeRules {
+		t.Run(kind, func(t *testing.T) {
+			ns, saved := bridges(t)
+			for _, words := range []string{"-N theirs", "-A theirs -p 0x1234 -j DROP", "-A FORWARD -j theirs", "-A INPUT -p IPv4 --ip-source 10.0.0.1 --ip-protocol tcp -j DROP"} {
+				run(t, ns, "", "ebtables", strings.Fields(words)...)
+			}
+			before := saved()
+			mine := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "mine"}},
+				Rules:    []kernel.BridgeRule{bridgeRule("FORWARD", "-p 0x806 -j mine"), bridgeRule("FORWARD", "-p IPv4 --ip-source 10.0.0.2 -j DROP"), bridgeRule("mine", "-p 0x806 -j ACCEPT")},
+				Commands: [][]string{strings.Fields("-A FORWARD -p 0x888e -j DROP"), strings.Fields("-N made"), strings.Fields("-A made -p 0x806 -j DROP")}}
+			less := &kernel.Bridge{Chains: mine.Chains, Rules: mine.Rules[1:], Commands: mine.Commands[1:]}
+			chains := []string{"bridge filter FORWARD", "bridge filter INPUT", "bridge filter theirs"}
+			store := &disk{}
+			left := kernel.NewLeft(store, quietLog)
+			commit := func(old, next *kernel.Bridge) (string, error) {
+				_, err := kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: left}, old, next)
+				return saved(), err
+			}
+			with, err := commit(nil, mine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			some, err := commit(mine, less)
+			if err != nil {
+				t.Fatal(err)
+			}
+			is := less
+			for _, restart := range []bool{false, true} {
+				for _, c := range []struct {
+					next *kernel.Bridge
+					want string
+				}{{mine, with}, {less, some}, {&kernel.Bridge{}, before}, {mine, with}, {&kernel.Bridge{}, before}, {less, some}} {
+					if restart {
+						left, is = kernel.NewLeft(store, quietLog), nil
+					}
+					remove := native(t, ns, rule, chains...)
+					_, err := commitBridges(t, ns, left, is, c.next)
+					remove()
+					if err != nil {
+						t.Fatal(err)
+					}
+					sameLines(t, sortedLines(c.want), sortedLines(saved()))
+					is = c.next
+				}
+			}
+			remove := native(t, ns, rule, chains...)
+			theirs := &kernel.Bridge{Chains: []kernel.BridgeChain{{Table: "filter", Chain: "theirs"}}}
+			_, err = commitBridges(t, ns, kernel.NewLeft(&disk{}, quietLog), nil, theirs)
+			remove()
+			if err == nil || !strings.Contains(err.Error(), "theirs already") {
+				t.Errorf("the chain of another program gives %v", err)
+			}
+			sameLines(t, sortedLines(some), sortedLines(saved()))
+		})
+	}
+}
+
+func commitBridges(t *testing.T, ns *lab.Namespace, left *kernel.Left, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+	t.Helper()
+	return kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: left}, old, next)
+}
+
+// Rules for bridges of whatever extension, in chains with and without a policy of their own, are read beside a rule of nftables as
+// ebtables-save prints them without it.
+func TestCopiesOfBridgeRulesAreListedAlike(t *testing.T) {
+	for kind, rule := range nativeBridgeRules {
+		t.Run(kind, func(t *testing.T) {
+			ns, _ := bridges(t)
+			run(t, ns, "", "ebtables", "-N", "some", "-P", "DROP")
+			run(t, ns, "", "ebtables", "-N", "other")
+			taken := 0
+			for _, spec := range []string{"-p IPv4 --ip-source 10.0.0.1 --ip-protocol tcp --ip-destination-port 80 -j DROP", "-p ARP --arp-op Request -j ACCEPT", "-p ! ARP -j other",
+				"-s 00:11:22:33:44:55 -i eth0 -j ACCEPT", "-p 0x8100 --vlan-id 5 -j DROP", "--mark 1 -j DROP", "--limit 5/sec -j ACCEPT", "-p IPv6 --ip6-source fd00::1 -j DROP", "--log --log-prefix x -j CONTINUE",
+				"-p Length -j RETURN", "--pkttype-type broadcast -j DROP", "-j mark --mark-set 5", "-d BGA --stp-type 1 -j DROP"} {
+				if _, err := ns.Run(t.Context(), "", "ebtables", append([]string{"-A", "some"}, strings.Fields(spec)...)...); err == nil {
+					taken++
+				} else {
+					t.Logf("ebtables does not take: %s", spec)
+				}
+			}
+			o := kernel.Options{Enter: ns.Do}
+			want, err := kernel.ReadBridges(o, "filter")
+			if err != nil || len(want["some"]) != taken || taken < 5 {
+				t.Fatalf("%d rules and %v; there are %d", len(want["some"]), err, taken)
+			}
+			run(t, ns, "", "nft", append([]string{"insert", "rule", "bridge", "filter", "some"}, strings.Fields(rule)...)...)
+			got, err := kernel.ReadBridges(o, "filter")
+			if err != nil || len(got["some"]) != taken+1 {
+				t.Fatalf("beside a rule of nftables it reads %q and %v", got["some"], err)
+			}
+			sameLines(t, strings.Join(want["some"], "\n"), strings.Join(got["some"][1:], "\n"))
+		})
+	}
+}
