@@ -210,6 +210,9 @@ func (s *savedTable) addMaps(raw *rawTable) {
 // copiesChainUse is held while rules are in copiesChain: two that read a table at once would read each other's copies.
 var copiesChainUse sync.Mutex
 
+// mostCopies is how many rules are copied at once: one that cannot be listed costs copying those behind it again.
+const mostCopies = 256
+
 // texts are what iptables makes of rules; empty for one that it has no words for. What cannot be listed together it halves.
 func (c *copies) texts(rules [][]byte) ([]string, error) {
 	if len(rules) == 0 {
@@ -218,7 +221,7 @@ func (c *copies) texts(rules [][]byte) ([]string, error) {
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if c.put(rules) {
+	if len(rules) <= mostCopies && c.put(rules) {
 		list, _, err := c.rules(c.ctx, c.lister, c.table, copiesChain)
 		switch {
 		case passes(err):
@@ -363,7 +366,10 @@ var foreignExpressions = []string{"ct", "dup", "dynset", "exthdr", "fib", "fwd",
 // mayBeOfIPTables says whether iptables may have words for a rule. It saves trying each of the others alone.
 func mayBeOfIPTables(body []byte) bool {
 	may := true
-	eachExpression(body, func(name string, _ map[uint16][]byte) { may = may && !slices.Contains(foreignExpressions, name) })
+	eachExpression(body, func(name string, data map[uint16][]byte) {
+		packetLog := name == "log" && data[unix.NFTA_LOG_GROUP] == nil // that of iptables is an extension, LOG
+		may = may && !packetLog && !slices.Contains(foreignExpressions, name)
+	})
 	return may
 }
 
