@@ -140,8 +140,9 @@ func (p *program) run() (status int, err error) {
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true, Room: p.memory.Room}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	p.bus.Attach(p.daemon)
-	if end, err := p.start(signals); err != nil {
-		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
+	if end, err := p.start(signals); err != nil { // nothing new is let in until a start succeeds
+		keptOut := guard.KeepOut(context.Background(), p.daemon.Snapshot().Panic)
+		return statusFailed, errors.Join(fmt.Errorf("cannot start the firewall: %w", err), keptOut)
 	} else if end != nil {
 		return end(guard)
 	}
@@ -159,7 +160,7 @@ func (p *program) run() (status int, err error) {
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	go p.tellChanges()
-	return p.serve(signals)
+	return p.serve(signals, guard)
 }
 
 // notConnected is how the program ends without the bus. Another firewall that has just taken the name is left alone, and the guard with
@@ -336,7 +337,7 @@ func keepsRules(folder string) (reason string) {
 // leaveStarting ends a daemon in whose start another firewall has taken its place. The guard goes, which that one does not know of.
 func (p *program) leaveStarting(guard *kernel.Guard) (status int, err error) {
 	if p.daemon.Snapshot().Runtime != nil {
-		return p.leave()
+		return p.leave(guard)
 	}
 	return statusLost, errors.Join(errTaken, guard.Lower())
 }
@@ -352,7 +353,7 @@ func (p *program) tell(state string) {
 }
 
 // serve waits for signals.
-func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
+func (p *program) serve(signals <-chan os.Signal, guard *kernel.Guard) (status int, err error) {
 	go p.reload()
 	for {
 		select {
@@ -362,7 +363,7 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 			}
 			p.reloadSoon()
 		case <-p.bus.Done():
-			return p.leave()
+			return p.leave(guard)
 		}
 	}
 }
@@ -443,11 +444,12 @@ func (p *program) tellChanges() {
 	}
 }
 
-// leave ends the daemon without its rules, for another one that has taken its place.
-func (p *program) leave() (status int, err error) {
+// leave ends the daemon without its rules, for another one that has taken its place. The guard, which stands if no rules of this one are
+// in the kernel yet, goes: the other one does not know of it.
+func (p *program) leave(guard *kernel.Guard) (status int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx))
+	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx), guard.Lower())
 }
 
 // stop ends the daemon, with its rules if the configuration says so.
