@@ -37,7 +37,7 @@ func isNow(t *testing.T, path string) string {
 // beside it has the mode and the attributes, as with firewalld.
 func TestSaveKeepsAttributes(t *testing.T) {
 	dir := t.TempDir()
-	s := Store{Dirs{System: filepath.Join(dir, "etc"), Follow: true}}
+	s := Store{Dirs: Dirs{System: filepath.Join(dir, "etc"), Follow: true}}
 	in := func(name string) string { return filepath.Join(s.Dirs.System, name) }
 	for _, name := range []string{"zones/public.xml", "zones/home.xml", "elsewhere/work.xml"} {
 		writeFile(t, in(name), `<zone><service name="ssh"/></zone>`)

@@ -206,7 +206,7 @@ func (f *folder) spoilt() error {
 		return nil
 	}
 	defer file.Close()
-	t := &transaction{store: Store{Dirs{System: f.path, Follow: f.root == nil}}, root: root, journal: &journal{path: f.join(journalName), file: file}}
+	t := &transaction{store: Store{Dirs: Dirs{System: f.path, Follow: f.root == nil}}, root: root, journal: &journal{path: f.join(journalName), file: file}}
 	return t.find()
 }
 

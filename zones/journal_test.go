@@ -42,7 +42,7 @@ func TestCrashWhileFilesChange(t *testing.T) {
 		"a reset that is taken back": {map[string]string{"firewalld.conf": "LogDenied=x\n", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "direct.xml": "<direct><"}, resetting(true)},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+			s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
 			for name, text := range c.files {
 				if at, ok := strings.CutPrefix(name, "link "); ok {
 					link(t, text, filepath.Join(s.Dirs.System, at))
@@ -117,7 +117,7 @@ func givingUp(edits ...Edit) func(Store, func()) error {
 // Whether a change is kept is asked when the disk has taken all of it, with the end of its journal: a disk that does not answer then keeps
 // nobody waiting who has said that it is kept, and what is kept is never taken back as one that was cut off.
 func TestKeptWhenAllIsOnTheDisk(t *testing.T) {
-	s := Store{Dirs{System: t.TempDir(), Follow: true}}
+	s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 	loaded, _ := s.Load()
 	next := must(t, must(t, loaded, SetLogDenied("all")), New(Object{KindService, "app"}, nil))
 	asked, after := false, 0
@@ -285,7 +285,7 @@ func TestNotTakenBack(t *testing.T) {
 		}, "somebody else is changing the files"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+			s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
 			zone := filepath.Join(s.Dirs.System, "zones/block.xml")
 			writeFile(t, zone, `<zone><interface name="eth0"/></zone>`)
 			loaded, _ := s.Load()
@@ -331,7 +331,7 @@ func TestNotTakenBackOverAnEdit(t *testing.T) {
 	} {
 		for _, how := range []string{"edits", "removes"} {
 			t.Run(strings.ReplaceAll(name+" and he "+how+" it", " ", "-"), func(t *testing.T) {
-				s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+				s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
 				for name, text := range c.files {
 					writeFile(t, filepath.Join(s.Dirs.System, name), text)
 				}
@@ -475,7 +475,7 @@ func TestForgedJournal(t *testing.T) {
 			}
 			list := func() []string { return namesOf(t, top) }
 			before := list()
-			s := Store{Dirs{System: dir}}
+			s := Store{Dirs: Dirs{System: dir}}
 			_, problems := loadToUse(s)
 			_, err := s.Save(&Config{Conf: DefaultConf(), Own: DefaultOwnConf()}, &Config{Conf: DefaultConf(), Own: DefaultOwnConf()})
 			for _, err := range []error{problems.Err(), err} {
@@ -518,7 +518,7 @@ func namesOf(t *testing.T, dir string) (list []string) {
 // the link; when somebody has removed the link since, nothing is.
 func TestCrashBehindLinks(t *testing.T) {
 	top := t.TempDir()
-	s := Store{Dirs{System: filepath.Join(top, "etc"), Follow: true}}
+	s := Store{Dirs: Dirs{System: filepath.Join(top, "etc"), Follow: true}}
 	outside := filepath.Join(top, "outside")
 	writeFile(t, filepath.Join(outside, "firewalld.conf"), "LogDenied=off\n")
 	writeFile(t, filepath.Join(outside, "zones/work.xml"), "<zone/>")
@@ -564,7 +564,7 @@ func TestResetOfCutOff(t *testing.T) {
 		"a forgery": func(t *testing.T, journal string) { writeJournal(t, filepath.Dir(journal), `{"Path":"../x"}`+"\n") },
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+			s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
 			journal := filepath.Join(s.Dirs.System, journalName)
 			writeFile(t, filepath.Join(s.Dirs.System, "zones/a.xml"), "<zone><")
 			prepare(t, journal)
@@ -615,7 +615,7 @@ func TestResetOfCutOffIsCutOff(t *testing.T) {
 		}
 	}
 	prepare := func(t *testing.T) Store {
-		s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+		s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
 		for path, text := range files {
 			writeFile(t, filepath.Join(s.Dirs.System, path), text)
 		}
@@ -636,7 +636,7 @@ func TestResetOfCutOffIsCutOff(t *testing.T) {
 			s := prepare(t)
 			before := allOf(t, s.Dirs.System)
 			for _, m := range momentsOf(t, s.Dirs.System, func() error { return resetting(back)(s, func() {}) }) {
-				copied := Store{Dirs{System: m, Follow: true}}
+				copied := Store{Dirs: Dirs{System: m, Follow: true}}
 				shippedOrSaid(t, copied)
 				again(t, copied)
 			}
@@ -673,7 +673,7 @@ func TestResetOfCutOffIsCutOff(t *testing.T) {
 
 // A reset waits for nobody: while somebody else changes the files it is refused, and what tells of that stays.
 func TestResetWhileOthersChange(t *testing.T) {
-	s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
+	s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc"), Follow: true}}
 	writeJournal(t, s.Dirs.System, "")
 	f, err := os.Open(filepath.Join(s.Dirs.System, journalName))
 	succeed(t, err)
@@ -700,7 +700,7 @@ func TestStrangeJournal(t *testing.T) {
 	if _, problems := Load(Dirs{System: dir}); !strings.Contains(problems.Error(), "but it is a folder, not a file: remove it") {
 		t.Errorf("a folder in the place of the journal gives %v", problems)
 	}
-	s := Store{Dirs{System: t.TempDir()}}
+	s := Store{Dirs: Dirs{System: t.TempDir()}}
 	writeJournal(t, s.Dirs.System, "")
 	before := allOf(t, s.Dirs.System)
 	if err := (&transaction{store: s, several: true}).begin(); err == nil || !strings.Contains(errorText(err), "somebody else is changing the files") {
@@ -714,7 +714,7 @@ func TestStrangeJournal(t *testing.T) {
 // A journal that cannot be closed is an error, and no more than that: the files are what they were, the journal is gone, and so is the folder
 // that was made for it.
 func TestJournalThatCannotBeClosed(t *testing.T) {
-	s := Store{Dirs{System: filepath.Join(t.TempDir(), "firewalld")}}
+	s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "firewalld")}}
 	change := &transaction{store: s, several: true}
 	succeed(t, change.begin())
 	succeed(t, change.journal.file.Close())

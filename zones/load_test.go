@@ -345,7 +345,7 @@ func TestShippedInAnyFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	store := Store{Dirs{System: own}}
+	store := Store{Dirs: Dirs{System: own}}
 	t.Chdir("/")
 	want, problems := store.Shipped()
 	if want == nil {

@@ -38,7 +38,7 @@ func TestReset(t *testing.T) {
 		"a firewalld.conf that is a folder": {map[string]string{"firewalld.conf/x": ""}, []string{"firewalld.conf", "firewalld.conf.old/x"}, string(DefaultConf().Text())},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := Store{Dirs{System: t.TempDir()}}
+			s := Store{Dirs: Dirs{System: t.TempDir()}}
 			for path, text := range c.files {
 				writeFile(t, filepath.Join(s.Dirs.System, path), text)
 			}
@@ -69,7 +69,7 @@ func TestReset(t *testing.T) {
 func TestResetOfLinks(t *testing.T) {
 	for _, name := range []string{"zones/d.xml", "zones/lan", "zones/lan/a.xml", "zones", "services/.x.xml", "policies", "firewalld.conf", "direct.xml", "richwall.conf"} {
 		for _, target := range []string{"/nonexistent/file", filepath.Base(name)} {
-			s := Store{Dirs{System: t.TempDir(), Follow: true}}
+			s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 			link(t, target, filepath.Join(s.Dirs.System, name))
 			_, undo, err := s.Reset(Always)
 			if err != nil {

@@ -168,7 +168,7 @@ func TestRestOfNothingWrong(t *testing.T) {
 // A file that could not be read as a whole is not overwritten by an edit, which would lose what is in it; it can be replaced.
 func TestRestIsNotSaved(t *testing.T) {
 	dir := t.TempDir()
-	s := Store{Dirs{System: dir}}
+	s := Store{Dirs: Dirs{System: dir}}
 	writeFile(t, dir+"/zones/public.xml", `<zone><rule><drip/></rule></zone>`)
 	c := LoadRest(s.Dirs, &Config{}).Config
 	_, err := s.Save(c, must(t, c, Add(Permanent, publicZone, item("port 80:tcp"))))
@@ -200,7 +200,7 @@ func TestPassedOverIsNotLost(t *testing.T) {
 		"direct.xml":              {`<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"> </rule></direct>`, Object{Kind: KindDirect}, "chain ipv4:filter:mine"},
 	} {
 		t.Run(file, func(t *testing.T) {
-			s := Store{Dirs{System: t.TempDir()}}
+			s := Store{Dirs: Dirs{System: t.TempDir()}}
 			path := filepath.Join(s.Dirs.System, file)
 			writeFile(t, path, c.text)
 			loaded, problems := s.Load()

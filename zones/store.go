@@ -11,7 +11,14 @@ import (
 )
 
 // Store keeps the permanent configuration in the administrator's folder.
-type Store struct{ Dirs Dirs }
+type Store struct {
+	Dirs Dirs
+	// Unchanged is that a file of an object is written only if it is as it was read; another one is an error. If not, it is written over, as
+	// by firewalld, and told as Strange.
+	Unchanged bool
+	// KeepsOld tells whether what NAME.old of a file holds is to stay, given the file's path; nil for none.
+	KeepsOld func(path string) bool
+}
 
 // Load reads the configuration, as the function of that name. It changes nothing.
 func (s Store) Load() (*Config, Problems) { return Load(s.Dirs) }
@@ -60,7 +67,8 @@ type file struct {
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
 
-	known func(data []byte) bool // tells whether the file may hold something, as far as is known; nil for anything
+	// known tells whether the file may hold something, as far as is known; nil for anything. The error is that it must not be written over.
+	known func(data []byte) (bool, error)
 }
 
 // The modes of files and folders are firewalld's.
@@ -84,11 +92,17 @@ func Always() bool { return true }
 
 // Written is what came of writing files.
 type Written struct {
-	// Strange are the paths of files that held something else than was known, because somebody had changed them since they were read: as
-	// with firewalld, that is in NAME.old alone now.
-	Strange []string
+	// Strange are files that held something else than was known, because somebody had changed them since they were read: as with firewalld,
+	// they are written over.
+	Strange []Strange
 	// Undo puts back what was there, byte for byte, with its mode, owner and attributes.
 	Undo func() error
+}
+
+// Strange is a file that somebody had changed, and was written over.
+type Strange struct {
+	Path string
+	Kept string // the path of what holds what it held
 }
 
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written and
@@ -188,8 +202,14 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 			return nil, nil, err
 		}
 		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) bool {
-			return had && (k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data))
+		unchanged := func(data []byte) bool {
+			return k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data)
+		}
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) (bool, error) {
+			if had && s.Unchanged && !unchanged(data) {
+				return false, refuse(CommandFailed, "cannot write %s: somebody else has changed it since it was read; try again", filepath.Join(s.Dirs.System, k.path(name)))
+			}
+			return had && unchanged(data), nil
 		}}
 		switch {
 		case has:

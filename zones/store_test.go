@@ -20,7 +20,7 @@ import (
 // newStore is a store in an empty folder, and the configuration in it.
 func newStore(t *testing.T) (Store, *Config) {
 	t.Helper()
-	s := Store{Dirs{System: filepath.Join(t.TempDir(), "etc")}}
+	s := Store{Dirs: Dirs{System: filepath.Join(t.TempDir(), "etc")}}
 	c, problems := s.Load()
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -247,7 +247,7 @@ func TestRandomEdits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		s := Store{Dirs{System: dir}}
+		s := Store{Dirs: Dirs{System: dir}}
 		empty, _ := s.Load()
 		c, err := s.Save(empty, start)
 		if err != nil {
@@ -349,7 +349,7 @@ func TestWrittenValues(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "firewalld.conf"), []byte("CleanupOnExit=True\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store := Store{Dirs{System: dir}}
+	store := Store{Dirs: Dirs{System: dir}}
 	c, problems = store.Load()
 	if c == nil {
 		t.Fatal(problems)
@@ -366,7 +366,7 @@ func TestWrittenValues(t *testing.T) {
 
 // What somebody writes into a file after a change is not lost when the change is taken back, as after a reload that is refused.
 func TestUndoOverAnEdit(t *testing.T) {
-	s := Store{Dirs{System: t.TempDir(), Follow: true}}
+	s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 	writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
 	loaded, _ := s.Load()
 	for _, edits := range [][]Edit{{SetLogDenied("all")}, {SetLogDenied("all"), New(Object{KindService, "app"}, nil)}} {
@@ -404,7 +404,7 @@ func TestErrorsOfTheDiskNameTheFile(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			defer func() { syncNames = disk.SyncFolder }()
-			s := Store{Dirs{System: t.TempDir(), Follow: true}}
+			s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 			for path, text := range c.files {
 				writeFile(t, filepath.Join(s.Dirs.System, path), text)
 			}

@@ -46,7 +46,7 @@ func TestHalfWrittenFilesGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	stay = append(stay, path("zones/"+name))
-	s := Store{Dirs{System: dir, Follow: true}}
+	s := Store{Dirs: Dirs{System: dir, Follow: true}}
 	recover := func() {
 		t.Helper()
 		if found, err := s.Recover(); found || err != nil {
@@ -74,7 +74,7 @@ func TestHalfWrittenFilesGo(t *testing.T) {
 // A file that is removed as one half written, before who has made it could lock it, is made again: nobody writes what has no name.
 func TestHalfWrittenFileTakenEarly(t *testing.T) {
 	dir := t.TempDir()
-	s := Store{Dirs{System: dir}}
+	s := Store{Dirs: Dirs{System: dir}}
 	times := 0
 	reached = func() {
 		if times++; times <= 3 {

@@ -23,7 +23,7 @@ type transaction struct {
 	done    []saved
 	journal *journal // nil while there is none
 	spoilt  *spoilt  // what is in the place of a journal until all is done, and says that the files are not to be used; else nil
-	strange []string // paths of files that held what is not known
+	strange []Strange
 	made    []string // the administrator's folder and those above it, where they were not there
 	root    *os.Root // the administrator's folder, of what was read from a journal; else nil
 }
@@ -77,21 +77,28 @@ func (t *transaction) replace(f file) error {
 		return err
 	}
 	if f.data == nil {
-		return t.remove(path)
+		return t.remove(path, f.known)
 	}
 	target := t.store.path(f.path)
 	before, err := look(saved{at: target, Path: filepath.FromSlash(f.path), Linked: target != path}, f.data)
 	if err != nil {
 		return err
 	}
-	kept := newAttributes(f.mode)
-	if before.Exists && f.known != nil && !f.known(before.Data) {
-		t.strange = append(t.strange, path)
+	known := true
+	if before.Exists && f.known != nil {
+		if known, err = f.known(before.Data); err != nil {
+			return err
+		}
 	}
+	kept := newAttributes(f.mode)
 	if before.Exists && before.Link == "" {
 		kept = before.attributes
-		if err := t.keepOld(oldName(path), before); err != nil {
+		old := t.oldName(path, known)
+		if err := t.keepOld(old, before); err != nil {
 			return err
+		}
+		if !known {
+			t.strange = append(t.strange, Strange{path, old})
 		}
 	}
 	// It is noted behind NAME.old, so that it is put back before that: what was there is in one of the two at each moment.
@@ -104,8 +111,12 @@ func (t *transaction) replace(f file) error {
 	return writeWhole(target, f.data, kept)
 }
 
-// keepOld writes what a file held beside its place, with its mode and extended attributes, but an owner of its own.
+// keepOld writes what a file held beside its place, with its mode and extended attributes, but an owner of its own. Without a path it is not
+// kept.
 func (t *transaction) keepOld(path string, before saved) error {
+	if path == "" {
+		return nil
+	}
 	if err := t.save(saved{at: path}, before.Data); err != nil {
 		return err
 	}
@@ -114,13 +125,18 @@ func (t *transaction) keepOld(path string, before saved) error {
 	return writeWhole(path, before.Data, kept)
 }
 
-// remove makes what is at a path, a link too, NAME.old, whether it can be read or not.
-func (t *transaction) remove(path string) error {
+// remove makes what is at a path, a link too, NAME.old, whether it can be read or not. known is as of a file.
+func (t *transaction) remove(path string, known func(data []byte) (bool, error)) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	old := oldName(path)
-	goes, _ := readRegular(path) // what cannot be read is renamed all the same
+	old := t.oldName(path, false)
+	goes, err := readRegular(path) // what cannot be read is renamed all the same
+	if err == nil && known != nil {
+		if _, err := known(goes); err != nil {
+			return err
+		}
+	}
 	if err := t.save(saved{at: old, Beside: true}, goes); err != nil {
 		return err
 	}
@@ -131,6 +147,18 @@ func (t *transaction) remove(path string) error {
 		return failed("remove", path, err)
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// oldName is where what is at a path is kept, as the function of that name says. Where NAME.old is to stay, what is not known comes beside it,
+// and what is known to nowhere: "".
+func (t *transaction) oldName(path string, known bool) string {
+	switch {
+	case t.store.KeepsOld == nil || !t.store.KeepsOld(path):
+		return oldName(path)
+	case known:
+		return ""
+	}
+	return unusedName(path)
 }
 
 // oldName is where what is at a path is kept: NAME.old or, where that is something that cannot be replaced and put back, such as a folder,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -46,6 +47,9 @@ func Unread(dirs Dirs) Problems {
 	return problems
 }
 
+// oldCopy matches the name of what a file held before it was changed.
+var oldCopy = regexp.MustCompile(`\.old(\.\d+)?$`)
+
 // strayAtTop says what was meant by a file or folder beside firewalld.conf; "" if it belongs there or nothing is known of it.
 func strayAtTop(e fs.DirEntry) string {
 	name := e.Name()
@@ -61,7 +65,7 @@ func strayAtTop(e fs.DirEntry) string {
 		return Nearest(name, Names(topFolders))
 	case path.Ext(name) == ".xml" && Nearest(name, topFiles) == "":
 		return "files of zones are in the folder zones, of policies in policies, and so on"
-	case strings.HasSuffix(name, "~"):
+	case strings.HasSuffix(name, "~"), oldCopy.MatchString(name):
 		return ""
 	}
 	return Nearest(name, topFiles)

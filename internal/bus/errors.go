@@ -88,7 +88,7 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	case harmless[code]:
 		s.log.Warn(clip(join(code, reason)))
 	case len(hints) > 0 && daemon.OfFiles(err):
-		s.log.Error("the files cannot be used: "+clip(strings.Join(hints, "; ")), "call", in.member)
+		s.log.Error("the files cannot be used: "+clip(strings.ReplaceAll(strings.Join(hints, "; "), ":; ", ": ")), "call", in.member)
 	default:
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -125,15 +126,20 @@ func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, er
 	}
 	var stored *zones.Config
 	var written zones.Written
+	store, kept := d.store, d.kept
+	store.KeepsOld = func(path string) bool { return kept[path] }
 	err = d.inWriteTime(func(keep func() bool) (err error) {
-		stored, written, err = saveFiles(d.store, old, next, keep)
+		stored, written, err = saveFiles(store, old, next, keep)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range written.Strange {
-		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it", "file", path, "kept", path+".old")
+	d.kept = map[string]bool{}
+	maps.Copy(d.kept, kept)
+	for _, s := range written.Strange {
+		d.kept[s.Path] = true
+		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it until the next reload", "file", s.Path, "kept", s.Kept)
 	}
 	d.permanentIs(stored, c)
 	return written.Undo, nil
@@ -187,7 +193,7 @@ func (d *Daemon) reload(ctx context.Context, links map[string]string) error {
 	if err := d.enforce(ctx, loaded, links); err != nil {
 		return ofFiles(err)
 	}
-	d.told, d.unusable, d.checked = nil, false, compile.History{}
+	d.told, d.unusable, d.checked, d.kept = nil, false, compile.History{}, nil
 	d.keepGood(loaded)
 	return nil
 }

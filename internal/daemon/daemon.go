@@ -67,6 +67,8 @@ type Options struct {
 	DropAll func(on bool) error
 	// Dropping tells whether the kernel drops every packet, as after DropAll or in panic mode. Nil is not known.
 	Dropping func() (bool, error)
+	// Busy tells whether the kernel is carrying out a transaction for this process (kernel.Busy); nil is never.
+	Busy func() bool
 	// State keeps what outlives the process; nil keeps nothing.
 	State *statedir.Dir
 	// Memory is the most that the process may have; nil is any amount.
@@ -83,6 +85,7 @@ type Daemon struct {
 	files    chan struct{}
 	hung     <-chan struct{}   // closed when a change of the files that was given up has ended; nil for none; files guards it
 	told     map[string]string // what files held when FilesTouched looked at them last, as sums by path; files guards it
+	kept     map[string]bool   // files whose NAME.old holds what somebody else had written there, until a reload; never changed, files guards it
 	unusable bool              // it was said last that a reload would be refused for the files; files guards it
 	checked  compile.History   // of the permanent configuration, as far as it was compiled to see whether it can be; files guards it
 
@@ -409,12 +412,15 @@ func (d *Daemon) compilesAll(cfg *zones.Config) error {
 // case: no packet passes until a later start and panic-off, or a boot. Settings of the kernel become what they were: the next
 // start could not know what that was.
 //
-// When somebody else holds the lock until the context ends, everything stays, and the error says so.
+// When somebody else holds the lock until the context ends, everything stays, and the error says so. What the kernel is carrying out is
+// waited for in any case, as the process could not end before that.
 func (d *Daemon) Stop(ctx context.Context) error {
 	if err := d.lockWithin(ctx); err != nil {
 		return fmt.Errorf("the rules stay in the kernel: the firewall is busy: %w", err)
 	}
 	defer d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+	defer cancel()
 	d.timed.stop()
 	d.repairs.stop()
 	d.giveBack()
@@ -429,14 +435,20 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	return errors.Join(err, d.kernel.Close())
 }
 
-// lockWithin takes the lock, unless the context ends first.
+// removeTime is the longest that the removal of the rules at the end may take, but for what the kernel is carrying out.
+const removeTime = time.Second
+
+// lockWithin takes the lock, unless the context ends first and the kernel is not busy for us.
 func (d *Daemon) lockWithin(ctx context.Context) error {
+	var until time.Time // then what comes behind a transaction of the kernel has ended
 	for !d.mu.TryLock() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Millisecond):
+		if d.opt.Busy != nil && d.opt.Busy() {
+			until = time.Now().Add(removeTime)
 		}
+		if ctx.Err() != nil && time.Now().After(until) {
+			return ctx.Err()
+		}
+		time.Sleep(time.Millisecond)
 	}
 	return nil
 }

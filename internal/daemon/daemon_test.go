@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -613,5 +614,38 @@ func TestNobodyWaitsForACheck(t *testing.T) {
 			t.Errorf("%s: a check that nobody waits for gives %v", backend, err)
 		}
 		free <- struct{}{}
+	}
+}
+
+// A stop waits for what the kernel is carrying out, however long, and takes out the rules after it. It waits for nothing else.
+func TestStopBehindATransaction(t *testing.T) {
+	for _, busy := range []bool{true, false} {
+		b := start(t, nil)
+		var working atomic.Bool
+		working.Store(busy)
+		b.Daemon.opt.Busy = working.Load
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // there is no time for anything else
+		b.mu.Lock()
+		stopped := make(chan error)
+		go func() { stopped <- b.Stop(ctx) }()
+		if busy {
+			select {
+			case err := <-stopped:
+				t.Errorf("while the kernel is busy, the stop ends with %v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+			working.Store(false)
+			b.mu.Unlock()
+		}
+		if err := <-stopped; (err == nil) != busy {
+			t.Errorf("the kernel is busy: %v; the stop ends with %v", busy, err)
+		}
+		if !busy {
+			b.mu.Unlock()
+		}
+		if gone := b.kernel.installed.Rules == nil; gone != busy {
+			t.Errorf("the kernel is busy: %v; the rules are gone: %v", busy, gone)
+		}
 	}
 }

@@ -142,7 +142,8 @@ func TestFilesOfOthersThatAReloadRefuses(t *testing.T) {
 }
 
 // A permanent change writes over what somebody else has put into the object's file since it was read, broken or not, as in firewalld: the
-// log says where that is kept. What was in the file when it was read, in whatever form, is no news.
+// log says where that is kept, and until a reload no other change writes over it there. What was in the file when it was read, in whatever
+// form, is no news.
 func TestChangeOverAnEditByHand(t *testing.T) {
 	for name, c := range map[string]struct{ before, by string }{
 		"a broken edit": {`<zone/>`, `<zone><port port="1"`},
@@ -173,9 +174,31 @@ func TestChangeOverAnEditByHand(t *testing.T) {
 			want := 0
 			if c.by != c.before {
 				want = 1
+				if old, err := os.ReadFile(filepath.Join(b.dir, "zones/public.xml.old")); err != nil || string(old) != c.by {
+					t.Errorf("behind another change, kept is %q, %v", old, err)
+				}
+				b.write(t, map[string]string{"zones/public.xml": "<zone><!-- again --></zone>"})
+				if err := b.ChangePermanent(Change{Edit: zones.Remove(zones.Permanent, public, port("9090", "tcp"))}); err != nil {
+					t.Fatal(err)
+				}
+				if old, err := os.ReadFile(filepath.Join(b.dir, "zones/public.xml.old.2")); err != nil || string(old) != "<zone><!-- again --></zone>" {
+					t.Errorf("behind another edit by hand, kept is %q, %v", old, err)
+				}
+				if said := b.log.String(); !strings.Contains(said, "zones/public.xml.old.2") {
+					t.Errorf("behind another edit by hand, the log says\n%s", said)
+				}
 			}
-			if said := b.log.String(); strings.Count(said, "zones/public.xml.old") != want {
+			if said := b.log.String(); strings.Count(said, "zones/public.xml.old\n")+strings.Count(said, "zones/public.xml.old ") != want {
 				t.Errorf("the log says\n%s", said)
+			}
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("7070", "tcp"))}); err != nil {
+				t.Fatal(err)
+			}
+			if old, err := os.ReadFile(filepath.Join(b.dir, "zones/public.xml.old")); err != nil || string(old) == c.by {
+				t.Errorf("behind a reload and another change, kept is %q, %v", old, err)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -217,8 +218,17 @@ func (s *socket) commitLast(changes []nft.Message) (*answer, error) {
 	return a, errors.Join(err, s.conn.Close())
 }
 
+// inKernel counts the transactions that the kernel is carrying out for this process.
+var inKernel atomic.Int32
+
+// Busy tells whether the kernel is carrying out a transaction of nftables for this process, which nothing can break off: the process cannot
+// even end before that.
+func Busy() bool { return inKernel.Load() > 0 }
+
 // transact is commit. The lock is held.
 func (s *socket) transact(changes []nft.Message) (*answer, error) {
+	inKernel.Add(1)
+	defer inKernel.Add(-1)
 	messages := s.batch(changes)
 	if err := s.makeRoom(changes); err != nil {
 		return nil, err

@@ -104,13 +104,18 @@ func value[T any](all tree, path dbus.ObjectPath, iface, name string) T {
 	return v
 }
 
+// read is the settings of a connection, as they came: dbus.Store would forget the signatures of the values.
 func read(ctx context.Context, conn *dbus.Conn, manager string, path dbus.ObjectPath) (settings, error) {
-	var found settings
-	err := conn.Object(manager, path).CallWithContext(ctx, connectionName+".GetSettings", 0).Store(&found)
-	if err != nil {
-		return nil, fmt.Errorf("cannot ask NetworkManager for the zone of a connection: %w", err)
+	call := conn.Object(manager, path).CallWithContext(ctx, connectionName+".GetSettings", 0)
+	if call.Err != nil {
+		return nil, fmt.Errorf("cannot ask NetworkManager for the zone of a connection: %w", call.Err)
 	}
-	return found, nil
+	if len(call.Body) == 1 {
+		if found, ok := call.Body[0].(settings); ok {
+			return found, nil
+		}
+	}
+	return nil, errors.New("cannot understand what NetworkManager says of the settings of a connection")
 }
 
 // SetZone makes a zone that of an interface's connection, for good; "" is the default zone. NetworkManager keeps the
@@ -122,6 +127,9 @@ func SetZone(ctx context.Context, conn *dbus.Conn, link Link, zone string) error
 	}
 	if found["connection"] == nil {
 		return fmt.Errorf("cannot set the zone of NetworkManager's connection %s: it has no settings", link.connection)
+	}
+	if err := typed(found); err != nil {
+		return fmt.Errorf("cannot send back the settings of NetworkManager's connection %s: %w", link.connection, err)
 	}
 	delete(found["connection"], "zone")
 	if zone != "" {

@@ -96,7 +96,11 @@ func (b *fakeBus) answer(call *dbus.Message) *dbus.Message {
 	reply := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldReplySerial: dbus.MakeVariant(call.Serial()), dbus.FieldSender: dbus.MakeVariant(":1.0"),
 	}}
-	switch answer := b.answers[method].(type) {
+	found := b.answers[method]
+	if answer, ok := found.(func(arguments []any) any); ok {
+		found = answer(call.Body)
+	}
+	switch answer := found.(type) {
 	case nil:
 	case error:
 		reply.Type = dbus.TypeError

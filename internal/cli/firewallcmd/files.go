@@ -70,11 +70,12 @@ func writes(v verb) bool {
 	return changing[v]
 }
 
-// diskOf is where the files in two folders are; "" means the usual ones.
+// diskOf is where the files in two folders are; "" means the usual ones. A file that somebody changes between being read and written, such as
+// the daemon, is not written over.
 func diskOf(system, shipped string) zones.Store {
 	return zones.Store{Dirs: zones.Dirs{
 		System: cmp.Or(system, systemConfig), Default: cmp.Or(shipped, defaultConfig), Follow: true,
-	}}
+	}, Unchanged: true}
 }
 
 // notices are what is wrong with files that keeps nothing but direct.xml from being used: a line as firewalld prints it, and one

@@ -1,12 +1,39 @@
 package firewallcmd
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
 )
+
+// address and route are those of a connection's ipv6.addresses and ipv6.routes (NetworkManager's documentation, nm-settings-dbus(5)).
+type (
+	address struct {
+		IP      []byte
+		Prefix  uint32
+		Gateway []byte
+	}
+	route struct {
+		IP      []byte
+		Prefix  uint32
+		NextHop []byte
+		Metric  uint32
+	}
+)
+
+// update2 answers as NetworkManager does: settings must have the types that it has sent.
+func update2(arguments []any) any {
+	sent, _ := arguments[0].(map[string]map[string]dbus.Variant)
+	for name, want := range map[string]string{"addresses": "a(ayuay)", "routes": "a(ayuayu)"} {
+		if got := sent["ipv6"][name].Signature().String(); got != want {
+			return fmt.Errorf("ipv6.%s: can't set property of type '%s' from value of type '%s'", name, want, got)
+		}
+	}
+	return map[string]dbus.Variant{}
+}
 
 // withManager is the answers of a firewall beside a NetworkManager whose connection on eth0 is in a zone;
 // "" is none.
@@ -28,8 +55,10 @@ func withManager(zone string) map[string]any {
 	if zone != "" {
 		connection["zone"] = dbus.MakeVariant(zone)
 	}
-	all[manager+".Settings.Connection.GetSettings"] = sections{"connection": connection}
-	all[manager+".Settings.Connection.Update2"] = map[string]dbus.Variant{}
+	ip := make([]byte, 16)
+	ipv6 := dictionary("addresses", []address{{ip, 64, ip}}, "routes", []route{{ip, 64, ip, 100}})
+	all[manager+".Settings.Connection.GetSettings"] = sections{"connection": connection, "ipv6": ipv6}
+	all[manager+".Settings.Connection.Update2"] = update2
 	all[".config.getZoneOfInterface"] = ""
 	all[".config.zone.getInterfaces"] = []string{"eth9"}
 	return all
@@ -48,11 +77,11 @@ func TestInterfacesOfNetworkManager(t *testing.T) {
 		calls          string // how the last call starts; "-" for no update of the connection
 		status         int
 	}{
-		{args: "--zone=work --add-interface=eth0", stdout: control + ", setting zone to 'work'.\nsuccess\n", calls: update + `[map[connection:map[id:"wired" zone:"work"]] 1 `},
+		{args: "--zone=work --add-interface=eth0", stdout: control + ", setting zone to 'work'.\nsuccess\n", calls: update + `[map[connection:map[id:"wired" zone:"work"] ipv6:map[`},
 		{args: "--zone=work --add-interface=eth0", zone: "work", stdout: control + ", setting zone to 'work'.\nsuccess\n", stderr: control + " and already bound to 'work'\n", calls: "-"},
-		{args: "--add-interface=eth0", zone: "work", stdout: control + ", setting zone to default.\nsuccess\n", calls: update + `[map[connection:map[id:"wired"]] 1 `},
-		{args: "--change-interface=eth0", zone: "work", stdout: control + ", setting zone to 'public'.\nsuccess\n", calls: update + `[map[connection:map[id:"wired" zone:"public"]] 1 `},
-		{args: "--zone=home --remove-interface=eth0", zone: "work", stdout: control + ", setting zone to default.\nsuccess\n", calls: update + `[map[connection:map[id:"wired"]] 1 `},
+		{args: "--add-interface=eth0", zone: "work", stdout: control + ", setting zone to default.\nsuccess\n", calls: update + `[map[connection:map[id:"wired"] ipv6:map[`},
+		{args: "--change-interface=eth0", zone: "work", stdout: control + ", setting zone to 'public'.\nsuccess\n", calls: update + `[map[connection:map[id:"wired" zone:"public"] ipv6:map[`},
+		{args: "--zone=home --remove-interface=eth0", zone: "work", stdout: control + ", setting zone to default.\nsuccess\n", calls: update + `[map[connection:map[id:"wired"] ipv6:map[`},
 		{args: "--remove-interface=eth0", stdout: control + ", setting zone to default.\nsuccess\n", stderr: control + " and already bound to the default zone\n", calls: "-"},
 		{args: "--zone=work --add-interface=eth1", stdout: "success\n", calls: "config.zone.addInterface[eth1]"},
 		{args: "--zone=work --add-service=http", stdout: "success\n", calls: "config.zone.addService[http]"},

@@ -90,7 +90,17 @@ func harmless(err error) bool {
 type output struct {
 	stdout, stderr io.Writer
 	quiet, verbose bool
-	terminal       bool // errors go to one: they are red, as with firewalld
+	terminal       bool  // errors go to one: they are red, as with firewalld
+	failed         error // why something could not be printed to standard output; nil if all was
+}
+
+// Write writes to standard output. An error is remembered: what is read from there is not whole.
+func (o *output) Write(data []byte) (int, error) {
+	n, err := o.stdout.Write(data)
+	if o.failed == nil {
+		o.failed = err
+	}
+	return n, err
 }
 
 // What is printed quotes what others wrote, in files and to the firewall. print and complain keep its line breaks; a value that is
@@ -99,7 +109,7 @@ type output struct {
 // print prints a text to standard output. An empty one prints nothing at all.
 func (o *output) print(text string) {
 	if text != "" && !o.quiet {
-		fmt.Fprintln(o.stdout, printable.Block(text))
+		fmt.Fprintln(o, printable.Block(text))
 	}
 }
 

@@ -24,7 +24,7 @@ func (s *session) show(value any, text string) error {
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
-	_, err := io.WriteString(s.out.stdout, printable.JSON(b.String()))
+	_, err := io.WriteString(s.out, printable.JSON(b.String()))
 	return err
 }
 

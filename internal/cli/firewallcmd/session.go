@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"richwall/internal/printable"
 )
@@ -33,6 +34,7 @@ type session struct {
 
 	daemon *daemon // the running one; nil for firewall-offline-cmd
 	store  store   // the permanent configuration
+	unlock func()  // gives up the lock on the folder that firewall-offline-cmd changes; nil for none
 }
 
 // Online runs firewall-cmd with the words that follow its name, and returns its exit status: 0, 1 for a question answered
@@ -60,7 +62,11 @@ func run(p program, args []string, stdin io.Reader, stdout, stderr io.Writer) in
 	}
 	s := &session{program: p, given: found, order: order, out: out, stdin: stdin}
 	out.quiet, out.verbose = s.has("quiet"), s.has("verbose")
-	return s.finish(s.do())
+	status := s.finish(s.do())
+	if out.failed != nil && status == 0 {
+		return s.finish(fail(unknownError, "cannot print all there is to say: %v", out.failed))
+	}
+	return status
 }
 
 // do does what the command line says.
@@ -96,15 +102,23 @@ func (s *session) do() error {
 
 // connect reaches the daemon or reads the files.
 func (s *session) connect() error {
+	disk := diskOf(s.value("system-config"), s.value("default-config"))
+	if s.program == offline && s.unlock == nil && (s.option == nil || writes(s.option.do) || changingOthers[s.option.do]) {
+		unlock, err := disk.Lock(lockTime)
+		if err != nil {
+			return err
+		}
+		s.unlock = unlock
+	}
 	if s.program == offline && s.option != nil && s.option.do == doReset { // of files that may be broken
-		s.store = &files{disk: diskOf(s.value("system-config"), s.value("default-config"))}
+		s.store = &files{disk: disk}
 		return nil
 	}
 	if s.program == offline {
 		files, problems := openFiles(s.value("system-config"), s.value("default-config"), s.option != nil && writes(s.option.do))
 		s.store = files
 		for _, line := range notices(problems) {
-			s.out.complain(line)
+			s.out.complain(printable.Item(line))
 		}
 		if files == nil && s.option != nil && changing[s.option.do] {
 			if files = openBroken(s.value("system-config"), s.value("default-config")); files != nil {
@@ -127,7 +141,13 @@ func (s *session) connect() error {
 	return s.awaitDaemon()
 }
 
+// lockTime is how long firewall-offline-cmd waits for others who are changing the files.
+const lockTime = 10 * time.Second
+
 func (s *session) close() {
+	if s.unlock != nil {
+		s.unlock()
+	}
 	if s.daemon != nil {
 		s.daemon.close()
 	}
@@ -148,11 +168,11 @@ func (s *session) finish(err error) int {
 	case errors.As(err, &broken):
 		for _, p := range broken.problems {
 			for _, line := range broken.lines(p) {
-				s.out.complain(line)
+				s.out.complain(printable.Item(line))
 			}
 		}
 	case s.program == offline && !errors.As(err, &value):
-		s.out.complain(oneLine(err))
+		s.out.complain(printable.Item(oneLine(err)))
 		s.out.hint(hintsOf(err)...)
 	default:
 		s.out.complain("Error: " + oneLine(err))
@@ -168,6 +188,7 @@ func (s *session) finish(err error) int {
 func (s *session) nothingToDo() error {
 	switch {
 	case s.program == offline:
+		defer s.close()
 		err := s.lokkit()
 		if err == nil {
 			s.besideDaemon()

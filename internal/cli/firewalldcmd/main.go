@@ -131,7 +131,7 @@ func (p *program) run() (status int, err error) {
 	}
 	defer guard.Close()
 	if free != nil { // the guard stays until a daemon finds the bus
-		return statusFailed, free
+		return statusFailed, closed(free)
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
 		return notConnected(err, guard.Lower)
@@ -169,7 +169,12 @@ func notConnected(reason error, lower func() error) (status int, err error) {
 	if errors.Is(reason, bus.ErrTaken) {
 		return statusLost, errors.Join(reason, lower())
 	}
-	return statusFailed, reason
+	return statusFailed, closed(reason)
+}
+
+// closed is why the start has failed, where the guard stays.
+func closed(reason error) error {
+	return fmt.Errorf("%w; nothing new is let in until the firewall starts", reason)
 }
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
@@ -227,6 +232,7 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		CheckBridge: func(ctx context.Context, next *kernel.Bridge) error {
 			return kernel.CheckBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, next)
 		},
+		Busy:   kernel.Busy,
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})
 }
@@ -258,11 +264,23 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 			end = p.leaveStarting
 		}
 		cancel()
+		awaitStart(done, kernel.Busy)
+		return end, nil
+	}
+}
+
+// awaitStart waits until a start that was broken off has ended, for stopTime, and for as long as the kernel is carrying out a transaction, as
+// the process could not end before that.
+func awaitStart(done <-chan error, busy func() bool) {
+	for until := time.Now().Add(stopTime); time.Now().Before(until); {
+		if busy() {
+			until = time.Now().Add(stopTime)
+		}
 		select {
 		case <-done:
-		case <-time.After(stopTime):
+			return
+		case <-time.After(time.Millisecond):
 		}
-		return end, nil
 	}
 }
 
@@ -459,5 +477,8 @@ func (p *program) stop() (status int, err error) {
 	p.bus.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	return 0, p.daemon.Stop(ctx)
+	if err := p.daemon.Stop(ctx); err != nil {
+		return statusFailed, err
+	}
+	return 0, nil
 }
