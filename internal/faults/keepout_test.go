@@ -148,7 +148,7 @@ func TestRulesOfAKilledDaemonWithoutABackEnd(t *testing.T) {
 	if err := daemon.Wait(); err == nil {
 		t.Fatalf("firewalld starts; the log says\n%s", log)
 	}
-	if got := openPorts(t, s.lab, 79, 80, 81); got != nil {
+	if got := openPorts(t, s.lab, 79, 80, 81); got != nil || !strings.Contains(log.String(), "nothing new is let in until the firewall starts") {
 		t.Errorf("open are %v; the log says\n%s", got, log)
 	}
 	s.command = nil

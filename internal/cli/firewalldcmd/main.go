@@ -131,18 +131,21 @@ func (p *program) run() (status int, err error) {
 	}
 	defer guard.Close()
 	if free != nil { // the guard stays until a daemon finds the bus
-		return statusFailed, closed(free)
+		return statusFailed, closed(free, guard.Earlier())
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
-		return notConnected(err, guard.Lower)
+		return notConnected(err, guard.Earlier(), guard.Lower)
 	}
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true, Room: p.memory.Room}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	p.bus.Attach(p.daemon)
 	if end, err := p.start(signals); err != nil { // nothing new is let in until a start succeeds
-		keptOut := guard.KeepOut(context.Background(), p.daemon.Snapshot().Panic)
-		return statusFailed, errors.Join(fmt.Errorf("cannot start the firewall: %w", err), keptOut)
+		err = fmt.Errorf("cannot start the firewall: %w", err)
+		if open := guard.KeepOut(context.Background(), p.daemon.Snapshot().Panic); open != nil {
+			return statusFailed, fmt.Errorf("%w; new connections cannot be kept out: %w", err, open)
+		}
+		return statusFailed, closed(err, "")
 	} else if end != nil {
 		return end(guard)
 	}
@@ -164,16 +167,19 @@ func (p *program) run() (status int, err error) {
 }
 
 // notConnected is how the program ends without the bus. Another firewall that has just taken the name is left alone, and the guard with
-// its own goes. Else the guard stays until a daemon finds the bus.
-func notConnected(reason error, lower func() error) (status int, err error) {
+// its own goes. Else the guard stays until a daemon finds the bus, or the rules of an earlier process.
+func notConnected(reason error, earlier ir.Backend, lower func() error) (status int, err error) {
 	if errors.Is(reason, bus.ErrTaken) {
 		return statusLost, errors.Join(reason, lower())
 	}
-	return statusFailed, closed(reason)
+	return statusFailed, closed(reason, earlier)
 }
 
-// closed is why the start has failed, where the guard stays.
-func closed(reason error) error {
+// closed is why the start has failed, where the guard stays, or the rules of an earlier process that stand in its place.
+func closed(reason error, earlier ir.Backend) error {
+	if earlier != "" {
+		return fmt.Errorf("%w; the rules of an earlier process stay in force until the firewall starts", reason)
+	}
 	return fmt.Errorf("%w; nothing new is let in until the firewall starts", reason)
 }
 
