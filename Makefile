@@ -1,6 +1,6 @@
 # "make lab" and "make test" set up all they need; "make help" lists the rest.
 
-export PATH := $(CURDIR)/bin/goroot/bin:/usr/local/go/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+export PATH := $(CURDIR)/bin/.go/bin:/usr/local/go/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export GOTOOLCHAIN ?= auto
 # Without C, whose threads reserve 8 MB each: the daemon lives within 100 MB of data memory.
 export CGO_ENABLED := 0

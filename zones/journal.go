@@ -223,9 +223,15 @@ func (j *journal) lock() (there bool, err error) {
 	return err == nil && os.SameFile(mine, now), nil
 }
 
-// busy is the error that somebody else has the journal.
+// busyError is that somebody else has the journal.
+type busyError struct{ *Problem }
+
+// Unwrap implements the interface of errors.As.
+func (e busyError) Unwrap() error { return e.Problem }
+
+// busy is a busyError about a journal.
 func busy(path string, err error) error {
-	return &Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf("somebody else is changing the files, as %s says: %v; try again", path, err)}
+	return busyError{&Problem{Path: path, Code: CommandFailed, Msg: fmt.Sprintf("somebody else is changing the files, as %s says: %v; try again", path, err)}}
 }
 
 // begin makes the journal with what is noted already, as a whole, and the folder that it is in.

@@ -381,6 +381,56 @@ func TestUndoOverAnEdit(t *testing.T) {
 	}
 }
 
+// While somebody else changes the files, what was saved is not taken back: the files and what tells of the other change stay, and it can be
+// tried again.
+func TestUndoWhileOthersChange(t *testing.T) {
+	for name, change := range map[string]func(*testing.T, Store) (undo func() error){
+		"one file": func(t *testing.T, s Store) func() error { return undoOf(t, s, SetLogDenied("all")) },
+		"two files": func(t *testing.T, s Store) func() error {
+			return undoOf(t, s, SetLogDenied("all"), New(Object{KindService, "app"}, nil))
+		},
+		"a reset": func(t *testing.T, s Store) func() error {
+			_, undo, err := s.Reset(Always)
+			succeed(t, err)
+			return undo
+		},
+		"a reset of what cannot be taken back": func(t *testing.T, s Store) func() error {
+			writeFile(t, filepath.Join(s.Dirs.System, journalName), "this is no journal\n")
+			_, undo, err := s.Reset(Always)
+			succeed(t, err)
+			return undo
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
+			writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
+			undo := change(t, s)
+			writeJournal(t, s.Dirs.System, "")
+			before := allOf(t, s.Dirs.System)
+			if err := undo(); err == nil || !strings.Contains(errorText(err), "somebody else is changing the files") {
+				t.Errorf("the error is %v", err)
+			}
+			if after := allOf(t, s.Dirs.System); !slices.Equal(before, after) {
+				t.Fatalf("there are\n%s\nof\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+			}
+			succeed(t, os.Remove(filepath.Join(s.Dirs.System, journalName)))
+			succeed(t, undo())
+			if data, err := os.ReadFile(filepath.Join(s.Dirs.System, "firewalld.conf")); string(data) != "LogDenied=off\n" {
+				t.Errorf("taken back later, the file is %q, %v", data, err)
+			}
+		})
+	}
+}
+
+// undoOf saves a change of what is in the folder, and returns what takes it back.
+func undoOf(t *testing.T, s Store, edits ...Edit) (undo func() error) {
+	t.Helper()
+	loaded, _ := s.Load()
+	_, written, err := s.SaveIf(loaded, must(t, loaded, edits...), Always)
+	succeed(t, err)
+	return written.Undo
+}
+
 // An error of the disk, as it goes over D-Bus, names the file and says what has become of the others.
 func TestErrorsOfTheDiskNameTheFile(t *testing.T) {
 	zone := Add(Permanent, publicZone, item("port 80:tcp"))

@@ -295,10 +295,14 @@ func (t *transaction) undo() error {
 	return errors.Join(problems...)
 }
 
-// takeBack is undo of a transaction that has ended. If somebody else has changed files since, that is an error, and they stay.
+// takeBack is undo of a transaction that has ended. If somebody else has changed the files since, or is changing them, that is an error,
+// and they stay. In the second case it can be tried again.
 func (t *transaction) takeBack() error {
 	if err := t.unchangedSince(); err != nil {
 		return &Problem{Path: t.store.Dirs.System, Code: CommandFailed, Msg: fmt.Sprintf("the files are not put back as they were: %v", err)}
+	}
+	if err := t.alone(); err != nil {
+		return err
 	}
 	switch {
 	case t.spoilt != nil:
@@ -306,11 +310,27 @@ func (t *transaction) takeBack() error {
 			return err // the files that the change has made are at least whole
 		}
 	case t.several:
-		if err := t.begin(); err != nil {
+		err := t.begin()
+		if errors.As(err, new(busyError)) {
+			return err
+		}
+		if err != nil {
 			return errors.Join(err, t.undo()) // better without a journal than not at all
 		}
 	}
 	return t.undo()
+}
+
+// alone is an error if there is a journal, unless it is the spoilt one, which is still in its place.
+func (t *transaction) alone() error {
+	if t.spoilt != nil && t.spoilt.old == "" {
+		return nil
+	}
+	path := filepath.Join(t.store.Dirs.System, journalName)
+	if _, err := os.Lstat(path); err == nil {
+		return busy(path, fs.ErrExist)
+	}
+	return nil
 }
 
 // end is that the files are as they are to be.

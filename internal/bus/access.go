@@ -18,6 +18,8 @@ type access struct {
 	budget *budget
 	// aside is a connection on which nothing arrives but answers to what is asked on it.
 	aside *dbus.Conn
+	// busTime is the longest that the bus may take for an answer about a client.
+	busTime time.Duration
 
 	mu     sync.Mutex
 	asked  map[uint32]int // questions to polkit that are not answered yet, by the user they are about
@@ -49,7 +51,7 @@ const (
 // user asks the bus for the user id of a client, which is unknownUser if it does not say. An answer can be remembered; not that none
 // came, or that the bus could not say.
 func (a *access) user(sender string) (uid uint32, remember bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), busTime)
+	ctx, cancel := context.WithTimeout(context.Background(), a.busTime)
 	defer cancel()
 	err := a.aside.BusObject().CallWithContext(ctx, busDriver+".GetConnectionUnixUser", 0, sender).Store(&uid)
 	if err == nil {

@@ -134,20 +134,23 @@ func (l *line) work(in *inbound) {
 
 // refuse answers a call that was not admitted: what needs no room, and of other calls that there is none.
 func (l *line) refuse(f *frame, uid uint32) {
+	if f.answered() && l.server.budget.spend(uid, refusal) {
+		l.refuseFor(f, uid, "too many calls of this client, or of this user, wait for an answer")
+	}
+}
+
+// refuseFor is refuse, with the reason why there is no room unless it is the memory, and whatever the user has spent.
+func (l *line) refuseFor(f *frame, uid uint32, reason string) {
 	in := &inbound{frame: f, uid: uid}
-	if !f.answered() || !l.server.budget.spend(in.uid, refusal) {
+	if f.iface == peerName {
+		answer, err := peer(f.member)
+		l.reply(in, answer, err)
 		return
 	}
-	if f.iface != peerName {
-		if err := l.server.room(f); err != nil {
-			l.reply(in, nil, plain(limitsExceeded, "the call is too large: %v", err))
-			return
-		}
-		l.reply(in, nil, plain(limitsExceeded, "too many calls of this client, or of this user, wait for an answer"))
-		return
+	if err := l.server.room(f); err != nil {
+		reason = "the call is too large: " + err.Error()
 	}
-	answer, err := peer(f.member)
-	l.reply(in, answer, err)
+	l.reply(in, nil, plain(limitsExceeded, "%s", reason))
 }
 
 const peerName = "org.freedesktop.DBus.Peer"

@@ -9,8 +9,9 @@ import (
 )
 
 // Strangers write the messages that arrive here, and the bus passes on whatever is well formed. So the heads of messages are
-// read by this file alone, which allocates no more than maxHead bytes for one. A body is read once it is known who sent it, or up to
-// what mostHeld allows for all whose senders are not known yet. The format is that of the D-Bus specification, "Message Protocol".
+// read by this file alone, which allocates no more than maxHead bytes for one. A body is read once it is known who sent it, or
+// as far as there is room for those whose senders are not known yet (newcomers). The format is that of the D-Bus specification, "Message
+// Protocol".
 
 const (
 	fixedHead = 16      // bytes of a head before its fields
@@ -30,7 +31,6 @@ type frame struct {
 	head                []byte // with the padding at its end
 	size                int    // bytes of the body
 	body                []byte // once it was read
-	unread              bool   // the body was read past, as there was no memory for it
 }
 
 // errStream is that the bytes are no sequence of messages: nothing that follows can be read.

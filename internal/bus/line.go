@@ -37,7 +37,7 @@ func (s *Server) dial() (*line, error) {
 	if l.aside, err = open(ctx, s.address, s.log, nil); err != nil {
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)
 	}
-	l.access = access{budget: &s.budget, aside: l.aside.bus, asked: map[uint32]int{}}
+	l.access = access{budget: &s.budget, aside: l.aside.bus, busTime: busTime, asked: map[uint32]int{}}
 	if l.bus, err = open(ctx, s.address, s.log, l); err != nil {
 		l.aside.Close()
 		return nil, fmt.Errorf("cannot reach the message bus: %w", err)

@@ -103,7 +103,7 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer aside.Close()
-	a, n := access{aside: aside.bus}, newNewcomers()
+	a, n := access{aside: aside.bus, busTime: busTime}, newNewcomers()
 	for _, step := range []struct {
 		client    string
 		want      uint32
@@ -111,7 +111,7 @@ func TestOnlyAnswersAboutClientsAreRemembered(t *testing.T) {
 	}{
 		{":1.7", unknownUser, 1}, {":1.7", 0, 2}, {":1.7", 0, 2}, {":1.99", unknownUser, 3}, {":1.99", unknownUser, 3},
 	} {
-		got, known := n.user(step.client)
+		got, known, _ := n.look(&frame{sender: step.client})
 		if !known {
 			var remember bool
 			got, remember = a.user(step.client)

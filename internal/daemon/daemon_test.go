@@ -562,6 +562,28 @@ func TestCheckAsksTheKernel(t *testing.T) {
 	}
 }
 
+// runningKernel is a kernel in which another program has made an empty chain, which only a start would take over.
+type runningKernel struct{ *fakeKernel }
+
+func (k runningKernel) Check(next *kernel.Desired) error {
+	if !next.Running {
+		return nil
+	}
+	return &kernel.RuleError{Chain: "mine", Err: &kernel.TakenError{Tool: "iptables", Table: "filter", Chain: "mine"}}
+}
+
+// A check of the files is one for a running firewall: it refuses the direct chain of another program that a reload refuses.
+func TestCheckIsNoStart(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		b := start(t, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n"})
+		b.Daemon.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return runningKernel{b.kernel}, nil }
+		b.write(t, map[string]string{"direct.xml": `<direct><chain ipv="ipv4" table="filter" chain="mine"/></direct>`})
+		if err := b.CheckPermanent(t.Context()); err == nil || !strings.Contains(err.Error(), "such a chain already") {
+			t.Errorf("%s: the check gives %v", backend, err)
+		}
+	}
+}
+
 // turnsKernel is a kernel whose methods take turns, and which is asked for as long as it likes.
 type turnsKernel struct {
 	fakeKernel

@@ -54,6 +54,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	d.mu.Lock()
 	inUse, h, runtime := d.kernel != nil && d.backend == backend, d.history.Reloaded(), d.runtime
+	running := d.repairs.waiting == ""
 	d.mu.Unlock()
 	if !inUse {
 		return nil
@@ -62,6 +63,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	if err != nil {
 		return err
 	}
+	desired.Running = running
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	done := make(chan error, 1)

@@ -40,9 +40,12 @@ type iptablesKernel struct {
 	// has the first commit do without it.
 	found                   leftThings
 	foundKnown, withoutLeft bool
-	steps                   []step // what a commit has done that has not succeeded
-	last                    []step // what the last commit has done, of one beside nftables
-	former                  memory // of what was there before that
+	came                    leftThings // rules and chains that the last commit has found there without a note, and taken for those of an earlier process
+	running                 bool       // another Kernel has committed before a check
+	checking                bool       // nothing is to be changed in the kernel
+	steps                   []step     // what a commit has done that has not succeeded
+	last                    []step     // what the last commit has done, of one beside nftables
+	former                  memory     // of what was there before that
 	made                    map[sharedChain]bool
 	lacking                 map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
 	texts                   map[sharedRule]string    // how the tool saves rules of ours
@@ -142,6 +145,12 @@ func (k *iptablesKernel) check(ctx context.Context, next *Desired) error {
 	if !k.direct {
 		k.starting = k.installed == nil
 	}
+	before := k.remember()
+	k.running, k.checking = next.Running, true
+	defer func() {
+		k.recall(before)
+		k.running, k.checking = false, false
+	}()
 	k.awaits = next.Awaits
 	sets, err := k.listSets(ctx)
 	if err != nil {
@@ -271,6 +280,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		k.starting = k.installed == nil
 	}
 	k.awaits = next.Awaits
+	if found, known := k.options.Left.found(); k.installed == nil && len(k.steps) == 0 {
+		k.found, k.foundKnown = found, known // an attempt before this one, or a note that could not be read, may have told more
+	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	g := k.watch.guard
 	stood := g != nil && g.up
@@ -313,6 +325,7 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 		return fmt.Errorf("an earlier change was not made, and not all of it is taken back: %w", err)
 	}
 	before := k.remember()
+	k.came = leftThings{}
 	err := k.commit(ctx, next)
 	if err == nil {
 		if k.direct {
@@ -326,7 +339,7 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 		k.options.Log.Error("a change was not made, and not all of it is taken back; that is tried again", "reason", back)
 		return err
 	}
-	k.options.Left.undone(before.noted)
+	k.options.Left.undone(before.left, k.came)
 	if k.installed == nil && !k.withoutLeft && k.found.hasRules() && !errors.Is(err, ErrBusy) {
 		return k.commitWithoutLeft(ctx, next, err)
 	}
@@ -363,7 +376,7 @@ func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
 		k.unfinished(next)
 		return
 	}
-	k.options.Left.undone(k.former.noted)
+	k.options.Left.undone(k.former.left, k.came)
 }
 
 // amiss says whether something in the kernel is not as it was committed.
@@ -406,6 +419,7 @@ type script struct {
 	want         *tableRules        // what is ours in the table behind it
 	listings     map[string]listing // of shared chains that it changes, behind it
 	made, unmade []string           // shared chains that it makes and removes
+	kept         []string           // direct chains that rules of other programs stay in at a start
 	after        *savedTable        // the table behind it, once it was committed
 }
 
@@ -473,6 +487,8 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		if err := e.addLeft(ctx); err != nil {
 			return nil, err
 		}
+	} else if err := e.ask(ctx, e.had.shared()); err != nil {
+		return nil, err
 	}
 	if !k.direct {
 		e.setPolicies(before, next)
@@ -504,7 +520,7 @@ func (k *iptablesKernel) further(ctx context.Context, s *script, err error) erro
 	var found []*RuleError
 	for until, said := time.Now().Add(trialTime), err; ; {
 		var e *RuleError
-		at := s.lineNamed(said)
+		at := lineNamed(said)
 		if !errors.As(s.blame(said), &e) || e.Origin == nil || time.Now().After(until) {
 			break
 		}
@@ -530,7 +546,7 @@ func (k *iptablesKernel) further(ctx context.Context, s *script, err error) erro
 }
 
 // lineNamed is the line, from 1, that a restore tool names; 0 for none.
-func (s *script) lineNamed(err error) int {
+func lineNamed(err error) int {
 	var said *toolError
 	if !errors.As(err, &said) {
 		return 0
@@ -561,6 +577,9 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 	}
 	for _, s := range scripts {
 		k.learn(s)
+		for _, name := range s.kept {
+			k.options.Log.Warn("rules of another program stay in a direct chain", "chain", name, "table", s.table, "program", tool(s.family))
+		}
 		k.list(s)
 	}
 	return nil

@@ -37,6 +37,9 @@ type Desired struct {
 	// Succeeded says, with no Rules, that another Kernel has taken over: what is in chains that others have rules in too is that
 	// one's, and stays.
 	Succeeded bool
+	// Running says, of one that is only checked, that another Kernel has committed before: this is no start, and a chain that is there and
+	// not noted is another program's.
+	Running bool
 }
 
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.

@@ -3,7 +3,10 @@ package kernel
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,7 +16,8 @@ import (
 	"richwall/compile/ir"
 )
 
-// Store keeps the text of a Left for a later process, until the machine boots.
+// Store keeps the text of a Left for a later process, until the machine boots. An os.ErrDeadlineExceeded of Write says that the text is
+// still to be written, and will be unless another one comes before.
 type Store interface {
 	Read() ([]byte, error) // empty if there is none
 	Write([]byte) error
@@ -31,13 +35,22 @@ type Left struct {
 	noted   leftThings
 	wanted  leftThings // what the last commit of this process has put there
 	stay    leftThings // chains and sets that could not be taken out, as where something else uses them: they stay noted, and are tried again
+	late    []leftRule // of an earlier process, from a note that could be read only behind a commit: they stay noted for a later process
 	written []byte
-	failed  bool // the last writing
-	known   bool // what is noted is all there is
-	bridges bool // the same of what is noted of ebtables
+	failed  bool  // the last writing
+	unread  error // why the note of an earlier process could not be read; it is not written over before it was
+	known   bool  // what is noted is all there is
+	bridges bool  // the same of what is noted of ebtables
 }
 
-// leftThings is what a Left knows. It is what is written.
+// leftNote is what is written.
+type leftNote struct {
+	leftThings
+	Unsure       bool `json:",omitempty"` // there may be more, but for what is of ebtables
+	UnsureBridge bool `json:",omitempty"` // there may be more of ebtables
+}
+
+// leftThings is what a Left knows.
 type leftThings struct {
 	Rules  []leftRule  `json:",omitempty"` // of the direct interface, in chains that others may have rules in; those of one chain in order
 	Chains []leftChain `json:",omitempty"` // in which others may have rules, and which we have made
@@ -55,20 +68,48 @@ type leftRule struct {
 	Text string `json:",omitempty"`
 }
 
-// NewLeft reads what an earlier process has left. What cannot be read is logged, and stays in the kernel.
+// NewLeft reads what an earlier process has left. That it cannot be read is logged; it is then read again before each commit, until it can.
+// What is no note is logged, too, and what it was about stays in the kernel.
 func NewLeft(store Store, log *slog.Logger) *Left {
 	l := &Left{store: store, log: log}
-	data, err := store.Read()
-	if err == nil && len(data) > 0 {
-		err = json.Unmarshal(data, &l.noted)
+	if l.read(); l.unread != nil {
+		l.unknown(l.unread)
+	}
+	return l
+}
+
+// unknown logs why it is not known what an earlier process has left.
+func (l *Left) unknown(reason error) {
+	l.log.Error("it is not known which direct rules an earlier process has put into the kernel: those that are no longer in the configuration stay there", "reason", reason)
+}
+
+// read reads what an earlier process has left, which is noted beside what this one has noted meanwhile.
+func (l *Left) read() {
+	data, err := l.store.Read()
+	if l.unread = err; err != nil {
+		return
+	}
+	l.written = data
+	var was leftNote
+	if len(data) > 0 {
+		err = json.Unmarshal(data, &was)
 	}
 	if err != nil {
-		log.Error("it is not known which direct rules an earlier process has put into the kernel: those that are no longer in the configuration stay there", "reason", err)
-		l.noted = leftThings{}
+		l.unknown(err)
+		return
 	}
-	l.known, l.written = err == nil && len(data) > 0, data
-	l.bridges = l.known
-	return l
+	if l.known { // a Kernel has done without it
+		l.late = was.Rules
+		l.stay.Chains, l.stay.Sets = union(l.stay.Chains, was.Chains, itself), union(l.stay.Sets, was.Sets, itself)
+	}
+	all := was.and(l.noted)
+	all.Sets, all.Bridge = union(was.Sets, l.noted.Sets, itself), l.noted.Bridge
+	if was.Bridge != nil {
+		all.Bridge = was.Bridge.with(l.noted.Bridge)
+	}
+	l.noted = all
+	l.known = l.known || len(data) > 0 && !was.Unsure
+	l.bridges = l.bridges || len(data) > 0 && !was.UnsureBridge
 }
 
 // found is what a Kernel finds noted, and whether what is not noted is others'.
@@ -78,7 +119,25 @@ func (l *Left) found() (things leftThings, known bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.unread != nil {
+		l.read()
+	}
 	return l.noted, l.known
+}
+
+// leftState is what a Left knows before a commit.
+type leftState struct {
+	noted, wanted leftThings
+	known         bool
+}
+
+func (l *Left) state() leftState {
+	if l == nil {
+		return leftState{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return leftState{l.noted, l.wanted, l.known}
 }
 
 func chainLeft(family ir.Families, table, name string) leftChain {
@@ -139,29 +198,39 @@ func (l *Left) change(f func(noted, wanted *leftThings)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f(&l.noted, &l.wanted)
-	data, err := json.Marshal(l.noted)
+	data, err := json.Marshal(leftNote{l.noted, !l.known, !l.bridges})
 	if err != nil {
 		panic("internal error: " + err.Error()) // plain data
 	}
-	if !l.failed && string(data) == string(l.written) {
+	if l.unread == nil && !l.failed && string(data) == string(l.written) {
 		return
 	}
-	if err := l.store.Write(data); err != nil {
-		_ = l.store.Write(nil) // no note is better than an old one, and may find room where another one does not
-		if !l.failed {
-			l.log.Error("it cannot be noted on disk which direct rules are in the kernel: should the firewall be killed, those that are taken out of the configuration meanwhile stay there", "reason", err)
-		}
-		l.failed = true
-		return
+	if err = l.unread; err == nil {
+		err = l.write(data)
 	}
-	l.written, l.failed = data, false
+	if err != nil && !l.failed {
+		l.log.Error("it cannot be noted on disk which direct rules are in the kernel: should the firewall be killed, those that are taken out of the configuration meanwhile stay there", "reason", err)
+	}
+	l.failed = err != nil
 }
 
-// nothing notes that this process has put nothing there yet, so that a later one does not take what is others' for ours.
-func (l *Left) nothing() { l.change(func(_, _ *leftThings) {}) }
+// write writes a note. Where that has failed for good, as on a full disk, no note is better than an old one, which would have the rules
+// that it lacks taken for others', and finds room where another one does not. A disk that is only slow gets the note when it answers.
+func (l *Left) write(data []byte) error {
+	err := l.store.Write(data)
+	if err == nil {
+		l.written = data
+	} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = l.store.Write(nil)
+	}
+	return err
+}
 
-// wantNothing says that the last commit of this process needs none of what is noted.
-func (l *Left) wantNothing() { l.change(func(_, wanted *leftThings) { *wanted = leftThings{} }) }
+// wantNothing says that the last commit of this process needs none of what is noted. What is not noted is others', unless an earlier
+// process has left a note that could not be read yet.
+func (l *Left) wantNothing() {
+	l.change(func(_, wanted *leftThings) { *wanted, l.known = leftThings{}, l.known || l.unread == nil })
+}
 
 // before notes what a commit is about to bring, beside what is there.
 func (l *Left) before(next leftThings) {
@@ -173,8 +242,13 @@ func (l *Left) before(next leftThings) {
 }
 
 // undone notes that the rules and chains of a commit are not there, which was taken back: what another program has of the like is not ours.
-func (l *Left) undone(was leftThings) {
-	l.change(func(noted, _ *leftThings) { noted.Rules, noted.Chains = was.Rules, was.Chains })
+// was is what was known before it, and found the rules and chains that it has found to be of an earlier process, without a note: these
+// are there again. As little as before it is known whether that is all.
+func (l *Left) undone(was leftState, found leftThings) {
+	l.change(func(noted, wanted *leftThings) {
+		all := was.noted.and(found)
+		noted.Rules, noted.Chains, *wanted, l.known = all.Rules, all.Chains, was.wanted, was.known
+	})
 }
 
 // after notes what is there behind a commit, and the chains that we have made. The first commit of a process leaves the sets of an
@@ -182,7 +256,7 @@ func (l *Left) undone(was leftThings) {
 func (l *Left) after(next leftThings, made []leftChain, first bool) {
 	l.change(func(noted, wanted *leftThings) {
 		*wanted, l.known = next, true
-		noted.Rules, noted.Chains = next.Rules, union(made, l.stay.Chains, itself)
+		noted.Rules, noted.Chains = union(next.Rules, l.late, leftRule.key), union(made, l.stay.Chains, itself)
 		if first {
 			noted.Sets = union(noted.Sets, next.Sets, itself)
 		} else {
@@ -207,16 +281,15 @@ func (l *Left) foundBridge() (noted *Bridge, known bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.unread != nil {
+		l.read()
+	}
 	return l.noted.Bridge, l.bridges
 }
 
 // knowBridge says that what is noted of ebtables is all there is, as behind a change.
 func (l *Left) knowBridge() {
-	if l != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.bridges = true
-	}
+	l.change(func(_, _ *leftThings) { l.bridges = true })
 }
 
 // removeChains takes out the chains that are noted and that the last commit does not want, as far as they are empty and no rule leads to
@@ -399,7 +472,7 @@ func (k *iptablesKernel) note(next *Desired, sets *setPlan) {
 	}
 }
 
-// noteChains notes the chains that scripts are about to make.
+// noteChains notes the chains that scripts are about to make, and those of an earlier process that they have found without a note.
 func (k *iptablesKernel) noteChains(scripts []*script) {
 	var t leftThings
 	for _, s := range scripts {
@@ -407,6 +480,7 @@ func (k *iptablesKernel) noteChains(scripts []*script) {
 			t.Chains = append(t.Chains, chainLeft(s.family, s.table, name))
 		}
 	}
+	t.Chains = append(t.Chains, k.came.Chains...)
 	k.options.Left.before(t)
 }
 
@@ -446,7 +520,7 @@ func (k *iptablesKernel) noteFormer() {
 	if k.options.Left == nil {
 		return
 	}
-	t := leftThings{Rules: k.found.Rules, Chains: slices.Clone(k.found.Chains)}
+	t := k.found.and(k.came)
 	if k.former.installed != nil {
 		t = k.leaves(k.former.installed)
 	}
@@ -461,33 +535,84 @@ func (k *iptablesKernel) noteFormer() {
 // addLeft adds to what is ours in a table what an earlier process has left among the rules of others, as far as it is there: what
 // is noted, or, where there is no note, what shall be there again. A rule may be there less often than that says.
 func (e *tableEdit) addLeft(ctx context.Context) error {
-	left := e.left()
-	names := make([]string, 0, len(left.Rules))
-	for _, c := range left.Chains {
-		if own := e.want.chain(c.Chain); slices.Contains(e.saved.order, c.Chain) && (own == nil || own.shared && !e.emptied(own)) {
-			e.k.made[e.sharedChain(c.Chain)] = true
-			names = append(names, c.Chain)
-		}
+	may, err := e.mayBeLeft(ctx)
+	if err != nil {
+		return err
 	}
-	for _, r := range left.Rules {
-		names = append(names, r.Chain)
-		if r.Text != "" {
-			e.k.texts[sharedRule{e.sharedChain(r.Chain), r.Spec}] = r.Text
-		}
+	if err := e.claimChains(ctx); err != nil {
+		return err
 	}
-	for _, c := range e.want.chains {
-		if c.partial() {
-			names = append(names, c.name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		if err := e.addLeftOf(ctx, name, filter(left.Rules, func(r leftRule) bool { return r.Chain == name })); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(may)) {
+		if err := e.addLeftOf(ctx, name, may[name]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// mayBe are rules of a chain that may be there: those that are noted, and those that are the configuration's without being noted.
+type mayBe struct{ noted, others []string }
+
+func (m mayBe) specs() []string { return slices.Concat(m.noted, m.others) }
+
+// mayBeLeft is what an earlier process may have left in each chain of the table, and asks how the tool lists it where that is not known.
+func (e *tableEdit) mayBeLeft(ctx context.Context) (map[string]mayBe, error) {
+	may := map[string]mayBe{}
+	left := e.left()
+	for _, c := range left.Chains {
+		may[c.Chain] = mayBe{}
+	}
+	for _, r := range left.Rules {
+		may[r.Chain] = mayBe{noted: append(may[r.Chain].noted, r.Spec)}
+		if r.Text != "" {
+			e.k.texts[sharedRule{e.sharedChain(r.Chain), r.Spec}] = r.Text
+		}
+	}
+	for _, c := range e.want.chains {
+		if !c.partial() {
+			continue
+		}
+		m := may[c.name]
+		if !e.k.foundKnown || e.k.withoutLeft {
+			m.others = union(m.noted, c.directSpecs(), itself)[len(m.noted):]
+		}
+		may[c.name] = m
+	}
+	specs := map[string][]string{}
+	for name, m := range may {
+		specs[name] = m.specs()
+	}
+	return may, e.ask(ctx, specs)
+}
+
+// claimChains takes direct chains that are there for those that an earlier process has made: what is noted, and, where there is no note, a
+// chain of the configuration that holds no rule but those that it shall have. Rules that are not ours stay in them.
+func (e *tableEdit) claimChains(ctx context.Context) error {
+	noted := e.k.found.in(e.family, e.table).Chains
+	for _, c := range noted {
+		if own := e.want.chain(c.Chain); slices.Contains(e.saved.order, c.Chain) && (own != nil && own.shared || own == nil && !e.k.withoutLeft) {
+			e.k.made[e.sharedChain(c.Chain)] = true
+		}
+	}
+	for _, c := range e.want.chains {
+		left := chainLeft(e.family, e.table, c.name)
+		if e.k.foundKnown || !e.starts() || !c.declared || !slices.Contains(e.saved.order, c.name) || slices.Contains(noted, left) || e.emptied(c) {
+			continue
+		}
+		alone, err := e.hasNoOther(ctx, c)
+		if err != nil {
+			return err
+		}
+		if alone {
+			e.k.made[e.sharedChain(c.name)] = true
+			e.k.came.Chains = append(e.k.came.Chains, left)
+		}
+	}
+	return nil
+}
+
+// starts says whether this is a start, at which the firewall may take over a chain that is there.
+func (e *tableEdit) starts() bool { return e.k.starting && !e.k.running }
 
 // left is what is noted of the table; nothing for a commit that does without it.
 func (e *tableEdit) left() leftThings {
@@ -497,32 +622,25 @@ func (e *tableEdit) left() leftThings {
 	return e.k.found.in(e.family, e.table)
 }
 
-// emptied says whether a chain that is there is emptied at a start, because an earlier process has made it, or nothing is lost with it: it
-// is noted, or of a ruleset, or has no rules, or, where there is no note, none that the chain shall not have.
+// emptied says whether a direct chain that is there is made anew at a start, as nothing of the direct interface is lost with it: it has no
+// rules, or is of a ruleset.
 func (e *tableEdit) emptied(c *chainRules) bool {
-	if !c.declared || !e.k.starting {
-		return false
-	}
-	return slices.Contains(e.k.found.Chains, chainLeft(e.family, e.table, c.name)) || len(e.saved.rules[c.name]) == 0 ||
-		e.saved.remains(e.table, e.k.found.in(e.family, e.table)).chain(c.name) != nil || !e.k.foundKnown && e.hasNoOther(c)
+	return c.declared && e.starts() &&
+		(len(e.saved.rules[c.name]) == 0 || e.saved.remains(e.table, e.k.found.in(e.family, e.table)).chain(c.name) != nil)
 }
 
-// hasNoOther says whether all rules of a chain that is there are those that it shall have, as the tool finds them.
-func (e *tableEdit) hasNoOther(c *chainRules) bool {
-	others := len(e.saved.rules[c.name])
-	if others > len(c.specs) {
-		return false
+// hasNoOther says whether all rules of a chain that is there are those that it shall have. Each of them counts for one.
+func (e *tableEdit) hasNoOther(ctx context.Context, c *chainRules) (bool, error) {
+	if len(e.saved.rules[c.name]) > len(c.specs) {
+		return false, nil
 	}
-	for _, spec := range c.specs {
-		if there, err := e.k.ruleExists(e.family, e.table, c.name, words(spec)); err == nil && there {
-			others--
-		}
-	}
-	return others <= 0
+	found, err := e.sharedEdit(c.name).find(ctx, &chainRules{specs: c.specs, guessed: true})
+	at := filter(found, func(f foundRule) bool { return f.index >= 0 })
+	return len(at) == len(e.saved.rules[c.name]), err
 }
 
 // addLeftOf is addLeft for one chain.
-func (e *tableEdit) addLeftOf(ctx context.Context, name string, noted []leftRule) error {
+func (e *tableEdit) addLeftOf(ctx context.Context, name string, may mayBe) error {
 	builtin, want, had := isBuiltin(e.table, name), e.want.chain(name), e.had.chain(name)
 	switch {
 	case !builtin && !slices.Contains(e.saved.order, name): // it is not there
@@ -536,18 +654,12 @@ func (e *tableEdit) addLeftOf(ctx context.Context, name string, noted []leftRule
 	if want != nil {
 		left.shared = want.shared
 	}
-	var specs []string
-	for _, r := range noted {
-		specs = append(specs, r.Spec)
-	}
-	if !e.k.foundKnown || e.k.withoutLeft {
-		specs = union(specs, want.directSpecs(), itself)
-	}
+	specs, known := may.specs(), may.noted
 	if len(specs) == 0 && (had != nil || !e.k.made[e.sharedChain(name)]) {
 		return nil
 	}
 	if had != nil {
-		specs = append(slices.Clone(had.specs), specs...)
+		specs, known = slices.Concat(had.specs, specs), slices.Concat(had.specs, known)
 	}
 	found, err := e.sharedEdit(name).find(ctx, &chainRules{specs: specs, guessed: true})
 	if err != nil {
@@ -557,8 +669,23 @@ func (e *tableEdit) addLeftOf(ctx context.Context, name string, noted []leftRule
 	for _, f := range found {
 		left.specs, left.places, left.rules = append(left.specs, f.spec), append(left.places, places[f.spec]), append(left.rules, nil)
 	}
+	e.came(name, union(known, left.specs, itself)[len(known):])
+	if others := len(e.saved.rules[name]) - len(left.specs); others > 0 && want != nil && want.declared {
+		e.kept = append(e.kept, name)
+	}
 	e.had.chains = append(slices.DeleteFunc(e.had.chains, func(c *chainRules) bool { return c.name == name }), left)
 	return nil
+}
+
+// came remembers rules of a chain that were found and are not noted: where there is no note they are an earlier process's.
+func (e *tableEdit) came(chain string, specs []string) {
+	if e.k.foundKnown {
+		return
+	}
+	for _, spec := range specs {
+		text := e.k.texts[sharedRule{e.sharedChain(chain), spec}]
+		e.k.came.Rules = append(e.k.came.Rules, leftRule{chainLeft(e.family, e.table, chain), spec, text})
+	}
 }
 
 // directSpecs are the rules of the direct interface in a chain; none if there is no chain.

@@ -124,7 +124,7 @@ func (k *nftables) check(next *Desired) error {
 		defer d.Close()
 	}
 	d.starting = !k.begun
-	return d.Check(&Desired{Rules: next.Direct, Awaits: next.Awaits})
+	return d.Check(&Desired{Rules: next.Direct, Awaits: next.Awaits, Running: next.Running})
 }
 
 // directKernel is what commits the rules of the direct interface.
@@ -179,9 +179,6 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, err error) {
 	left, _ := k.options.Left.found()
 	if next.Direct == nil && k.direct == nil && (k.begun || !left.hasRules()) {
-		if !k.begun {
-			k.options.Left.nothing()
-		}
 		return false, nil
 	}
 	d, err := k.directKernel()

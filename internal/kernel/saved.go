@@ -87,7 +87,8 @@ func isEntry(table, chain string) bool {
 }
 
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
-// the rules right beside them that rulesets have there; the chains that one gets to from there; and chains of ours that nothing leads to. What is of the direct interface is
+// the rules right beside them that rulesets have there; the chains that one gets to from there; and, beside those, chains of ours that
+// nothing leads to, as the one of a trial. What is of the direct interface is
 // not among that, whatever its name, nor is what its rules lead to: they may lead to another program's chain.
 func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 	left := &tableRules{}
@@ -101,6 +102,9 @@ func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 			left.chains = append(left.chains, &chainRules{name: chain, builtin: true, specs: block})
 			reached = append(reached, targets(block)...)
 		}
+	}
+	if slices.Contains(s.order, trialChain) {
+		reached = append(reached, trialChain)
 	}
 	if len(reached) == 0 {
 		return left

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -118,47 +119,74 @@ func located(list []foundRule) bool {
 // find looks for rules of ours. Those that are not there any more are left out.
 func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, error) {
 	var list []foundRule
-	taken := map[int]bool{}
-	for _, spec := range c.specs {
-		index := -1
-		for i, has := range s.slots {
-			if !taken[i] && s.is(has, spec) {
-				index = i
-				break
-			}
-		}
-		if index < 0 && c.guessed && slices.ContainsFunc(list, func(f foundRule) bool { return f.spec == spec }) {
-			continue
-		}
-		if index < 0 && len(s.slots) > 0 { // it is written as the administrator wrote it: the tool itself must say
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			found, err := s.k.ruleExists(s.family, s.table, s.name, words(spec))
+	for i, index := range s.match(c.specs) {
+		spec := c.specs[i]
+		if index < 0 {
+			there, err := s.thereSomewhere(ctx, spec, c.guessed && slices.ContainsFunc(list, func(f foundRule) bool { return f.spec == spec }))
 			if err != nil {
 				return nil, err
 			}
-			if !found {
+			if !there {
 				continue
 			}
-		} else if index < 0 {
-			continue
+		} else if text, asked := s.asked[spec]; asked && text == s.slots[index].text {
+			s.k.texts[sharedRule{s.sharedChain(s.name), spec}] = text
 		}
-		taken[index] = true
 		list = append(list, foundRule{spec, index})
 	}
 	return list, nil
 }
 
-// is says whether a slot has a rule of ours.
-func (s *sharedEdit) is(has slot, spec string) bool {
-	text, known := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]
-	return has.text == spec || has.spec == spec || known && has.text == text
+// thereSomewhere says whether a rule is there that no slot is known to have. Where the tool could not list it with all others, it is asked
+// for this one; that would find one that was found before.
+func (s *sharedEdit) thereSomewhere(ctx context.Context, spec string, before bool) (bool, error) {
+	if _, asked := s.asked[spec]; asked || before || len(s.slots) == 0 {
+		return false, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	return s.k.ruleExists(s.family, s.table, s.name, words(spec))
+}
+
+// match is the slot of each of some rules of ours, no slot for two of them; −1 for a rule that no slot is known to have.
+func (s *sharedEdit) match(specs []string) []int {
+	free := map[string][]int{} // slots by their texts, or their specs
+	for i, has := range s.slots {
+		key := cmp.Or(has.text, has.spec)
+		free[key] = append(free[key], i)
+	}
+	found := make([]int, len(specs))
+	for i, spec := range specs {
+		key, first := "", -1
+		for _, name := range s.names(spec) {
+			if at := free[name]; len(at) > 0 && (first < 0 || at[0] < first) {
+				key, first = name, at[0]
+			}
+		}
+		if found[i] = first; first >= 0 {
+			free[key] = free[key][1:]
+		}
+	}
+	return found
+}
+
+// names is what a slot with a rule of ours may have as its text, or as its spec.
+func (s *sharedEdit) names(spec string) []string {
+	names := []string{spec}
+	if text := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]; text != "" {
+		names = append(names, text)
+	}
+	if text := s.asked[spec]; text != "" {
+		names = append(names, text)
+	}
+	return names
 }
 
 // at is where a rule of ours is now; −1 if that is not known.
 func (s *sharedEdit) at(spec string) int {
-	return slices.IndexFunc(s.slots, func(has slot) bool { return s.is(has, spec) })
+	names := s.names(spec)
+	return slices.IndexFunc(s.slots, func(has slot) bool { return has.spec == spec || has.text != "" && slices.Contains(names, has.text) })
 }
 
 // insert puts the i-th of some rules, of which so many at the end stay, into the chain: behind the one before it, before the one

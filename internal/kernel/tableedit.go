@@ -127,6 +127,7 @@ type tableEdit struct {
 	saved     *savedTable
 	before    *tableRules // what was committed last
 	had, want *tableRules
+	asked     map[string]string // how the tool lists rules of ours, as it was asked; empty for one that it does not understand
 }
 
 func (e *tableEdit) line(format string, args ...any) {

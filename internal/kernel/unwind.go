@@ -20,12 +20,11 @@ type memory struct {
 	installed *Desired
 	made      map[sharedChain]bool
 	listed    map[sharedChain][]string
-	noted     leftThings // among what is others'
+	left      leftState
 }
 
 func (k *iptablesKernel) remember() memory {
-	noted, _ := k.options.Left.found()
-	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), noted}
+	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), k.options.Left.state()}
 }
 
 func (k *iptablesKernel) recall(m memory) {

@@ -28,6 +28,7 @@ type Note struct {
 	next    []byte // the content to be written
 	changes int    // counts what was to be written
 	busy    bool   // somebody is writing
+	reading bool   // somebody is reading
 }
 
 // Note returns the note with a name. Nothing is made on disk yet.
@@ -61,13 +62,26 @@ func networkNamespace() (string, error) {
 	return fmt.Sprintf("net:%d", cookie), err
 }
 
-// Read returns what was written last; nothing if that was before the last boot, or elsewhere.
+// Read returns what was written last; nothing if that was before the last boot, or elsewhere. A disk that does not answer in time is an
+// error, at once while a reading before this one has no answer.
 func (n *Note) Read() ([]byte, error) {
 	if n.dir == nil {
 		return nil, nil
 	}
+	n.mu.Lock()
+	reading := n.reading
+	n.reading = true
+	n.mu.Unlock()
+	if reading {
+		return nil, n.noAnswer()
+	}
 	var data []byte
 	err := n.inTime("read", func() (err error) {
+		defer func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.reading = false
+		}()
 		data, err = n.read()
 		return err
 	})
@@ -97,7 +111,7 @@ func (n *Note) read() ([]byte, error) {
 }
 
 // Write writes the note as a whole: it is the former or the new one whenever this process ends. That of a disk which loses its power
-// is of no use after the boot. A disk that does not answer in time is an error, and has the latest note when it answers again;
+// is of no use after the boot. A disk that does not answer in time is an os.ErrDeadlineExceeded, and has the latest note when it answers again;
 // until then nobody waits for it.
 func (n *Note) Write(data []byte) error {
 	if n.dir == nil {
@@ -109,10 +123,20 @@ func (n *Note) Write(data []byte) error {
 	n.busy = true
 	n.mu.Unlock()
 	if busy {
-		return fmt.Errorf("%s still does not answer", n.dir.path)
+		return n.noAnswer()
 	}
 	return n.inTime("written", n.writeLatest)
 }
+
+// noAnswer is the error that somebody else waits for the disk already.
+func (n *Note) noAnswer() error { return late(fmt.Sprintf("%s still does not answer", n.dir.path)) }
+
+// late is an error that is an os.ErrDeadlineExceeded, and says what.
+type late string
+
+func (l late) Error() string { return string(l) }
+
+func (l late) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // writeLatest writes until what is to be written is on the disk.
 func (n *Note) writeLatest() error {
@@ -155,6 +179,6 @@ func (n *Note) inTime(what string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(noteTime):
-		return fmt.Errorf("%s could not be %s within %v", filepath.Join(n.dir.path, n.name), what, noteTime)
+		return late(fmt.Sprintf("%s could not be %s within %v", filepath.Join(n.dir.path, n.name), what, noteTime))
 	}
 }

@@ -1,6 +1,7 @@
 package statedir
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -113,8 +114,8 @@ func TestNoteOnASlowDisk(t *testing.T) {
 	}
 	n := d.Note("shared")
 	for _, text := range []string{"first", "second", "last"} {
-		if err := n.Write([]byte(text)); err == nil {
-			t.Errorf("%s is written", text)
+		if err := n.Write([]byte(text)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s is written, or refused for good: %v", text, err)
 		}
 	}
 	if _, err := os.ReadFile(pipe); err != nil {
@@ -125,6 +126,25 @@ func TestNoteOnASlowDisk(t *testing.T) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// While somebody waits for a disk to read a note, others do not wait with him: it is an error at once, until the disk answers.
+func TestReadingBesideASlowReading(t *testing.T) {
+	d, _ := For(t.TempDir(), "/etc/firewalld")
+	n := d.Note("shared")
+	if err := n.Write([]byte("rules")); err != nil {
+		t.Fatal(err)
+	}
+	n.reading = true
+	if got, err := n.Read(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the note says %q, %v", got, err)
+	}
+	n.reading = false
+	for range 2 {
+		if got, err := n.Read(); err != nil || string(got) != "rules" {
+			t.Errorf("the note says %q, %v", got, err)
+		}
 	}
 }
 
