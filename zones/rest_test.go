@@ -278,7 +278,7 @@ func TestLeaveOutOneOfALine(t *testing.T) {
 	writeFile(t, dir+"/zones/work/b.xml", "<zone>"+accept+"</zone>")
 	writeFile(t, dir+"/direct.xml", "<direct>"+direct+"-s 192.0.2.1 -j DROP</rule>"+direct+"-s 192.0.2.2 -j ACCEPT</rule>"+
 		strings.Replace(direct, "INPUT", "FORWARD", 1)+"-s 192.0.2.1 -j DROP</rule>"+
-		`<passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv6">-A INPUT -j ACCEPT</passthrough></direct>`)
+		`<passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv6">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv4">-t nat -N SHOP</passthrough></direct>`)
 	c := inFolder(t, dir)
 	for _, name := range []string{"public", "work"} {
 		for _, rule := range c.Zones[name].Rules {
@@ -293,7 +293,7 @@ func TestLeaveOutOneOfALine(t *testing.T) {
 	for i, want := range []Way{Doubtful, LeftOut, Doubtful} {
 		p := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Rules[i]}
 		next, losses := LeaveOut(c, Problems{p, p})
-		if left := next.Direct.Rules; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Rules[i].same) || len(next.Direct.Passthroughs) != 2 || losses[0].Way != want {
+		if left := next.Direct.Rules; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Rules[i].same) || len(next.Direct.Passthroughs) != 3 || losses[0].Way != want {
 			t.Errorf("without %+v: %+v is left, %v", c.Direct.Rules[i], left, losses)
 		}
 	}
@@ -301,9 +301,16 @@ func TestLeaveOutOneOfALine(t *testing.T) {
 	if next, losses := LeaveOut(c, several); len(next.Direct.Rules) != 1 || !InDoubt(losses) {
 		t.Errorf("%+v is left, %v", next.Direct, losses)
 	}
-	pass := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Passthroughs[1]}
-	if next, losses := LeaveOut(c, Problems{pass}); len(next.Direct.Passthroughs) != 1 || next.Direct.Passthroughs[0].IPV != "ipv4" || len(next.Direct.Rules) != 3 || !InDoubt(losses) {
-		t.Errorf("%+v is left, %v", next.Direct, losses)
+	for i, p := range c.Direct.Passthroughs {
+		want := Doubtful
+		if slices.Contains(p.Args, "-N") { // a chain alone does nothing
+			want = LeftOut
+		}
+		pass := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Passthroughs[i]}
+		next, losses := LeaveOut(c, Problems{pass})
+		if left := next.Direct.Passthroughs; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Passthroughs[i].same) || len(next.Direct.Rules) != 3 || losses[0].Way != want {
+			t.Errorf("without %+v: %+v is left, %v", c.Direct.Passthroughs[i], next.Direct, losses)
+		}
 	}
 }
 
