@@ -104,6 +104,18 @@ func TestRest(t *testing.T) {
 		{"a rule of which it is not known whether it forwards or accepts", map[string]string{
 			"zones/public.xml": `<zone target="ACCEPT"><rule family="ipv4"><forward-port port="22" protocol="tcp" to-addr="10.9.9.9"/><accept/></rule></zone>`},
 			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"a rule that drops, in one that accepts and has lost its end", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><rule><port port="443" protocol="tcp"/><accept/><rule><port port="8050" protocol="tcp"/><drop/></rule></rule></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"and one in something else that has", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><service name="ssh"><x><rule><port port="8050" protocol="tcp"/><drop/></rule></x></service></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"an interface that stands in a rule which accepts", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><rule><port port="443" protocol="tcp"/><accept><interface name="eth0"/></accept></rule></zone>`},
+			[]string{"2 zones/public.xml:1:"}, "", true},
+		{"a rule that accepts, in one that does", map[string]string{
+			"zones/public.xml": `<zone><service name="ssh"/><rule><port port="443" protocol="tcp"/><accept><limit value="x"/></accept><rule><port port="80" protocol="tcp"/><accept/></rule></rule></zone>`},
+			[]string{"0 zones/public.xml:1:82", "0 zones/public.xml:1:102"}, `<zone> <service name="ssh"/> </zone>`, false},
 		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
 			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: "}, "", true},
 		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
