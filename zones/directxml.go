@@ -48,9 +48,12 @@ func checkDirectIPV(ipv string) error {
 // maxChainName is how many bytes the name of a chain has (XT_EXTENSION_MAXNAMELEN of linux/netfilter/x_tables.h, less the NUL).
 const maxChainName = 28
 
+// verdicts are the names that iptables takes for no chain: a jump to one of them is a verdict (iptables(8)).
+var verdicts = []string{"ACCEPT", "DROP", "RETURN", "QUEUE"}
+
 // CheckChain tells what is wrong with the name of a chain of the direct interface, with code INVALID_CHAIN: what iptables-restore
-// would read as something else, or not at all.
-func CheckChain(name string) error {
+// would read as something else, or not at all. ebtables makes chains with the names of verdicts.
+func CheckChain(ipv, name string) error {
 	switch {
 	case name == "":
 		return refuse(InvalidChain, "cannot use a chain without a name")
@@ -58,6 +61,8 @@ func CheckChain(name string) error {
 		return refuse(InvalidChain, "cannot use chain %s: a name has at most %d bytes", printable.Text(name, printable.Value), maxChainName)
 	case strings.ContainsAny(name, " \"'\\") || !isPlain(name) || name[0] == '-' || name[0] == '!':
 		return refuse(InvalidChain, "cannot use chain %q: a name holds no blank, no control character and none of \" ' \\, and does not begin with - or !", name)
+	case ipv != "eb" && slices.Contains(verdicts, name):
+		return refuse(InvalidChain, "cannot use chain %s: that is a verdict of iptables", name)
 	}
 	return nil
 }
@@ -86,7 +91,7 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			return
 		}
 		if n.name != "passthrough" {
-			if err := CheckChain(chain); err != nil {
+			if err := CheckChain(ipv, chain); err != nil {
 				r.failWith(n, "chain", InvalidChain, err)
 				return
 			}

@@ -129,7 +129,7 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 	if err := CheckDirect(c.IPV, c.Table); err != nil {
 		return c, err
 	}
-	if err := CheckChain(c.Chain); err != nil {
+	if err := CheckChain(c.IPV, c.Chain); err != nil {
 		return c, err
 	}
 	switch {
@@ -164,7 +164,7 @@ func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
 	if err := CheckDirect(r.IPV, r.Table); err != nil {
 		return r, err
 	}
-	if err := CheckChain(r.Chain); err != nil {
+	if err := CheckChain(r.IPV, r.Chain); err != nil {
 		return r, err
 	}
 	priority, err := strconv.ParseInt(args[3], 10, 32)

@@ -207,6 +207,8 @@ func TestItemsThatAreNotValid(t *testing.T) {
 		{"icmptype it", "destination ipv5", `INVALID_DESTINATION: cannot use destination "ipv5"`, "INVALID_DESTINATION: "},
 		{"direct ", "chain ipv4:filter:INPUT", "BUILTIN_CHAIN: chain 'INPUT' is built-in chain", "BUILTIN_CHAIN: "},
 		{"direct ", "chain ipv4:filter:IN_public_allow", "INVALID_CHAIN: ", "INVALID_CHAIN: "},
+		{"direct ", "chain ipv4:filter:ACCEPT", "INVALID_CHAIN: cannot use chain ACCEPT: that is a verdict of iptables", "INVALID_CHAIN: "},
+		{"direct ", "direct-rule ipv6:raw:RETURN:0:-j:DROP", "INVALID_CHAIN: cannot use chain RETURN", "INVALID_CHAIN: "},
 		{"direct ", "chain ipv4:fliter:x", `INVALID_TABLE: cannot use table "fliter"`, "INVALID_TABLE: "},
 		{"direct ", "chain ipv4::x", `INVALID_TABLE: cannot use table ""`, "INVALID_TABLE: "},
 		{"direct ", "direct-rule ipv4::INPUT:0:-j:DROP", "INVALID_TABLE: ", "INVALID_TABLE: "},

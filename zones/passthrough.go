@@ -265,6 +265,8 @@ func (r *passReader) check() error {
 		return refusedByTool("cannot use table %q: %s has %s%s", c.Table, r.ipv, strings.Join(tables, ", "), hint(c.Table, tables))
 	case c.Chain == "" || len(c.Chain) > MaxChainName || strings.ContainsAny(c.Chain[:1], "-!") || strings.ContainsAny(c.Chain, " \t\n\""):
 		return refusedByTool("cannot use chain %q: a name has 1 to %d characters, no blanks, and does not begin with - or !", c.Chain, MaxChainName)
+	case slices.Contains(verdicts, c.Chain):
+		return refusedByTool("cannot use chain %s: that is a verdict of iptables", c.Chain)
 	case c.Kind == PassNew && len(c.Rule) > 0:
 		return refusedByTool("cannot use %s beside -N: a new chain has no rule yet", JoinArgs(c.Rule))
 	case c.Kind == PassNew && slices.Contains(builtinChains[c.Table], c.Chain):

@@ -47,6 +47,8 @@ func TestPassthroughCommand(t *testing.T) {
 		{"ipv4", "-N INPUT", "INVALID_PASSTHROUGH: cannot make chain INPUT"},
 		{"ipv4", "-N mine -j DROP", "INVALID_PASSTHROUGH: cannot use -j DROP beside -N"},
 		{"ipv4", "-A ! -j DROP", `INVALID_PASSTHROUGH: cannot use chain "!"`},
+		{"ipv4", "-N QUEUE", `INVALID_PASSTHROUGH: cannot use chain QUEUE: that is a verdict of iptables`},
+		{"ipv6", "-A DROP -s ::1 -j RETURN", `INVALID_PASSTHROUGH: cannot use chain DROP: that is a verdict of iptables`},
 		{"ipv4", "-A " + strings.Repeat("c", 29) + " -j DROP", "INVALID_PASSTHROUGH: cannot use chain"},
 	} {
 		args, err := SplitArgs(c.text)

@@ -104,6 +104,18 @@ func TestRest(t *testing.T) {
 		{"a rule of which it is not known whether it forwards or accepts", map[string]string{
 			"zones/public.xml": `<zone target="ACCEPT"><rule family="ipv4"><forward-port port="22" protocol="tcp" to-addr="10.9.9.9"/><accept/></rule></zone>`},
 			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"a rule that drops, in one that accepts and has lost its end", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><rule><port port="443" protocol="tcp"/><accept/><rule><port port="8050" protocol="tcp"/><drop/></rule></rule></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"and one in something else that has", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><service name="ssh"><x><rule><port port="8050" protocol="tcp"/><drop/></rule></x></service></zone>`},
+			[]string{"1 zones/public.xml:1:"}, `<zone target="DROP">` + refuses + ` </zone>`, false},
+		{"an interface that stands in a rule which accepts", map[string]string{
+			"zones/public.xml": `<zone target="ACCEPT"><rule><port port="443" protocol="tcp"/><accept><interface name="eth0"/></accept></rule></zone>`},
+			[]string{"2 zones/public.xml:1:"}, "", true},
+		{"a rule that accepts, in one that does", map[string]string{
+			"zones/public.xml": `<zone><service name="ssh"/><rule><port port="443" protocol="tcp"/><accept><limit value="x"/></accept><rule><port port="80" protocol="tcp"/><accept/></rule></rule></zone>`},
+			[]string{"0 zones/public.xml:1:82", "0 zones/public.xml:1:102"}, `<zone> <service name="ssh"/> </zone>`, false},
 		{"an ICMP type that may have lost a family", map[string]string{"icmptypes/x.xml": `<icmptype><destination ipv4="yess"/></icmptype>`},
 			[]string{"2 icmptypes/x.xml:1:24: INVALID_VALUE: "}, "", true},
 		{"a direct rule without arguments may have dropped", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`},
@@ -278,7 +290,7 @@ func TestLeaveOutOneOfALine(t *testing.T) {
 	writeFile(t, dir+"/zones/work/b.xml", "<zone>"+accept+"</zone>")
 	writeFile(t, dir+"/direct.xml", "<direct>"+direct+"-s 192.0.2.1 -j DROP</rule>"+direct+"-s 192.0.2.2 -j ACCEPT</rule>"+
 		strings.Replace(direct, "INPUT", "FORWARD", 1)+"-s 192.0.2.1 -j DROP</rule>"+
-		`<passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv6">-A INPUT -j ACCEPT</passthrough></direct>`)
+		`<passthrough ipv="ipv4">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv6">-A INPUT -j ACCEPT</passthrough><passthrough ipv="ipv4">-t nat -N SHOP</passthrough></direct>`)
 	c := inFolder(t, dir)
 	for _, name := range []string{"public", "work"} {
 		for _, rule := range c.Zones[name].Rules {
@@ -293,7 +305,7 @@ func TestLeaveOutOneOfALine(t *testing.T) {
 	for i, want := range []Way{Doubtful, LeftOut, Doubtful} {
 		p := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Rules[i]}
 		next, losses := LeaveOut(c, Problems{p, p})
-		if left := next.Direct.Rules; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Rules[i].same) || len(next.Direct.Passthroughs) != 2 || losses[0].Way != want {
+		if left := next.Direct.Rules; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Rules[i].same) || len(next.Direct.Passthroughs) != 3 || losses[0].Way != want {
 			t.Errorf("without %+v: %+v is left, %v", c.Direct.Rules[i], left, losses)
 		}
 	}
@@ -301,9 +313,16 @@ func TestLeaveOutOneOfALine(t *testing.T) {
 	if next, losses := LeaveOut(c, several); len(next.Direct.Rules) != 1 || !InDoubt(losses) {
 		t.Errorf("%+v is left, %v", next.Direct, losses)
 	}
-	pass := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Passthroughs[1]}
-	if next, losses := LeaveOut(c, Problems{pass}); len(next.Direct.Passthroughs) != 1 || next.Direct.Passthroughs[0].IPV != "ipv4" || len(next.Direct.Rules) != 3 || !InDoubt(losses) {
-		t.Errorf("%+v is left, %v", next.Direct, losses)
+	for i, p := range c.Direct.Passthroughs {
+		want := Doubtful
+		if slices.Contains(p.Args, "-N") { // a chain alone does nothing
+			want = LeftOut
+		}
+		pass := &Problem{Object: Object{Kind: KindDirect}, Line: 1, Rule: &c.Direct.Passthroughs[i]}
+		next, losses := LeaveOut(c, Problems{pass})
+		if left := next.Direct.Passthroughs; len(left) != 2 || slices.ContainsFunc(left, c.Direct.Passthroughs[i].same) || len(next.Direct.Rules) != 3 || losses[0].Way != want {
+			t.Errorf("without %+v: %+v is left, %v", c.Direct.Passthroughs[i], next.Direct, losses)
+		}
 	}
 }
 

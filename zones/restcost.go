@@ -64,8 +64,25 @@ func rootCost(p *Problem) Way {
 	return Doubtful
 }
 
-// itemCost is what it costs to leave out an element below the root. Of what others refer to, all counts but its descriptions.
-func itemCost(root, n *node) Way {
+// itemCost is what it costs to leave out an element below the root, with all that stands in it.
+func itemCost(root, n *node) Way { return max(ownCost(root, n), strayCost(root, n)) }
+
+// strayCost is what elements cost that stand in another one without being a part of it, such as a rule in one before it whose end was lost.
+func strayCost(root, n *node) Way {
+	worst := LeftOut
+	for _, c := range n.children {
+		_, known := costs[c.name]
+		if part := n.name == "rule"; c.name == "rule" || known && !part {
+			worst = max(worst, ownCost(root, c))
+		}
+		worst = max(worst, strayCost(root, c))
+	}
+	return worst
+}
+
+// ownCost is what it costs to leave out an element, without what stands in it but the parts of a rule. Of what others refer to, all counts
+// but its descriptions.
+func ownCost(root, n *node) Way {
 	switch {
 	case root.name != "zone" && root.name != "policy" && root.name != "direct":
 		if n.name == "short" || n.name == "description" {

@@ -258,7 +258,8 @@ func dropItem(list []string, item string) []string {
 }
 
 // directWithout is the configuration without the direct chain, rule or command that a problem is about, or without all of them if it is not
-// about one that is there. A chain alone does nothing: what is lost with it are the rules in it, each of which is a problem of its own.
+// about one that is there. A chain alone does nothing, whichever way it is made: what is lost with it are the rules in it, each of which is
+// a problem of its own.
 func (c *Config) directWithout(p *Problem) (*Config, Way) {
 	d, way := *c.Direct, Doubtful
 	switch about := p.Rule.(type) {
@@ -268,6 +269,9 @@ func (c *Config) directWithout(p *Problem) (*Config, Way) {
 		d.Rules, way = slices.DeleteFunc(slices.Clone(d.Rules), about.same), argsCost(about.Table, about.Args)
 	case *DirectPassthrough:
 		d.Passthroughs = slices.DeleteFunc(slices.Clone(d.Passthroughs), about.same)
+		if c, err := about.Command(); err == nil && c.Kind == PassNew {
+			way = LeftOut
+		}
 	}
 	had := len(c.Direct.Chains) + len(c.Direct.Rules) + len(c.Direct.Passthroughs)
 	if len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == had {

@@ -137,17 +137,34 @@ func directOrigin(direct *zones.Direct, about fmt.Stringer, line int) *ir.Origin
 	return &ir.Origin{Object: "direct", Path: direct.Origin.Path, Line: line, Rule: about}
 }
 
-// chainRefusal is the error that another program has made a direct chain, with where that chain is; another error as it is.
+// chainRefusal is the errors of the direct chains and passthroughs that make a chain which another program has made; another error as it
+// is.
 func chainRefusal(direct *zones.Direct, err error) error {
 	var taken *kernel.TakenError
 	if !errors.As(err, &taken) {
 		return err
 	}
+	var list []error
+	blame := func(about fmt.Stringer, line int) {
+		list = append(list, &kernel.RuleError{Origin: directOrigin(direct, about, line), Err: fmt.Errorf("cannot make %q: %w", about, taken)})
+	}
 	ipv := map[string]string{"iptables": "ipv4", "ip6tables": "ipv6"}[taken.Tool]
 	for i := range direct.Chains {
 		if c := &direct.Chains[i]; c.IPV == ipv && c.Table == taken.Table && c.Chain == taken.Chain {
-			return &kernel.RuleError{Origin: directOrigin(direct, c, c.Line), Err: fmt.Errorf("cannot make %q: %w", c, taken)}
+			blame(c, c.Line)
 		}
 	}
-	return err
+	for i := range direct.Passthroughs {
+		p := &direct.Passthroughs[i]
+		if p.IPV != ipv {
+			continue
+		}
+		if c, wrong := p.Command(); wrong == nil && c.Kind == zones.PassNew && c.Table == taken.Table && c.Chain == taken.Chain {
+			blame(p, p.Line)
+		}
+	}
+	if list == nil {
+		return err
+	}
+	return errors.Join(list...)
 }

@@ -204,7 +204,7 @@ var errNoKernel = errors.New("the packet filter cannot be used")
 
 // install commits a configuration with the back end it asks for, and makes it the runtime one. What another back end had
 // installed is removed after that. When that of a start cannot be committed for a reason that does not lie in it, it is tried again
-// until it is in the kernel, and meanwhile what was put there before the start stands.
+// until it is in the kernel. From the first commit of a start that fails until one succeeds, nothing new is let in.
 func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	k := d.kernel
@@ -221,7 +221,11 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.bridge = nil
 	}
 	desired, history, err := d.put(ctx, k, d.history.Reloaded(), cfg, d.panic)
-	waits := err != nil && desired != nil && d.starting && ctx.Err() == nil && len(blamed(err)) == 0
+	failed := err != nil && desired != nil && d.starting && ctx.Err() == nil
+	if failed {
+		d.keepOut(ctx, k)
+	}
+	waits := failed && len(blamed(err)) == 0
 	if err != nil && !waits {
 		if k != d.kernel {
 			k.Close()

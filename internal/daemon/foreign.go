@@ -25,6 +25,7 @@ type repairs struct {
 	pending *kernel.Foreign // told of and not attended to yet
 	timer   *time.Timer     // for that; nil if none runs
 	waiting string          // why the first rules could not be committed; "" if they were
+	open    error           // why new connections are not kept out meanwhile; nil if they are
 	stopped bool
 }
 
@@ -130,10 +131,26 @@ func (d *Daemon) attendLater() {
 	}
 }
 
+// keepOut has a Kernel that has committed nothing keep new connections out: the rules of an earlier process, which may be in force still,
+// let in what the files may not. The lock is held.
+func (d *Daemon) keepOut(ctx context.Context, k kernel.Kernel) {
+	g, ok := k.(kernel.Guarder)
+	if !ok {
+		return
+	}
+	if d.repairs.open = g.KeepOut(context.WithoutCancel(ctx), d.panic); d.repairs.open != nil {
+		d.opt.Log.Error("new connections are not kept out, although no rules of this start are in the kernel", "reason", d.repairs.open)
+	}
+}
+
 // waitForKernel tries the first commit again after a while. The lock is held.
 func (d *Daemon) waitForKernel(reason error) {
 	d.repairs.waiting = reason.Error()
-	d.opt.Log.Error("the rules cannot be put into the kernel now: nothing new is let in; it is tried again every few seconds", "reason", reason)
+	passes := "nothing new is let in"
+	if d.repairs.open != nil {
+		passes = "what passes is not what the files say"
+	}
+	d.opt.Log.Error("the rules cannot be put into the kernel now: "+passes+"; it is tried again every few seconds", "reason", reason)
 	d.repairs.pending = &kernel.Foreign{}
 	d.attendIn(repairInterval)
 }
@@ -152,6 +169,7 @@ func (d *Daemon) attendFirst() {
 			d.opt.Log.Error("the rules still cannot be put into the kernel", "reason", err)
 			d.repairs.waiting = err.Error()
 		}
+		d.keepOutAgain(ctx)
 		d.repairs.pending = &kernel.Foreign{}
 		d.attendIn(repairInterval)
 		return
@@ -172,8 +190,8 @@ func (d *Daemon) waitNoLonger() (waited bool) {
 		return false
 	}
 	d.opt.Log.Warn("the rules are in the kernel now")
-	d.failures = slices.DeleteFunc(slices.Clone(d.failures), func(f string) bool { return f == notInKernel })
-	d.repairs.waiting = ""
+	d.failures = slices.DeleteFunc(slices.Clone(d.failures), func(f string) bool { return f == notInKernel || f == notKeptOut })
+	d.repairs.waiting, d.repairs.open = "", nil
 	d.repairs.attended()
 	if len(d.failures) == 0 {
 		d.state = Running
@@ -182,8 +200,30 @@ func (d *Daemon) waitNoLonger() (waited bool) {
 	return true
 }
 
-// notInKernel is what Snapshot says while the first rules are not in the kernel.
-const notInKernel = "the rules are not in the kernel yet, so that nothing new is let in: it is tried again every few seconds, and the log says why"
+// keepOutAgain keeps new connections out where that was not possible before, and has Snapshot say whether they are. The lock is held.
+func (d *Daemon) keepOutAgain(ctx context.Context) {
+	was := d.notInForce()
+	d.keepOut(ctx, d.kernel)
+	if i := slices.Index(d.failures, was); i >= 0 && d.notInForce() != was {
+		d.failures = slices.Clone(d.failures)
+		d.failures[i] = d.notInForce()
+		d.publish()
+	}
+}
+
+// What Snapshot says while the first rules are not in the kernel: notKeptOut where new connections cannot be kept out meanwhile.
+const (
+	notInKernel = "the rules are not in the kernel yet, so that nothing new is let in: it is tried again every few seconds, and the log says why"
+	notKeptOut  = "the rules are not in the kernel yet, and new connections cannot be kept out, so that what passes is not what the files say: it is tried again every few seconds, and the log says why"
+)
+
+// notInForce is the one of the two that holds now. The lock is held.
+func (d *Daemon) notInForce() string {
+	if d.repairs.open != nil {
+		return notKeptOut
+	}
+	return notInKernel
+}
 
 // attend says what was changed, and puts the rules back unless the configuration says not to. The lock is held.
 func (d *Daemon) attend() {

@@ -71,7 +71,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 		done <- d.guarded("asking the kernel", func() error {
 			if desired.Rules != nil || desired.Direct != nil {
 				if err := d.ask(ctx, backend, desired); err != nil {
-					return err
+					return chainRefusal(cfg.Direct, err)
 				}
 			}
 			return d.checkBridge(ctx, cfg)

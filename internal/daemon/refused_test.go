@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -299,4 +300,68 @@ func TestResetOfWhatIsRefused(t *testing.T) {
 func (b *bed) there(name string) bool {
 	_, err := os.Stat(filepath.Join(b.dir, name))
 	return err == nil
+}
+
+// keptOut is a kernel that can, or cannot, keep new connections out.
+type keptOut struct {
+	*fakeKernel
+	cannot error
+	asked  []bool // with panic mode or without
+}
+
+func (k *keptOut) KeepOut(_ context.Context, panicked bool) error {
+	k.asked = append(k.asked, panicked)
+	return k.cannot
+}
+
+// While the first rules cannot be put into the kernel, the state and the log say whether new connections are kept out, and that changes when
+// it does. Each try asks for it again, with panic mode if that is on. A running firewall, of which a change fails, is not asked.
+func TestSaysWhetherNewConnectionsAreKeptOut(t *testing.T) {
+	b := start(t, map[string]string{"zones/work.xml": workZone})
+	b.opt = b.Daemon.opt
+	k := &keptOut{fakeKernel: b.kernel, cannot: errors.New("no memory for a table")}
+	b.on(k, b.kernel)
+	k.refuse = kernel.ErrBusy
+	b.again(t)
+	b.expect(t, Failed, notKeptOut, nil, nil)
+	if log := b.log.String(); strings.Contains(log, "nothing new is let in") || !strings.Contains(log, k.cannot.Error()) {
+		t.Errorf("the log says\n%s", log)
+	}
+	try := func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.attend()
+	}
+	for _, cannot := range []error{k.cannot, nil, k.cannot, nil} {
+		k.cannot = cannot
+		try()
+		want, not := notInKernel, notKeptOut
+		if cannot != nil {
+			want, not = not, want
+		}
+		if said := b.Snapshot().Failures; !slices.Contains(said, want) || slices.Contains(said, not) {
+			t.Errorf("new connections are kept out: %v; the state says %q", cannot == nil, said)
+		}
+	}
+	k.refuse = nil
+	try()
+	b.expect(t, Running, "", []string{"8080"}, nil)
+	asked := len(k.asked)
+	k.refuse = errors.New("no")
+	if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("1", "tcp"))}); err == nil {
+		t.Error("the change is made")
+	}
+	if len(k.asked) != asked || slices.Contains(k.asked, true) {
+		t.Errorf("the kernel is asked to keep out what is new: %v", k.asked)
+	}
+	k.refuse = nil
+	if err := b.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	k.refuse = kernel.ErrBusy
+	b.opt.Dropping = func() (bool, error) { return true, nil }
+	b.again(t)
+	if k.asked = k.asked[asked:]; !slices.Contains(k.asked, true) || slices.Contains(k.asked, false) {
+		t.Errorf("in panic mode the kernel is asked to keep out everything: %v", k.asked)
+	}
 }

@@ -23,7 +23,8 @@ import (
 //  4. rules that let nothing new in, so that the firewall can be asked and mended.
 //
 // The state is Failed unless all of the files is in force. The error is for the case that nothing could be installed, because the packet
-// filter cannot be used: what the caller has put into the kernel before the start then still stands.
+// filter cannot be used: what the caller has put into the kernel before the start then still stands, and it is the caller's to keep out
+// what the rules of an earlier process let in.
 func (d *Daemon) Start(ctx context.Context) error {
 	d.recallPanic()
 	links := d.askManager(ctx)
@@ -48,7 +49,7 @@ func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 		failed = append(failed, d.remedy())
 	}
 	if d.repairs.waiting != "" {
-		failed = append(failed, notInKernel)
+		failed = append(failed, d.notInForce())
 	}
 	d.state, d.failures = Running, failed
 	if len(failed) > 0 {
@@ -305,7 +306,7 @@ func (d *Daemon) installFirst(ctx context.Context, cfg *zones.Config, links map[
 }
 
 // startAgain starts with the files once more, because the kernel was busy at first and then has refused something in them. Until it
-// succeeds, what was put into the kernel before the start stands.
+// succeeds, nothing new is let in.
 func (d *Daemon) startAgain() {
 	ctx := context.Background()
 	links := d.askManager(ctx)

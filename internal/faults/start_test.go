@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -260,24 +261,49 @@ func TestTakenOverDuringStart(t *testing.T) {
 	daemon, log, _ := s.begin()
 	defer daemon.Process.Kill()
 	s.awaitName()
+	s.takenOver(daemon, log, stop)
+}
+
+// takenOver has another firewall take the name of a daemon, and checks how the daemon ends. stop stops the bus.
+func (s *service) takenOver(daemon *exec.Cmd, log *bytes.Buffer, stop func()) {
+	s.Helper()
 	daemon.Process.Signal(unix.SIGSTOP) // while the bus goes and comes back, with the name in another's hands
 	stop()
-	t.Cleanup(s.startBus())
+	s.Cleanup(s.startBus())
 	other, err := dbus.Connect("unix:path=" + filepath.Join(s.dir, "bus"))
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	defer other.Close()
 	if _, err := other.RequestName("org.fedoraproject.FirewallD1", dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	daemon.Process.Signal(unix.SIGCONT)
 	daemon.Wait()
 	if status := daemon.ProcessState.ExitCode(); status != 1 {
-		t.Errorf("the daemon ends with status %d, and says\n%s", status, log)
+		s.Errorf("the daemon ends with status %d, and says\n%s", status, log)
 	}
-	if listing, _ := s.lab.Firewall().Run(t.Context(), "", "nft", "list", "tables"); strings.Contains(listing, "firewalld_guard") {
-		t.Errorf("the guard stays:\n%s\nthe log says\n%s", listing, log)
+	if guards(s.T, s.lab.Firewall()) {
+		s.Errorf("the guard stays; the log says\n%s", log)
+	}
+}
+
+// The same goes for a daemon that has started, and whose rules are not in the kernel yet.
+func TestTakenOverWhileNoRulesAreThere(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) {
+			s := &service{T: t, lab: newLab(t, "nft", "iptables", "ip6tables", "dbus-daemon"), dir: t.TempDir()}
+			write(t, filepath.Join(s.dir, "firewalld"), map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
+				"direct.xml": `<direct><rule ipv="ipv6" table="filter" chain="INPUT" priority="0">-p tcp --dport 99 -j DROP</rule></direct>`})
+			stop := s.startBus()
+			withoutIP6tables(t)
+			daemon, log := s.start()
+			defer daemon.Process.Kill()
+			if !guards(t, s.lab.Firewall()) {
+				t.Fatalf("the guard does not stand; the log says\n%s", log)
+			}
+			s.takenOver(daemon, log, stop)
+		})
 	}
 }
 

@@ -181,6 +181,40 @@ func (g *Guard) closeSocket(s *socket) error {
 	return s.conn.Close()
 }
 
+// KeepOut makes the kernel drop what is not of a connection that is there already, or with panicked everything, until a commit succeeds:
+// whatever rules an earlier process has left, which may let in what the configuration does not. It is for a start of which nothing could
+// be committed, when no Kernel uses the Guard. A guard that stands stays.
+func (g *Guard) KeepOut(ctx context.Context, panicked bool) error {
+	return g.keepOut(ctx, nil, panicked)
+}
+
+// keepOut is KeepOut for a Kernel, which knows what it has of the guard; nil for none.
+func (g *Guard) keepOut(ctx context.Context, of *guard, panicked bool) error {
+	if g == nil {
+		return of.set(true, panicked)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.lowered:
+		return errLowered
+	case g.chains != nil:
+		return g.chains.putChains(ctx, panicked)
+	case g.socket == nil || of != nil && of.socket == g.socket:
+	default: // another Kernel may have it, and have put it up
+		owner, err := g.socket.canOwn()
+		if err != nil {
+			return err
+		}
+		its, err := newGuard(g.socket, owner, g.log)
+		if err != nil || of != nil && !its.up {
+			return errors.Join(err, of.set(true, panicked))
+		}
+		return its.set(true, panicked)
+	}
+	return of.set(true, panicked)
+}
+
 // holdsRules says whether the table is there as a process of ours leaves it: what comes in, and what is forwarded, meets
 // rules, the last of which refuses.
 func (s *socket) holdsRules() bool {
@@ -281,6 +315,16 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) (*Guard
 		base.earlier = ir.IPTables
 		return base, nil
 	}
+	if err := t.putChains(ctx, panicked); errors.Is(err, ErrBusy) {
+		return base, err
+	} else if err != nil {
+		return base, fmt.Errorf("%w, and %w", err, why)
+	}
+	return base, nil
+}
+
+// putChains is baseChains, whatever is there.
+func (t tools) putChains(ctx context.Context, panicked bool) error {
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
 		saved, err := t.save(ctx, family, "filter")
 		if saved == nil && family == ir.V6 && !t.hasIPv6() {
@@ -290,14 +334,14 @@ func (t tools) baseChains(ctx context.Context, panicked bool, why error) (*Guard
 			err = fmt.Errorf("%s has no table filter", tool(family))
 		}
 		if err != nil {
-			return base, fmt.Errorf("cannot drop what comes in until the rules are there: %w, and %w", why, err)
+			return fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
 		}
 		input := baseScript(saved, family, panicked)
 		if _, err := t.run(ctx, input, tool(family)+"-restore", "--noflush", waitForLock()); err != nil {
-			return base, fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
+			return fmt.Errorf("cannot drop what comes in until the rules are there: %w", err)
 		}
 	}
-	return base, nil
+	return nil
 }
 
 // baseScript is input for iptables-restore, which makes the chains anew if they are there.

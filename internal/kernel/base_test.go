@@ -97,4 +97,29 @@ func TestBaseOfChains(t *testing.T) {
 	if _, err := tools.baseChains(t.Context(), false, errors.New("no nf_tables")); err != nil || strings.Contains(show(), "guard") {
 		t.Errorf("the base stands beside the rules of an earlier process: %v\n%s", err, show())
 	}
+
+	// Nothing of the next start can be committed: the base stands before those rules, until a commit succeeds.
+	guard, err := tools.baseChains(t.Context(), false, errors.New("no nf_tables"))
+	if err != nil || guard.Earlier() != ir.IPTables {
+		t.Fatalf("the rules of %q are found: %v", guard.Earlier(), err)
+	}
+	next, err := newIPTables(Options{Enter: ns.Do, Guard: guard}.withDefaults(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	for range 2 {
+		if err := next.KeepOut(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		if got := show(); strings.Count(got, "-A INPUT -j firewalld_guard_input\n-A INPUT -j INPUT_direct\n") != 2 {
+			t.Errorf("what is new is not kept out:\n%s", got)
+		}
+	}
+	if err := next.Commit(t.Context(), &Desired{Rules: rs}); err != nil {
+		t.Fatal(err)
+	}
+	if got := show(); strings.Contains(got, "guard") || strings.Count(got, "-A INPUT -j INPUT_direct\n") != 2 {
+		t.Errorf("the commit leaves\n%s", got)
+	}
 }

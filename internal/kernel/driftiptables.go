@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,6 +79,13 @@ func (k *iptablesKernel) Close() error {
 		return nil
 	}
 	return errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.watch.socket))
+}
+
+// KeepOut implements Guarder.
+func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
 }
 
 // Watch implements Watcher.

@@ -139,6 +139,9 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 
 // set makes the guard stand, or takes it away, in a transaction of its own.
 func (g *guard) set(stand, everything bool) error {
+	if g == nil {
+		return errors.New("the kernel cannot be asked to drop what is new")
+	}
 	if g.isSo(stand, everything) {
 		return nil
 	}

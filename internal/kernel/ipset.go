@@ -21,10 +21,22 @@ type setPlan struct {
 	swapped  []string              // sets that hold what was there before, under other names
 	gone     []string              // sets that go after the rules
 	retyped  []string              // sets that must go before they can be made with another type
+	others   []string              // sets whose names other programs' sets have, in whose place they come
 	origins  map[string]*ir.Origin // of sets, by the names they are made under
 }
 
-// listSets are the types of the sets that there are, by name; of our own and of others.
+// inet6 is behind the type of a set, as listSets lists it, that is for IPv6.
+const inet6 = " inet6"
+
+// setKind is the type and family of a set, as listSets lists it.
+func setKind(s *ir.Set) string {
+	if s.Family == ir.V6 {
+		return s.Type + inet6
+	}
+	return s.Type
+}
+
+// listSets are the types of the sets that there are, by name, with inet6 behind those of sets for IPv6; of our own and of others.
 func (t tools) listSets(ctx context.Context) (map[string]string, error) {
 	types := map[string]string{}
 	text, err := t.run(ctx, "", "ipset", "list", "-terse")
@@ -43,6 +55,10 @@ func (t tools) listSets(ctx context.Context) (map[string]string, error) {
 			name = value
 		case "Type":
 			types[name] = value
+		case "Header":
+			if strings.HasPrefix(value, "family inet6 ") {
+				types[name] += inet6
+			}
 		}
 	}
 	return types, nil
@@ -69,8 +85,12 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 		return nil, err
 	}
 	old := byName(had, setName)
+	noted, _ := k.options.Left.found()
 	for _, s := range want {
 		o := old[s.Name]
+		if o == nil && types[s.Name] != "" && !slices.Contains(noted.Sets, s.Name) {
+			p.others = append(p.others, s.Name)
+		}
 		delete(old, s.Name)
 		if types[s.Name] == "" {
 			o = nil
@@ -91,7 +111,7 @@ func (p *setPlan) set(old, next *ir.Set, types map[string]string) {
 	case types[next.Name] == "":
 		p.whole(next)
 		p.undo = append(p.undo, []string{"destroy", next.Name})
-	case types[next.Name] != next.Type || old != nil && old.Family != next.Family:
+	case types[next.Name] != setKind(next):
 		p.retyped = append(p.retyped, next.Name)
 		p.whole(next)
 	case old != nil && sameKind(old, next) && old.HashSize == next.HashSize && !p.wide(old, next):
@@ -118,7 +138,7 @@ func (p *setPlan) swap(s *ir.Set, types map[string]string) {
 	}
 	fresh := *s
 	fresh.Name = temporary(n)
-	types[fresh.Name] = s.Type
+	types[fresh.Name] = setKind(s)
 	p.whole(&fresh)
 	fmt.Fprintf(&p.make, "swap %s %s\n", fresh.Name, s.Name)
 	p.undo = append(p.undo, []string{"destroy", fresh.Name}, []string{"swap", fresh.Name, s.Name})
@@ -204,7 +224,7 @@ func (k *iptablesKernel) retypeSets(ctx context.Context, p *setPlan, next *Desir
 			_, err = k.run(ctx, "", "ipset", "destroy", name)
 		}
 		if err != nil {
-			return fmt.Errorf("cannot make set %s with another type: %w", name, err)
+			return &RuleError{Origin: p.origins[name], Err: fmt.Errorf("cannot make set %s with another type: %w", name, err)}
 		}
 		k.steps = append(k.steps, step{"set " + name, func(ctx context.Context) error { return k.remakeSet(ctx, name, was) }})
 	}
@@ -261,8 +281,12 @@ func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
 	}
 }
 
-// finishSets removes what no rule looks up any more. A set that another program's rules look up stays.
+// finishSets removes what no rule looks up any more. A set that another program's rules look up stays. It warns of sets of other programs
+// that are gone.
 func (k *iptablesKernel) finishSets(ctx context.Context, p *setPlan) {
+	for _, name := range p.others {
+		k.options.Log.Warn("another program had made a set with the name of an ipset: what it held is gone, and it holds what the configuration says", "set", name)
+	}
 	for _, name := range append(p.swapped, p.gone...) {
 		if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
 			k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", err)

@@ -159,7 +159,7 @@ func (k *iptablesKernel) check(ctx context.Context, next *Desired) error {
 	}
 	if next.Rules != nil {
 		known := *next
-		known.Rules = withoutRules(next.Rules, func(s *ir.Set) bool { return sets[s.Name] != s.Type })
+		known.Rules = withoutRules(next.Rules, func(s *ir.Set) bool { return sets[s.Name] != setKind(s) })
 		next = &known
 	}
 	scripts, err := k.scripts(ctx, k.installed, next)

@@ -60,6 +60,13 @@ type Kernel interface {
 	Close() error
 }
 
+// Guarder is a Kernel that can keep out what is new.
+type Guarder interface {
+	// KeepOut makes the machine drop what is not of a connection that is there already, or with panicked every packet, until the next
+	// commit succeeds. Rules of an earlier process let nothing else in meanwhile.
+	KeepOut(ctx context.Context, panicked bool) error
+}
+
 // Options say where a Kernel works.
 type Options struct {
 	Backend ir.Backend

@@ -466,11 +466,12 @@ func (k *iptablesKernel) leaves(d *Desired) leftThings {
 	return t
 }
 
-// note notes what a commit is about to bring, the chains apart, and with it the sets that it makes for a while.
+// note notes what a commit is about to bring, the chains apart, and with it the sets that it makes for a while. Sets of other programs, in
+// whose place ours come, are others' until then.
 func (k *iptablesKernel) note(next *Desired, sets *setPlan) {
 	if !next.Succeeded && k.options.Left != nil {
 		t := k.leaves(next)
-		t.Sets = append(t.Sets, sets.swapped...)
+		t.Sets = append(filter(t.Sets, func(name string) bool { return !slices.Contains(sets.others, name) }), sets.swapped...)
 		k.options.Left.before(t)
 	}
 }

@@ -90,6 +90,13 @@ func (k *nftables) Close() error {
 	return err
 }
 
+// KeepOut implements Guarder.
+func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
+}
+
 // Check finds what cannot be said in messages, or what the rules of a table forbid. What a running kernel lacks it cannot
 // find: nftables has no dry run.
 func (k *nftables) Check(next *Desired) error {

@@ -242,16 +242,23 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// Another firewall that takes the name on the bus at the last moment is left alone, and the guard goes. Without a bus the guard stays.
+// Another firewall that takes the name on the bus at the last moment is left alone, and the guard goes. Without a bus the guard stays, or the rules
+// of an earlier process stay, and the error says which of the two.
 func TestNotConnected(t *testing.T) {
 	for _, c := range []struct {
 		reason  error
+		earlier ir.Backend
 		status  int
 		lowered bool
-	}{{fmt.Errorf("cannot have the name: %w", bus.ErrTaken), statusLost, true}, {errors.New("there is no bus"), statusFailed, false}} {
+		said    string
+	}{
+		{fmt.Errorf("cannot have the name: %w", bus.ErrTaken), "", statusLost, true, ""},
+		{errors.New("there is no bus"), "", statusFailed, false, "; nothing new is let in until the firewall starts"},
+		{errors.New("there is no bus"), ir.IPTables, statusFailed, false, "; the rules of an earlier process stay in force until the firewall starts"},
+	} {
 		lowered := false
-		status, err := notConnected(c.reason, func() error { lowered = true; return nil })
-		if status != c.status || lowered != c.lowered || !errors.Is(err, c.reason) {
+		status, err := notConnected(c.reason, c.earlier, func() error { lowered = true; return nil })
+		if status != c.status || lowered != c.lowered || !errors.Is(err, c.reason) || !strings.HasSuffix(err.Error(), c.said) {
 			t.Errorf("%v: status %d, %v, and the guard is lowered: %v", c.reason, status, err, lowered)
 		}
 	}

@@ -131,17 +131,21 @@ func (p *program) run() (status int, err error) {
 	}
 	defer guard.Close()
 	if free != nil { // the guard stays until a daemon finds the bus
-		return statusFailed, closed(free)
+		return statusFailed, closed(free, guard.Earlier())
 	}
 	if p.bus, err = bus.Connect("", p.log); err != nil {
-		return notConnected(err, guard.Lower)
+		return notConnected(err, guard.Earlier(), guard.Lower)
 	}
 	defer p.bus.Close()
 	store := zones.Store{Dirs: zones.Dirs{System: p.system, Default: p.shipped, Follow: true, Room: p.memory.Room}}
 	p.daemon = p.newDaemon(store.Dirs, state, guard)
 	p.bus.Attach(p.daemon)
-	if end, err := p.start(signals); err != nil {
-		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
+	if end, err := p.start(signals); err != nil { // nothing new is let in until a start succeeds
+		err = fmt.Errorf("cannot start the firewall: %w", err)
+		if open := guard.KeepOut(context.Background(), p.daemon.Snapshot().Panic); open != nil {
+			return statusFailed, fmt.Errorf("%w; new connections cannot be kept out: %w", err, open)
+		}
+		return statusFailed, closed(err, "")
 	} else if end != nil {
 		return end(guard)
 	}
@@ -159,20 +163,23 @@ func (p *program) run() (status int, err error) {
 	p.tell("READY=1\n" + p.status())
 	tellReady()
 	go p.tellChanges()
-	return p.serve(signals)
+	return p.serve(signals, guard)
 }
 
 // notConnected is how the program ends without the bus. Another firewall that has just taken the name is left alone, and the guard with
-// its own goes. Else the guard stays until a daemon finds the bus.
-func notConnected(reason error, lower func() error) (status int, err error) {
+// its own goes. Else the guard stays until a daemon finds the bus, or the rules of an earlier process.
+func notConnected(reason error, earlier ir.Backend, lower func() error) (status int, err error) {
 	if errors.Is(reason, bus.ErrTaken) {
 		return statusLost, errors.Join(reason, lower())
 	}
-	return statusFailed, closed(reason)
+	return statusFailed, closed(reason, earlier)
 }
 
-// closed is why the start has failed, where the guard stays.
-func closed(reason error) error {
+// closed is why the start has failed, where the guard stays, or the rules of an earlier process that stand in its place.
+func closed(reason error, earlier ir.Backend) error {
+	if earlier != "" {
+		return fmt.Errorf("%w; the rules of an earlier process stay in force until the firewall starts", reason)
+	}
 	return fmt.Errorf("%w; nothing new is let in until the firewall starts", reason)
 }
 
@@ -356,7 +363,7 @@ func keepsRules(folder string) (reason string) {
 // leaveStarting ends a daemon in whose start another firewall has taken its place. The guard goes, which that one does not know of.
 func (p *program) leaveStarting(guard *kernel.Guard) (status int, err error) {
 	if p.daemon.Snapshot().Runtime != nil {
-		return p.leave()
+		return p.leave(guard)
 	}
 	return statusLost, errors.Join(errTaken, guard.Lower())
 }
@@ -372,7 +379,7 @@ func (p *program) tell(state string) {
 }
 
 // serve waits for signals. A reload that has begun is given up when the program ends.
-func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
+func (p *program) serve(signals <-chan os.Signal, guard *kernel.Guard) (status int, err error) {
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	go p.reload(ctx)
@@ -386,7 +393,7 @@ func (p *program) serve(signals <-chan os.Signal) (status int, err error) {
 			p.reloadSoon()
 		case <-p.bus.Done():
 			giveUp()
-			return p.leave()
+			return p.leave(guard)
 		}
 	}
 }
@@ -467,11 +474,12 @@ func (p *program) tellChanges() {
 	}
 }
 
-// leave ends the daemon without its rules, for another one that has taken its place.
-func (p *program) leave() (status int, err error) {
+// leave ends the daemon without its rules, for another one that has taken its place. The guard, which stands if no rules of this one are
+// in the kernel yet, goes: the other one does not know of it.
+func (p *program) leave(guard *kernel.Guard) (status int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx))
+	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx), guard.Lower())
 }
 
 // stop ends the daemon, with its rules if the configuration says so.

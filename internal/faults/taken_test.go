@@ -1,0 +1,86 @@
+package faults
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"richwall/internal/daemon"
+	"richwall/internal/statedir"
+)
+
+// A line of direct.xml makes a chain, in whichever table and family, and another program has a chain of that name with rules in it.
+// A check of the files names the line. A reload is refused with it, and changes nothing. A start leaves the line out and names it; all else is in force, with the
+// line behind it. The rules of the other program stay.
+func TestChainThatAnotherProgramHas(t *testing.T) {
+	for _, backend := range []string{"iptables", "nftables"} {
+		for _, c := range []struct{ tool, table, line string }{
+			{"iptables", "filter", `<chain ipv="ipv4" table="filter" chain="SHOP"/>`},
+			{"iptables", "filter", `<passthrough ipv="ipv4">-N SHOP</passthrough>`},
+			{"iptables", "filter", `<chain ipv="ipv4" table="filter" chain="SHOP"/><passthrough ipv="ipv4">-N SHOP</passthrough>`},
+			{"iptables", "nat", `<passthrough ipv="ipv4">-t nat -N SHOP</passthrough>`},
+			{"iptables", "mangle", `<passthrough ipv="ipv4">--new-chain SHOP -t mangle</passthrough>`},
+			{"iptables", "security", `<passthrough ipv="ipv4">-t security -N SHOP</passthrough>`},
+			{"ip6tables", "raw", `<passthrough ipv="ipv6">-w -t raw -N SHOP</passthrough>`},
+			{"ip6tables", "filter", `<passthrough ipv="ipv6">-N SHOP</passthrough>`},
+		} {
+			t.Run(backend+" "+c.line, func(t *testing.T) {
+				l, dir := newLab(t, "iptables", "ip6tables", "nft"), t.TempDir()
+				state, err := statedir.For(t.TempDir(), dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, dir, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
+					"zones/public.xml": `<zone><interface name="c0"/><port port="80-82" protocol="tcp"/></zone>`})
+				var log strings.Builder
+				start := func() *daemon.Daemon {
+					d := newDaemon(dir, state, l.Firewall().Do, slog.New(slog.NewTextHandler(&log, nil)))
+					if err := d.Start(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					return d
+				}
+				d := start()
+				for _, args := range [][]string{{"-N", "SHOP"}, {"-A", "SHOP", "-p", "tcp", "--dport", "99"}} {
+					if _, err := l.Firewall().Run(t.Context(), "", c.tool, append([]string{"-t", c.table}, args...)...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				rest := `<passthrough ipv="ipv4">-I INPUT -p tcp --dport 81 -j DROP</passthrough>` // 81 by IPv6 alone
+				write(t, dir, map[string]string{"direct.xml": fmt.Sprintf("<direct>\n%s\n%s\n</direct>", c.line, rest)})
+				for name, err := range map[string]error{"check": d.CheckPermanent(t.Context()), "reload": d.Reload(t.Context())} {
+					if said := strings.Join(daemon.Explain(err), "\n"); err == nil || !strings.Contains(said, "direct.xml:2: ") || strings.Contains(said, "direct.xml:3: ") {
+						t.Errorf("the %s says %v:\n%s", name, err, said)
+					}
+				}
+				if got := openPorts(t, l, 79, 80, 81); d.Snapshot().State != daemon.Running || !slices.Equal(got, []int{80, 80, 81, 81}) {
+					t.Errorf("after the reload the state is %v, and open are %v", d.Snapshot().State, got)
+				}
+				for range 2 {
+					if err := d.Stop(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					log.Reset()
+					d = start()
+					failures := strings.Join(d.Snapshot().Failures, "\n")
+					for _, said := range []string{failures, log.String()} {
+						if !strings.Contains(said, "direct.xml:2: ") || strings.Contains(said, "direct.xml:3: ") || !strings.Contains(said, "it is left out") {
+							t.Errorf("the start says\n%s", said)
+						}
+					}
+					if got := openPorts(t, l, 79, 80, 81); d.Snapshot().State != daemon.Failed || !slices.Equal(got, []int{80, 80, 81}) {
+						t.Errorf("after the start the state is %v, and open are %v", d.Snapshot().State, got)
+					}
+				}
+				if err := d.Stop(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := l.Firewall().Run(t.Context(), "", c.tool, "-t", c.table, "-S", "SHOP"); err != nil || got != "-N SHOP\n-A SHOP -p tcp -m tcp --dport 99\n" {
+					t.Errorf("the other program's chain is %q, %v", got, err)
+				}
+			})
+		}
+	}
+}
