@@ -26,6 +26,8 @@ const (
 	overhead = 60 << 20 // bytes
 	// reserve is what is never given away: for what is small, and for pieces of the heap that are too short for what is needed.
 	reserve = 6 << 20 // bytes
+	// tight is a limit below which the heap grows by a tenth between two collections, instead of to twice its size.
+	tight = 256 << 20 // bytes
 	// small is what nobody needs to ask for.
 	small = 64 << 10 // bytes
 	// untidy is how much has to be allocated since the last collection to make another one worth its time.
@@ -44,10 +46,17 @@ func OfProcess() *Limit {
 	return &Limit{int64(limit.Cur)}
 }
 
-// Tune makes the garbage collector work harder the nearer the process comes to its limit. Near it, that takes up to half of the time.
+// Tune makes the garbage collector work harder the nearer the process comes to its limit. Near it, that takes up to half of the time. Where
+// the limit is tight, it works harder from the first: what the heap has had once counts for good, although it is given back.
 func (l *Limit) Tune() {
-	if l != nil && os.Getenv("GOMEMLIMIT") == "" {
+	if l == nil {
+		return
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(max(l.bytes-overhead, overhead/2))
+	}
+	if os.Getenv("GOGC") == "" && l.bytes < tight {
+		debug.SetGCPercent(10)
 	}
 }
 
