@@ -67,8 +67,8 @@ type file struct {
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
 
-	// known tells whether the file may hold something, as far as is known; nil for anything. The error is that it must not be written over.
-	known func(data []byte) (bool, error)
+	had   bool                   // the file was there when it was read
+	known func(data []byte) bool // tells whether the file may hold something, as far as is known; nil for anything
 }
 
 // The modes of files and folders are firewalld's.
@@ -106,7 +106,8 @@ type Strange struct {
 }
 
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written and
-// nothing more is to be done on the disk. If it is false they are put back, and the error is ErrGivenUp.
+// nothing more is to be done on the disk. If it is false the error is ErrGivenUp, and they are put back, unless somebody else is changing files
+// by then.
 func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Written, err error) {
 	if _, err := s.Recover(); err != nil {
 		return nil, w, err
@@ -205,12 +206,7 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 		unchanged := func(data []byte) bool {
 			return k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data)
 		}
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) (bool, error) {
-			if had && s.Unchanged && !unchanged(data) {
-				return false, refuse(CommandFailed, "cannot write %s: somebody else has changed it since it was read; try again", filepath.Join(s.Dirs.System, k.path(name)))
-			}
-			return had && unchanged(data), nil
-		}}
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, had: had && k.meta(a).Origin.Path != "", known: func(data []byte) bool { return had && unchanged(data) }}
 		switch {
 		case has:
 			f.data = k.write(b)
