@@ -283,7 +283,7 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}
-	d.permanent, d.loaded, d.state, d.failures, d.unkept = loaded, loaded, Running, nil, nil
+	d.permanent, d.loaded, d.state, d.failures, d.unkept, d.readable = loaded, loaded, Running, nil, nil, true
 	d.timed.stop()
 	d.publish()
 	if next.Conf.DefaultZone != old.DefaultZone {

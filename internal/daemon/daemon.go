@@ -123,7 +123,7 @@ type Daemon struct {
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
 type Snapshot struct {
 	State              State
-	Failures           []string // what could not be used of the configuration, and where it is; none unless State is Failed
+	Failures           []string // what could not be used of the configuration, and where it is, or is not in the kernel; none unless State is Failed
 	Backend            ir.Backend
 	Runtime, Permanent *zones.Config
 	Panic              bool
@@ -147,6 +147,9 @@ func (d *Daemon) Snapshot() Snapshot {
 // publish makes the state as it is now the one that Snapshot returns. The lock is held.
 func (d *Daemon) publish() {
 	next := &Snapshot{State: d.state, Failures: d.failures, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic}
+	if d.repairs.failed != "" { // what is in force is known, and is not what is in the kernel
+		next.State, next.Failures = Failed, append(slices.Clone(d.failures), d.repairs.failed)
+	}
 	was := d.current.Swap(next)
 	if was != nil && was.State != Init && (was.State != next.State || !slices.Equal(was.Failures, next.Failures)) {
 		d.emit(StateChanged{})
@@ -238,6 +241,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 		d.waitForKernel(err)
 		return nil
 	}
+	d.repaired()
 	d.waitNoLonger()
 	d.stand(ctx)
 	d.logNotes(desired)

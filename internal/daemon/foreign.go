@@ -26,6 +26,7 @@ type repairs struct {
 	timer   *time.Timer     // for that; nil if none runs
 	waiting string          // why the first rules could not be committed; "" if they were
 	open    error           // why new connections are not kept out meanwhile; nil if they are
+	failed  string          // what Snapshot says while what is in the kernel cannot be put back; "" if it is as it was committed
 	stopped bool
 }
 
@@ -179,6 +180,7 @@ func (d *Daemon) attendFirst() {
 
 // inKernel is called when the runtime configuration has been committed, and does what has waited for that since the start. The lock is held.
 func (d *Daemon) inKernel(ctx context.Context) {
+	d.repaired()
 	if d.waitNoLonger() {
 		d.stand(ctx)
 	}
@@ -225,6 +227,26 @@ func (d *Daemon) notInForce() string {
 	return notInKernel
 }
 
+// notPutBack is what Snapshot says while the rules that were committed cannot be put back.
+const notPutBack = "the rules in the kernel are not as they were committed and cannot be put back now: it is tried again within a minute, and the log says why; until then the table firewalld_guard may keep out what is new"
+
+// cannotPutBack has what is pending tried again after a while, and Snapshot say so until a commit succeeds. The lock is held.
+func (d *Daemon) cannotPutBack(f *kernel.Foreign, wait time.Duration) {
+	d.repairs.pending, d.repairs.failed = f, notPutBack
+	d.publish()
+	d.attendIn(wait)
+}
+
+// repaired notes that a commit has succeeded, which puts back whatever could not be put back before. The lock is held.
+func (d *Daemon) repaired() {
+	if d.repairs.failed == "" {
+		return
+	}
+	d.repairs.failed = ""
+	d.repairs.attended()
+	d.publish()
+}
+
 // attend says what was changed, and puts the rules back unless the configuration says not to. The lock is held.
 func (d *Daemon) attend() {
 	f := d.repairs.pending
@@ -245,8 +267,7 @@ func (d *Daemon) attend() {
 	}
 	if err := d.commitAgain(); err != nil {
 		log.Error("another program has changed the firewall's rules, and they cannot be put back; it is tried again in a minute", "reason", err)
-		d.repairs.pending = f
-		d.attendIn(retryInterval)
+		d.cannotPutBack(f, retryInterval)
 		return
 	}
 	log.Warn("another program had changed the firewall's rules; they were put back")
@@ -257,8 +278,7 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 	log := d.opt.Log.With("left", changes(f.Changes))
 	if err := d.commitAgain(); err != nil {
 		log.Error("what a refused change has left cannot be taken back yet: nothing new is let in; it is tried again soon", "reason", err)
-		d.repairs.pending = f
-		d.attendIn(repairInterval)
+		d.cannotPutBack(f, repairInterval)
 		return
 	}
 	log.Warn("what a refused change has left was taken back")

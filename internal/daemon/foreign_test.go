@@ -114,6 +114,53 @@ func TestRepairThatFails(t *testing.T) {
 	}
 }
 
+// While rules cannot be put back, be it that another program has changed them or that a refused change has left something, the state says
+// so, and it is tried again. What is to become of the files can be changed meanwhile, also where they could not be read at the start.
+// Whichever commit succeeds first ends that.
+func TestStateSaysThatRulesCannotBePutBack(t *testing.T) {
+	for _, told := range []kernel.Foreign{flushed, {Changes: []string{"table filter of iptables"}, Unfinished: true}} {
+		for end, commit := range map[string]func(b *bed) error{
+			"putting back": func(b *bed) error { b.attendPending(); return nil },
+			"change": func(b *bed) error {
+				return b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("8080", "tcp"))})
+			},
+			"reload": func(b *bed) error { return b.Reload(t.Context()) },
+			"panic mode": func(b *bed) error {
+				return errors.Join(b.SetPanic(t.Context(), true), b.SetPanic(t.Context(), false))
+			},
+		} {
+			b := startKept(t, nil)
+			b.Daemon.opt.DropAll = func(bool) error { return nil }
+			b.readable = false
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.kernel.refuse = errors.New("the tables are locked")
+			b.foreign(b.kernel, told)
+			b.expect(t, Failed, notPutBack, nil, nil)
+			b.mu.Lock()
+			if b.repairs.pending == nil || b.repairs.timer == nil {
+				t.Errorf("%s: it is not tried again", end)
+			}
+			b.mu.Unlock()
+			err := b.ChangePermanent(Change{Edit: zones.Add(zones.Permanent, public, port("8081", "tcp"))})
+			if err := errors.Join(err, b.RuntimeToPermanent(t.Context())); err != nil {
+				t.Errorf("%s: the files cannot be changed: %v", end, err)
+			}
+			b.kernel.refuse = nil
+			if err := commit(b); err != nil {
+				t.Errorf("%s: %v", end, err)
+			}
+			b.expect(t, Running, "", nil, nil)
+			b.mu.Lock()
+			if b.repairs.pending != nil || b.repairs.timer != nil {
+				t.Errorf("%s: it is tried again although it is done", end)
+			}
+			b.mu.Unlock()
+		}
+	}
+}
+
 // Two programs that want different rules do not keep the machine busy: some repairs are made at once, then one every ten
 // seconds, and at once again after a quiet time.
 func TestRepairsAreLimited(t *testing.T) {

@@ -15,7 +15,8 @@ const panicPatience = 500 * time.Millisecond
 const notePatience = time.Second
 
 // SetPanic switches panic mode: nothing passes while it is on. It stays on for later processes, until the machine boots. It
-// comes on at once, whatever the firewall is doing, also before Start has ended.
+// comes on at once, whatever the firewall is doing, also before Start has ended. Where it cannot be committed, whatever the reason, the
+// table of DropAll alone drops everything. The error is that this cannot be done either: then all is as it was.
 func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	err := d.setPanic(ctx, on)
 	if err == nil || !on && d.Snapshot().Panic { // what an earlier process would be told by may be gone
@@ -75,7 +76,11 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 			if d.wishes.Load() != wish { // somebody has switched it again
 				return nil
 			}
-			return d.commitPanic(context.WithoutCancel(ctx), on)
+			err := d.guarded("panic mode", func() error { return d.commitPanic(context.WithoutCancel(ctx), on) })
+			if err != nil && on && d.kernel != nil {
+				return d.panicAlone(err)
+			}
+			return err
 		})
 	}()
 	if !on || d.opt.DropAll == nil {
@@ -86,9 +91,11 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 		return err
 	case <-time.After(panicPatience):
 	}
-	if err := d.dropAll(); err != nil {
-		return errors.Join(err, <-done)
+	if err := d.dropAll(); err != nil { // the commit may succeed all the same
+		d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
+		return <-done
 	}
+	d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
 	d.spawn("panic mode", func() {
 		if err := <-done; err != nil {
 			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
@@ -97,13 +104,25 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	return nil
 }
 
-// dropAll drops everything while another change is under way, or other programs keep panic mode from being committed.
+// dropAll drops everything by the table of DropAll.
 func (d *Daemon) dropAll() error {
 	if err := d.opt.DropAll(true); err != nil {
 		return refuse(CommandFailed, "%v", err)
 	}
 	d.emergency.Store(true)
-	d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
+	return nil
+}
+
+// panicAlone drops everything by the table of DropAll alone, because panic mode cannot be committed for a reason. The lock is held.
+func (d *Daemon) panicAlone(reason error) error {
+	if d.opt.DropAll == nil {
+		return reason
+	}
+	if err := d.dropAll(); err != nil {
+		return errors.Join(reason, err)
+	}
+	d.opt.Log.Error("panic mode cannot be committed: a table of its own alone drops every packet", "reason", reason)
+	d.emit(PanicChanged{On: true})
 	return nil
 }
 
@@ -165,6 +184,7 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 	if waited {
 		d.stand(ctx)
 	}
+	d.repaired()
 	d.panicIs(false)
 	return nil
 }

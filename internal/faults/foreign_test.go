@@ -34,12 +34,20 @@ func (l *logText) String() string {
 // guarded starts a daemon with a real kernel. Its table has no owner, so that others can change it.
 func guarded(t *testing.T, l *lab.Lab, conf, own string, log io.Writer) *daemon.Daemon {
 	t.Helper()
+	return guardedWith(t, l, conf, own, log, func(*daemon.Options) {})
+}
+
+// guardedWith is guarded with other options.
+func guardedWith(t *testing.T, l *lab.Lab, conf, own string, log io.Writer, change func(*daemon.Options)) *daemon.Daemon {
+	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, map[string]string{
 		"firewalld.conf": "NftablesTableOwner=no\n" + conf, "richwall.conf": own,
 		"zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`,
 	})
-	d := newDaemon(dir, nil, l.Firewall().Do, slog.New(slog.NewTextHandler(log, nil)))
+	o := optionsOf(dir, nil, l.Firewall().Do, slog.New(slog.NewTextHandler(log, nil)))
+	change(&o)
+	d := daemon.New(o)
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -104,12 +104,18 @@ func write(t *testing.T, dir string, files map[string]string) {
 
 // newDaemon makes a daemon over a folder, whose kernel is that of a namespace. A nil state keeps nothing for the next daemon.
 func newDaemon(dir string, state *statedir.Dir, enter func(func() error) error, log *slog.Logger) *daemon.Daemon {
-	return daemon.New(daemon.Options{
+	return daemon.New(optionsOf(dir, state, enter, log))
+}
+
+// optionsOf are the options of newDaemon.
+func optionsOf(dir string, state *statedir.Dir, enter func(func() error) error, log *slog.Logger) daemon.Options {
+	return daemon.Options{
 		Dirs: zones.Dirs{System: dir}, Log: log, State: state,
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Enter: enter, Log: log})
 		},
-	})
+		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Enter: enter, Log: log}, on) },
+	}
 }
 
 // openPorts are those of TCP ports that the client gets through to on the firewall, with IPv4 and IPv6.

@@ -63,8 +63,12 @@ func (e *BridgeError) line(is func(words []string) bool) *BridgeLine {
 	return nil
 }
 
-// refusedLines is an error of ebtables-restore, or of making its input, with the lines that it is about, as far as they can be found.
+// refusedLines is an error of ebtables-restore, or of making its input, with the lines that it is about, as far as they can be found; none
+// where another program is the reason.
 func (t tools) refusedLines(ctx context.Context, err error, table string, lines [][]string) error {
+	if others := t.othersTable(bridgeLister, table, err); others != nil {
+		return others
+	}
 	var refused []BridgeLine
 	var tool *toolError
 	if errors.As(err, &tool) {

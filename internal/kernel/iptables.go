@@ -512,6 +512,9 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
 	input := strings.Join(s.lines, "\n") + "\n"
 	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
+	if others := k.othersTable(listerOf(s.family), s.table, err); others != nil {
+		return others
+	}
 	return k.further(ctx, s, err)
 }
 

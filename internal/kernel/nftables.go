@@ -252,8 +252,9 @@ func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *ans
 	return p, a, err
 }
 
-// refusal is what the kernel refuses, as an error. Without rules of ours, and with a table of that name which is another
-// program's, nobody knows what passes: the guard stands.
+// refusal is what the kernel refuses, as an error. Where nobody knows what the last commit has left, and another program's table keeps the
+// whole rules from being put there, the guard stands until a commit succeeds, which is asked for. Where the rules are known to be whole they
+// decide alone what passes. Before the first commit that is the caller's to decide (KeepOut).
 func (k *nftables) refusal(p *plan, refused []refusal) error {
 	for _, r := range refused {
 		if !errors.Is(r.err, unix.EPERM) {
@@ -261,8 +262,9 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 		}
 		for _, table := range []string{ir.Table, panicTable, guardTable} {
 			if t, err := k.socket.tableHead(table); err == nil && t.owner != 0 && t.owner != k.socket.conn.PID() {
-				if p.next.Rules != nil && !p.next.Unguarded {
+				if k.begun && k.installed == nil && p.next.Rules != nil && !p.next.Unguarded {
 					k.watch.guard.raise(p.next.Panic)
+					k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 				}
 				return fmt.Errorf("cannot change table inet %s: %w%s", table, ErrForeignOwner, ownerHint(t.owner))
 			}
