@@ -53,6 +53,9 @@ func TestAFaultEndsNothing(t *testing.T) {
 				again := b.repairs.pending != nil && b.repairs.timer != nil && strings.Contains(b.log.String(), "putting rules back")
 				b.mu.Unlock()
 				if again {
+					if s := b.Snapshot(); s.State != Failed || !strings.Contains(strings.Join(s.Failures, ""), notPutBack) {
+						t.Errorf("the state is %s: %v", s.State, s.Failures)
+					}
 					b.repairs.timer.Stop()
 					return nil
 				}

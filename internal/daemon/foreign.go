@@ -127,8 +127,7 @@ func (d *Daemon) attendLater() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.repairs.stopped {
-		d.repairs.pending = &kernel.Foreign{}
-		d.attendIn(retryInterval)
+		d.cannotPutBack(&kernel.Foreign{}, retryInterval)
 	}
 }
 

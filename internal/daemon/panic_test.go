@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,11 +8,6 @@ import (
 	"richwall/internal/kernel"
 	"richwall/zones"
 )
-
-// faultyKernel has a fault in each commit.
-type faultyKernel struct{ fakeKernel }
-
-func (*faultyKernel) Commit(context.Context, *kernel.Desired) error { panic("a fault") }
 
 // startDropping is startKept with a table of DropAll, and refusals of it.
 func startDropping(t *testing.T, refuse *error) (b *bed, dropped *bool) {
@@ -50,10 +44,10 @@ func TestPanicThatIsRefused(t *testing.T) {
 	} {
 		var never error
 		b, dropped := startDropping(t, &never)
-		said := "a fault"
+		said := "a fault of the test"
 		if reason == nil {
 			b.mu.Lock()
-			b.Daemon.kernel = &faultyKernel{}
+			b.Daemon.kernel = &faulty{}
 			b.mu.Unlock()
 		} else {
 			b.kernel.refuse, said = reason, reason.Error()

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"richwall/internal/daemon"
+	"richwall/internal/kernel"
+	"richwall/internal/lab"
 	"richwall/internal/statedir"
 )
 
@@ -82,5 +85,65 @@ func TestChainThatAnotherProgramHas(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Another program has made a chain of the name of one that iptables or ebtables has, but of another kind, or owns the table. A start blames
+// no line of the configuration for that, and gives none of it up: nothing new is let in, the log names the chain or table, and the rules come
+// once the other program has gone. A running firewall is told the same at a reload.
+func TestChainOfAnotherKind(t *testing.T) {
+	chain := func(family, name, kind string) func(t *testing.T, l *lab.Lab) func() {
+		return func(t *testing.T, l *lab.Lab) func() {
+			foreign(t, l, "nft", "add table "+family+" filter; add chain "+family+" filter "+name+kind)
+			return func() { foreign(t, l, "nft", "delete table "+family+" filter") }
+		}
+	}
+	const iptables, direct, bridge = "FirewallBackend=iptables\n", `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p tcp --dport 9 -j DROP</rule>`,
+		`<rule ipv="eb" table="filter" chain="INPUT" priority="0">-p ARP -j DROP</rule>`
+	for _, c := range []struct {
+		name, conf, direct string
+		other              func(t *testing.T, l *lab.Lab) (end func())
+		said               string
+	}{
+		{"no hook", iptables, "", chain("ip", "INPUT", ""), "chain INPUT of table ip filter: it is another program's"},
+		{"forward", iptables, "", chain("ip", "FORWARD", ""), "chain FORWARD of table ip filter: it is another program's"},
+		{"IPv6", iptables, "", chain("ip6", "INPUT", ""), "chain INPUT of table ip6 filter: it is another program's"},
+		{"another hook", iptables, "", chain("ip", "INPUT", " { type filter hook output priority 0; }"), "chain INPUT of table ip filter: it is another program's"},
+		{"another priority", iptables, "", chain("ip", "INPUT", " { type filter hook input priority 300; }"), "chain INPUT of table ip filter: it is another program's"},
+		{"direct rule", "", direct, chain("ip", "INPUT", ""), "chain INPUT of table ip filter: it is another program's"},
+		{"direct rule, owned table", "", direct, func(t *testing.T, l *lab.Lab) func() { return owns(t, l, "ip filter") }, "table ip filter: it belongs to another program that is running, which seems to be nft"},
+		{"bridge", "", bridge, chain("bridge", "INPUT", ""), "chain INPUT of table bridge filter: it is another program's"},
+		{"bridge, iptables", iptables, bridge, chain("bridge", "INPUT", " { type filter hook input priority 7; }"), "chain INPUT of table bridge filter: it is another program's"},
+		{"bridge, owned table", "", bridge, func(t *testing.T, l *lab.Lab) func() { return owns(t, l, "bridge filter") }, "table bridge filter: it belongs to another program that is running"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t, "nft", "iptables", "ip6tables", "ebtables", "ipset")
+			end := c.other(t, l)
+			var log logText
+			d := guardedWith(t, l, c.conf, "", &log, func(o *daemon.Options) {
+				write(t, o.Dirs.System, map[string]string{"direct.xml": "<direct>" + c.direct + "</direct>"})
+				o.Bridge = func(ctx context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {
+					return kernel.CommitBridge(ctx, kernel.Options{Enter: l.Firewall().Do, Log: o.Log}, old, next)
+				}
+			})
+			s := d.Snapshot()
+			if failures := strings.Join(s.Failures, "\n"); s.State != daemon.Failed || !strings.Contains(failures, "not in the kernel yet") || strings.Contains(failures, "mend") {
+				t.Errorf("the state is %s: %s", s.State, failures)
+			}
+			if !strings.Contains(log.String(), c.said) || strings.Contains(log.String(), "firewalld.conf") || strings.Contains(log.String(), "direct.xml") {
+				t.Errorf("the log is\n%s", log.String())
+			}
+			if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), c.said) {
+				t.Errorf("a reload gives %v", err)
+			}
+			if open := openPorts(t, l, openPort); open != nil {
+				t.Errorf("ports %v are open", open)
+			}
+			end()
+			if err := d.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			whole(t, l, d)
+		})
 	}
 }
