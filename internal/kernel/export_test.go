@@ -120,3 +120,40 @@ func ReadBridges(o Options, table string) (map[string][]string, error) {
 	}
 	return saved[table].rules, nil
 }
+
+// unreadable is what cannot be looked at.
+type unreadable struct{ err error }
+
+func (unreadable) concerns(part) bool               { return true }
+func (u unreadable) differences() ([]string, error) { return nil, u.err }
+
+// FailReview looks at what other programs may have changed, and cannot. It returns the error, and what tells that it is to be looked at again.
+func FailReview(o Options, why error) (again <-chan struct{}, end func(), err error) {
+	o = o.withDefaults()
+	s, err := openSocket(o.Enter)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := newMonitor(o.Log, o.Enter, s.conn.PID(), func(uint8, string) bool { return false })
+	if err != nil {
+		return nil, nil, err
+	}
+	w := &watch{monitor: m, socket: s, suspect: true, log: o.Log}
+	return m.wake, func() { m.close(); s.conn.Close() }, w.review(unreadable{why})
+}
+
+// FailUnguard tries to take a guard away that stands, and cannot. again is called when it is to be tried again.
+func FailUnguard(o Options, again func()) error {
+	o = o.withDefaults()
+	s, err := openSocket(o.Enter)
+	if err != nil {
+		return err
+	}
+	w := &watch{guard: &guard{socket: s, log: o.Log}}
+	w.guard.raise(false)
+	if err := s.conn.Close(); err != nil {
+		return err
+	}
+	w.unguard(again)
+	return nil
+}

@@ -56,9 +56,19 @@ type subject interface {
 	differences() ([]string, error)
 }
 
-// review finds out what other programs have changed. Mostly the events say that it is nothing of ours; only if they do not,
-// the tables are read. What is not heard in time is left to the next review.
+// review finds out what other programs have changed. Where it cannot, it is asked for again after a while: the guard may stand, and only
+// a review takes it away.
 func (w *watch) review(s subject) error {
+	err := w.reviewNow(s)
+	if err != nil {
+		time.AfterFunc(quiet, w.monitor.wakeUp)
+	}
+	return err
+}
+
+// reviewNow is one attempt. Mostly the events say that it is nothing of ours; only if they do not, the tables are read. What is not heard in
+// time is left to the next review.
+func (w *watch) reviewNow(s subject) error {
 	var by []Writer
 	for range readings {
 		generation, err := w.socket.generation()

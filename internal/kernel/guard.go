@@ -232,14 +232,18 @@ func (g *guard) needed(next *Desired) bool {
 
 // later calls f when a guard that stands may go. f runs without the Kernel's lock.
 func (g *guard) later(f func()) {
-	if g == nil {
-		return
+	if g != nil {
+		g.after(time.Until(g.until), f)
 	}
+}
+
+// after calls f after a while if a guard stands, and nothing else that was to be called.
+func (g *guard) after(wait time.Duration, f func()) {
 	if g.lower != nil {
 		g.lower.Stop()
 	}
 	if g.up {
-		g.lower = time.AfterFunc(time.Until(g.until), func() {
+		g.lower = time.AfterFunc(wait, func() {
 			defer recovered(g.log, "the guard stays until the next change, because of a fault")
 			f()
 		})
@@ -258,7 +262,8 @@ func (w *watch) unguard(again func()) {
 		g.later(again)
 	default:
 		if err := g.set(false, false); err != nil {
-			g.log.Error("what is new is dropped until the next change", "reason", err)
+			g.log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
+			g.after(quiet, again)
 		}
 	}
 }

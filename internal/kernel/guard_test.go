@@ -3,6 +3,7 @@ package kernel_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -364,6 +365,30 @@ func TestForeignOwner(t *testing.T) {
 	commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
 	if got := arrive(t, l, 80); !got["in"] || guardStands(t, ns) {
 		t.Errorf("packets come %v", got)
+	}
+}
+
+// A guard that cannot be taken away when it may go is tried again, and so is a look at what other programs have changed: until that succeeds
+// nobody knows whether the guard may go.
+func TestGuardIsTriedAgain(t *testing.T) {
+	defer kernel.SetQuiet(time.Millisecond)()
+	o := kernel.Options{Enter: namespace(t).Do, Log: slog.New(slog.DiscardHandler)}
+	tried := make(chan struct{}, 1)
+	if err := kernel.FailUnguard(o, func() { tried <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("the kernel does not answer")
+	looked, end, err := kernel.FailReview(o, why)
+	if !errors.Is(err, why) {
+		t.Fatalf("got %v", err)
+	}
+	defer end()
+	for what, again := range map[string]<-chan struct{}{"taking the guard away": tried, "looking": looked} {
+		select {
+		case <-again:
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s is not tried again", what)
+		}
 	}
 }
 

@@ -303,7 +303,8 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		k.settleGuard(next)
 	case !stood && g.up: // it stood while rules were out of the way, and these are back
 		if err := g.set(false, false); err != nil {
-			k.options.Log.Error("what is new is dropped until the next change", "reason", err)
+			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
+			g.later(k.unguard)
 		}
 	}
 	return err
@@ -314,7 +315,7 @@ func (k *iptablesKernel) settleGuard(next *Desired) {
 	g := k.watch.guard
 	stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
 	if err := g.set(stand, next.Panic); err != nil {
-		k.options.Log.Error("what is new is dropped until the next change", "reason", err)
+		k.options.Log.Error("the guard cannot be changed", "reason", err)
 	}
 	g.later(k.unguard)
 	k.options.Guard.settled(k.watch.socket)
