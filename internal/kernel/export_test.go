@@ -157,3 +157,25 @@ func FailUnguard(o Options, again func()) error {
 	w.unguard(again)
 	return nil
 }
+
+// Forget has a Kernel of nftables not know what its last commit has left, as where the kernel's answer was lost.
+func Forget(k Kernel) {
+	n := k.(*nftables)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forget()
+}
+
+// KeepPanic makes the table of panic mode another program's, until release is called.
+func KeepPanic(o Options) (release func() error, err error) {
+	s, err := openSocket(o.withDefaults().Enter)
+	if err != nil {
+		return nil, err
+	}
+	e := &nft.Encoder{Table: panicTable}
+	a, err := s.commit([]nft.Message{e.AddTable(nft.TableOwner)})
+	if err == nil && len(a.refused) > 0 {
+		err = a.refused[0].err
+	}
+	return s.conn.Close, err
+}

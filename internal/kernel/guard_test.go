@@ -368,6 +368,48 @@ func TestForeignOwner(t *testing.T) {
 	}
 }
 
+// Another program owns the table of panic mode. Where the rules are known to be whole, panic mode is refused and the guard does not stand.
+// Where it is not known what the last commit has left, the guard stands, and a commit is asked for until one succeeds.
+func TestGuardOfForeignOwner(t *testing.T) {
+	ns := namespace(t)
+	k := open(t, ns, ir.NFTables)
+	told := make(chan kernel.Foreign, 10)
+	k.(kernel.Watcher).Watch(func(f kernel.Foreign) { told <- f })
+	rules := letsIn(t, ir.NFTables, "")
+	commit(t, k, &kernel.Desired{Rules: rules})
+	release, err := kernel.KeepPanic(kernel.Options{Enter: ns.Do})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(next *kernel.Desired) {
+		t.Helper()
+		if err := k.Commit(t.Context(), next); !errors.Is(err, kernel.ErrForeignOwner) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if refused(&kernel.Desired{Rules: rules, Panic: true}); guardStands(t, ns) {
+		t.Error("the guard stands although the rules are whole")
+	}
+	kernel.Forget(k)
+	if refused(&kernel.Desired{Rules: rules}); !guardStands(t, ns) {
+		t.Error("the guard does not stand, and nobody knows what passes")
+	}
+	select {
+	case f := <-told:
+		if !f.Unfinished || len(f.Changes) != 1 {
+			t.Errorf("what is told is %v", f)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("no commit is asked for")
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if commit(t, k, &kernel.Desired{Rules: rules}); guardStands(t, ns) {
+		t.Error("the guard stands behind a commit")
+	}
+}
+
 // A guard that cannot be taken away when it may go is tried again, and so is a look at what other programs have changed: until that succeeds
 // nobody knows whether the guard may go.
 func TestGuardIsTriedAgain(t *testing.T) {
