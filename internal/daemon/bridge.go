@@ -55,7 +55,7 @@ func bridgeRules(cfg *zones.Config) *kernel.Bridge {
 }
 
 // commitBridge makes ebtables' rules those of a configuration, and then does the rest. If that fails, what was there is put back, also what
-// an earlier process has left there. When it cannot be put back it is not known any more what is there, and the next commit finds out.
+// an earlier process has left there. When it cannot be put back it is not known any more what is there, and the next commit finds out, which is made soon.
 func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func() error) error {
 	next := bridgeRules(cfg)
 	if d.opt.Bridge == nil || reflect.DeepEqual(d.bridge, next) {
@@ -67,21 +67,32 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	}
 	was, err := d.opt.Bridge(ctx, d.bridge, next)
 	if err != nil {
-		d.bridge = was
+		if d.bridge = was; errors.Is(err, kernel.ErrNotPutBack) {
+			d.findBridgeOut()
+		}
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: bridgeRefusal(cfg.Direct, err)}
 	}
 	old := d.bridge
 	d.bridge = nil // until it is settled, also where the rest has a fault
+	defer d.findBridgeOut()
 	if err := rest(); err != nil {
 		_, back := d.opt.Bridge(context.WithoutCancel(ctx), next, was)
-		if d.bridge = old; back != nil {
+		if d.bridge = cmp.Or(old, was); back != nil {
 			d.bridge = nil
-			d.opt.Log.Error("cannot put back the rules of bridges; the next change tries it again", "reason", back)
+			d.opt.Log.Error("cannot put back the rules of bridges; it is tried again soon", "reason", back)
 		}
 		return err
 	}
 	d.bridge = next
 	return nil
+}
+
+// findBridgeOut has ebtables' rules made those in force soon, where nobody knows what they are behind a change that has failed. A start is
+// tried again as a whole. The lock is held.
+func (d *Daemon) findBridgeOut() {
+	if d.bridge == nil && !d.starting && d.kernel != nil && d.repairs.waiting == "" && !d.repairs.stopped {
+		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules of bridges"}}, repairInterval)
+	}
 }
 
 // checkBridge asks ebtables about what a configuration has for it, without a change.

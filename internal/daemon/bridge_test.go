@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"reflect"
@@ -194,10 +195,11 @@ func TestBridgeRulesWhileWaiting(t *testing.T) {
 	}
 }
 
-// Rules for bridges that could not be put back are put back by the next change, whatever kept them from it: ebtables, or a fault of the
-// program.
+// Rules for bridges that could not be put back are put back soon, or by the next change, whatever kept them from it: ebtables, or a fault of
+// the program. Until then the state says so.
 func TestBridgeRulesThatAreNotPutBack(t *testing.T) {
-	for _, fault := range []bool{false, true} {
+	for i := range 4 {
+		fault, change := i&1 > 0, i&2 > 0
 		ebtables, k := &fakeBridge{}, &fakeKernel{}
 		d := New(Options{Dirs: zones.Dirs{System: t.TempDir()}, Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			Bridge: ebtables.commit})
@@ -212,19 +214,69 @@ func TestBridgeRulesThatAreNotPutBack(t *testing.T) {
 		}
 		k.refuse = errors.New("no memory")
 		item := zones.Item{Key: zones.KeyDirectRule, Args: []string{"eb", "filter", "FORWARD", "0", "-j", "ACCEPT"}}
-		change := Change{Edit: zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect}, item)}
+		edit := Change{Edit: zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect}, item)}
 		func() {
 			defer func() { recover() }()
-			if err := d.ChangeRuntime(t.Context(), change); err == nil {
+			if err := d.ChangeRuntime(t.Context(), edit); err == nil {
 				t.Error("what the kernel refuses succeeds")
 			}
 		}()
-		d.kernel, k.refuse, ebtables.busy, ebtables.then = k, nil, nil, nil
-		if err := d.Reload(t.Context()); err != nil {
-			t.Fatal(err)
+		d.kernel, k.refuse, ebtables.then = k, nil, nil
+		d.attendPending()
+		if s := d.Snapshot(); s.State != Failed || !slices.Contains(s.Failures, notPutBack) || d.repairs.timer == nil {
+			t.Errorf("with a fault %v, the state is %s: %v", fault, s.State, s.Failures)
+		}
+		ebtables.busy = nil
+		if change {
+			if err := d.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			d.attendPending()
+		}
+		if s := d.Snapshot(); s.State != Running {
+			t.Errorf("with a fault %v, at the end the state is %s: %v", fault, s.State, s.Failures)
 		}
 		if !reflect.DeepEqual(ebtables.installed, &kernel.Bridge{}) {
-			t.Errorf("with a fault %v, ebtables has %v after a reload", fault, ebtables.installed)
+			t.Errorf("with a fault %v, a reload %v, ebtables has %v at the end", fault, change, ebtables.installed)
+		}
+	}
+}
+
+// A change of rules for bridges is refused by ebtables itself, which does not put back either what it has done: that is as above. Where
+// nothing was changed the state stays what it is.
+func TestRefusedBridgeRulesThatAreNotPutBack(t *testing.T) {
+	for _, c := range []struct {
+		why   error
+		state State
+	}{{errors.New("no such target"), Running}, {fmt.Errorf("no such target; %w", kernel.ErrNotPutBack), Failed}} {
+		b := start(t, map[string]string{"direct.xml": `<direct><rule ipv="eb" table="filter" chain="FORWARD" priority="0">-j DROP</rule></direct>`})
+		b.opt.Bridge = (&fakeBridge{}).commit
+		b.again(t)
+		for name, change := range map[string]func() error{
+			"change": func() error {
+				item := zones.Item{Key: zones.KeyDirectRule, Args: []string{"eb", "filter", "FORWARD", "0", "-j", "ACCEPT"}}
+				return b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, zones.Object{Kind: zones.KindDirect}, item)})
+			},
+			"reload": func() error { return b.Reload(t.Context()) },
+		} {
+			b.Daemon.opt.Bridge = func(_ context.Context, old, _ *kernel.Bridge) (*kernel.Bridge, error) {
+				if errors.Is(c.why, kernel.ErrNotPutBack) {
+					old = nil
+				}
+				return old, c.why
+			}
+			if err := change(); err == nil {
+				t.Errorf("%v: the %s succeeds", c.why, name)
+			}
+			if s := b.Snapshot(); s.State != c.state {
+				t.Errorf("%v: after a %s the state is %s: %v", c.why, name, s.State, s.Failures)
+			}
+			b.Daemon.opt.Bridge = (&fakeBridge{}).commit
+			b.attendPending()
+			if s := b.Snapshot(); s.State != Running {
+				t.Errorf("%v: after a %s and a while the state is %s: %v", c.why, name, s.State, s.Failures)
+			}
 		}
 	}
 }

@@ -283,7 +283,8 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 	log.Warn("what a refused change has left was taken back")
 }
 
-// commitAgain commits what is in force. The lock is held.
+// commitAgain commits what is in force. Rules of bridges come last, as what keeps ebtables busy keeps no packet filter from being put back;
+// where they are known they are left alone. The lock is held.
 func (d *Daemon) commitAgain() error {
 	desired, _, err := desire(d.history, d.runtime, d.panic, d.awaits)
 	if err != nil {
@@ -291,6 +292,11 @@ func (d *Daemon) commitAgain() error {
 	}
 	if err := commit(context.Background(), d.kernel, d.runtime.Direct, desired); err != nil {
 		return err
+	}
+	if d.bridge == nil {
+		if err := d.commitBridge(context.Background(), d.runtime, func() error { return nil }); err != nil {
+			return err
+		}
 	}
 	d.inKernel(context.Background())
 	return nil

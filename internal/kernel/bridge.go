@@ -62,23 +62,23 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	switch {
 	case again == nil:
 		o.Log.Warn("the rules of bridges that are ours were not what they should be", "reason", err)
-		if errors.Is(err, errNotPutBack) { // what is found is half of next
+		if errors.Is(err, ErrNotPutBack) { // what is found is half of next
 			return old, nil
 		}
 		return found, nil
-	case errors.Is(again, errNotPutBack):
+	case errors.Is(again, ErrNotPutBack):
 		return nil, errors.Join(err, again)
 	}
 	return was, err
 }
 
-// errNotPutBack is in the error of an attempt that has left nobody knows what.
-var errNotPutBack = errors.New("cannot put back the rules of bridges")
+// ErrNotPutBack is in the error of a change of the rules of bridges that was not made, and has left nobody knows what.
+var ErrNotPutBack = errors.New("cannot put back the rules of bridges")
 
 // refusesNext says whether an attempt has failed for what shall be there alone, and changed nothing: a second one would fail, too.
 func refusesNext(err error) bool {
 	var refused *BridgeError
-	return errors.As(err, &refused) && !errors.Is(err, errNotPutBack) &&
+	return errors.As(err, &refused) && !errors.Is(err, ErrNotPutBack) &&
 		!slices.ContainsFunc(refused.Lines, func(line BridgeLine) bool { return slices.Contains([]string{"-D", "-X"}, line.Words[0]) })
 }
 
@@ -168,7 +168,7 @@ func (t tools) changeBridge(ctx context.Context, found *foundBridge) (done []str
 	return done, nil
 }
 
-// backTo takes tables back to what was found, whatever the context. An error is errNotPutBack.
+// backTo takes tables back to what was found, whatever the context. An error is ErrNotPutBack.
 func (t tools) backTo(ctx context.Context, tables []string, found *foundBridge) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
@@ -179,7 +179,7 @@ func (t tools) backTo(ctx context.Context, tables []string, found *foundBridge) 
 			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%w in table %s: %w", errNotPutBack, table, err))
+			errs = append(errs, fmt.Errorf("%w in table %s: %w", ErrNotPutBack, table, err))
 		}
 	}
 	return errors.Join(errs...)
