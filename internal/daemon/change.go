@@ -266,9 +266,14 @@ func (l doubtful) Error() string {
 	return "the files are not used, because a part of them would be passed over:\n" + strings.Join(lossTexts(l), "\n")
 }
 
-// inDoubt refuses files for what is passed over in them.
+// inDoubt refuses files for what is passed over in them. That something is there already, such as a setting, is harmless of an item that is
+// added, and not here.
 func inDoubt(doubts doubtful) error {
-	return &Error{Code: doubts[0].Problem.Code, Msg: doubts.Error(), cause: doubts}
+	code := doubts[0].Problem.Code
+	if code == zones.AlreadyEnabled {
+		code = CommandFailed
+	}
+	return &Error{Code: code, Msg: doubts.Error(), cause: doubts}
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.
