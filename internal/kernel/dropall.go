@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 
@@ -81,26 +82,36 @@ func (s *socket) dropBridged(name string, on bool) error {
 // bridged is what a Kernel knows of the table bridge firewalld_policy_drop, which panic mode puts up whatever the back end.
 type bridged struct{ known, dropped bool }
 
-// commit makes a commit, with that table before it when panic mode is on behind it, and without it after it when it is off. That the
-// table cannot be changed is no reason to do less than the rest; it is tried again by the next commit.
+// commit makes a commit, with that table before it when panic mode is on behind it, and without it after it when it is off. Where the table
+// cannot be put up, that of DropAll for bridges is, which DropAll takes away when panic mode ends. That a table cannot be changed is no
+// reason to do less than the rest; it is tried again by the next commit.
 func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error) error {
 	if s == nil || next.Succeeded { // the one that succeeds it has the table
 		return rest()
 	}
-	before := *b
+	before, instead := *b, false
 	set := func(on bool) {
 		if o.Guard.check() != nil { // the start was broken off, and the socket closed
 			return
 		}
 		err := s.dropBridged(panicTable, on)
-		if *b = (bridged{err == nil, on}); err != nil {
-			o.Log.Error("panic mode is not switched for what bridges forward", "reason", err)
+		if *b = (bridged{err == nil, on}); err == nil {
+			return
+		}
+		o.Log.Error("panic mode is not switched for what bridges forward by the table for that", "reason", err)
+		if on {
+			instead = s.dropBridgedInstead(o.Log)
 		}
 	}
 	if next.Panic {
 		set(true)
 	}
 	err := rest()
+	if err != nil && instead && o.Guard.check() == nil {
+		if err := s.dropBridged(dropTable, false); err != nil {
+			o.Log.Error("what bridges forward is dropped until panic mode was on and is off again", "reason", err)
+		}
+	}
 	switch {
 	case err == nil && !next.Panic && (!b.known || b.dropped):
 		set(false)
@@ -108,6 +119,21 @@ func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error)
 		set(false)
 	}
 	return err
+}
+
+// dropBridgedInstead puts up the table of DropAll that drops every frame of a bridge, and says whether it was not there before.
+func (s *socket) dropBridgedInstead(log *slog.Logger) (made bool) {
+	there := false
+	err := s.dump(unix.NFT_MSG_GETTABLE, unix.NFPROTO_BRIDGE, nil, func(body []byte) {
+		there = there || text(attribute(body, tableName)) == dropTable
+	})
+	if err == nil && there {
+		return false
+	}
+	if err = s.dropBridged(dropTable, true); err != nil {
+		log.Error("what bridges forward is not dropped", "reason", err)
+	}
+	return err == nil
 }
 
 // Dropping tells whether a table drops every packet: that of DropAll, or that of a Desired with Panic for nftables, of this process

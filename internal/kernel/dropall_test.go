@@ -108,3 +108,45 @@ func TestDropAllPanicThatCannotEnd(t *testing.T) {
 		t.Errorf("there are\n%s", tables)
 	}
 }
+
+// Another program owns the table by which panic mode drops what is bridged. Then that of DropAll does, for as long as panic mode is on: it
+// goes with what DropAll has put up, and at once where panic mode is refused for another reason.
+func TestPanicForBridgesOfForeignOwner(t *testing.T) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		ns := namespace(t)
+		o := kernel.Options{Enter: ns.Do}
+		k := open(t, ns, backend)
+		rules := letsIn(t, backend, "")
+		commit(t, k, &kernel.Desired{Rules: rules})
+		release, err := kernel.KeepPanic(o, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dropped := func(want bool) {
+			t.Helper()
+			tables := run(t, ns, "", "nft", "list", "tables")
+			if is := strings.Contains(tables, "table bridge firewalld_drop_all\n"); is != want {
+				t.Errorf("%s: what is bridged is dropped: %v, want %v", backend, is, want)
+			}
+		}
+		commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
+		dropped(true)
+		if err := kernel.DropAll(o, false); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, k, &kernel.Desired{Rules: rules})
+		dropped(false)
+		if backend == ir.NFTables {
+			other, err := kernel.KeepPanic(o, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := k.Commit(t.Context(), &kernel.Desired{Rules: rules, Panic: true}); !errors.Is(err, kernel.ErrForeignOwner) {
+				t.Errorf("got %v", err)
+			}
+			dropped(false)
+			other()
+		}
+		release()
+	}
+}

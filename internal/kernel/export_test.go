@@ -166,13 +166,13 @@ func Forget(k Kernel) {
 	n.forget()
 }
 
-// KeepPanic makes the table of panic mode another program's, until release is called.
-func KeepPanic(o Options) (release func() error, err error) {
+// KeepPanic makes the table of panic mode another program's, or the one for bridges, until release is called.
+func KeepPanic(o Options, bridge bool) (release func() error, err error) {
 	s, err := openSocket(o.withDefaults().Enter)
 	if err != nil {
 		return nil, err
 	}
-	e := &nft.Encoder{Table: panicTable}
+	e := &nft.Encoder{Table: panicTable, Bridge: bridge}
 	a, err := s.commit([]nft.Message{e.AddTable(nft.TableOwner)})
 	if err == nil && len(a.refused) > 0 {
 		err = a.refused[0].err

@@ -377,7 +377,7 @@ func TestGuardOfForeignOwner(t *testing.T) {
 	k.(kernel.Watcher).Watch(func(f kernel.Foreign) { told <- f })
 	rules := letsIn(t, ir.NFTables, "")
 	commit(t, k, &kernel.Desired{Rules: rules})
-	release, err := kernel.KeepPanic(kernel.Options{Enter: ns.Do})
+	release, err := kernel.KeepPanic(kernel.Options{Enter: ns.Do}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
