@@ -5,7 +5,8 @@
 // about. There are two back ends, nftables by netlink messages and iptables by its restore tools, and Memory, a twin
 // without a kernel for tests, which refuses what the kernel would. All touch nothing but what is ours: the tables
 // firewalld, firewalld_policy_drop and firewalld_guard of nftables, and chains and rules that they put into iptables
-// themselves. DropAll has a table of its own, firewalld_drop_all, which they leave alone.
+// themselves. DropAll has tables of its own, firewalld_drop_all, which they leave alone,
+// but for putting up the one for bridges where their own cannot be.
 //
 // The daemon commits; internal/kernel knows the intermediate form and its targets, and nothing of configurations.
 package kernel

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refusedPart is how a program of iptables-nft or ebtables-nft says what of its transaction the kernel has refused (iptables/nft.c,
-// mnl_err_list).
+// refusedPart is how a program of iptables-nft or ebtables-nft says what of its transaction the kernel has refused (mnl_append_error in
+// iptables/nft.c).
 var refusedPart = regexp.MustCompile(`\b([A-Z]+_[A-Z_]+) failed \(([^)]*)\)(?:: (?:rule in )?chain (\S+))?`)
 
 // othersTable is the error of a program that has changed a table, where another program is the reason and no line of the input: the table
