@@ -281,6 +281,61 @@ func TestNoteThatIsReadLate(t *testing.T) {
 	})
 }
 
+// A note that can be read only within a commit is read at the begin of the next one, whichever part of a commit or of a check beside it asks what
+// is noted: the rules of an earlier process, and its chains for bridges, go with the next start.
+func TestNoteThatBecomesReadableWithinACommit(t *testing.T) {
+	const rule, set = `<passthrough ipv="ipv4">-A INPUT -s 203.0.113.9 -j ACCEPT</passthrough>`, `<ipset type="hash:ip"><entry>198.51.100.20</entry></ipset>`
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		for times := range 6 {
+			for _, beside := range []string{"", "a check"} {
+				if beside != "" && times != 3 { // whichever of them reads it, it is too late
+					continue
+				}
+				ns, store := namespace(t), &disk{}
+				withSet := func(elements string) *kernel.Desired {
+					dir := t.TempDir()
+					write(t, dir+"/ipsets/some.xml", set)
+					write(t, dir+"/direct.xml", `<direct>`+elements+`<passthrough ipv="ipv4">-A INPUT -m set --match-set some src -j DROP</passthrough></direct>`)
+					return desiredOf(t, dir, backend)
+				}
+				k, _, end := process(t, ns, backend, store)
+				commit(t, k, withSet(rule))
+				end()
+				late := &unread{store, times}
+				k, o, end := process(t, ns, backend, late)
+				if beside != "" { // it begins within the commit
+					enter := o.Enter
+					o.Enter = func(f func() error) error {
+						if other, err := kernel.New(kernel.Options{Backend: ir.IPTables, Enter: enter, Log: quietLog, Left: o.Left}); err == nil {
+							other.Close()
+						}
+						return enter(f)
+					}
+					end()
+					var err error
+					if k, err = kernel.New(o); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := 0; i < 1 || late.times >= 0 && i < 5; i++ {
+					commit(t, k, withSet(""))
+					commit(t, k, withSet(`<passthrough ipv="ipv4">-A INPUT -s 203.0.113.11 -j ACCEPT</passthrough>`))
+				}
+				if late.times >= 0 {
+					t.Errorf("with %d times the note was not read again: %d", times, late.times)
+				}
+				k.Close()
+				k, _, end = process(t, ns, backend, store)
+				commit(t, k, withSet(""))
+				if got := saved(t, ns); strings.Contains(got, "203.0.113") {
+					t.Errorf("with %d times and %q beside it there is\n%s", times, beside, got)
+				}
+				end()
+			}
+		}
+	})
+}
+
 // counted makes the programs of iptables such as note each run. runs says how many there were since it was asked last.
 func counted(t *testing.T) (runs func() int) {
 	t.Helper()

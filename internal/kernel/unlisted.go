@@ -431,10 +431,10 @@ func (k *iptablesKernel) learnTexts(ctx context.Context, saved *savedTable, in s
 		return nil
 	}
 	unknown := filter(specs, func(spec string) bool { return !slices.Contains(saved.rules[in.name], k.textOf(in, spec)) })
-	texts, err := k.listTogether(ctx, in.family, in.table, unknown)
-	for spec, text := range texts {
-		if text != "" {
-			k.texts[sharedRule{in, spec}] = text
+	texts, _, err := k.listTogether(ctx, in.family, in.table, unknown, nil)
+	for spec, list := range texts {
+		if len(list) == 1 {
+			k.texts[sharedRule{in, spec}] = list[0]
 		}
 	}
 	return err
