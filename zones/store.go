@@ -16,6 +16,9 @@ type Store struct {
 	// Unchanged is that a file of an object is written only if it is as it was read; another one is an error. If not, it is written over, as
 	// by firewalld, and told as Strange.
 	Unchanged bool
+	// Whole is that the file of every object of the administrator's is written that is not as it was read. If not, only those of objects that
+	// an edit was about are looked at.
+	Whole bool
 	// KeepsOld tells whether what NAME.old of a file holds is to stay, given the file's path; nil for none.
 	KeepsOld func(path string) bool
 }
@@ -67,8 +70,8 @@ type file struct {
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
 
-	// known tells whether the file may hold something, as far as is known; nil for anything. The error is that it must not be written over.
-	known func(data []byte) (bool, error)
+	had   bool                   // the file was there when it was read
+	known func(data []byte) bool // tells whether the file may hold something, as far as is known; nil for anything
 }
 
 // The modes of files and folders are firewalld's.
@@ -106,7 +109,8 @@ type Strange struct {
 }
 
 // SaveIf is Save by one who may give up waiting for the disk: keep is called once, when all files are written and
-// nothing more is to be done on the disk. If it is false they are put back, and the error is ErrGivenUp.
+// nothing more is to be done on the disk. If it is false the error is ErrGivenUp, and they are put back, unless somebody else is changing files
+// by then.
 func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Written, err error) {
 	if _, err := s.Recover(); err != nil {
 		return nil, w, err
@@ -195,7 +199,7 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 	result := next
 	for _, name := range unionNames(before, after) {
 		a, b := before[name], after[name]
-		if a == b {
+		if a == b && !s.Whole {
 			continue
 		}
 		if err := fileName(k.kind, name); err != nil {
@@ -205,17 +209,15 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 		unchanged := func(data []byte) bool {
 			return k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data)
 		}
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, known: func(data []byte) (bool, error) {
-			if had && s.Unchanged && !unchanged(data) {
-				return false, refuse(CommandFailed, "cannot write %s: somebody else has changed it since it was read; try again", filepath.Join(s.Dirs.System, k.path(name)))
-			}
-			return had && unchanged(data), nil
-		}}
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, had: had && k.meta(a).Origin.Path != "", known: func(data []byte) bool { return had && unchanged(data) }}
 		switch {
 		case has:
 			f.data = k.write(b)
 			if a != nil && bytes.Equal(k.write(a), f.data) {
 				result = k.with(*result, a)
+				if f.had && !k.meta(a).lossy && !s.holds(f) {
+					files = append(files, f)
+				}
 				continue
 			}
 			if a != nil && k.meta(b).lossy {
@@ -227,6 +229,12 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 		files = append(files, f)
 	}
 	return result, files, nil
+}
+
+// holds tells whether a file on the disk is as it was read.
+func (s Store) holds(f file) bool {
+	data, err := readRegular(s.path(f.path))
+	return err == nil && f.known(data)
 }
 
 // fileName tells why an object of a name cannot have a file.

@@ -72,12 +72,12 @@ func metaOf[T any](k *objectKind[T], all map[string]*T, name string) *Meta {
 	return nil
 }
 
-// EmptyFolder tells whether a folder holds no file, at whatever depth: as one does whose disk is not mounted. The error is of package fs if
+// EmptyFolder tells whether a folder holds no file but that of a lock, at whatever depth: as one does whose disk is not mounted. The error is of package fs if
 // there is no such folder.
 func EmptyFolder(path string) (bool, error) {
 	empty := true
 	err := filepath.WalkDir(path+"/", func(_ string, e fs.DirEntry, err error) error { // the folder itself may be a link
-		if err != nil || e.IsDir() {
+		if err != nil || e.IsDir() || e.Name() == lockName {
 			return err
 		}
 		empty = false

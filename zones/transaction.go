@@ -77,18 +77,16 @@ func (t *transaction) replace(f file) error {
 		return err
 	}
 	if f.data == nil {
-		return t.remove(path, f.known)
+		return t.remove(f, path)
 	}
 	target := t.store.path(f.path)
 	before, err := look(saved{at: target, Path: filepath.FromSlash(f.path), Linked: target != path}, f.data)
 	if err != nil {
 		return err
 	}
-	known := true
-	if before.Exists && f.known != nil {
-		if known, err = f.known(before.Data); err != nil {
-			return err
-		}
+	known := f.known == nil || !before.Exists || f.known(before.Data)
+	if err := t.unchanged(f, path, before.Exists, known); err != nil {
+		return err
 	}
 	kept := newAttributes(f.mode)
 	if before.Exists && before.Link == "" {
@@ -125,15 +123,23 @@ func (t *transaction) keepOld(path string, before saved) error {
 	return writeWhole(path, before.Data, kept)
 }
 
-// remove makes what is at a path, a link too, NAME.old, whether it can be read or not. known is as of a file.
-func (t *transaction) remove(path string, known func(data []byte) (bool, error)) error {
+// unchanged is the error that a file is not as it was read, where that matters.
+func (t *transaction) unchanged(f file, path string, there, known bool) error {
+	if !t.store.Unchanged || f.known == nil || known && there == f.had {
+		return nil
+	}
+	return refuse(CommandFailed, "cannot write %s: somebody else has changed it since it was read; try again", path)
+}
+
+// remove makes what is at a path, a link too, NAME.old, whether it can be read or not.
+func (t *transaction) remove(f file, path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	old := t.oldName(path, false)
 	goes, err := readRegular(path) // what cannot be read is renamed all the same
-	if err == nil && known != nil {
-		if _, err := known(goes); err != nil {
+	if err == nil {
+		if err := t.unchanged(f, path, true, f.known == nil || f.known(goes)); err != nil {
 			return err
 		}
 	}

@@ -429,10 +429,24 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	var err error
 	if d.runtime.Conf.CleanupOnExit {
-		nothing := d.runtime.WithDirect(&zones.Direct{})
-		err = d.commitBridge(ctx, nothing, func() error { return d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic}) })
+		if err = d.takeOut(ctx); err != nil {
+			err = fmt.Errorf("not all rules are taken out of the kernel: %w", err)
+		}
 	}
 	return errors.Join(err, d.kernel.Close())
+}
+
+// takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables does not answer, that
+// keeps nothing else in. The lock is held.
+func (d *Daemon) takeOut(ctx context.Context) error {
+	err := d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic})
+	if err == nil && d.repairs.waiting != "" { // those of an earlier process still stand where this one's were to be
+		err = d.removeOther(ctx)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+	defer cancel()
+	nothing := d.runtime.WithDirect(&zones.Direct{})
+	return errors.Join(err, d.commitBridge(ctx, nothing, func() error { return nil }))
 }
 
 // removeTime is the longest that the removal of the rules at the end may take, but for what the kernel is carrying out.

@@ -52,6 +52,7 @@ func openBroken(system, shipped string) *files {
 			return nil
 		}
 	}
+	disk.Unchanged = false // a file that is broken may be written anew
 	return &files{disk: disk, config: rest.Config, problems: rest.Problems, broken: true}
 }
 

@@ -38,34 +38,86 @@ func TestOfflineAtOnce(t *testing.T) {
 	}
 }
 
-// A file that somebody else changes between being read and written, such as the daemon, is not written over.
+// A file that somebody else changes, makes or takes away between being read and written, such as the daemon, is not written over.
 func TestOfflineBesideAnotherWriter(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "zones/vpn.xml")
-	others := []byte("<zone><service name=\"ssh\"/></zone>\n")
-	for _, edit := range []zones.Edit{
-		zones.Add(zones.Permanent, zones.Object{Kind: zones.KindZone, Name: "vpn"}, zones.Item{Key: zones.KeyPort, Args: []string{"22", "tcp"}}),
-		zones.Delete(zones.Object{Kind: zones.KindZone, Name: "vpn"}),
+	vpn, public := zones.Object{Kind: zones.KindZone, Name: "vpn"}, zones.Object{Kind: zones.KindZone, Name: "public"}
+	port := zones.Item{Key: zones.KeyPort, Args: []string{"22", "tcp"}}
+	const before, others = "<zone/>\n", "<zone><service name=\"ssh\"/></zone>\n"
+	for what, c := range map[string]struct {
+		edit           zones.Edit
+		file           string
+		before, others string // what it holds; "" is that it is not there
+	}{
+		"a change of a zone that was changed":         {zones.Add(zones.Permanent, vpn, port), "zones/vpn.xml", before, others},
+		"a change of a zone that was deleted":         {zones.Add(zones.Permanent, vpn, port), "zones/vpn.xml", before, ""},
+		"a deletion of a zone that was changed":       {zones.Delete(vpn), "zones/vpn.xml", before, others},
+		"a change of a shipped zone that was changed": {zones.Add(zones.Permanent, public, port), "zones/public.xml", "", others},
 	} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+		dir := t.TempDir()
+		path := filepath.Join(dir, c.file)
+		write := func(text string) {
+			t.Helper()
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			os.Remove(path)
+			if text == "" {
+				return
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := os.WriteFile(path, []byte("<zone/>\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		write(c.before)
 		f, problems := openFiles(dir, "", true)
 		if f == nil {
 			t.Fatal(problems)
 		}
-		if err := os.WriteFile(path, others, 0o644); err != nil {
-			t.Fatal(err)
+		write(c.others)
+		if err := f.apply(c.edit); err == nil || !strings.Contains(err.Error(), "somebody else has changed it") {
+			t.Errorf("%s ends with %v", what, err)
 		}
-		if err := f.apply(edit); err == nil || !strings.Contains(err.Error(), "somebody else has changed it") {
-			t.Errorf("the change ends with %v", err)
+		if data, err := os.ReadFile(path); string(data) != c.others || (c.others != "") != (err == nil) {
+			t.Errorf("%s: the file holds %q, %v", what, data, err)
 		}
-		if data, err := os.ReadFile(path); err != nil || !bytes.Equal(data, others) {
-			t.Errorf("the file holds %q, %v", data, err)
-		}
+	}
+}
+
+// Nobody but who owns the folder keeps firewall-offline-cmd from changing it, whoever may read it; and it leaves nothing behind.
+func TestOfflineBesideAReader(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil { // all that a reader can lock
+		t.Fatal(err)
+	}
+	store := zones.Store{Dirs: zones.Dirs{System: dir}}
+	unlock, err := store.Lock(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("in the locked folder there is %v, %v", list, err)
+	}
+	if info, err := list[0].Info(); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the lock is a file of mode %v, %v", info.Mode(), err)
+	}
+	if empty, err := zones.EmptyFolder(dir); err != nil || !empty {
+		t.Errorf("a folder that holds a lock alone is empty: %v, %v", empty, err)
+	}
+	if _, err := store.Lock(0); err == nil {
+		t.Error("the folder is locked twice")
+	}
+	unlock()
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+		t.Errorf("behind it there is %v, %v", list, err)
 	}
 }
 

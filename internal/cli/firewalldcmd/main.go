@@ -270,25 +270,28 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 			end = p.leaveStarting
 		}
 		cancel()
-		awaitStart(done, kernel.Busy)
+		_ = awaitEnd(done, kernel.Busy) // why it has ended is plain
 		return end, nil
 	}
 }
 
-// awaitStart waits until a start that was broken off has ended, for stopTime, and for as long as the kernel is carrying out a transaction, as
-// the process could not end before that.
-func awaitStart(done <-chan error, busy func() bool) {
+// awaitEnd waits for what must end before the program does, for stopTime, and for as long as the kernel is carrying out a transaction, as the
+// process could not end before that. The error is what has come of it, or that it takes longer.
+func awaitEnd(done <-chan error, busy func() bool) error {
 	for until := time.Now().Add(stopTime); time.Now().Before(until); {
 		if busy() {
 			until = time.Now().Add(stopTime)
 		}
 		select {
-		case <-done:
-			return
+		case err := <-done:
+			return err
 		case <-time.After(time.Millisecond):
 		}
 	}
+	return errTooLong
 }
+
+var errTooLong = errors.New("it takes too long")
 
 // stopStarting ends a daemon whose start was broken off by a signal, as stop ends one that has started. With CleanupOnExit the guard
 // goes, and the rules of an earlier process that stood in its place. Without, or when firewalld.conf cannot be read, either stays
@@ -306,16 +309,30 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 		return 0, nil
 	}
 	if err := guard.Lower(); err != nil {
-		return 0, err
+		return statusFailed, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime) // what the start has begun may not have ended
 	defer cancel()
 	options := kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
-	_, err = kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
-	if guard.Earlier() != "" {
-		err = errors.Join(kernel.Remove(ctx, options), err)
+	rules, bridges := make(chan error, 1), make(chan error, 1) // neither waits for the other
+	go func() {
+		bridges <- fault.Call("removing rules of bridges", func() error {
+			_, err := kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
+			return err
+		})
+	}()
+	go func() {
+		rules <- fault.Call("removing rules", func() error {
+			if guard.Earlier() == "" {
+				return nil
+			}
+			return kernel.Remove(ctx, options)
+		})
+	}()
+	if err := errors.Join(awaitEnd(rules, kernel.Busy), awaitEnd(bridges, kernel.Busy)); err != nil {
+		return statusFailed, fmt.Errorf("the start was broken off, and not all rules are taken out of the kernel: %w", err)
 	}
-	return 0, err
+	return 0, nil
 }
 
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.
