@@ -249,3 +249,40 @@ func TestRuleThatIsListedAsNothing(t *testing.T) {
 		})
 	})
 }
+
+// A direct rule that is listed as nothing is found, too, in a chain that iptables cannot list: it goes with the configuration, and stands once
+// after a start.
+func TestRuleThatIsListedAsNothingAmongUnlisted(t *testing.T) {
+	unlisted(t, eitherBackend, func(t *testing.T, backend ir.Backend, rule string) {
+		ns, store := namespace(t), &disk{}
+		run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp")
+		remove := native(t, ns, rule, "ip filter INPUT")
+		elements := `<passthrough ipv="ipv4">-A INPUT -s 0.0.0.0/0</passthrough>`
+		there := func(when string, want int) {
+			t.Helper()
+			got := 0
+			for line := range strings.Lines(run(t, ns, "", "nft", "list", "chain", "ip", "filter", "INPUT")) {
+				if words := strings.Fields(line); len(words) == 5 && words[0] == "counter" { // packets N bytes N
+					got++
+				}
+			}
+			if got != want {
+				t.Errorf("%s it stands %d times", when, got)
+			}
+		}
+		k, _, end := process(t, ns, backend, store)
+		commit(t, k, directly(t, backend, elements))
+		there("behind a commit", 1)
+		commit(t, k, directly(t, backend, ""))
+		there("behind a commit without it", 0)
+		commit(t, k, directly(t, backend, elements))
+		end()
+		k, _, end = process(t, ns, backend, store)
+		defer end()
+		commit(t, k, directly(t, backend, elements))
+		there("behind a start", 1)
+		commit(t, k, directly(t, backend, ""))
+		there("behind its end", 0)
+		remove()
+	})
+}

@@ -179,7 +179,7 @@ func (t tools) listChain(ctx context.Context, l lister, table, chain string, rul
 	}
 	list = slices.Clone(texts)
 	for i := range list {
-		if list[i] == "" {
+		if list[i] == "" && !countsOnly(rules[i]) {
 			list[i] = unlistedRule(rules[i])
 		}
 	}
@@ -404,6 +404,13 @@ func eachExpression(body []byte, f func(name string, data map[uint16][]byte)) {
 		})
 		f(name, data)
 	})
+}
+
+// countsOnly says whether a rule matches everything and does nothing: iptables lists it without a word.
+func countsOnly(body []byte) bool {
+	only := true
+	eachExpression(body, func(name string, _ map[uint16][]byte) { only = only && name == "counter" })
+	return only
 }
 
 func (s *savedTable) isUnlisted(chain string) bool { return slices.Contains(s.unlisted, chain) }
