@@ -177,7 +177,10 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 
 // commitDirect commits the rules of the direct interface. done is false where there are none, and were none.
 func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, err error) {
-	left, _ := k.options.Left.found()
+	var left leftThings
+	if k.direct == nil { // which does it itself
+		left, _ = k.options.Left.begin(!k.begun)
+	}
 	if next.Direct == nil && k.direct == nil && (k.begun || !left.hasRules()) {
 		return false, nil
 	}

@@ -179,7 +179,7 @@ func (t tools) listChain(ctx context.Context, l lister, table, chain string, rul
 	}
 	list = slices.Clone(texts)
 	for i := range list {
-		if list[i] == "" {
+		if list[i] == "" && !countsOnly(rules[i]) {
 			list[i] = unlistedRule(rules[i])
 		}
 	}
@@ -406,6 +406,13 @@ func eachExpression(body []byte, f func(name string, data map[uint16][]byte)) {
 	})
 }
 
+// countsOnly says whether a rule matches everything and does nothing: iptables lists it without a word.
+func countsOnly(body []byte) bool {
+	only := true
+	eachExpression(body, func(name string, _ map[uint16][]byte) { only = only && name == "counter" })
+	return only
+}
+
 func (s *savedTable) isUnlisted(chain string) bool { return slices.Contains(s.unlisted, chain) }
 
 func unlistedByAnother(program string) string {
@@ -431,10 +438,10 @@ func (k *iptablesKernel) learnTexts(ctx context.Context, saved *savedTable, in s
 		return nil
 	}
 	unknown := filter(specs, func(spec string) bool { return !slices.Contains(saved.rules[in.name], k.textOf(in, spec)) })
-	texts, err := k.listTogether(ctx, in.family, in.table, unknown)
-	for spec, text := range texts {
-		if text != "" {
-			k.texts[sharedRule{in, spec}] = text
+	texts, _, err := k.listTogether(ctx, in.family, in.table, unknown, nil)
+	for spec, list := range texts {
+		if len(list) == 1 {
+			k.texts[sharedRule{in, spec}] = list[0]
 		}
 	}
 	return err
