@@ -181,12 +181,8 @@ func TestPanicWithDormantTables(t *testing.T) {
 		}
 		for _, table := range []string{"inet firewalld_drop_all", "bridge firewalld_drop_all"} {
 			drop(true)
-			for len(w.reports) > 0 {
-				<-w.reports
-			}
 			sleep(t, ns, table)
-			if f := w.next(t); !slices.ContainsFunc(f.Changes, func(text string) bool { return strings.HasPrefix(text, "table "+table+" was made dormant") }) {
-				t.Errorf("reported is %q", f.Changes)
+			for !slices.Contains(w.next(t).Changes, "table "+table+" was made dormant: no packet comes to its rules") { // there may be some of before
 			}
 			commit(t, w, &kernel.Desired{Rules: rules})
 			awake(t, ns)
