@@ -55,6 +55,13 @@ func (f *ConfFile) deprecated(line int) bool {
 	return ok && value != "" && i >= 0 && confKeys[i].get == nil
 }
 
+// repeats tells whether a line, from 1, says once more what an earlier one says.
+func (f *ConfFile) repeats(line int) bool {
+	key, value, ok := splitSetting(f.lines[line-1])
+	was, set := f.get(key)
+	return ok && set && was == value && f.find(key) < line-1
+}
+
 // get is the value of a key, which is that of its first line with a value; ok is false when there is none.
 func (f *ConfFile) get(key string) (value string, ok bool) {
 	if i := f.find(key); i >= 0 {
@@ -418,7 +425,11 @@ func readSettings(data []byte, path string, severity Severity, set func(key, val
 		case value == "":
 			err = refuse(InvalidValue, "missing value of %s", key)
 		case first[key] > 0:
-			err = refuse(AlreadyEnabled, "%s is set in line %d already: this one is ignored", key, first[key])
+			code := AlreadyEnabled
+			if severity == Error { // that is no code of a refusal
+				code = InvalidOption
+			}
+			err = refuse(code, "%s is set in line %d already: this one is ignored", key, first[key])
 		default:
 			first[key] = i + 1
 			err = set(key, value)

@@ -110,7 +110,8 @@ func passState(p DirectPassthrough, _ string) string {
 	return fmt.Sprintf("passthrough '%s', '%s'", p.IPV, JoinArgs(p.Args))
 }
 
-// builtinChains are the chains that iptables(8), ip6tables(8) and ebtables(8) have in their tables.
+// builtinChains are the chains that iptables(8), ip6tables(8) and ebtables(8) have in their tables, by the table or, where one of them has
+// others, by it and the table.
 var builtinChains = map[string][]string{
 	"filter":   {"INPUT", "OUTPUT", "FORWARD"},
 	"nat":      {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
@@ -118,6 +119,16 @@ var builtinChains = map[string][]string{
 	"raw":      {"PREROUTING", "OUTPUT"},
 	"security": {"INPUT", "OUTPUT", "FORWARD"},
 	"broute":   {"BROUTING"},
+	"eb nat":   {"PREROUTING", "OUTPUT", "POSTROUTING"},
+}
+
+// isBuiltin tells whether a table has a chain by itself.
+func isBuiltin(ipv, table, chain string) bool {
+	chains, ok := builtinChains[ipv+" "+table]
+	if !ok {
+		chains = builtinChains[table]
+	}
+	return slices.Contains(chains, chain)
 }
 
 // parseChain reads a chain of one's own.
@@ -133,7 +144,7 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 		return c, err
 	}
 	switch {
-	case slices.Contains(builtinChains[c.Table], c.Chain):
+	case isBuiltin(c.IPV, c.Table, c.Chain):
 		return c, refuse(BuiltinChain, "chain '%s' is built-in chain", c.Chain)
 	case e.scope == Runtime && reserved(e.c, c.Chain):
 		return c, refuse(InvalidChain, "cannot use chain %s: the chains of a zone or policy have that name", c.Chain)

@@ -269,7 +269,7 @@ func (r *passReader) check() error {
 		return refusedByTool("cannot use chain %s: that is a verdict of iptables", c.Chain)
 	case c.Kind == PassNew && len(c.Rule) > 0:
 		return refusedByTool("cannot use %s beside -N: a new chain has no rule yet", JoinArgs(c.Rule))
-	case c.Kind == PassNew && slices.Contains(builtinChains[c.Table], c.Chain):
+	case c.Kind == PassNew && isBuiltin(r.ipv, c.Table, c.Chain):
 		return refusedByTool("cannot make chain %s: table %s has it", c.Chain, c.Table)
 	}
 	return nil

@@ -131,6 +131,8 @@ func TestRest(t *testing.T) {
 		{"one that may drop is missed", map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="fliter" chain="INPUT" priority="0">-j DROP</rule></direct>`},
 			[]string{"2 direct.xml"}, "", true},
 		{"a direct.xml that is no XML is empty", map[string]string{"direct.xml": `<direct><rule`}, []string{"2 direct.xml"}, "", true},
+		{"a line of firewalld.conf that is there twice costs nothing", map[string]string{"firewalld.conf": "DefaultZone=public\nFirewallBackend=nftables\n FirewallBackend = nftables\n"}, nil, "", false},
+		{"one that says something else may be what was meant", map[string]string{"firewalld.conf": "DefaultZone=public\nFirewallBackend=nftables\nFirewallBackend=iptables\n"}, []string{"2 firewalld.conf:3"}, "", true},
 		{"what richwall.conf has wrong is the default", map[string]string{"richwall.conf": "TCPMSSClamp=x\n"}, []string{"0 richwall.conf"}, "", false},
 		{"more mistakes than are kept", map[string]string{"zones/public.xml": `<zone><service name="ssh"/>` + strings.Repeat(`<port port="x" protocol="tcp"/>`, 3*keptProblems) + `</zone>`},
 			slices.Repeat([]string{"0 zones/public.xml"}, keptProblems+1), `<zone> <service name="ssh"/> </zone>`, false},

@@ -16,6 +16,9 @@ type Store struct {
 	// Unchanged is that a file of an object is written only if it is as it was read; another one is an error. If not, it is written over, as
 	// by firewalld, and told as Strange.
 	Unchanged bool
+	// Whole is that the file of every object of the administrator's is written that is not as it was read. If not, only those of objects that
+	// an edit was about are looked at.
+	Whole bool
 	// KeepsOld tells whether what NAME.old of a file holds is to stay, given the file's path; nil for none.
 	KeepsOld func(path string) bool
 }
@@ -196,7 +199,7 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 	result := next
 	for _, name := range unionNames(before, after) {
 		a, b := before[name], after[name]
-		if a == b {
+		if a == b && !s.Whole {
 			continue
 		}
 		if err := fileName(k.kind, name); err != nil {
@@ -212,6 +215,9 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 			f.data = k.write(b)
 			if a != nil && bytes.Equal(k.write(a), f.data) {
 				result = k.with(*result, a)
+				if f.had && !k.meta(a).lossy && !s.holds(f) {
+					files = append(files, f)
+				}
 				continue
 			}
 			if a != nil && k.meta(b).lossy {
@@ -223,6 +229,12 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 		files = append(files, f)
 	}
 	return result, files, nil
+}
+
+// holds tells whether a file on the disk is as it was read.
+func (s Store) holds(f file) bool {
+	data, err := readRegular(s.path(f.path))
+	return err == nil && f.known(data)
 }
 
 // fileName tells why an object of a name cannot have a file.

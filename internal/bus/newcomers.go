@@ -31,7 +31,7 @@ type newcomer struct {
 // What is held at once: in a newcomer's own room, and in the room that they share, of one and of all.
 var (
 	ownRoom    = load{8, 8 << 10}
-	sharedRoom = struct{ client, all load }{load{128, 2 << 20}, load{1024, 8 << 20}}
+	sharedRoom = struct{ client, all load }{load{1024, 2 << 20}, load{8192, 8 << 20}}
 )
 
 // largest is the bytes of the largest call that is held. It is held only if the shared room is empty: the first call of a client of root's

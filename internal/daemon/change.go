@@ -84,7 +84,7 @@ func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	if err := d.accepts(old, next); err != nil {
 		return nil, err
 	}
-	return d.save(old, next, &c)
+	return d.save(d.store, old, next, &c)
 }
 
 // errFailed is why the files cannot be changed while it is not known what they hold, and why the runtime configuration, of which a part
@@ -120,13 +120,13 @@ func (d *Daemon) accepts(old, next *zones.Config) error {
 // save writes the next permanent configuration, of which the folder holds old, and makes it current. files is held. The error is also that
 // a reload would take the files for lost.
 // The function puts the files back.
-func (d *Daemon) save(old, next *zones.Config, c *Change) (undo func() error, err error) {
+func (d *Daemon) save(store zones.Store, old, next *zones.Config, c *Change) (undo func() error, err error) {
 	if err := d.lost(context.Background()); err != nil {
 		return nil, err
 	}
 	var stored *zones.Config
 	var written zones.Written
-	store, kept := d.store, d.kept
+	kept := d.kept
 	store.KeepsOld = func(path string) bool { return kept[path] }
 	err = d.inWriteTime(func(keep func() bool) (err error) {
 		stored, written, err = saveFiles(store, old, next, keep)
@@ -266,9 +266,14 @@ func (l doubtful) Error() string {
 	return "the files are not used, because a part of them would be passed over:\n" + strings.Join(lossTexts(l), "\n")
 }
 
-// inDoubt refuses files for what is passed over in them.
+// inDoubt refuses files for what is passed over in them. That something is there already, such as a setting, is harmless of an item that is
+// added, and not here.
 func inDoubt(doubts doubtful) error {
-	return &Error{Code: doubts[0].Problem.Code, Msg: doubts.Error(), cause: doubts}
+	code := doubts[0].Problem.Code
+	if code == zones.AlreadyEnabled {
+		code = CommandFailed
+	}
+	return &Error{Code: code, Msg: doubts.Error(), cause: doubts}
 }
 
 // enforce makes a permanent configuration that was just read the runtime one, too.

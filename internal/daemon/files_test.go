@@ -203,3 +203,39 @@ func TestChangeOverAnEditByHand(t *testing.T) {
 		})
 	}
 }
+
+// What is set permanently is in the file afterwards, and what runs is in all files once it was saved, also where nothing differs from what
+// the daemon has read and somebody else has changed, broken or deleted a file since. What he wrote is kept beside it, and a file that the
+// order is not about is left alone.
+func TestOrderThatChangesNothingOverAnEditByHand(t *testing.T) {
+	const read, other = `<zone target="DROP"><port port="1" protocol="tcp"/></zone>`, `<zone><!-- being edited --></zone>`
+	for name, by := range map[string]string{"changed": `<zone target="ACCEPT"/>`, "broken": `<zone target="ACCEPT"><rule>`, "deleted": ""} {
+		for what, order := range map[string]func(b *bed) error{
+			"a setting": func(b *bed) error {
+				return b.ChangePermanent(Change{Edit: zones.Update(zones.Permanent, public, zones.Settings{zones.KeyTarget: "DROP"})})
+			},
+			"what runs": func(b *bed) error { return b.RuntimeToPermanent(t.Context()) },
+		} {
+			b := start(t, map[string]string{"zones/public.xml": read, "zones/work.xml": `<zone/>`})
+			path := filepath.Join(b.dir, "zones/public.xml")
+			b.write(t, map[string]string{"zones/public.xml": by, "zones/work.xml": other})
+			if by == "" {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := order(b); err != nil {
+				t.Fatalf("%s, %s: %v", name, what, err)
+			}
+			if data, err := os.ReadFile(path); err != nil || !strings.Contains(string(data), `target="DROP"`) || !strings.Contains(string(data), `port="1"`) {
+				t.Errorf("%s: behind %s the file holds %q, %v", name, what, data, err)
+			}
+			if old, err := os.ReadFile(path + ".old"); by != "" && (err != nil || string(old) != by) {
+				t.Errorf("%s: behind %s, kept is %q, %v", name, what, old, err)
+			}
+			if data, _ := os.ReadFile(filepath.Join(b.dir, "zones/work.xml")); (string(data) == other) != (what == "a setting") {
+				t.Errorf("%s: behind %s, a file that it is not about holds %q", name, what, data)
+			}
+		}
+	}
+}

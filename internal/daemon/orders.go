@@ -195,7 +195,9 @@ func (d *Daemon) RuntimeToPermanent(ctx context.Context) error {
 		err = d.accepts(permanent, next)
 	}
 	if err == nil {
-		_, err = d.save(inFolder, next, nil)
+		store := d.store
+		store.Whole = true // the files are to hold all that runs, whatever somebody has made of them since they were read
+		_, err = d.save(store, inFolder, next, nil)
 	}
 	if err != nil {
 		return refuse(RTToPermFailed, "%v", err)

@@ -767,6 +767,8 @@ func TestReloadInDoubt(t *testing.T) {
 		"a key too many":                       {"firewalld.conf", conf + "NoSuchKey=yes\n", ""},
 		"a key too many, and another value":    {"firewalld.conf", strings.Replace(conf, "all", "off", 1) + "NoSuchKey=yes\n", ""},
 		"a key twice":                          {"firewalld.conf", conf + "DefaultZone=public\n", ""},
+		"a key less, and a line twice":         {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=all\n", ""},
+		"a key less, and another twice":        {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=off\n", "LogDenied is set in line 2 already"},
 		"a value that is none":                 {"firewalld.conf", conf + "IPv6_rpfilter=perhaps\n", ""},
 		"an entry of a set that is dropped by": {"ipsets/bad.xml", strings.Replace(set, "2.2<", "2.2/<", 1), "ipsets/bad.xml:1:47: INVALID_ENTRY: "},
 		"an entry of an unused set":            {"ipsets/other.xml", strings.Replace(set, "2.2<", "2.2/<", 1), ""},
@@ -786,6 +788,10 @@ func TestReloadInDoubt(t *testing.T) {
 				t.Errorf("a check of the files says %v", checked)
 			}
 			err := b.Reload(t.Context())
+			var refused *Error
+			if errors.As(err, &refused) && refused.Code == zones.AlreadyEnabled {
+				t.Error("the refusal has a code that programs take for a success")
+			}
 			kept, _, _ := b.opt.State.LastGood()
 			cfg, _ := zones.Load(zones.Dirs{System: kept})
 			switch {

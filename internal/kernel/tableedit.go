@@ -155,7 +155,8 @@ func (e *tableEdit) learnTexts(ctx context.Context, chain string, specs []string
 }
 
 // setPolicies sets what the kernel's chains do with what no rule decided: when rulesets begin, and when panic mode does or
-// ends. A chain that was given a policy by somebody else keeps it after that. In panic mode raw drops every packet that
+// ends. What policy they had before is not known then, as that of panic mode may be of an earlier process; one that somebody else sets between
+// these moments stays until the next of them. In panic mode raw drops every packet that
 // comes in or is sent, before any rule of the other tables sees it; nat cannot drop.
 func (e *tableEdit) setPolicies(before, next *Desired) {
 	if before != nil && before.Panic == next.Panic && (before.Rules == nil) == (next.Rules == nil) {

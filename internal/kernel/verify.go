@@ -382,7 +382,8 @@ var (
 		"handing flows to the flow table": {hooks: "forward"},
 	}
 	iptablesPlaces = map[string]place{
-		"clamping to the path's MTU":      {hooks: "forward output postrouting"},
+		// iptables-legacy knows by which chains a rule is reached, and refuses it towards the host (linux/net/netfilter/xt_TCPMSS.c, tcpmss_tg4_check).
+		"clamping to the path's MTU":      {hooks: "input forward output postrouting"},
 		"masquerading":                    {"nat", "postrouting"},
 		"a new destination":               {"nat", "prerouting output"},
 		"reject":                          {"filter", "input forward output"},

@@ -1,6 +1,7 @@
 package firewallcmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -100,14 +101,25 @@ func (d *daemon) config(method string, args []any, results ...any) error {
 
 // property reads a property of the running firewall.
 func (d *daemon) property(name string) (any, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), propertyTime)
+	defer cancel()
 	var value dbus.Variant
-	answer := d.conn.Object(busName, mainPath).Call("org.freedesktop.DBus.Properties.Get", 0, busName, name)
+	answer := d.conn.Object(busName, mainPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, busName, name)
+	if ctx.Err() != nil {
+		return nil, &failure{"DBUS_ERROR", fmt.Sprintf("the firewall has not answered for %v", propertyTime), []string{
+			"its rules stay in force meanwhile; systemctl status firewalld says more",
+		}}
+	}
 	if answer.Err != nil {
 		return nil, busError(answer.Err)
 	}
 	err := answer.Store(&value)
 	return value.Value(), err
 }
+
+// propertyTime is the longest that a property is waited for, which needs no work of the firewall's: as long as programs that use libdbus wait
+// for an answer unless they say otherwise (dbus_connection_send_with_reply_and_block). It is a variable for tests.
+var propertyTime = 25 * time.Second
 
 // state is RUNNING, FAILED or INIT, in small letters.
 func (d *daemon) state() (string, error) {

@@ -27,7 +27,7 @@ func (s *session) understand() error {
 	}
 	s.option, s.values = todo[0], s.given[todo[0]]
 	for _, check := range []func(*option) error{
-		s.checkAlone, s.checkJSON, s.checkQuiet, s.checkPermanent, s.checkObject, s.checkDirect, s.checkTimeout, s.checkModifiers,
+		s.checkNamed, s.checkAlone, s.checkJSON, s.checkQuiet, s.checkPermanent, s.checkObject, s.checkDirect, s.checkTimeout, s.checkModifiers,
 	} {
 		if err := check(s.option); err != nil {
 			return err
@@ -38,6 +38,17 @@ func (s *session) understand() error {
 
 // always are the options that go with everything.
 var always = []string{"quiet", "verbose", "json", "system-config", "default-config"}
+
+// aboutName are the verbs whose value is the name of what they are about.
+var aboutName = map[verb]bool{doInfo: true, doPath: true, doDelete: true, doDefaults: true, doSetDefaultZone: true}
+
+// checkNamed refuses an empty name, such as of a variable that a script has not set: nothing is meant by it.
+func (s *session) checkNamed(o *option) error {
+	if aboutName[o.do] && slices.Contains(s.values, "") {
+		return misuse("No option specified.", "%s needs a name", o.flag())
+	}
+	return nil
+}
 
 // checkAlone refuses other options beside one that stands alone.
 func (s *session) checkAlone(o *option) error {

@@ -32,22 +32,21 @@ func entriesIn(path string) ([]entryLine, error) {
 	return entries, nil
 }
 
-// readFiles reads the entries of all files that the option names. One file that cannot be read leaves nothing to do, which
-// is said, but no error; one of several is left out.
-func (s *session) readFiles() (entries []entryLine, ok bool) {
+// readFiles reads the entries of all files that the option names. One of several that cannot be read is left out, which is said; where there
+// is no other, that is an error.
+func (s *session) readFiles() (entries []entryLine, err error) {
 	for _, path := range s.values {
 		found, err := entriesIn(path)
 		switch {
 		case err == nil:
 			entries = append(entries, found...)
 		case len(s.values) == 1:
-			s.out.print(err.Error())
-			return nil, false
+			return nil, fail(unknownError, "%v", err)
 		default:
 			s.out.complain(err.Error())
 		}
 	}
-	return entries, true
+	return entries, nil
 }
 
 // normalEntries are the entries as a set keeps them, each once. The error says where the first one stands that the set cannot
@@ -89,9 +88,9 @@ func (s *session) editFromFiles(add bool) error {
 	if set.Expires() && s.permanent {
 		return fail("IPSET_WITH_TIMEOUT", "")
 	}
-	lines, ok := s.readFiles()
-	if !ok {
-		return nil
+	lines, err := s.readFiles()
+	if err != nil {
+		return err
 	}
 	entries, err := normalEntries(set, lines, add, p)
 	if err != nil {

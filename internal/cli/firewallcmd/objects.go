@@ -193,7 +193,15 @@ func (s *session) createFromFile() error {
 	name := strings.TrimSuffix(filepath.Base(path), ".xml")
 	all, err := readObject(k, name, path)
 	if err != nil {
-		s.out.complain(fmt.Sprintf("cannot load %s from file %s: %v", k.article, path, err))
+		reason := err.Error()
+		var problems zones.Problems
+		if errors.As(err, &problems) {
+			reason = oneLine(err)
+		}
+		s.out.complain(printable.Item(fmt.Sprintf("Failed to load %s file '%s': %s", k.name, path, reason)))
+		for _, p := range errorsOf(problems).Shown() {
+			s.out.hint(p.String())
+		}
 		if s.program == offline && codeOf(err) != unknownError {
 			return exitStatus(statusOf(err))
 		}

@@ -283,6 +283,20 @@ func TestNoBus(t *testing.T) {
 	}
 }
 
+// A daemon that does not answer, such as one that was stopped by a debugger, is waited for some time, and no longer.
+func TestDaemonThatDoesNotAnswer(t *testing.T) {
+	bus := startBus(t, answers())
+	frozen := make(chan struct{})
+	defer close(frozen)
+	bus.answers["org.freedesktop.DBus.Properties.Get"] = func([]any) any { <-frozen; return nil }
+	propertyTime = 50 * time.Millisecond
+	defer func() { propertyTime = 25 * time.Second }()
+	var stderr strings.Builder
+	if status := Online([]string{"--state"}, nil, &stderr, &stderr); status != 36 || !strings.Contains(stderr.String(), "has not answered for 50ms") {
+		t.Errorf("exit status %d: %s", status, stderr.String())
+	}
+}
+
 // hostile is what a file or another program may have put in place of any text.
 const hostile = "name\x1b[2J\x1b]0;title\x07\u009b31m\u202e\u2066\u2028\r\x7fsuccess"
 

@@ -19,7 +19,7 @@ var sections = []section{
 		{name: "default-config", arg: "DIR", takes: one, use: offlineOnly, help: "the shipped files, in place of /usr/lib/firewalld"},
 	}},
 	{"The firewall as a whole", "", []option{
-		{name: "state", use: alone | onlineOnly, do: doState, help: "is the daemon running? exit 0 running, 251 failed, 252 not running, 36 the message bus does not answer"},
+		{name: "state", use: alone | onlineOnly, do: doState, help: "is the daemon running? exit 0 running, 251 failed, 252 not running, 36 the message bus or the daemon does not answer"},
 		{name: "reload", use: alone | onlineOnly, do: doCall, item: "reload", help: "put the files into effect; connections stay"},
 		{name: "complete-reload", use: alone | onlineOnly, do: doCall, item: "completeReload", help: "the same as --reload: connections stay"},
 		{name: "runtime-to-permanent", use: alone | onlineOnly, do: doCall, item: "runtimeToPermanent", help: "save what is in effect to the files"},

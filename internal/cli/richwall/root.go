@@ -31,8 +31,8 @@ import (
 // command line or configuration, or the number of firewalld's error code where there is one.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryGoal)
-	out, notes := printer(stdout), printer(stderr)
-	defer out.Flush()
+	written := &writer{to: stdout}
+	out, notes := printer(written), printer(stderr)
 	defer notes.Flush()
 	root := newRoot()
 	root.SetArgs(args)
@@ -40,6 +40,31 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(notes)
 	err := root.ExecuteContext(context.Background())
+	out.Flush()
+	status := exit(notes, err)
+	if written.err != nil && !errors.Is(err, written.err) {
+		fmt.Fprintf(notes, "richwall: cannot print all there is to say: %v\n", written.err)
+		status = max(status, 2)
+	}
+	return status
+}
+
+// writer remembers why something could not be written: what is read from there is not whole, whoever has written it.
+type writer struct {
+	to  io.Writer
+	err error
+}
+
+func (w *writer) Write(data []byte) (int, error) {
+	n, err := w.to.Write(data)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// exit prints an error, and returns the exit status for it.
+func exit(notes io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}

@@ -1,13 +1,16 @@
 package richwall
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -69,3 +72,25 @@ var noLab = sync.OnceValue(func() string {
 	}
 	return ""
 })
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What cannot be printed is no success, whichever subcommand prints it, and whether it is what was asked for or help.
+func TestPrintingOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "firewalld.conf"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"explain", "--config", dir, "--in", "eth1", "--source", "192.0.2.1", "tcp", "22"}, {"help"}, {"lab", "--help"}, {"--version"},
+		{"compile", "rule service name=ssh accept"}, {"check", "--json", dir},
+	} {
+		var errors bytes.Buffer
+		if status := Main(args, strings.NewReader(""), full{}, &errors); status != 2 || !strings.Contains(errors.String(), "no space left") {
+			t.Errorf("%q ends with %d and says %q", args, status, &errors)
+		}
+	}
+}

@@ -10,7 +10,7 @@ complete -c firewall-cmd -l zone -x -a '(timeout 1 firewall-cmd --get-zones 2>/d
 complete -c firewall-cmd -l policy -x -a '(timeout 1 firewall-cmd --get-policies 2>/dev/null | string split " ")' -d 'do it to this policy'
 complete -c firewall-cmd -l policy-set -x -d 'do it to all policies whose names begin with PREFIX'
 complete -c firewall-cmd -l timeout -x -d 'undo it after N seconds, minutes or hours'
-complete -c firewall-cmd -l state -f -d 'is the daemon running? exit 0 running, 251 failed, 252 not running, 36 the message bus does not answer'
+complete -c firewall-cmd -l state -f -d 'is the daemon running? exit 0 running, 251 failed, 252 not running, 36 the message bus or the daemon does not answer'
 complete -c firewall-cmd -l reload -f -d 'put the files into effect; connections stay'
 complete -c firewall-cmd -l complete-reload -f -d 'the same as --reload: connections stay'
 complete -c firewall-cmd -l runtime-to-permanent -f -d 'save what is in effect to the files'
