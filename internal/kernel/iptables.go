@@ -407,6 +407,9 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err := k.commitRules(ctx, k.installed, next); err != nil {
 		return err
 	}
+	if err := k.wake(next); err != nil {
+		return err
+	}
 	k.installed = next
 	k.finishSets(ctx, sets)
 	k.noteDone(ctx, next, first)
