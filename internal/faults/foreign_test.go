@@ -82,6 +82,7 @@ func TestForeignChangesAreRepaired(t *testing.T) {
 		{"", "nft add table inet firewalld { flags dormant; }", `has other flags`},
 		{"FirewallBackend=iptables\n", "iptables -F", `iptables, table filter, chain INPUT: \d rules removed`},
 		{"FirewallBackend=iptables\n", "iptables -I IN_public -j ACCEPT", `iptables, table filter, chain IN_public: 1 rule added`},
+		{"FirewallBackend=iptables\n", "nft add table ip filter { flags dormant; }", `iptables, table filter was made dormant`},
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			l := newLab(t, "nft", "iptables", "ip6tables", "ipset")

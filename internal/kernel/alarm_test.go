@@ -67,7 +67,7 @@ func TestFaultOfTheMonitor(t *testing.T) {
 	}
 	defer ns.Close()
 	var log bytes.Buffer
-	m, err := newMonitor(slog.New(slog.NewTextHandler(&log, nil)), ns.Do, 0, func(uint8, string) bool { panic("a fault of the test") })
+	m, err := newMonitor(slog.New(slog.NewTextHandler(&log, nil)), ns.Do, 0, func(part) bool { panic("a fault of the test") })
 	if err != nil {
 		t.Fatal(err)
 	}

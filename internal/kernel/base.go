@@ -38,7 +38,7 @@ func (g *Guard) Earlier() ir.Backend { return g.earlier }
 // Base makes the kernel drop what is not of a connection that is there already, before anything else is known: see
 // guardChains. The first commit of the Kernel that is opened with the Guard takes it away, in the transaction that brings the
 // rules. With panicked everything is dropped. Where the whole rules of an earlier process are still there, they stay in force
-// instead. No file is read. Without nf_tables in the kernel it is a chain of iptables and ip6tables.
+// instead, unless a table of iptables or ebtables is dormant, in which some of them may be. No file is read. Without nf_tables in the kernel it is a chain of iptables and ip6tables.
 func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	o = o.withDefaults()
 	t := tools{enter: o.Enter}
@@ -56,7 +56,7 @@ func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	switch {
 	case err != nil:
 		return base, err
-	case panicked: // what the rules of an earlier process let pass must not
+	case panicked, s.asleep(): // what the rules of an earlier process let pass must not, or what they stop may pass
 	case s.holdsRules():
 		base.earlier = ir.NFTables
 		return base, nil
@@ -218,7 +218,6 @@ func (g *Guard) keepOut(ctx context.Context, of *guard, panicked bool) error {
 // holdsRules says whether the table is there as a process of ours leaves it: what comes in, and what is forwarded, meets
 // rules, the last of which refuses.
 func (s *socket) holdsRules() bool {
-	const dormant = 1 // NFT_TABLE_F_DORMANT
 	head, err := s.tableHead(ir.Table)
 	if err != nil || !head.there || head.flags&dormant != 0 {
 		return false

@@ -26,6 +26,14 @@ type BridgeRule struct {
 	Args         []string
 }
 
+// makes says whether a chain is among those that it makes, by itself or with a command.
+func (b *Bridge) makes(c BridgeChain) bool {
+	return b != nil && (slices.Contains(b.Chains, c) || slices.ContainsFunc(b.Commands, func(command []string) bool {
+		made, ok := chainBy(command)
+		return ok && made == c
+	}))
+}
+
 // chain is where the rule is.
 func (r BridgeRule) chain() BridgeChain { return BridgeChain{r.Table, r.Chain} }
 
@@ -54,6 +62,7 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 		return old, err
 	}
 	defer unlock()
+	o.Left.begin(true)
 	was, err = commitBridge(ctx, o, old, next)
 	if err == nil || old == nil || ctx.Err() != nil || refusesNext(err) {
 		return was, err

@@ -430,6 +430,36 @@ func TestBridgeRulesThatOthersTakeOut(t *testing.T) {
 	sameLines(t, want, saved())
 }
 
+// A command that makes a chain for bridges is refused, as a chain of the direct interface is, where another program has made one of that name
+// with rules in it: at a start without a note, with one, at a reload and in a check. The chain stays as it is, and is not taken out with the command.
+func TestCommandForABridgeChainOfAnotherProgram(t *testing.T) {
+	ns, saved := bridges(t)
+	run(t, ns, "", "ebtables", "-N", "foo")
+	run(t, ns, "", "ebtables", "-A", "foo", "-p", "ARP", "-j", "DROP")
+	before := saved()
+	next := &kernel.Bridge{Commands: [][]string{strings.Fields("-t filter -N foo"), strings.Fields("-N bar")}}
+	for _, noted := range []bool{false, true} {
+		for _, old := range []*kernel.Bridge{nil, {}} {
+			o := kernel.Options{Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+			if noted {
+				o.Left = kernel.NewLeft(&disk{texts: []string{"{}"}}, quietLog)
+			}
+			_, err := kernel.CommitBridge(t.Context(), o, old, next)
+			for way, err := range map[string]error{"a commit": err, "a check": kernel.CheckBridge(t.Context(), o, next)} {
+				var refused *kernel.BridgeError
+				if !errors.As(err, &refused) || refused.AboutCommand(next.Commands[0]) == nil || refused.AboutCommand(next.Commands[1]) != nil {
+					t.Errorf("%s, noted %v, known before %v, gives %v", way, noted, old != nil, err)
+				}
+			}
+			sameLines(t, before, saved())
+			if _, err := kernel.CommitBridge(t.Context(), o, nil, &kernel.Bridge{}); err != nil {
+				t.Error(err)
+			}
+			sameLines(t, before, saved())
+		}
+	}
+}
+
 // A chain for bridges that another program has made stays as it is, and is no chain of ours: a change, a reload and a start that want one of
 // its name are refused, and name the chain. That one is refused does not make it ours for the next.
 func TestBridgeChainOfAnotherProgram(t *testing.T) {

@@ -402,7 +402,7 @@ func (f *bridgeFinder) found(old *Bridge) *Bridge {
 		chain, makes := chainBy(command)
 		_, puts := ruleBy(command)
 		switch key := quoted(command); {
-		case makes && f.hasChain(chain) && !made[chain]:
+		case makes && f.hasChain(chain) && !made[chain] && f.ours(chain):
 			made[chain] = true
 		case puts && there[key] > 0:
 			there[key]--
@@ -418,7 +418,7 @@ func (f *bridgeFinder) found(old *Bridge) *Bridge {
 // ours says whether a chain that is there, and that we have or want, is not another program's: it is noted, or nothing is lost with it, as
 // it has no rules that it shall not have. Where no rule was tried, those that may be ours count as ours.
 func (f *bridgeFinder) ours(c BridgeChain) bool {
-	return f.known || slices.Contains(f.noted.Chains, c) || ir.IsDirectChain(c.Chain) || !f.hasOthers(c) ||
+	return f.known || f.noted.makes(c) || ir.IsDirectChain(c.Chain) || !f.hasOthers(c) ||
 		f.asks && slices.ContainsFunc(f.unsure(c.Table), func(r BridgeRule) bool { return r.Chain == c.Chain })
 }
 
@@ -453,18 +453,29 @@ func (f *bridgeFinder) stay(old, was, next *Bridge) *Bridge {
 	return stay
 }
 
-// othersChains is the error that chains of next are there which are not among those of was: another program has made them. What names one
-// of the kernel's chains has its rules in a chain that nobody has asked for: then these are named, too.
+// othersChains is the error that chains of next, or of its commands, are there which are not among those of was: another program has made
+// them. What names one of the kernel's chains has its rules in a chain that nobody has asked for: then these are named, too.
 func (found *foundBridge) othersChains() error {
 	next := found.next
 	made := filter(next.Chains, func(c BridgeChain) bool { return !slices.Contains(found.was.Chains, c) })
 	for _, table := range bridgeTables {
 		e := &BridgeError{Table: table}
+		there := func(c BridgeChain) bool {
+			return c.Table == table && found.saved[table] != nil && slices.Contains(found.saved[table].order, c.Chain)
+		}
+		taken := func(c BridgeChain) error {
+			return fmt.Errorf("table %s of ebtables has a chain %s already, which another program has made", table, c.Chain)
+		}
+		for _, command := range next.Commands {
+			if c, makes := chainBy(command); makes && there(c) && !found.was.makes(c) {
+				e.Lines = append(e.Lines, BridgeLine{withoutTable(command), taken(c)})
+			}
+		}
 		for _, c := range made {
-			if c.Table != table || found.saved[table] == nil || !slices.Contains(found.saved[table].order, c.Chain) {
+			if !there(c) {
 				continue
 			}
-			why := fmt.Errorf("table %s of ebtables has a chain %s already, which another program has made", table, c.Chain)
+			why := taken(c)
 			e.Lines = append(e.Lines, BridgeLine{makeBridgeChain(c), why})
 			for _, r := range next.Rules {
 				if ir.IsDirectChain(c.Chain) && r.chain() == c {

@@ -15,7 +15,7 @@ import (
 )
 
 // heldChains are chains of iptables' tables as nf_tables has them: what iptables-nft makes. Those of iptables-legacy are not
-// among them, and nobody tells of their changes.
+// among them, and nobody tells of their changes. A part of kind dormantPart among them is a table that is dormant.
 type heldChains map[part]*heldChain
 
 type heldChain struct {
@@ -48,8 +48,8 @@ func (k *iptablesKernel) watchTables() error {
 		return nil
 	}
 	k.watch.socket, k.watch.log = s, k.options.Log
-	k.watch.monitor, err = newMonitor(k.options.Log, k.options.Enter, 0, func(family uint8, table string) bool {
-		return (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6) && builtins[table] != nil
+	k.watch.monitor, err = newMonitor(k.options.Log, k.options.Enter, 0, func(p part) bool {
+		return isIPTables(p) || !k.direct && mayStop(p)
 	})
 	if err != nil {
 		return errors.Join(err, k.options.Guard.closeSocket(s))
@@ -321,6 +321,11 @@ func isRestore(w Writer) bool {
 // there it remembers that.
 func (k *iptablesKernel) keep(now heldChains, ours func(part, liveRule) bool) {
 	held := heldChains{}
+	for p, c := range now {
+		if p.kind == dormantPart {
+			held[p] = c
+		}
+	}
 	k.eachChain(func(p part, c *chainRules) {
 		chain := now[p]
 		switch {
@@ -404,6 +409,13 @@ func (k *iptablesKernel) readHeld() (all heldChains, generation uint32, err erro
 			return nil, 0, err
 		}
 		all = heldChains{}
+		dormant, err := k.watch.socket.dormantTables()
+		if err != nil {
+			return nil, 0, err
+		}
+		for p := range dormant {
+			all[p] = &heldChain{}
+		}
 		for _, family := range k.families {
 			if err := all.read(k.watch.socket, familyNumber(family)); err != nil {
 				return nil, 0, fmt.Errorf("cannot read the rules of %s: %w", tool(family), err)
@@ -442,7 +454,7 @@ func (h heldChains) read(s *socket, family uint8) error {
 
 // concerns implements subject. What others put into the kernel's chains is seen by differences.
 func (k *iptablesKernel) concerns(p part) bool {
-	return p.kind == tablePart || p.kind == chainPart && k.held[p] != nil
+	return p.kind == tablePart || p.kind == dormantPart && k.uses(k.installed, p) || p.kind == chainPart && k.held[p] != nil
 }
 
 // differences implements subject.
@@ -456,8 +468,11 @@ func (k *iptablesKernel) differences() ([]string, error) {
 
 // against says what of the chains that are held is not as it was committed.
 func (k *iptablesKernel) against(now heldChains) []string {
-	var list []string
+	list := madeDormant(now, func(p part) bool { return k.uses(k.installed, p) })
 	for p, c := range k.held {
+		if p.kind == dormantPart {
+			continue
+		}
 		where := fmt.Sprintf("%s, table %s, chain %s", familyTool(p.family), p.table, p.name)
 		switch d := k.difference(p, c, now[p]); {
 		case now[p] == nil || now[p].lacks == removed:

@@ -86,6 +86,8 @@ func (k *nftables) review() error {
 // concerns implements subject.
 func (k *nftables) concerns(p part) bool {
 	switch {
+	case mayStop(p):
+		return k.uses(p)
 	case p.table == panicTable:
 		return k.installed.Panic
 	case p.table == guardTable:
@@ -102,6 +104,9 @@ func (k *nftables) concerns(p part) bool {
 	}
 	return true
 }
+
+// uses is Options.uses of what is installed.
+func (k *nftables) uses(p part) bool { return k.options.uses(&k.installed.Desired, p) }
 
 // unprotected says whether a guard stands that other programs can take away.
 func (k *nftables) unprotected() bool { return k.watch.guard.up && !k.watch.guard.protected() }
@@ -135,5 +140,6 @@ func (k *nftables) differences() ([]string, error) {
 		t.want.handle = now.handle // each is as good as another one
 		list = append(list, t.want.differences(t.name, now)...)
 	}
-	return list, nil
+	dormant, err := k.socket.dormantTables()
+	return append(list, madeDormant(dormant, k.uses)...), err
 }

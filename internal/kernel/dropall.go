@@ -83,8 +83,9 @@ func (s *socket) dropBridged(name string, on bool) error {
 type bridged struct{ known, dropped bool }
 
 // commit makes a commit, with that table before it when panic mode is on behind it, and without it after it when it is off. Where the table
-// cannot be put up, that of DropAll for bridges is, which DropAll takes away when panic mode ends. That a table cannot be changed is no
-// reason to do less than the rest; it is tried again by the next commit.
+// cannot be put up, that of DropAll for bridges is, which DropAll takes away when panic mode ends. Before the commit, too, packets come again
+// to tables as of Options.uses that another program has made dormant. That a table cannot be changed is no reason to do less than the rest;
+// it is tried again by the next commit.
 func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error) error {
 	if s == nil || next.Succeeded { // the one that succeeds it has the table
 		return rest()
@@ -105,6 +106,11 @@ func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error)
 	}
 	if next.Panic {
 		set(true)
+	}
+	if o.Guard.check() == nil {
+		if err := s.wake(o.Log, func(p part) bool { return o.uses(next, p) }); err != nil {
+			o.Log.Error("packets are not stopped where they should be", "reason", err)
+		}
 	}
 	err := rest()
 	if err != nil && instead && o.Guard.check() == nil {
@@ -137,7 +143,7 @@ func (s *socket) dropBridgedInstead(log *slog.Logger) (made bool) {
 }
 
 // Dropping tells whether a table drops every packet: that of DropAll, or that of a Desired with Panic for nftables, of this process
-// or one before it.
+// or one before it. One that another program has made dormant counts, too: it is there because panic mode was switched on.
 func Dropping(o Options) (bool, error) {
 	o = o.withDefaults()
 	s, err := openSocket(o.Enter)

@@ -134,7 +134,7 @@ func FailReview(o Options, why error) (again <-chan struct{}, end func(), err er
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := newMonitor(o.Log, o.Enter, s.conn.PID(), func(uint8, string) bool { return false })
+	m, err := newMonitor(o.Log, o.Enter, s.conn.PID(), func(part) bool { return false })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -36,6 +36,7 @@ type iptablesKernel struct {
 	allowed   uint32                         // the port of a process that Allow waits for; 0 if there is none
 	starting  bool                           // nothing of the firewall was committed before
 	awaits    func(table, chain string) bool // that of the Desired that is committed
+	stopped   func() error                   // the error of a commit's context while there is a commit: what has begun ends, and nothing is looked for any more
 	// found is what was noted as left among what is others' when the Kernel was opened, and foundKnown whether that is all. withoutLeft
 	// has the first commit do without it.
 	found                   leftThings
@@ -281,9 +282,12 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		k.starting = k.installed == nil
 	}
 	k.awaits = next.Awaits
-	if found, known := k.options.Left.found(); k.installed == nil && len(k.steps) == 0 {
+	first := k.installed == nil && len(k.steps) == 0
+	if found, known := k.options.Left.begin(first); first {
 		k.found, k.foundKnown = found, known // an attempt before this one, or a note that could not be read, may have told more
 	}
+	k.stopped = ctx.Err
+	defer func() { k.stopped = nil }()
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	g := k.watch.guard
 	stood := g != nil && g.up
@@ -404,6 +408,9 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err := k.commitRules(ctx, k.installed, next); err != nil {
 		return err
 	}
+	if err := k.wake(next); err != nil {
+		return err
+	}
 	k.installed = next
 	k.finishSets(ctx, sets)
 	k.noteDone(ctx, next, first)
@@ -484,13 +491,13 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	if next.Succeeded {
 		had = had.withoutShared()
 	}
-	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, script: &script{family: family, table: table, want: want,
+	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, absent: map[sharedRule]bool{}, script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if first && !next.Succeeded {
 		if err := e.addLeft(ctx); err != nil {
 			return nil, err
 		}
-	} else if err := e.ask(ctx, e.had.shared()); err != nil {
+	} else if err := e.ask(ctx, e.had.shared(), e.had.shared()); err != nil {
 		return nil, err
 	}
 	if !k.direct {

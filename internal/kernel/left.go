@@ -35,7 +35,7 @@ type Left struct {
 	noted   leftThings
 	wanted  leftThings // what the last commit of this process has put there
 	stay    leftThings // chains and sets that could not be taken out, as where something else uses them: they stay noted, and are tried again
-	late    []leftRule // of an earlier process, from a note that could be read only behind a commit: they stay noted for a later process
+	late    []leftRule // of which it is not known whether they are there: they stay noted for a later process (keep), as those of a note that could be read only behind a commit
 	written []byte
 	failed  bool  // the last writing
 	unread  error // why the note of an earlier process could not be read; it is not written over before it was
@@ -76,7 +76,7 @@ type leftRule struct {
 // What is no note is logged, too, and what it was about stays in the kernel.
 func NewLeft(store Store, log *slog.Logger) *Left {
 	l := &Left{store: store, log: log}
-	if l.read(); l.unread != nil {
+	if l.read(false); l.unread != nil {
 		l.unknown(l.unread)
 	}
 	return l
@@ -87,8 +87,9 @@ func (l *Left) unknown(reason error) {
 	l.log.Error("it is not known which direct rules an earlier process has put into the kernel: those that are no longer in the configuration stay there", "reason", reason)
 }
 
-// read reads what an earlier process has left, which is noted beside what this one has noted meanwhile.
-func (l *Left) read() {
+// read reads what an earlier process has left, which is noted beside what this one has noted meanwhile. late says that this process has done
+// without it.
+func (l *Left) read(late bool) {
 	data, err := l.store.Read()
 	if l.unread = err; err != nil {
 		return
@@ -102,8 +103,8 @@ func (l *Left) read() {
 		l.unknown(err)
 		return
 	}
-	if l.known { // a Kernel has done without it
-		l.late = was.Rules
+	if late {
+		l.late = union(l.late, was.Rules, leftRule.key)
 		l.stay.Chains, l.stay.Sets = union(l.stay.Chains, was.Chains, itself), union(l.stay.Sets, was.Sets, itself)
 	}
 	all := was.and(l.noted)
@@ -121,17 +122,38 @@ func (l *Left) read() {
 	l.bridges = l.bridges || len(data) > 0 && !was.UnsureBridge
 }
 
-// found is what a Kernel finds noted, and whether what is not noted is others'.
-func (l *Left) found() (things leftThings, known bool) {
+// begin is found at the begin of a commit, which reads a note again that could not be read. Nothing else reads it: what comes to be known
+// within a commit would be lost at its end. first says that the commit can still do something about what an earlier process has left.
+func (l *Left) begin(first bool) (things leftThings, known bool) {
 	if l == nil {
 		return leftThings{}, false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.unread != nil {
-		l.read()
+		l.read(!first || l.known)
 	}
 	return l.noted, l.known
+}
+
+// found is what is noted, and whether what is not noted is others'.
+func (l *Left) found() (things leftThings, known bool) {
+	if l == nil {
+		return leftThings{}, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noted, l.known
+}
+
+// keep has rules stay noted for a later process, as it could not be found out whether they are there.
+func (l *Left) keep(rules []leftRule) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.late = union(l.late, rules, leftRule.key)
 }
 
 // leftState is what a Left knows before a commit.
@@ -283,16 +305,13 @@ func (l *Left) bridge(f func(noted *Bridge) *Bridge) {
 	})
 }
 
-// foundBridge is what is noted of ebtables, and whether what is not noted is others'.
+// foundBridge is what is noted of ebtables, and whether what is not noted is others'. A commit, unlike a check, has begin before it.
 func (l *Left) foundBridge() (noted *Bridge, known bool) {
 	if l == nil {
 		return nil, false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unread != nil {
-		l.read()
-	}
 	return l.noted.Bridge, l.bridges
 }
 
@@ -583,10 +602,11 @@ func (e *tableEdit) mayBeLeft(ctx context.Context) (map[string]mayBe, error) {
 		may[c.name] = m
 	}
 	specs := map[string][]string{}
+	noted := map[string][]string{}
 	for name, m := range may {
-		specs[name] = m.specs()
+		specs[name], noted[name] = m.specs(), m.noted
 	}
-	return may, e.ask(ctx, specs)
+	return may, e.ask(ctx, specs, noted)
 }
 
 // claimChains takes direct chains that are there for those that an earlier process has made: what is noted, and, where there is no note, a

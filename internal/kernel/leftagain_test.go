@@ -17,6 +17,7 @@ import (
 	"richwall/compile"
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/lab"
 	"richwall/internal/statedir"
 	"richwall/zones"
 )
@@ -278,6 +279,67 @@ func TestNoteThatIsReadLate(t *testing.T) {
 				})
 			}
 		}
+	})
+}
+
+// A note that can be read only within a commit is read at the begin of the next one, whichever part of a commit asks what is noted, or a check
+// beside it: the rules of an earlier process go with the next start.
+func TestNoteThatBecomesReadableWithinACommit(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		withSet := func(elements string) *kernel.Desired {
+			dir := t.TempDir()
+			write(t, dir+"/ipsets/some.xml", `<ipset type="hash:ip"><entry>198.51.100.20</entry></ipset>`)
+			write(t, dir+"/direct.xml", `<direct>`+elements+`<passthrough ipv="ipv4">-A INPUT -m set --match-set some src -j DROP</passthrough></direct>`)
+			return desiredOf(t, dir, backend)
+		}
+		goes := func(name string, times int, open func(ns *lab.Namespace, late *unread) kernel.Kernel) {
+			ns, store := namespace(t), &disk{}
+			k, _, end := process(t, ns, backend, store)
+			commit(t, k, withSet(`<passthrough ipv="ipv4">-A INPUT -s 203.0.113.9 -j ACCEPT</passthrough>`))
+			end()
+			late := &unread{store, times}
+			k = open(ns, late)
+			for i := 0; i < 1 || late.times >= 0 && i < 5; i++ {
+				commit(t, k, withSet(""))
+				commit(t, k, withSet(`<passthrough ipv="ipv4">-A INPUT -s 203.0.113.11 -j ACCEPT</passthrough>`))
+			}
+			if late.times >= 0 {
+				t.Errorf("%s, the note was not read again: %d", name, late.times)
+			}
+			k.Close()
+			k, _, end = process(t, ns, backend, store)
+			defer end()
+			commit(t, k, withSet(""))
+			if got := saved(t, ns); strings.Contains(got, "203.0.113") {
+				t.Errorf("%s, there is\n%s", name, got)
+			}
+		}
+		for times := range 6 {
+			goes(fmt.Sprintf("readable after %d times", times), times, func(ns *lab.Namespace, late *unread) kernel.Kernel {
+				k, _, _ := process(t, ns, backend, late)
+				return k
+			})
+		}
+		goes("readable by a check within a commit", 1000, func(ns *lab.Namespace, late *unread) kernel.Kernel {
+			left := kernel.NewLeft(late, quietLog)
+			begun := false
+			k, err := kernel.New(kernel.Options{Backend: backend, Log: quietLog, Left: left, Enter: func(f func() error) error {
+				if begun && late.times > 0 {
+					late.times = 0
+					other, err := kernel.New(kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: quietLog, Left: left})
+					if err != nil {
+						return err
+					}
+					other.Close()
+				}
+				return ns.Do(f)
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun = true
+			return k
+		})
 	})
 }
 

@@ -41,6 +41,7 @@ const (
 	setPart
 	elementPart // of the set with the name
 	otherPart
+	dormantPart // that the table is dormant
 )
 
 // parts are the types of events, with the attribute that has the name of what they are about (linux/netfilter/nf_tables.h).
@@ -73,7 +74,7 @@ type transaction struct {
 // touched says whether a transaction was about a chain, or about its table.
 func (t transaction) touched(chain part) bool {
 	for p := range t.parts {
-		if p == chain || p.kind == tablePart && p.family == chain.family && p.table == chain.table {
+		if p == chain || (p.kind == tablePart || p.kind == dormantPart) && p.family == chain.family && p.table == chain.table {
 			return true
 		}
 	}
@@ -91,7 +92,7 @@ type news struct {
 type monitor struct {
 	log     *slog.Logger
 	conn    *netlink.Conn
-	watched func(family uint8, table string) bool
+	watched func(part) bool
 	wake    chan struct{} // has a token when there is news
 	done    chan struct{} // closed when nothing is heard any more
 
@@ -114,7 +115,7 @@ const (
 )
 
 // newMonitor listens for what others do to tables. own is the port of the socket whose commits are not told of: 0 for none.
-func newMonitor(log *slog.Logger, enter func(func() error) error, own uint32, watched func(family uint8, table string) bool) (*monitor, error) {
+func newMonitor(log *slog.Logger, enter func(func() error) error, own uint32, watched func(part) bool) (*monitor, error) {
 	m := &monitor{log: log, watched: watched, wake: make(chan struct{}, 1), done: make(chan struct{}), advanced: make(chan struct{}), open: map[part][]liveRule{}}
 	err := enter(func() (err error) {
 		m.conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageBuffer})
@@ -253,13 +254,13 @@ func (m *monitor) about(kind uint8, body []byte) (p part, ok bool) {
 		return p, false
 	}
 	p = part{family: body[0], table: text(attribute(body, tableName)), kind: known.kind}
-	if !m.watched(p.family, p.table) {
-		return p, false
-	}
-	if p.kind != tablePart {
+	switch {
+	case p.kind != tablePart:
 		p.name = text(attribute(body, known.name))
+	case number32(attribute(body, unix.NFTA_TABLE_FLAGS))&dormant != 0:
+		p.kind = dormantPart
 	}
-	return p, true
+	return p, m.watched(p)
 }
 
 // end ends a transaction that the socket with a port has made. The lock is held.

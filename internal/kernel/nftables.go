@@ -52,8 +52,8 @@ func newNFTables(o Options) (*nftables, error) {
 	}
 	if err == nil {
 		k.watch.socket, k.watch.alarm, k.watch.log = s, k.alarm, o.Log
-		k.watch.monitor, err = newMonitor(o.Log, o.Enter, s.conn.PID(), func(family uint8, table string) bool {
-			return family == unix.NFPROTO_INET && (table == ir.Table || table == panicTable || table == guardTable)
+		k.watch.monitor, err = newMonitor(o.Log, o.Enter, s.conn.PID(), func(p part) bool {
+			return mayStop(p) || p.family == unix.NFPROTO_INET && (p.table == ir.Table || p.table == panicTable || p.table == guardTable)
 		})
 	}
 	if err != nil {
@@ -177,7 +177,10 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 
 // commitDirect commits the rules of the direct interface. done is false where there are none, and were none.
 func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, err error) {
-	left, _ := k.options.Left.found()
+	var left leftThings
+	if k.direct == nil { // which does it itself
+		left, _ = k.options.Left.begin(!k.begun)
+	}
 	if next.Direct == nil && k.direct == nil && (k.begun || !left.hasRules()) {
 		return false, nil
 	}

@@ -43,8 +43,12 @@ func passes(err error) bool {
 		return err != nil
 	}
 	var status *exec.ExitError
-	return !errors.As(said.err, &status) || status.ExitCode() == resourceProblem || status.ExitCode() < 0 ||
-		slices.ContainsFunc([]string{"temporarily unavailable", "Cannot allocate memory"}, func(s string) bool { return strings.Contains(said.said, s) })
+	return !errors.As(said.err, &status) || status.ExitCode() == resourceProblem || status.ExitCode() < 0 || lacks(err)
+}
+
+// lacks says whether a program of iptables has failed for too little memory, or too many processes, by what it says.
+func lacks(err error) bool {
+	return slices.ContainsFunc([]string{"temporarily unavailable", "Cannot allocate memory"}, func(s string) bool { return strings.Contains(err.Error(), s) })
 }
 
 // read reads a table that is there.

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,8 +8,20 @@ import (
 	"richwall/compile/ir"
 )
 
-// slot is a place in a shared chain: a rule as the tool saves it, or one of ours of which that is not known yet, by its spec.
-type slot struct{ text, spec string }
+// slot is a place in a shared chain: a rule as the tool lists it, or one of ours of which that is not known yet, by its spec. The text of a
+// rule that matches everything and does nothing is empty.
+type slot struct {
+	text, spec string
+	listed     bool // the text is known
+}
+
+// name is the text, or the spec where the text is not known.
+func (s slot) name() string {
+	if s.listed {
+		return s.text
+	}
+	return s.spec
+}
 
 // sharedRule is a rule of ours in a shared chain.
 type sharedRule struct {
@@ -41,7 +52,7 @@ type listing struct {
 func (e *tableEdit) sharedEdit(name string) *sharedEdit {
 	s := &sharedEdit{tableEdit: e, name: name}
 	for _, text := range e.saved.rules[name] {
-		s.slots = append(s.slots, slot{text: text})
+		s.slots = append(s.slots, slot{text: text, listed: true})
 	}
 	return s
 }
@@ -130,19 +141,23 @@ func (s *sharedEdit) find(ctx context.Context, c *chainRules) ([]foundRule, erro
 			if !there {
 				continue
 			}
-		} else if text, asked := s.asked[spec]; asked && text == s.slots[index].text {
-			s.k.texts[sharedRule{s.sharedChain(s.name), spec}] = text
+		} else if texts := s.asked[spec]; len(texts) == 1 && s.slots[index].listed && texts[0] == s.slots[index].text {
+			s.k.texts[sharedRule{s.sharedChain(s.name), spec}] = texts[0]
 		}
 		list = append(list, foundRule{spec, index})
 	}
 	return list, nil
 }
 
-// thereSomewhere says whether a rule is there that no slot is known to have. Where the tool could not list it with all others, it is asked
-// for this one; that would find one that was found before.
+// thereSomewhere says whether a rule is there that no slot is known to have. One of which the tool makes several is there if those are. A check
+// did not ask how the tool lists rules: it asks for this one. Both would find one that was found before.
 func (s *sharedEdit) thereSomewhere(ctx context.Context, spec string, before bool) (bool, error) {
-	if _, asked := s.asked[spec]; asked || before || len(s.slots) == 0 {
+	texts, asked := s.asked[spec]
+	switch {
+	case before || len(s.slots) == 0 || s.absent[sharedRule{s.sharedChain(s.name), spec}]:
 		return false, nil
+	case asked:
+		return len(texts) > 1 && !slices.ContainsFunc(texts, func(text string) bool { return !slices.Contains(s.slots, slot{text: text, listed: true}) }), nil
 	}
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -154,8 +169,7 @@ func (s *sharedEdit) thereSomewhere(ctx context.Context, spec string, before boo
 func (s *sharedEdit) match(specs []string) []int {
 	free := map[string][]int{} // slots by their texts, or their specs
 	for i, has := range s.slots {
-		key := cmp.Or(has.text, has.spec)
-		free[key] = append(free[key], i)
+		free[has.name()] = append(free[has.name()], i)
 	}
 	found := make([]int, len(specs))
 	for i, spec := range specs {
@@ -175,11 +189,11 @@ func (s *sharedEdit) match(specs []string) []int {
 // names is what a slot with a rule of ours may have as its text, or as its spec.
 func (s *sharedEdit) names(spec string) []string {
 	names := []string{spec}
-	if text := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]; text != "" {
+	if text, known := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]; known {
 		names = append(names, text)
 	}
-	if text := s.asked[spec]; text != "" {
-		names = append(names, text)
+	if texts := s.asked[spec]; len(texts) == 1 {
+		names = append(names, texts[0])
 	}
 	return names
 }
@@ -187,7 +201,9 @@ func (s *sharedEdit) names(spec string) []string {
 // at is where a rule of ours is now; −1 if that is not known.
 func (s *sharedEdit) at(spec string) int {
 	names := s.names(spec)
-	return slices.IndexFunc(s.slots, func(has slot) bool { return has.spec == spec || has.text != "" && slices.Contains(names, has.text) })
+	return slices.IndexFunc(s.slots, func(has slot) bool {
+		return !has.listed && has.spec == spec || has.listed && slices.Contains(names, has.text)
+	})
 }
 
 // insert puts the i-th of some rules, of which so many at the end stay, into the chain: behind the one before it, before the one
@@ -291,7 +307,7 @@ func (k *iptablesKernel) learn(s *script) {
 		delete(k.made, sharedChain{s.family, s.table, name})
 	}
 	for name, list := range s.listings {
-		if !slices.ContainsFunc(list.slots, func(has slot) bool { return has.text == "" }) {
+		if !slices.ContainsFunc(list.slots, func(has slot) bool { return !has.listed }) {
 			continue
 		}
 		for spec, text := range list.texts(s.after.rules[name]) {
@@ -309,12 +325,12 @@ func (l listing) texts(saved []string) map[string]string {
 	at, lost := 0, l.lost
 	for _, has := range l.slots {
 		switch {
-		case at < len(saved) && has.text == "":
+		case at < len(saved) && !has.listed:
 			known[has.spec] = saved[at]
 			at++
-		case at < len(saved) && has.text == saved[at]:
+		case at < len(saved) && has.listed && has.text == saved[at]:
 			at++
-		case has.text != "" && lost > 0:
+		case has.listed && lost > 0:
 			lost--
 		default:
 			return nil

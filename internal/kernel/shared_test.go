@@ -24,6 +24,12 @@ func directly(t *testing.T, backend ir.Backend, elements string) *kernel.Desired
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir+"/direct.xml", "<direct>"+elements+"</direct>")
+	return desiredOf(t, dir, backend)
+}
+
+// desiredOf is the rules of the configuration in a folder.
+func desiredOf(t *testing.T, dir string, backend ir.Backend) *kernel.Desired {
+	t.Helper()
 	cfg, problems := zones.Load(zones.Dirs{System: dir})
 	if cfg == nil {
 		t.Fatal(problems)

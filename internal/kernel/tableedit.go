@@ -128,7 +128,8 @@ type tableEdit struct {
 	saved     *savedTable
 	before    *tableRules // what was committed last
 	had, want *tableRules
-	asked     map[string]string // how the tool lists rules of ours, as it was asked; empty for one that it does not understand
+	asked     map[string][]string // how the tool lists rules of ours, as it was asked: see listTogether
+	absent    map[sharedRule]bool // rules of ours that are not there, as no listed one can be them
 }
 
 func (e *tableEdit) line(format string, args ...any) {
@@ -274,32 +275,25 @@ func (e *tableEdit) replaceBuiltins(ctx context.Context) error {
 // deleteOld deletes our rules from one of the kernel's chains as far as they are still there. place is the number of the
 // first of them, from 1; 0 if there was none.
 func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, err error) {
-	saved, deleted, unlisted := slices.Clone(e.saved.rules[had.name]), 0, e.saved.isUnlisted(had.name)
+	saved, deleted := slices.Clone(e.saved.rules[had.name]), 0
 	if err := e.learnTexts(ctx, had.name, had.specs); err != nil {
 		return 0, err
 	}
 	for i, spec := range had.specs {
 		at := slices.Index(saved, spec)
-		if at < 0 && unlisted {
+		if at < 0 {
 			at = slices.Index(saved, e.k.textOf(e.sharedChain(had.name), spec))
 		}
 		number := at + 1
-		switch {
-		case at < 0 && unlisted:
-			continue
-		case at < 0:
-			// Rules of the direct interface are written as the administrator wrote them: the tool itself must say.
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			found, err := e.k.ruleExists(e.family, e.table, had.name, words(spec))
+		if at < 0 {
+			found, err := e.thereBy(ctx, had.name, spec)
 			if err != nil {
 				return 0, err
 			}
 			if !found {
 				continue
 			}
-		default:
+		} else {
 			number -= count(saved[:at], deletedRule)
 			saved[at] = deletedRule
 			if place == 0 {
@@ -310,6 +304,18 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 		deleted++
 	}
 	return min(place, len(saved)-deleted+1), nil
+}
+
+// thereBy says whether a rule of ours is in one of the kernel's chains that is not listed as it is written, nor as the tool is known to list
+// it. One that was asked for is there if the tool makes several of it, and was found by them. Else the tool itself must say.
+func (e *tableEdit) thereBy(ctx context.Context, chain, spec string) (bool, error) {
+	if texts, asked := e.asked[spec]; asked || e.saved.isUnlisted(chain) {
+		return len(texts) > 1, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	return e.k.ruleExists(e.family, e.table, chain, words(spec))
 }
 
 // deletedRule stands for a rule that lines before have deleted.

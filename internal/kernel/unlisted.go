@@ -57,7 +57,7 @@ const mapOfOthers = "a map of nftables"
 type rawTable struct {
 	chains [][]byte
 	rules  map[string][][]byte
-	ends   map[string]int // of ebtables, rules that are the policy of a chain
+	ends   map[string]int // of ebtables, rules that are the policy of a chain, and are not among its rules
 }
 
 func (s *socket) rawTable(family uint8, table string) (*rawTable, error) {
@@ -71,21 +71,32 @@ func (s *socket) rawTable(family uint8, table string) (*rawTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return raw, s.dump(unix.NFT_MSG_GETRULE, family, filter, func(body []byte) {
+	err = s.dump(unix.NFT_MSG_GETRULE, family, filter, func(body []byte) {
 		if text(attribute(body, tableName)) == table {
 			chain := text(attribute(body, unix.NFTA_RULE_CHAIN))
-			if family == unix.NFPROTO_BRIDGE && isPolicy(body) {
-				raw.ends[chain]++
-				return
-			}
 			raw.rules[chain] = append(raw.rules[chain], slices.Clone(body))
 		}
 	})
+	raw.cutPolicies()
+	return raw, err
 }
 
-// isPolicy says whether a rule is what ebtables shows as the policy of a chain. It marks it in the rule's user data, a list of a kind and
+// cutPolicies takes out of each chain the rule that ebtables does not list, as it is the chain's policy. That is the last one alone: ebtables
+// lists and counts a policy that another rule stands behind, as a rule of its own.
+func (r *rawTable) cutPolicies() {
+	for chain, rules := range r.rules {
+		if last := len(rules) - 1; isPolicy(rules[last]) {
+			r.rules[chain], r.ends[chain] = rules[:last], 1
+		}
+	}
+}
+
+// isPolicy says whether ebtables has made a rule to be the policy of a chain. It marks it in the rule's user data, a list of a kind and
 // a length, each one byte, and a value (libnftnl/udata.h, UDATA_TYPE_EBTABLES_POLICY).
 func isPolicy(body []byte) bool {
+	if body[0] != unix.NFPROTO_BRIDGE {
+		return false
+	}
 	for data := attribute(body, unix.NFTA_RULE_USERDATA); len(data) > 2; data = data[min(2+int(data[1]), len(data)):] {
 		if data[0] == 1 {
 			return true
@@ -179,7 +190,7 @@ func (t tools) listChain(ctx context.Context, l lister, table, chain string, rul
 	}
 	list = slices.Clone(texts)
 	for i := range list {
-		if list[i] == "" {
+		if list[i] == "" && !countsOnly(rules[i]) {
 			list[i] = unlistedRule(rules[i])
 		}
 	}
@@ -303,10 +314,11 @@ func (c *copies) put(rules [][]byte) bool {
 func (c *copies) remove() { _, _ = c.socket.commit([]nft.Message{c.message(unix.NFT_MSG_DELCHAIN, 0)}) }
 
 // copyOf is what a rule is made of, from what the kernel tells of it. The kernel does not tell for which protocol a rule was made, which the
-// extensions of iptables for one protocol ask for (nft_compat.c); the rule itself compares it first.
+// extensions of iptables for one protocol ask for (nft_compat.c); the rule itself compares it first. The copy of a policy is a rule like others:
+// ebtables would not list it if it stood last.
 func copyOf(body []byte) []netlink.Attribute {
 	list := []netlink.Attribute{{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: attribute(body, unix.NFTA_RULE_EXPRESSIONS)}}
-	if data := attribute(body, unix.NFTA_RULE_USERDATA); data != nil {
+	if data := attribute(body, unix.NFTA_RULE_USERDATA); data != nil && !isPolicy(body) {
 		list = append(list, netlink.Attribute{Type: unix.NFTA_RULE_USERDATA, Data: data})
 	}
 	if protocol, not, ok := protocolOf(body); ok {
@@ -406,6 +418,13 @@ func eachExpression(body []byte, f func(name string, data map[uint16][]byte)) {
 	})
 }
 
+// countsOnly says whether a rule matches everything and does nothing: iptables lists it without a word.
+func countsOnly(body []byte) bool {
+	only := true
+	eachExpression(body, func(name string, _ map[uint16][]byte) { only = only && name == "counter" })
+	return only
+}
+
 func (s *savedTable) isUnlisted(chain string) bool { return slices.Contains(s.unlisted, chain) }
 
 func unlistedByAnother(program string) string {
@@ -431,10 +450,10 @@ func (k *iptablesKernel) learnTexts(ctx context.Context, saved *savedTable, in s
 		return nil
 	}
 	unknown := filter(specs, func(spec string) bool { return !slices.Contains(saved.rules[in.name], k.textOf(in, spec)) })
-	texts, err := k.listTogether(ctx, in.family, in.table, unknown)
-	for spec, text := range texts {
-		if text != "" {
-			k.texts[sharedRule{in, spec}] = text
+	texts, _, err := k.listTogether(ctx, in.family, in.table, unknown, nil)
+	for spec, list := range texts {
+		if len(list) == 1 {
+			k.texts[sharedRule{in, spec}] = list[0]
 		}
 	}
 	return err

@@ -1,6 +1,8 @@
 package kernel_test
 
 import (
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -105,6 +107,82 @@ func TestCopiesOfBridgeRulesAreListedAlike(t *testing.T) {
 				t.Fatalf("beside a rule of nftables it reads %q and %v", got["some"], err)
 			}
 			sameLines(t, strings.Join(want["some"], "\n"), strings.Join(got["some"][1:], "\n"))
+		})
+	}
+}
+
+// A chain of another program's, made by ebtables, ends in a rule that is its policy. A rule of nftables that is added later stands behind it,
+// and ebtables counts the policy as a rule from then on. A rule of ours goes in and out all the same, by a change, by a stop and by the next
+// start, and each rule of the other program stays. A map of nftables that leads to such a chain is seen.
+func TestBridgeRulesBehindAPolicyInTheMiddle(t *testing.T) {
+	accept, drop := strings.Fields("-A shop -s 00:a0:00:00:00:12 -j ACCEPT"), bridgeRule("shop", "-s 00:a0:00:00:00:13 -j DROP")
+	for name, mine := range map[string]*kernel.Bridge{
+		"appended": {Commands: [][]string{accept}},
+		"first":    {Commands: [][]string{strings.Fields("-I shop -s 00:a0:00:00:00:12 -j ACCEPT")}},
+		"rule":     {Rules: []kernel.BridgeRule{drop}},
+		"both":     {Commands: [][]string{accept}, Rules: []kernel.BridgeRule{drop}},
+	} {
+		for _, policy := range []string{"ACCEPT", "DROP", "RETURN"} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, " ", policy, " restart ", restart), func(t *testing.T) {
+					ns, _ := bridges(t)
+					run(t, ns, "", "ebtables", "-N", "shop", "-P", policy)
+					run(t, ns, "", "ebtables", "-A", "shop", "-s", "00:f0:00:00:00:11", "-j", "DROP")
+					for _, address := range []string{"12", "13"} {
+						run(t, ns, "", "nft", "add", "rule", "bridge", "filter", "shop", "ether", "saddr", "00:f0:00:00:00:"+address, "numgen", "random", "mod", "5", "1", "counter", "drop")
+					}
+					store := &disk{}
+					left := kernel.NewLeft(store, quietLog)
+					if _, err := commitBridges(t, ns, left, &kernel.Bridge{}, mine); err != nil {
+						t.Fatal(err)
+					}
+					is := mine
+					if restart {
+						left, is = kernel.NewLeft(store, quietLog), nil
+					}
+					if _, err := commitBridges(t, ns, left, is, &kernel.Bridge{}); err != nil {
+						t.Fatal(err)
+					}
+					text := run(t, ns, "", "nft", "list", "chain", "bridge", "filter", "shop")
+					for _, theirs := range []string{"00:f0:00:00:00:11", "00:f0:00:00:00:12", "00:f0:00:00:00:13"} {
+						if !strings.Contains(text, theirs) {
+							t.Errorf("the rule of another program for %s is gone:\n%s", theirs, text)
+						}
+					}
+					if strings.Contains(text, "00:a0:") {
+						t.Errorf("a rule of ours stays:\n%s", text)
+					}
+				})
+			}
+		}
+	}
+}
+
+// In a chain with a policy that a rule of nftables stands behind, each rule is read at the place at which ebtables counts it, and nothing
+// is taken for a map that leads to the chain.
+func TestPlacesInABridgeChainWithAPolicyInTheMiddle(t *testing.T) {
+	for kind, rule := range nativeBridgeRules {
+		t.Run(kind, func(t *testing.T) {
+			ns, _ := bridges(t)
+			run(t, ns, "", "ebtables", "-N", "shop")
+			run(t, ns, "", "ebtables", "-A", "shop", "-s", "00:f0:00:00:00:11", "-j", "DROP")
+			run(t, ns, "", "nft", "add", "rule", "bridge", "filter", "shop", "ether", "saddr", "00:f0:00:00:00:12", "counter", "drop")
+			o := kernel.Options{Enter: ns.Do}
+			want, err := kernel.ReadBridges(o, "filter")
+			if err != nil || len(want["shop"]) != 3 {
+				t.Fatalf("ebtables lists %q and %v", want["shop"], err)
+			}
+			run(t, ns, "", "nft", append([]string{"insert", "rule", "bridge", "filter", "shop"}, strings.Fields(rule)...)...)
+			got, err := kernel.ReadBridges(o, "filter")
+			if err != nil || len(got["shop"]) != len(want["shop"])+1 {
+				t.Fatalf("beside a rule of nftables it reads %q and %v", got["shop"], err)
+			}
+			sameLines(t, strings.Join(want["shop"], "\n"), strings.Join(got["shop"][1:], "\n"))
+			delete(got, "shop")
+			delete(want, "shop")
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("elsewhere it reads %q, and before %q", got, want)
+			}
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -226,7 +225,10 @@ func (k *iptablesKernel) newRules(u *undoing, chain string, p puts, fresh []stri
 	texts := u.listings[chain].texts(u.after.rules[chain])
 	var inserted []string
 	for _, spec := range p.inserted {
-		text := cmp.Or(texts[spec], k.textOf(sharedChain{u.family, u.table, chain}, spec))
+		text, known := texts[spec]
+		if !known {
+			text = k.textOf(sharedChain{u.family, u.table, chain}, spec)
+		}
 		inserted = append(inserted, text)
 		if !slices.Contains(u.after.rules[chain], text) && !slices.Contains(p.deleted, spec) {
 			unknown = append(unknown, spec)

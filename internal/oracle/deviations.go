@@ -43,7 +43,7 @@ var deviations = []deviation{
 	{"^offline .*--direct .*--remove", "^exit (2|108|111)", "^exit 0\nsuccess\nstderr: Warning: NOT_ENABLED", "what is not there is a warning, as everywhere else"},
 	{"--path-|Properties.Get.*(path|default|builtin|filename)", "^exit 0", "^exit 0", "firewalld has a copy of what is shipped, which it wrote although nothing was changed"},
 	{"^ip6?tables-save \\w+ (mychain|chain2)$", "not there", "^-", "chains of others stay over a start and a reload"},
-	{"service", "^exit 0", "INVALID_MODULE", "a module without a name that the kernel could know is refused"},
+	{"(?i)service", "^exit 0", "INVALID_MODULE", "a module without a name that the kernel could know is refused"},
 	{"", "/ipset restore' failed.*255\\.255", "^exit 0", "a mask in dots is written as a prefix"},
 	{"an-ipset-whose-name-is-far-too-long", "^exit 0", "INVALID_NAME", "ipset takes no name of more than 31 bytes"},
 	{"(?i)icmptype.*(addDestination|--add-destination)", "^exit 0|INVALID_ICMPTYPE", "ALREADY_ENABLED", "an ICMP type without destinations is for both families"},
@@ -67,7 +67,7 @@ var deviations = []deviation{
 	{"--query-.*--query-", "^exit 0\nstderr: Warning: (INVALID|MISSING)", "^exit [12]", "a query of several things of which all are invalid has the exit code of that"},
 	{"^nft chain nat_PRE|^ip6?tables-save nat", "dnat .*:0$|--to-destination [^ ]*:0$|redirect to :0", "", "a forward port to port 0 leaves the port as it is"},
 	{"ipset:('|\"|$| )", "INVALID_IPSET", "INVALID_SOURCE", "a source that is an ipset without a name is no source"},
-	{"config.direct.removeRules", "^exit 0", "INVALID_(IPV|TABLE)", "a family or table that does not exist is refused, as at runtime"},
+	{"config.direct.removeRules|--permanent --direct --remove-rules", "^exit 0", "INVALID_(IPV|TABLE)", "a family or table that does not exist is refused, as at runtime"},
 	{"^ebtables-save \\w+ (INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)$", "^DROP$", "^ACCEPT$|not there", "a switch from iptables to nftables leaves the policies of a reload in ebtables, which drop all that is bridged"},
 	{"^nft flags owner$", "not there", "^$", "with nft 1.0.6 firewalld's table has no owner, whatever NftablesTableOwner says"},
 	{"nterface|ource|changeZone|change-zone", "INVALID_(INTERFACE|ADDR): .*already bound to zone", "ZONE_CONFLICT", "what is in another zone is a conflict of zones, also for block, drop and trusted"},
@@ -107,6 +107,10 @@ var deviations = []deviation{
 	{"^\\$ --permanent --query-(module|protocol|include|destination|helper)=", "^exit 0\nsuccess", "No \\w+ specified", "a query of no object is a wrong use"},
 	{"^dbus .*config.get\\w+ByName", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "a name keeps its number over a reload"},
 	{"config.direct.update ", "^exit 0", "INVALID_CHAIN: cannot use a chain without a name", "a chain without a name is refused for what it is"},
+	{"^ebtables-save \\w+ (mychain|chain2)$", "^ACCEPT\n(.*\n)?-A \\w+ -j RETURN$", "^RETURN", "a chain of ebtables has the policy RETURN instead of a last rule, behind which rules of others would never act"},
+	{"^nft chain mangle_", "meta mark set meta mark & 0x0*[0-9a-f]{1,8} \\^ 0x", "meta mark set meta mark & 0x", "a mark keeps the bits that are not in the mask of the rule"},
+	{"level=.?\"?error", "Invalid log level 'error'", "^exit 0", "the level error is that which nft calls err"},
+	{"^file services/", "^<[?]xml[^\n]*\n<service version=\"short\">\n *<short>description</short>", "", "firewalld writes the names of the settings of a service in the place of their values"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 
