@@ -436,7 +436,7 @@ type script struct {
 func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]*script, error) {
 	var list []*script
 	for _, family := range k.families {
-		for _, table := range iptables.Tables {
+		for _, table := range tablesInOrder(before, next) {
 			s, err := k.script(ctx, family, table, before, next)
 			if err != nil {
 				return nil, err
@@ -447,6 +447,19 @@ func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]
 		}
 	}
 	return list, nil
+}
+
+// tablesInOrder are the tables in the order in which they are committed. Those that tell of panic mode come first when it is switched on, and
+// last when it may end: wherever a process is killed in between, the next one sees by them whose policies the others have.
+func tablesInOrder(before, next *Desired) []string {
+	others := filter(iptables.Tables, func(t string) bool { return !slices.Contains(panicOnly, t) })
+	switch {
+	case next.Panic:
+		return append(slices.Clone(panicOnly), others...)
+	case before == nil || before.Panic:
+		return append(others, panicOnly...)
+	}
+	return iptables.Tables
 }
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {

@@ -233,8 +233,7 @@ func (k *iptablesKernel) sweep(ctx context.Context, family ir.Families, tables [
 		saved[table] = s
 		panicked = panicked || slices.Contains(panicOnly, table) && s.drops(table)
 	}
-	order := append(filter(tables, func(t string) bool { return !slices.Contains(panicOnly, t) }), panicOnly...)
-	for _, table := range order {
+	for _, table := range tablesInOrder(nil, &Desired{}) {
 		if saved[table] == nil {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -219,6 +220,49 @@ func TestDirectChainsNamedLikeOurs(t *testing.T) {
 			if strings.Contains(after, "-j INPUT_direct\n") {
 				t.Errorf("the rules of the earlier process are there:\n%s", after)
 			}
+		}
+	}
+}
+
+// A process may be killed at any moment at which it switches panic mode on or off with iptables. What it has dropped by then is taken out by
+// the next one, with another back end, too.
+func TestPanicSwitchCutOff(t *testing.T) {
+	real, err := exec.LookPath("iptables-restore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(t.TempDir(), "left") // how often iptables-restore works
+	inPath(t, "iptables-restore", fmt.Sprintf(`case "$*" in *--test*) exec %[1]s "$@";; esac
+n=$(cat %[2]s); [ "$n" -gt 0 ] || exit 1; echo $((n-1)) >%[2]s; exec %[1]s "$@"
+`, real, left))
+	const always = 1000
+	allow := func(n int) { write(t, left, fmt.Sprint(n)) }
+	for _, on := range []bool{true, false} {
+		for n := range 4 { // tables of IPv4 that drop
+			ns, store := namespace(t), &disk{}
+			allow(always)
+			k, _, killed := process(t, ns, ir.IPTables, store)
+			rules := letsIn(t, ir.IPTables, "FirewallBackend=iptables\n")
+			commit(t, k, &kernel.Desired{Rules: rules, Panic: !on})
+			allow(n)
+			if err := k.Commit(t.Context(), &kernel.Desired{Rules: rules, Panic: on}); err == nil {
+				t.Fatalf("panic mode %v: behind %d tables the commit was not cut off", on, n)
+			}
+			dropping := func() bool { return strings.Contains(run(t, ns, "", "iptables-save"), " DROP [") }
+			if n > 0 && !dropping() {
+				t.Fatalf("panic mode %v: behind %d tables nothing drops", on, n)
+			}
+			killed()
+			allow(always)
+			next, o, end := process(t, ns, ir.NFTables, store)
+			commit(t, next, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
+			if err := kernel.RemoveOther(t.Context(), o, next); err != nil {
+				t.Fatal(err)
+			}
+			if dropping() {
+				t.Errorf("panic mode %v, cut off behind %d tables: there is left\n%s", on, n, run(t, ns, "", "iptables-save"))
+			}
+			end()
 		}
 	}
 }
