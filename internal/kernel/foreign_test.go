@@ -413,8 +413,8 @@ func TestWatchingNothing(t *testing.T) {
 	}
 }
 
-// afterRestore has a command run right after the restore tool has committed IPv4's filter table, as often as is said.
-func afterRestore(t *testing.T, times int, command string) {
+// afterRestore has a command run right after the restore tool has committed a table of IPv4, as often as is said.
+func afterRestore(t *testing.T, table string, times int, command string) {
 	t.Helper()
 	dir := t.TempDir()
 	path, err := exec.LookPath("iptables-restore")
@@ -430,10 +430,10 @@ input=$(cat)
 echo "$input" | %s "$@" || exit
 case "$* $input" in
 *--test*) ;;
-*\*filter*) for n in $(seq %d); do mkdir "%s/$n" 2>/dev/null && { %s; exit; }; done ;;
+*\*%s*) for n in $(seq %d); do mkdir "%s/$n" 2>/dev/null && { %s; exit; }; done ;;
 esac
 exit 0
-`, tool, times, dir, command)
+`, tool, table, times, dir, command)
 	write(t, filepath.Join(dir, "iptables-restore"), script)
 	if err := os.Chmod(filepath.Join(dir, "iptables-restore"), 0o755); err != nil {
 		t.Fatal(err)
@@ -461,7 +461,11 @@ func TestChangesRightAfterACommit(t *testing.T) {
 			fresh := namespace(t)
 			commit(t, open(t, fresh, ir.IPTables), &kernel.Desired{Rules: rs})
 			want := saved(t, fresh)
-			afterRestore(t, 1, c.command)
+			table := "filter"
+			if strings.Contains(c.command, "mangle") { // it is there once it was committed
+				table = "mangle"
+			}
+			afterRestore(t, table, 1, c.command)
 			w := watch(t, ns, ir.IPTables)
 			commit(t, w, &kernel.Desired{Rules: rs})
 			if f := w.next(t); !regexp.MustCompile(c.want).MatchString(strings.Join(f.Changes, "; ")) {
@@ -488,7 +492,7 @@ func TestOthersRulesRightAfterACommit(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			ns := namespace(t)
 			useVariant(t, "nft")
-			afterRestore(t, 1, command)
+			afterRestore(t, "filter", 1, command)
 			w := watch(t, ns, ir.IPTables)
 			rs := scenario(t, "static-mixed.txt", ir.IPTables)
 			commit(t, w, &kernel.Desired{Rules: rs})

@@ -115,7 +115,7 @@ func TestLowerGuardDuringACommitOfIPTables(t *testing.T) {
 	ns := namespace(t)
 	useVariant(t, "nft")
 	dir := t.TempDir()
-	afterRestore(t, 1, fmt.Sprintf("touch %[1]s/begun; until [ -e %[1]s/lowered ]; do sleep 0.01; done", dir))
+	afterRestore(t, "filter", 1, fmt.Sprintf("touch %[1]s/begun; until [ -e %[1]s/lowered ]; do sleep 0.01; done", dir))
 	var log bytes.Buffer
 	options := kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))}
 	var err error

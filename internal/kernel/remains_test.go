@@ -309,12 +309,19 @@ func desired(t *testing.T, files map[string]string, backend ir.Backend, panicked
 	return d
 }
 
-// inTables is all of a namespace that the tools list. The sets are in order, as those that were there before stay where they are.
+// inTables is all of a namespace that the tools list. The sets are in order, as those that were there before stay where they are, and so are
+// the tables, which iptables-legacy lists as they were first used.
 func inTables(t *testing.T, ns *lab.Namespace) string {
 	t.Helper()
 	tables, sets, _ := strings.Cut(all(t, ns), "\ncreate ")
 	lines := strings.Split("create "+sets, "\n")
 	slices.Sort(lines)
+	head, rest, _ := strings.Cut(tables, "*")
+	byName := strings.Split(rest, "\n*")
+	slices.SortStableFunc(byName, func(a, b string) int {
+		return strings.Compare(strings.SplitN(a, "\n", 2)[0], strings.SplitN(b, "\n", 2)[0])
+	})
+	tables = head + "*" + strings.Join(byName, "\n*")
 	if strings.Contains(tables, "table inet firewalld\n") {
 		tables += listTable(t, ns)
 	}

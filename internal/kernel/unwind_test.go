@@ -104,7 +104,7 @@ func testOthersSurvive(t *testing.T) {
 	k := open(t, ns, ir.IPTables)
 	commit(t, k, &kernel.Desired{Rules: rs})
 	before := saved(t, ns)
-	afterRestore(t, 1, "iptables -I INPUT 1 -s 192.0.2.10 -j DROP; iptables -A INPUT -s 192.0.2.11 -j DROP; iptables -N LATER")
+	afterRestore(t, "filter", 1, "iptables -I INPUT 1 -s 192.0.2.10 -j DROP; iptables -A INPUT -s 192.0.2.11 -j DROP; iptables -N LATER")
 	fail := faulty6(t)
 	fail(true)
 	if err := k.Commit(t.Context(), &kernel.Desired{Rules: scenario(t, "static-direct-iptables.txt", ir.IPTables)}); err == nil {
