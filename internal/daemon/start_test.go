@@ -1129,6 +1129,15 @@ func TestKernelTakesNothing(t *testing.T) {
 	b.kernel.refuse = nil
 	attend()
 	b.expect(t, Running, "", []string{"8080"}, nil)
+	for waits := true; waits; time.Sleep(time.Millisecond) { // it is kept as the last good one by somebody else
+		b.mu.Lock()
+		waits = b.unkept != nil
+		b.mu.Unlock()
+	}
+	if err := b.lockFiles(t.Context()); err != nil { // who keeps it has ended then
+		t.Fatal(err)
+	}
+	b.unlockFiles()
 }
 
 // A kernel that is busy at first, and then refuses a rule, gets the rest without it, as if it had refused it at once.
