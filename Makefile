@@ -27,7 +27,7 @@ BENCH ?= --write
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test race unit lint fuzz bench oracle-random gobench golden install deb clean
+.PHONY: help setup build lab run test race unit bare lint fuzz bench oracle-random gobench golden install deb clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -56,6 +56,10 @@ unit: ## boot a machine of its own, and try every feature under the restrictions
 	rm -rf bin/stage
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
 	internal/tools/unit/machine
+
+bare: ## run "make lab" and "make test" in a fresh Debian 12 and 13 with make and git alone; as root
+	@internal/tools/setup unit
+	internal/tools/bare
 
 lint: setup $(TOOLS)/installed ## gofmt, go vet, staticcheck (with unused code), depguard (who imports whom)
 	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}/*.go' ./...)); \
