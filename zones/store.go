@@ -206,10 +206,9 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 			return nil, nil, err
 		}
 		had, has := a != nil && !k.meta(a).Origin.Builtin, b != nil && !k.meta(b).Origin.Builtin
-		unchanged := func(data []byte) bool {
-			return k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data)
-		}
-		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, had: had && k.meta(a).Origin.Path != "", known: func(data []byte) bool { return had && unchanged(data) }}
+		f := file{kind: k, name: name, path: k.path(name), mode: objectMode, had: had && k.meta(a).Origin.Path != "", known: func(data []byte) bool {
+			return had && (k.meta(a).sum == 0 || k.meta(a).sum == fileSum(data) || bytes.Equal(k.write(a), data))
+		}}
 		switch {
 		case has:
 			f.data = k.write(b)

@@ -440,8 +440,8 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	return errors.Join(err, d.kernel.Close())
 }
 
-// takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables does not answer, that
-// keeps nothing else in. The lock is held.
+// takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables
+// does not answer, that keeps nothing else in. The lock is held.
 func (d *Daemon) takeOut(ctx context.Context) error {
 	err := d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic})
 	if err == nil && d.repairs.waiting != "" { // those of an earlier process still stand where this one's were to be

@@ -275,6 +275,13 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 	}
 }
 
+// begin calls a function beside what goes on, and hands over its error, or a fault in it.
+func begin(what string, f func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- fault.Call(what, f) }()
+	return done
+}
+
 // awaitEnd waits for what must end before the program does, for stopTime, and for as long as the kernel is carrying out a transaction, as the
 // process could not end before that. The error is what has come of it, or that it takes longer.
 func awaitEnd(done <-chan error, busy func() bool) error {
@@ -314,21 +321,16 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime) // what the start has begun may not have ended
 	defer cancel()
 	options := kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
-	rules, bridges := make(chan error, 1), make(chan error, 1) // neither waits for the other
-	go func() {
-		bridges <- fault.Call("removing rules of bridges", func() error {
-			_, err := kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
-			return err
-		})
-	}()
-	go func() {
-		rules <- fault.Call("removing rules", func() error {
-			if guard.Earlier() == "" {
-				return nil
-			}
-			return kernel.Remove(ctx, options)
-		})
-	}()
+	bridges := begin("removing rules of bridges", func() error { // neither waits for the other
+		_, err := kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
+		return err
+	})
+	rules := begin("removing rules", func() error {
+		if guard.Earlier() == "" {
+			return nil
+		}
+		return kernel.Remove(ctx, options)
+	})
 	if err := errors.Join(awaitEnd(rules, kernel.Busy), awaitEnd(bridges, kernel.Busy)); err != nil {
 		return statusFailed, fmt.Errorf("the start was broken off, and not all rules are taken out of the kernel: %w", err)
 	}
