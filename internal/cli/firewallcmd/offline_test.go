@@ -157,3 +157,25 @@ func TestLineBreakInAFileName(t *testing.T) {
 		}
 	}
 }
+
+// An empty name, such as of a variable that a script has not set, and a file of entries that cannot be read are errors: nothing was done.
+func TestNothingToDoIsNoSuccess(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"--set-default-zone="}, 2, "No option specified."}, {[]string{"--info-zone="}, 2, "No option specified."},
+		{[]string{"--path-service="}, 2, "No option specified."}, {[]string{"--delete-zone="}, 2, "No option specified."},
+		{[]string{"--new-ipset=x", "--type=hash:ip"}, 0, "success"},
+		{[]string{"--ipset=x", "--add-entries-from-file=" + filepath.Join(dir, "none")}, 254, "no such file"},
+		{[]string{"--ipset=x", "--remove-entries-from-file=" + filepath.Join(dir, "none")}, 254, "no such file"},
+	} {
+		var out bytes.Buffer
+		status := Offline(append([]string{"--system-config", dir}, c.args...), strings.NewReader(""), &out, &out)
+		if status != c.status || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%q ends with %d and says %q, want %d and %q", c.args, status, &out, c.status, c.says)
+		}
+	}
+}
