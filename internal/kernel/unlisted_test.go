@@ -150,7 +150,7 @@ func TestRulesOfIPTablesBesideARuleOfNFTables(t *testing.T) {
 		want := saved(t, ns)
 		commit(t, k, &kernel.Desired{Rules: first})
 		killed()
-		chains := []string{"ip filter INPUT", "ip filter FORWARD", "ip6 filter OUTPUT", "ip nat POSTROUTING", "ip mangle PREROUTING"}
+		chains := []string{"ip filter INPUT", "ip filter FORWARD", "ip6 filter OUTPUT", "ip6 filter INPUT", "ip nat POSTROUTING", "ip mangle PREROUTING"}
 		remove := native(t, ns, rule, chains...)
 		k, _, killed = process(t, ns, ir.IPTables, &disk{})
 		commit(t, k, &kernel.Desired{Rules: second})
