@@ -103,8 +103,8 @@ type bridgeEdit struct {
 	rest  [][]string
 }
 
-// edit makes the edit of lines that change a table. In chains that ebtables cannot list rules are deleted by their handles, and a chain
-// that one of them leads to goes behind them.
+// edit makes the edit of lines that change a table. In a table that ebtables cannot list rules are deleted by their handles, and a chain
+// that one of them is in, or leads to, goes behind them.
 func (found *foundBridge) edit(table string, lines [][]string, before *savedTable) (e bridgeEdit) {
 	if before == nil || len(before.unlisted) == 0 {
 		return bridgeEdit{lines: lines}
@@ -115,7 +115,7 @@ func (found *foundBridge) edit(table string, lines [][]string, before *savedTabl
 			slots[chain] = append(slots[chain], slot{text: rule, index: i + 1})
 		}
 	}
-	led := map[string]bool{}
+	waits := map[string]bool{} // chains that cannot go before all rules have
 	for _, line := range lines {
 		i := slices.IndexFunc(line, func(word string) bool { return slices.Contains([]string{"-A", "-I", "-D", "-X"}, word) })
 		if i < 0 || i+1 >= len(line) {
@@ -125,7 +125,7 @@ func (found *foundBridge) edit(table string, lines [][]string, before *savedTabl
 		chain, args := line[i+1], slices.Concat(line[:i], line[i+2:])
 		switch line[i] {
 		case "-X":
-			if led[chain] {
+			if waits[chain] {
 				e.rest = append(e.rest, line)
 				continue
 			}
@@ -136,7 +136,7 @@ func (found *foundBridge) edit(table string, lines [][]string, before *savedTabl
 		case "-D":
 			text := found.textOf(BridgeRule{Table: table, Chain: chain, Args: args})
 			if at := slices.IndexFunc(slots[chain], func(has slot) bool { return has.index > 0 && !has.gone && has.text == text }); at >= 0 {
-				slots[chain][at].gone, led[targetIn(args)] = true, true
+				slots[chain][at].gone, waits[chain], waits[targetIn(args)] = true, true, true
 				e.gone = append(e.gone, before.gone(chain, slots[chain][at].index-1))
 				continue
 			}
