@@ -127,6 +127,17 @@ func Recognise(o Options, family ir.Families, table, chain string, specs []strin
 	return saved.rules[chain], err
 }
 
+// DeleteLater reads a chain that is not listed, and returns what deletes its first rule.
+func DeleteLater(o Options, family ir.Families, table, chain string) (remove func() error, err error) {
+	t := tools{enter: o.withDefaults().Enter}
+	saved, err := t.read(context.Background(), family, table)
+	if err != nil {
+		return nil, err
+	}
+	gone := []goneRule{saved.gone(chain, 0)}
+	return func() error { return t.deleteRules(context.Background(), listerOf(family), table, gone) }, nil
+}
+
 // ReadBridges is the rules of a table of ebtables, by chain, as a commit reads them.
 func ReadBridges(o Options, table string) (map[string][]string, error) {
 	saved, err := tools{enter: o.withDefaults().Enter}.listBridge(context.Background())
