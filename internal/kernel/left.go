@@ -372,20 +372,19 @@ func (l *Left) takeOutSets(ctx context.Context, t tools, gone []string, was left
 	if len(gone) == 0 {
 		return nil, nil
 	}
-	types, err := t.listSets(ctx)
+	reasons, err := t.destroySets(ctx, gone)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range gone {
-		if types[name] == "" {
+		reason := reasons[name]
+		if reason == nil {
 			continue
 		}
-		if _, err := t.run(ctx, "", "ipset", "destroy", name); err != nil {
-			if !slices.Contains(was.Sets, name) {
-				l.log.Warn("a set stays until it can be taken out", "set", name, "error", err)
-			}
-			stay = append(stay, name)
+		if !slices.Contains(was.Sets, name) {
+			l.log.Warn("a set stays until it can be taken out", "set", name, "error", reason)
 		}
+		stay = append(stay, name)
 	}
 	return stay, nil
 }
