@@ -122,16 +122,20 @@ deb: stage ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the p
 stage: ## put what a package holds into bin/stage
 	rm -rf bin/stage
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
-	packaging/copyright >bin/copyright
-	gzip -9n <packaging/changelog >bin/changelog.gz
-	for script in packaging/deb/*; do packaging/include $$script >bin/$${script##*/}.deb; done
+	mkdir -p bin/package
+	packaging/copyright >bin/package/copyright
+	gzip -9n <packaging/changelog >bin/package/changelog.gz
+	for script in packaging/deb/*; do packaging/include $$script >bin/package/$${script##*/}; done
 
 # package makes a package of a kind that nfpm knows from what is in bin/stage.
 package = VERSION=$(VERSION) ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager $(1) --target bin/
 
 clients: setup ## try the package on machines of its own, over Debian's firewalld and back; as root
 	@internal/tools/setup unit
+	$(MAKE) deb VERSION=$(VERSION)+next
 	$(MAKE) deb
+	rm -rf bin/beside
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/beside PREFIX=
 	internal/clients/package
 
 clean: ## remove what was built
