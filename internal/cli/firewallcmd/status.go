@@ -104,6 +104,8 @@ func (s *session) lockdown() error {
 type general interface {
 	setDefaultZone(zone string) error
 	logDenied() (string, error)
+	automaticHelpers() (string, error)
+	setAutomaticHelpers(value string) error
 	setLogDenied(value string) error
 	reset() error
 	// check looks for errors in the files.
@@ -177,14 +179,21 @@ func (s *session) getLogDenied() error {
 	return s.show(value, value)
 }
 
-// Automatic helpers are a setting that firewalld still answers for: it is always no, and setting it changes nothing.
+// Automatic helpers are a setting that firewalld still answers for: it is always no, and setting it changes nothing. The daemon is asked
+// all the same, since not everybody may ask and set.
 
 func (s *session) getAutomaticHelpers() error {
-	s.out.print("no")
-	return nil
+	value, err := s.general().automaticHelpers()
+	if err != nil {
+		return err
+	}
+	return s.show(value, value)
 }
 
 func (s *session) setAutomaticHelpers() error {
+	if err := s.general().setAutomaticHelpers(s.first()); err != nil {
+		return err
+	}
 	s.out.print("success")
 	return nil
 }
@@ -199,5 +208,14 @@ func (d *daemon) logDenied() (value string, err error) {
 }
 
 func (d *daemon) setLogDenied(value string) error { return d.main("", "setLogDenied", []any{value}) }
-func (d *daemon) reset() error                    { return d.main("", "resetToDefaults", nil) }
-func (d *daemon) check() error                    { return d.main("", "checkPermanentConfig", nil) }
+func (d *daemon) automaticHelpers() (value string, err error) {
+	err = d.main("", "getAutomaticHelpers", nil, &value)
+	return value, err
+}
+
+func (d *daemon) setAutomaticHelpers(value string) error {
+	return d.main("", "setAutomaticHelpers", []any{value})
+}
+
+func (d *daemon) reset() error { return d.main("", "resetToDefaults", nil) }
+func (d *daemon) check() error { return d.main("", "checkPermanentConfig", nil) }
