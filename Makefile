@@ -27,7 +27,7 @@ BENCH ?= --write
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test race unit bare lint fuzz bench oracle-random gobench golden install stage deb clients clean
+.PHONY: help setup build lab run test race unit bare lint fuzz bench oracle-random gobench golden install stage deb rpm apk dist clients clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -119,6 +119,12 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 deb: stage ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package firewalld
 	$(call package,deb)
 
+rpm: stage ## make bin/richwall-VERSION-1.ARCH.rpm
+	$(call package,rpm)
+
+apk: stage ## make bin/richwall_VERSION_ARCH.apk
+	$(call package,apk)
+
 stage: ## put what a package holds into bin/stage
 	rm -rf bin/stage
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
@@ -130,10 +136,19 @@ stage: ## put what a package holds into bin/stage
 # package makes a package of a kind that nfpm knows from what is in bin/stage.
 package = VERSION=$(VERSION) ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager $(1) --target bin/
 
+dist: stage ## make bin/richwall-VERSION-linux-ARCH.tar.gz, whose install.sh installs it on any Linux
+	rm -rf bin/dist
+	mkdir -p bin/dist/richwall-$(VERSION)
+	cp -a bin/stage bin/dist/richwall-$(VERSION)/files
+	cp packaging/dist/install.sh packaging/dist/README bin/dist/richwall-$(VERSION)/
+	cp bin/package/copyright bin/dist/richwall-$(VERSION)/LICENSES
+	tar -C bin/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -c richwall-$(VERSION) | gzip -9n \
+	  >bin/richwall-$(VERSION)-linux-$$(go env GOARCH).tar.gz
+
 clients: setup ## try the package on machines of its own, over Debian's firewalld and back; as root
 	@internal/tools/setup unit
 	$(MAKE) deb VERSION=$(VERSION)+next
-	$(MAKE) deb
+	$(MAKE) deb rpm apk dist
 	rm -rf bin/beside
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/beside PREFIX=
 	internal/clients/package
