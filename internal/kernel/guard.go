@@ -112,6 +112,17 @@ func (g *guard) note(stand, everything bool) {
 	g.tell()
 }
 
+// isOthers says whether another program owns the guard's table, and logs that.
+func (g *guard) isOthers() bool {
+	t, err := g.socket.tableHead(guardTable)
+	if err != nil || !g.socket.isOthers(t) {
+		return false
+	}
+	g.log.Error("the machine is not guarded while its rules are changed again and again", "table", "inet "+guardTable,
+		"reason", fmt.Errorf("%w%s", ErrForeignOwner, ownerHint(t.owner)))
+	return true
+}
+
 // messages put a guard in the place of one that there may be, or take it away.
 func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	e := &nft.Encoder{Table: guardTable}
@@ -154,7 +165,7 @@ func (g *guard) set(stand, everything bool) error {
 		err = a.refused[0].err
 	}
 	if err != nil {
-		return fmt.Errorf("cannot change table inet %s: %w", guardTable, err)
+		return fmt.Errorf("cannot change table inet %s: %w", guardTable, g.socket.whyForbidden(unix.NFPROTO_INET, guardTable, err))
 	}
 	g.note(stand, everything)
 	return nil
@@ -286,9 +297,12 @@ type tableHead struct {
 const tableOwner = 7 // NFTA_TABLE_OWNER (linux/netfilter/nf_tables.h), which unix lacks
 
 // tableHead finds a table of family inet.
-func (s *socket) tableHead(name string) (tableHead, error) {
+func (s *socket) tableHead(name string) (tableHead, error) { return s.headOf(unix.NFPROTO_INET, name) }
+
+// headOf finds a table of a family.
+func (s *socket) headOf(family uint8, name string) (tableHead, error) {
 	var t tableHead
-	err := s.dump(unix.NFT_MSG_GETTABLE, unix.NFPROTO_INET, nil, func(body []byte) {
+	err := s.dump(unix.NFT_MSG_GETTABLE, family, nil, func(body []byte) {
 		if text(attribute(body, tableName)) == name {
 			t = tableHead{true, number64(attribute(body, tableHandle)), number32(attribute(body, unix.NFTA_TABLE_FLAGS)), number32(attribute(body, tableOwner))}
 		}

@@ -37,7 +37,7 @@ func (t tools) othersTable(l lister, table string, err error) error {
 }
 
 // nftFamilies are the families of nftables by their number.
-var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge"}
+var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_INET: "inet"}
 
 // ownerOf is the port of the socket that owns a table of a family; 0 if none does, or that is not known.
 func (t tools) ownerOf(family uint8, table string) (owner uint32) {
