@@ -46,8 +46,8 @@ type Desired struct {
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
 var ErrForeignOwner = errors.New("it belongs to another program that is running")
 
-// ErrForeignChain says that a chain of the name of one of iptables' or ebtables' own chains, such as INPUT, is no such chain: another
-// program has made it by other means. Nothing was changed, and nothing is wrong with what was to be committed: it can be tried again later.
+// ErrForeignChain says that a chain of the name of one of iptables' or ebtables' own chains, such as INPUT, is no such chain, or that one of
+// the name of ours has a hook: another program has made it by other means. Nothing was changed, and nothing is wrong with what was to be committed: it can be tried again later.
 var ErrForeignChain = errors.New("it is another program's, with another hook, type or priority than iptables and ebtables give it")
 
 // ErrBusy says that another program keeps all others from changing the packet filter, and has done so for some time. Nothing
