@@ -217,7 +217,7 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
 	d.panicIs(false)
 	if !waits {
-		d.cannotPutBack(&kernel.Foreign{Unfinished: true}, repairInterval)
+		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules that another program has taken out"}}, repairInterval)
 	}
 	return nil
 }
