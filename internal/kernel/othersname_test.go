@@ -129,3 +129,20 @@ func TestCommitBesideAnotherProgramsEmptyTable(t *testing.T) {
 		}
 	}
 }
+
+// Another program owns the guard's table, while our rules are flushed again and again. They are put back each time, although no guard can be had.
+func TestRepairBesideAnotherProgramsGuard(t *testing.T) {
+	l := newLab(t)
+	ns := l.Firewall()
+	k := open(t, ns, ir.NFTables)
+	rules := letsIn(t, ir.NFTables, "NftablesTableOwner=no\n")
+	commit(t, k, &kernel.Desired{Rules: rules})
+	owned(t, ns, "inet firewalld_guard", "", "")
+	for range 3 {
+		run(t, ns, "", "nft", "flush", "table", "inet", "firewalld")
+		commit(t, k, &kernel.Desired{Rules: rules})
+		if got := arrive(t, l, 80, 81); !got["in"] {
+			t.Errorf("packets come: %v", got)
+		}
+	}
+}
