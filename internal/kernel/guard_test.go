@@ -391,7 +391,7 @@ func TestGuardOfForeignOwner(t *testing.T) {
 		t.Error("the guard stands although the rules are whole")
 	}
 	kernel.Forget(k)
-	if refused(&kernel.Desired{Rules: rules}); !guardStands(t, ns) {
+	if refused(&kernel.Desired{Rules: rules, Panic: true}); !guardStands(t, ns) {
 		t.Error("the guard does not stand, and nobody knows what passes")
 	}
 	select {
