@@ -175,7 +175,7 @@ func (d *Daemon) emit(events ...Event) {
 type Error struct {
 	Code  grammar.Code
 	Msg   string // may be empty
-	cause error  // what compiling or the kernel said; nil for anything else
+	cause error  // the error that Msg is the text of; nil for none
 }
 
 func (e *Error) Error() string {
@@ -190,6 +190,9 @@ func (e *Error) Unwrap() error { return e.cause }
 func refuse(code grammar.Code, format string, args ...any) error {
 	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
 }
+
+// commandFailed refuses something because of an error, which has no code of its own.
+func commandFailed(err error) error { return &Error{Code: CommandFailed, Msg: err.Error(), cause: err} }
 
 // The codes that only a running firewall has.
 const (
@@ -503,7 +506,7 @@ func (d *Daemon) Passthrough(ctx context.Context, ipv string, args []string) (st
 		return err
 	})
 	if err != nil {
-		return "", refuse(CommandFailed, "%v", err)
+		return "", &Error{Code: CommandFailed, Msg: err.Error(), cause: errors.Join(err, ctx.Err())}
 	}
 	return out, nil
 }
