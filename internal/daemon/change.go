@@ -43,7 +43,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 		return err
 	}
 	d.noteManaged(old, next, c.Manager)
-	d.timed.keep(next)
+	d.keepTimed(next)
 	if c.Timeout > 0 {
 		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo, whole: c.Whole})
 	}

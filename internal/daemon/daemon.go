@@ -148,7 +148,10 @@ func (d *Daemon) Snapshot() Snapshot {
 func (d *Daemon) publish() {
 	next := &Snapshot{State: d.state, Failures: d.failures, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic}
 	if d.repairs.failed != "" { // what is in force is known, and is not what is in the kernel
-		next.State, next.Failures = Failed, append(slices.Clone(d.failures), d.repairs.failed)
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.failed)
+	}
+	if d.timed.overdue() {
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut)
 	}
 	was := d.current.Swap(next)
 	if was != nil && was.State != Init && (was.State != next.State || !slices.Equal(was.Failures, next.Failures)) {

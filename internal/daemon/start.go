@@ -340,6 +340,7 @@ func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timed.stop()
+	d.publish()
 	d.emit(Reloaded{Old: before, New: d.permanent, Failures: d.failures})
 	return nil
 }
