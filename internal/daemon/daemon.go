@@ -127,7 +127,21 @@ type Snapshot struct {
 	Backend            ir.Backend
 	Runtime, Permanent *zones.Config
 	Panic              bool
+	Guarded            bool // the table firewalld_guard keeps new connections out, as while another program's changes are being put back
+
+	guard kernel.Sentinel // what knows that; nil for nothing
 }
+
+// Notices is what there is to say beside a state that it does not change, a line each.
+func (s Snapshot) Notices() []string {
+	if !s.Guarded || s.Panic || slices.Contains(s.Failures, notInKernel) {
+		return nil
+	}
+	return []string{guardStands}
+}
+
+// guardStands is what is said while new connections are kept out by the guard.
+const guardStands = "the table firewalld_guard keeps new connections out for the moment, until the firewall's rules are as they were committed, and no other program has changed them for a while: the log says more"
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {
@@ -141,6 +155,7 @@ func New(opt Options) *Daemon {
 func (d *Daemon) Snapshot() Snapshot {
 	now := *d.current.Load()
 	now.Panic = now.Panic || d.emergency.Load()
+	now.Guarded = now.guard != nil && now.guard.Guarded()
 	return now
 }
 
@@ -153,6 +168,7 @@ func (d *Daemon) publish() {
 	if d.timed.overdue() {
 		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut)
 	}
+	next.guard, _ = d.kernel.(kernel.Sentinel)
 	was := d.current.Swap(next)
 	if was != nil && was.State != Init && (was.State != next.State || !slices.Equal(was.Failures, next.Failures)) {
 		d.emit(StateChanged{})

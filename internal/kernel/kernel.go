@@ -72,6 +72,12 @@ type Guarder interface {
 	KeepOut(ctx context.Context, panicked bool) error
 }
 
+// Sentinel is a Kernel that says whether its guard, the table firewalld_guard, keeps out what is new.
+type Sentinel interface {
+	// Guarded is that it does just now. It waits for nothing.
+	Guarded() bool
+}
+
 // Options say where a Kernel works.
 type Options struct {
 	Backend ir.Backend

@@ -90,6 +90,9 @@ func (k *nftables) Close() error {
 	return err
 }
 
+// Guarded implements Sentinel.
+func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
+
 // KeepOut implements Guarder.
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
