@@ -147,6 +147,36 @@ func TestWaitingKernelIsClosed(t *testing.T) {
 	}
 }
 
+// A daemon is stopped while its first rules still wait for the kernel, where the rules of an earlier process are: those of its own back end and
+// those of another one go, unless CleanupOnExit=no has them stay. What cannot be taken out is an error.
+func TestStopWhileWaiting(t *testing.T) {
+	for _, c := range []struct {
+		conf  string
+		stuck error
+		stay  int
+	}{{"", nil, 0}, {"CleanupOnExit=no\n", nil, 2}, {"", errors.New("the lock is held"), 1}} {
+		m := newMachine()
+		b := startMachine(t, m, ir.NFTables)
+		b.write(t, map[string]string{"firewalld.conf": "FirewallBackend=nftables\n" + c.conf})
+		if err := b.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.busy[ir.NFTables] = kernel.ErrBusy
+		b.Daemon = New(b.opt)
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.expect(t, Failed, notInKernel, nil, nil)
+		m.rules[ir.IPTables], m.rules[ir.NFTables] = &machineKernel{machine: m}, &machineKernel{machine: m}
+		delete(m.busy, ir.NFTables)
+		m.stuck = c.stuck
+		err := b.Stop(t.Context())
+		if len(m.rules) != c.stay || !errors.Is(err, c.stuck) {
+			t.Errorf("%q, %v: rules of %d back ends stay, want %d; the error is %v", c.conf, c.stuck, len(m.rules), c.stay, err)
+		}
+	}
+}
+
 // When the first rules have come late by a reload, what another program changes next is put back at once.
 func TestPromptRepairAfterWaiting(t *testing.T) {
 	m := newMachine()
