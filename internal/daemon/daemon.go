@@ -234,7 +234,10 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	k := d.kernel
 	if k == nil || backend != d.backend {
-		var err error
+		err := d.settle(ctx)
+		if err != nil {
+			return commandFailed(err)
+		}
 		if k, err = d.opt.Kernel(backend); err != nil {
 			return &Error{Code: CommandFailed, Msg: err.Error(), cause: errNoKernel}
 		}
@@ -253,7 +256,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	waits := failed && len(blamed(err)) == 0
 	if err != nil && !waits {
 		if k != d.kernel {
-			k.Close()
+			d.giveUp(k)
 		}
 		return err
 	}
@@ -455,11 +458,11 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	var err error
 	if d.runtime.Conf.CleanupOnExit {
-		if err = d.takeOut(ctx); err != nil {
+		if err = errors.Join(d.settle(ctx), d.takeOut(ctx)); err != nil {
 			err = fmt.Errorf("not all rules are taken out of the kernel: %w", err)
 		}
 	}
-	return errors.Join(err, d.kernel.Close())
+	return errors.Join(err, d.closeAll())
 }
 
 // takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables
@@ -505,6 +508,15 @@ func (d *Daemon) Leave(ctx context.Context) error {
 	d.giveBack()
 	if d.kernel == nil {
 		return nil
+	}
+	return d.closeAll()
+}
+
+// closeAll closes the Kernel, and one that something is left of. The lock is held.
+func (d *Daemon) closeAll() error {
+	if k := d.repairs.remnant; k != nil {
+		d.repairs.remnant = nil
+		d.close(k)
 	}
 	return d.kernel.Close()
 }
