@@ -81,6 +81,9 @@ func (k *iptablesKernel) Close() error {
 	return errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.watch.socket))
 }
 
+// Guarded implements Sentinel.
+func (k *iptablesKernel) Guarded() bool { return k.watch.guard.stands() }
+
 // KeepOut implements Guarder.
 func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()

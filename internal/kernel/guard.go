@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,7 +69,8 @@ type guard struct {
 	socket *socket
 	owner  bool // the kernel can give tables an owner
 	log    *slog.Logger
-	up     bool // it stands, and this socket may take it away
+	up     bool        // it stands, and this socket may take it away
+	seen   atomic.Bool // the same, for who does not have the lock
 
 	// Of one that stands:
 	owned      bool // this socket owns it
@@ -89,6 +91,7 @@ func newGuard(s *socket, owner bool, log *slog.Logger) (*guard, error) {
 		return g, err
 	}
 	g.up, g.owned, g.everything = true, t.owner != 0, true
+	g.seen.Store(true)
 	err = s.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_INET, namedAttribute(tableName, guardTable), func(body []byte) {
 		if text(attribute(body, tableName)) == guardTable {
 			g.everything = false
@@ -109,6 +112,7 @@ func (g *guard) isSo(stand, everything bool) bool {
 // note notes that the guard was made, or taken away.
 func (g *guard) note(stand, everything bool) {
 	g.up, g.owned, g.everything = stand, stand && g.owner, everything
+	g.seen.Store(stand)
 	g.tell()
 }
 
@@ -147,6 +151,9 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	}
 	return list, nil
 }
+
+// stands says whether it stands, as far as is known. It waits for nothing, and needs no lock.
+func (g *guard) stands() bool { return g != nil && g.seen.Load() }
 
 // set makes the guard stand, or takes it away, in a transaction of its own.
 func (g *guard) set(stand, everything bool) error {

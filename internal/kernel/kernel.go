@@ -72,6 +72,18 @@ type Guarder interface {
 	KeepOut(ctx context.Context, panicked bool) error
 }
 
+// Remnant is a Kernel that says whether a commit which has failed has left something that could not be taken back.
+type Remnant interface {
+	// Unfinished is that it has. The next commit begins with taking that back; until then the guard stands, as long as the Kernel is open.
+	Unfinished() bool
+}
+
+// Sentinel is a Kernel that says whether its guard, the table firewalld_guard, keeps out what is new.
+type Sentinel interface {
+	// Guarded is that it does just now. It waits for nothing.
+	Guarded() bool
+}
+
 // Options say where a Kernel works.
 type Options struct {
 	Backend ir.Backend

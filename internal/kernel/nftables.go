@@ -90,6 +90,16 @@ func (k *nftables) Close() error {
 	return err
 }
 
+// Unfinished implements Remnant: only rules of the direct interface are committed in steps.
+func (k *nftables) Unfinished() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.direct != nil && k.direct.Unfinished()
+}
+
+// Guarded implements Sentinel.
+func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
+
 // KeepOut implements Guarder.
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
