@@ -1,9 +1,7 @@
 package kernel_test
 
 import (
-	"bytes"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -270,13 +268,8 @@ func TestDirectChainThatAMapLeadsTo(t *testing.T) {
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
 		useVariant(t, "nft")
 		ns := namespace(t)
-		var log bytes.Buffer
-		logger := slog.New(slog.NewTextHandler(&log, nil))
-		k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: logger})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.Close()
+		logger, log := kernel.Logged()
+		k := start(t, kernel.Options{Backend: backend, Enter: ns.Do, Log: logger})
 		commit(t, k, directly(t, backend, `<chain ipv="ipv4" table="filter" chain="mine"/>`+
 			`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.9.0.2 -j mine</rule>`))
 		run(t, ns, "", "nft", "add", "rule", "ip", "filter", "INPUT", "ct", "state", "vmap", "{", "new", ":", "jump", "mine", "}")
