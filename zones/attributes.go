@@ -43,6 +43,26 @@ func attributesOf(path string, info fs.FileInfo) (attributes, error) {
 	return a, nil
 }
 
+// attributesOfNew are those that each of some files gets if it is not there. They are read before any of the files changes, as what an object
+// had under another name goes.
+func attributesOfNew(files []file) ([]attributes, error) {
+	all := make([]attributes, len(files))
+	for i, f := range files {
+		all[i] = newAttributes(f.mode)
+		if f.like == "" {
+			continue
+		}
+		info, err := os.Stat(f.like)
+		if err == nil {
+			all[i], err = attributesOf(f.like, info)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, failed("read", f.like, err)
+		}
+	}
+	return all, nil
+}
+
 // extendedNames are the names of a file's extended attributes; none on a file system that has no such thing.
 func extendedNames(path string) ([]string, error) {
 	list, err := grown(func(b []byte) (int, error) { return syscall.Listxattr(path, b) })

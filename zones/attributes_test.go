@@ -115,6 +115,40 @@ func TestSaveKeepsAttributes(t *testing.T) {
 	}
 }
 
+// The file of an object that gets another name has the mode, the owner and the extended attributes that the file of the old name had.
+func TestRenameKeepsAttributes(t *testing.T) {
+	dir := t.TempDir()
+	s := Store{Dirs: Dirs{System: dir, Follow: true}}
+	for _, o := range []Object{{KindZone, "mine"}, {KindZone, "zulu"}, {KindIPSet, "mine"}} {
+		path := filepath.Join(dir, string(o.Kind)+"s", o.Name+".xml")
+		root := map[Kind]string{KindZone: "<zone/>", KindIPSet: `<ipset type="hash:ip"/>`}[o.Kind]
+		writeFile(t, path, root)
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if os.Getuid() == 0 {
+			if err := os.Chown(path, 1, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := isNow(t, path)
+		c, problems := s.Load()
+		if problems.Err() != nil {
+			t.Fatal(problems)
+		}
+		if _, err := s.Save(c, must(t, c, Rename(o, "other"), Rename(Object{o.Kind, "other"}, "next"))); err != nil {
+			t.Fatal(err)
+		}
+		next := filepath.Join(filepath.Dir(path), "next.xml")
+		if got := isNow(t, next); got != before {
+			t.Errorf("%s is %s, and %s was %s", next, got, path, before)
+		}
+		if err := os.Remove(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func writeFile(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

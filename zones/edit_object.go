@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -376,7 +377,7 @@ func (k *objectKind[T]) rename(name, other string) Edit {
 		}
 		next := *o
 		m := k.meta(&next)
-		m.Name, m.Origin, m.places = other, Origin{}, nil
+		m.Name, m.Origin, m.places, m.renamed = other, Origin{}, nil, cmp.Or(m.Origin.Path, m.renamed)
 		result := k.with(*k.without(*c, name), &next)
 		if k.kind == KindZone && c.Conf.DefaultZone == name {
 			conf := *c.Conf

@@ -50,6 +50,7 @@ type Meta struct {
 	places      places // where its references to other objects stand
 	sum         uint64 // fileSum of the file it was read from; zero if it is not what a file says, or the file is doubtful
 	lossy       bool   // its file says more, which could not be read or used
+	renamed     string // the path of the file that it had under its name before, while it has none of its own
 }
 
 // places is where the items of a file stand, by a text such as "service ssh".

@@ -67,6 +67,7 @@ type file struct {
 	path string  // below the administrator's folder
 	data []byte  // nil means that it goes
 	mode fs.FileMode
+	like string // the path of a file whose attributes this one gets if it is not there; "" for none
 
 	fixed bool // one that is there gets the mode as well, as firewalld does
 
@@ -148,8 +149,12 @@ func (t *transaction) put(files []file, keep func() bool) error {
 			return t.putBack(err)
 		}
 	}
-	for _, f := range files {
-		if err := t.replace(f); err != nil {
+	asNew, err := attributesOfNew(files)
+	if err != nil {
+		return t.putBack(err)
+	}
+	for i, f := range files {
+		if err := t.replace(f, asNew[i]); err != nil {
 			return t.putBack(err)
 		}
 	}
@@ -211,7 +216,7 @@ func (k *objectKind[T]) files(s Store, old, next *Config) (*Config, []file, erro
 		}}
 		switch {
 		case has:
-			f.data = k.write(b)
+			f.data, f.like = k.write(b), k.meta(b).renamed
 			if a != nil && bytes.Equal(k.write(a), f.data) {
 				result = k.with(*result, a)
 				if f.had && !k.meta(a).lossy && !s.holds(f) {

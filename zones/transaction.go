@@ -70,8 +70,8 @@ func (t *transaction) note(s saved) error {
 }
 
 // replace puts a file in its place, and what was there beside it as NAME.old. As with firewalld a link stays one, to a file with
-// the new content, and a file keeps its owner, mode and extended attributes; one that goes becomes NAME.old as it is.
-func (t *transaction) replace(f file) error {
+// the new content, and a file that was not there gets the attributes asNew. A file keeps its owner, mode and extended attributes; one that goes becomes NAME.old as it is.
+func (t *transaction) replace(f file, asNew attributes) error {
 	path := filepath.Join(t.store.Dirs.System, filepath.FromSlash(f.path))
 	if err := t.makeFolder(filepath.Dir(path)); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (t *transaction) replace(f file) error {
 	if err := t.unchanged(f, path, before.Exists, known); err != nil {
 		return err
 	}
-	kept := newAttributes(f.mode)
+	kept := asNew
 	if before.Exists && before.Link == "" {
 		kept = before.attributes
 		old := t.oldName(path, known)

@@ -156,6 +156,9 @@ func (s *source) call(methods []method) step {
 	panic("weights do not add up")
 }
 
+// untracked is the comment of rules that go to the kernel once, and that no configuration has.
+const untracked = "untracked"
+
 // argument is a value for an argument, as text.
 func (s *source) argument(m method, kind string, arg introspect.Arg) string {
 	fixed, is := strings.CutPrefix(arg.Name, "=")
@@ -171,7 +174,11 @@ func (s *source) argument(m method, kind string, arg introspect.Arg) string {
 	case arg.Name == "args":
 		words, _ := split(s.pick(directRules...)) // the table has no open quotes
 		if strings.Contains(m.name, "assthrough") {
-			words = append(strings.Fields("-t "+s.value("table")+" -A "+s.value("chain")), words...)
+			place := strings.Fields("-t " + s.value("table") + " -A " + s.value("chain"))
+			if strings.HasSuffix(m.name, ".passthrough") {
+				place = append(place, "-m", "comment", "--comment", untracked)
+			}
+			words = append(place, words...)
 		}
 		return list(words)
 	case strings.HasSuffix(m.name, ".config.add"+objects[kind]) || strings.HasSuffix(m.name, ".config.add"+objects[kind]+"2") || strings.HasSuffix(m.name, ".rename"):

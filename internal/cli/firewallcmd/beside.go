@@ -15,9 +15,12 @@ var changingOthers = map[verb]bool{
 	doReset: true, doSetDefaultZone: true, doSetLogDenied: true, doDirectAdd: true, doDirectRemove: true, doDirectClear: true, doPassthrough: true,
 }
 
-// besideDaemon warns, once files are changed without the daemon, that one runs: as in firewalld, it has read the files before, and writes
+// besideDaemon warns, if files were changed without the daemon, that one runs: as in firewalld, it has read the files before, and writes
 // what it knows of an object over them. Whether one has another folder than /etc/firewalld cannot be told, and is not asked.
 func (s *session) besideDaemon() {
+	if files, ok := s.store.(*files); !ok || !files.changed {
+		return
+	}
 	if filepath.Clean(cmp.Or(s.value("system-config"), systemConfig)) == etc && daemonRuns() {
 		s.out.hint("firewalld is running, and does not know of this change: run firewall-cmd --reload before anything else is changed, or it is lost " +
 			"where firewalld writes the same file; firewall-cmd --permanent makes changes that are not lost")

@@ -19,6 +19,7 @@ func TestBesideADaemon(t *testing.T) {
 		warned bool
 	}{
 		{true, of, []string{"--zone=public", "--add-port=80/tcp"}, true},
+		{true, of, []string{"--zone=public", "--add-port=80/tcp"}, false}, // it is there already
 		{true, of, []string{"--set-default-zone=home"}, true},
 		{true, of, []string{"--port=81:tcp"}, true},
 		{true, of, []string{"--direct", "--add-chain", "ipv4", "filter", "mine"}, true},

@@ -25,6 +25,7 @@ type files struct {
 	config   *zones.Config  // what the files say
 	problems zones.Problems // what was wrong with them when they were read, and kept nothing but direct.xml from being used
 	broken   bool           // some of them cannot be read, and the configuration is without what is wrong in them
+	changed  bool           // they were written since they were read
 }
 
 // openFiles reads the files in two folders; "" means the usual ones. A change that was cut off is taken back where the files are about to
@@ -148,7 +149,7 @@ func (f *files) apply(edits ...zones.Edit) error {
 	if err != nil {
 		return err
 	}
-	f.config = next
+	f.config, f.changed = next, f.changed || next != f.config
 	return nil
 }
 
@@ -275,7 +276,7 @@ func (f *files) logDenied() (string, error)       { return f.config.Conf.LogDeni
 func (f *files) reset() error {
 	next, _, err := f.disk.Reset(zones.Always)
 	if err == nil {
-		f.config = next
+		f.config, f.changed = next, true
 	}
 	return err
 }

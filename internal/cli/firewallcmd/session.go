@@ -91,7 +91,7 @@ func (s *session) do() error {
 		s.out.note("No zone specified, using default zone, i.e. '%s'", zone)
 	}
 	err := verbs[s.option.do](s)
-	if err == nil && s.program == offline && (changing[s.option.do] || changingOthers[s.option.do]) {
+	if err == nil && s.program == offline {
 		s.besideDaemon()
 	}
 	if err == nil && s.permanent && listings[s.option.do] {

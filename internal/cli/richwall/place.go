@@ -110,9 +110,22 @@ func (p *place) with(cfg *zones.Config, rules []*grammar.Rule) (*zones.Config, e
 		return nil, err
 	}
 	if problems := zones.Check(cfg); problems.Err() != nil {
-		return nil, statusOf(problems)
+		return nil, statusOf(ofArguments(problems))
 	}
 	return cfg, nil
+}
+
+// ofArguments are problems of a configuration that had none before rules of the command line were added. Those rules are in no file.
+func ofArguments(problems zones.Problems) zones.Problems {
+	result := make(zones.Problems, len(problems))
+	for i, p := range problems {
+		own := *p
+		if own.Line == 0 && own.Severity == zones.Error {
+			own.Path = ""
+		}
+		result[i] = &own
+	}
+	return result
 }
 
 // add is the configuration with the rules added. The place is bound to an interface of its own if nothing else is, so
