@@ -119,14 +119,23 @@ func HasTableOwner(o Options) bool {
 	return owner && err == nil
 }
 
-// KeepDropped makes the table by which DropAll drops what bridges forward one that only its owner can take away, until release is called.
+// KeepDropped makes the table by which DropAll drops what bridges forward one that only its owner can take away, until release is called. It
+// drops that still.
 func KeepDropped(o Options) (release func() error, err error) {
 	s, err := openSocket(o.withDefaults().Enter)
 	if err != nil {
 		return nil, err
 	}
 	e := &nft.Encoder{Table: dropTable, Bridge: true}
-	a, err := s.commit([]nft.Message{e.DeleteTable(), e.AddTable(nft.TableOwner)})
+	list := []nft.Message{e.DeleteTable(), e.AddTable(nft.TableOwner)}
+	for _, c := range panicChains {
+		m, err := e.AddChain(c, true)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	a, err := s.commit(list)
 	if err == nil && len(a.refused) > 0 {
 		err = a.refused[0].err
 	}

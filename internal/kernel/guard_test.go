@@ -214,7 +214,7 @@ func TestGuardAgainstFlushes(t *testing.T) {
 			run(t, ns, "", words[0], words[1:]...)
 			eventually(t, "the first repair does not come", func() bool { return arrive(t, l, 80)["in"] })
 			run(t, ns, "", words[0], words[1:]...)
-			eventually(t, "the guard does not stand", func() bool { return guardStands(t, ns) })
+			eventually(t, "the guard does not stand, or nobody is told so", func() bool { return guardStands(t, ns) && k.(kernel.Sentinel).Guarded() })
 			stop, done := make(chan struct{}), make(chan error)
 			go func() {
 				for {
@@ -235,6 +235,7 @@ func TestGuardAgainstFlushes(t *testing.T) {
 			close(stop)
 			<-done
 			eventually(t, "the guard does not go", func() bool { return !guardStands(t, ns) })
+			eventually(t, "it is said that the guard stands", func() bool { return !k.(kernel.Sentinel).Guarded() })
 			if got := arrive(t, l, 80); !got["in"] || got["through"] {
 				t.Errorf("after that packets to port 80 come %v", got)
 			}
@@ -371,7 +372,7 @@ func TestGuardOfForeignOwner(t *testing.T) {
 		t.Error("the guard stands although the rules are whole")
 	}
 	kernel.Forget(k)
-	if refused(&kernel.Desired{Rules: rules}); !guardStands(t, ns) {
+	if refused(&kernel.Desired{Rules: rules, Panic: true}); !guardStands(t, ns) {
 		t.Error("the guard does not stand, and nobody knows what passes")
 	}
 	select {

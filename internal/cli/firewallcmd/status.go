@@ -20,12 +20,17 @@ func (s *session) showState() error {
 	}
 	switch state {
 	case "running":
-		defer s.explainPanic()
-		return s.show(state, state)
+		if err := s.show(state, state); err != nil {
+			return err
+		}
+		s.explainPanic()
+		s.explain("getNotices")
+		return nil
 	case "failed":
 		s.out.complain(state)
 		s.explainPanic()
-		s.explainFailures()
+		s.explain("getFailures")
+		s.explain("getNotices")
 		return exitStatus(statusOf(&failure{code: "RUNNING_BUT_FAILED"}))
 	}
 	s.out.complain("not running")
@@ -40,14 +45,14 @@ func (s *session) explainPanic() {
 	}
 }
 
-// explainFailures prints what could not be used of the configuration, and where it is. firewalld itself cannot say, so that
-// nothing is printed then.
-func (s *session) explainFailures() {
-	var failures []string
-	if s.daemon.main("richwall", "getFailures", nil, &failures) != nil {
+// explain prints what a method of the daemon says beside the state, a line each. firewalld itself has no such method, so that nothing is
+// printed then.
+func (s *session) explain(method string) {
+	var lines []string
+	if s.daemon.main("richwall", method, nil, &lines) != nil {
 		return
 	}
-	s.out.hint(failures...)
+	s.out.hint(lines...)
 }
 
 // tellFailed says behind a listing of the permanent configuration that this is not what the files say, if it is not.
