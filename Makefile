@@ -147,6 +147,7 @@ dist: stage ## make bin/richwall-VERSION-linux-ARCH.tar.gz, whose install.sh ins
 
 clients: setup ## try the package on machines of its own, over Debian's firewalld and back; as root
 	@internal/tools/setup unit
+	rm -f bin/richwall_*+next_*.deb
 	$(MAKE) deb VERSION=$(VERSION)+next
 	$(MAKE) deb rpm apk dist
 	rm -rf bin/beside
