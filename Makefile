@@ -27,7 +27,7 @@ BENCH ?= --write
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab run test race unit bare lint fuzz bench oracle-random gobench golden install deb clean
+.PHONY: help setup build lab run test race unit bare lint fuzz bench oracle-random gobench golden install stage deb rpm apk dist clients clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -94,7 +94,7 @@ golden: setup ## accept what the code does now as what it should do; look at git
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 
-install: build ## install programs, unit, bus policy, polkit actions, man pages and completions below DESTDIR
+install: build ## install programs, unit, bus policy, polkit actions, configuration, man pages and completions below DESTDIR
 	install -D -m 0755 bin/richwall $(DESTDIR)$(PREFIX)/bin/richwall
 	install -D -m 0755 bin/firewall-cmd $(DESTDIR)$(PREFIX)/bin/firewall-cmd
 	install -D -m 0755 bin/firewall-offline-cmd $(DESTDIR)$(PREFIX)/bin/firewall-offline-cmd
@@ -102,9 +102,12 @@ install: build ## install programs, unit, bus policy, polkit actions, man pages 
 	install -D -m 0644 packaging/firewalld.service $(DESTDIR)$(PREFIX)/lib/systemd/system/firewalld.service
 	install -D -m 0644 packaging/org.fedoraproject.FirewallD1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.fedoraproject.FirewallD1.conf
 	install -D -m 0644 packaging/polkit/org.fedoraproject.FirewallD1.server.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.fedoraproject.FirewallD1.policy
-	install -D -m 0644 packaging/logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/firewalld
 	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/firewalld
-	for page in packaging/man/*.1; do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$$(basename $$page); done
+	install -d -m 0755 $(addprefix $(DESTDIR)$(SYSCONFDIR)/firewalld/,zones policies services icmptypes ipsets helpers)
+	packaging/keep packaging/logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/firewalld
+	packaging/keep packaging/firewalld.conf $(DESTDIR)$(SYSCONFDIR)/firewalld/firewalld.conf
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	for page in packaging/man/*.1; do gzip -9n <$$page >$(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/}.gz; done
 	for command in firewall-cmd firewall-offline-cmd; do \
 	  install -D -m 0644 packaging/completions/bash/$$command $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$command; \
 	  install -D -m 0644 packaging/completions/zsh/_$$command $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_$$command; \
@@ -113,10 +116,43 @@ install: build ## install programs, unit, bus policy, polkit actions, man pages 
 VERSION ?= 0.1.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
-deb: ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package firewalld
+deb: stage ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package firewalld
+	$(call package,deb)
+
+rpm: stage ## make bin/richwall-VERSION-1.ARCH.rpm
+	$(call package,rpm)
+
+apk: stage ## make bin/richwall_VERSION_ARCH.apk
+	$(call package,apk)
+
+stage: ## put what a package holds into bin/stage
 	rm -rf bin/stage
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
-	VERSION=$(VERSION) ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target bin/
+	mkdir -p bin/package
+	packaging/copyright >bin/package/copyright
+	gzip -9n <packaging/changelog >bin/package/changelog.gz
+	for script in packaging/deb/*; do packaging/include $$script >bin/package/$${script##*/}; done
+
+# package makes a package of a kind that nfpm knows from what is in bin/stage.
+package = VERSION=$(VERSION) ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager $(1) --target bin/
+
+dist: stage ## make bin/richwall-VERSION-linux-ARCH.tar.gz, whose install.sh installs it on any Linux
+	rm -rf bin/dist
+	mkdir -p bin/dist/richwall-$(VERSION)
+	cp -a bin/stage bin/dist/richwall-$(VERSION)/files
+	cp packaging/dist/install.sh packaging/dist/README bin/dist/richwall-$(VERSION)/
+	cp bin/package/copyright bin/dist/richwall-$(VERSION)/LICENSES
+	tar -C bin/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -c richwall-$(VERSION) | gzip -9n \
+	  >bin/richwall-$(VERSION)-linux-$$(go env GOARCH).tar.gz
+
+clients: setup ## try the package on machines of its own, over Debian's firewalld and back; as root
+	@internal/tools/setup unit
+	rm -f bin/richwall_*+next_*.deb
+	$(MAKE) deb VERSION=$(VERSION)+next
+	$(MAKE) deb rpm apk dist
+	rm -rf bin/beside
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/beside PREFIX=
+	internal/clients/package
 
 clean: ## remove what was built
 	rm -rf bin

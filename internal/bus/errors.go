@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -73,8 +74,17 @@ type toldError struct{ error }
 
 func (e *toldError) Unwrap() error { return e.error }
 
+// notRunning is the code of a call that the end of the daemon has cut off: firewall-cmd ends with the same status when it finds no daemon.
+const notRunning grammar.Code = "NOT_RUNNING"
+
+// errEnding is the answer to a call that is not carried out any more, because the daemon is ending. The log has a line about the end itself.
+var errEnding = refuse(notRunning, "the firewall is ending, and does not finish what it was asked for")
+
 // failure logs an error and makes it what clients get.
 func (s *Server) failure(in *inbound, err error) *dbus.Error {
+	if errors.Is(err, errEnding) || s.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return dbus.NewError(exception, []any{wire(errEnding)})
+	}
 	var named *dbus.Error
 	if errors.As(err, &named) {
 		return named

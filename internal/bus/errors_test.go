@@ -37,7 +37,7 @@ func TestWire(t *testing.T) {
 // The log tells of what has failed, and not of a question whose answer is that something is not there.
 func TestAnswersAreNotLogged(t *testing.T) {
 	var out strings.Builder
-	s := &Server{log: slog.New(slog.NewTextHandler(&out, nil))}
+	s := &Server{ctx: t.Context(), log: slog.New(slog.NewTextHandler(&out, nil))}
 	in := &inbound{frame: &frame{member: "passthrough", iface: base + ".direct"}}
 	no := refuse(daemon.CommandFailed, "")
 	if got := s.failure(in, &toldError{no}); got.Body[0] != "COMMAND_FAILED" || out.Len() > 0 {

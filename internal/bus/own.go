@@ -7,6 +7,8 @@ var ownIface = &iface{
 		// What could not be used of the configuration, a line each, with the file and line where it is known; none unless the
 		// state is FAILED.
 		def("getFailures", "", "as", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Failures, nil }),
+		// What there is to say beside the state, a line each: that new connections are kept out although it is RUNNING.
+		def("getNotices", "", "as", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Notices(), nil }),
 		// What there is to say of the last call of this client that was refused, beyond the error that it got: see Server.hintsOf.
 		def("getHints", "", "as", actConfigInfo, func(c *call) (any, error) { return c.server.hints.of(c.sender), nil }),
 	},

@@ -146,11 +146,11 @@ func (s *Server) answer(l *line, in *inbound) ([]any, error) {
 	select {
 	case <-open:
 	case <-s.ctx.Done():
-		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall did not start")
+		return nil, errEnding
 	}
 	end, err := s.turns.begin(s.ctx, in.uid, t.pace)
 	if err != nil {
-		return nil, plain("org.freedesktop.DBus.Error.Failed", "the firewall stops")
+		return nil, errEnding
 	}
 	defer end()
 	return t.do(&call{server: s, line: l, ctx: s.ctx, inbound: in})

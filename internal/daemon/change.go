@@ -43,7 +43,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 		return err
 	}
 	d.noteManaged(old, next, c.Manager)
-	d.timed.keep(next)
+	d.keepTimed(next)
 	if c.Timeout > 0 {
 		d.timed.set(c.Key, timedEntry{deadline: now().Add(c.Timeout), there: c.There, remove: c.Undo, whole: c.Whole})
 	}
@@ -172,7 +172,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	}
 	defer d.unlockFiles()
 	if err := d.missing(ctx); err != nil {
-		return refuse(CommandFailed, "%v", err)
+		return commandFailed(err)
 	}
 	return d.reload(ctx, links)
 }
@@ -242,13 +242,13 @@ func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, bef
 		return r
 	})
 	if err != nil {
-		return inFiles{}, refuse(CommandFailed, "%v", err)
+		return inFiles{}, commandFailed(err)
 	}
 	if err := r.problems.Err(); err != nil {
 		return r, err
 	}
 	if err := d.lostConf(ctx, r.rest, false); err != nil {
-		return r, refuse(CommandFailed, "%v", err)
+		return r, commandFailed(err)
 	}
 	d.mu.Lock()
 	inForce := d.loaded

@@ -127,7 +127,21 @@ type Snapshot struct {
 	Backend            ir.Backend
 	Runtime, Permanent *zones.Config
 	Panic              bool
+	Guarded            bool // the table firewalld_guard keeps new connections out, as while another program's changes are being put back
+
+	guard kernel.Sentinel // what knows that; nil for nothing
 }
+
+// Notices is what there is to say beside a state that it does not change, a line each.
+func (s Snapshot) Notices() []string {
+	if !s.Guarded || s.Panic || slices.Contains(s.Failures, notInKernel) {
+		return nil
+	}
+	return []string{guardStands}
+}
+
+// guardStands is what is said while new connections are kept out by the guard.
+const guardStands = "the table firewalld_guard keeps new connections out for the moment, until the firewall's rules are as they were committed, and no other program has changed them for a while: the log says more"
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {
@@ -141,6 +155,7 @@ func New(opt Options) *Daemon {
 func (d *Daemon) Snapshot() Snapshot {
 	now := *d.current.Load()
 	now.Panic = now.Panic || d.emergency.Load()
+	now.Guarded = now.guard != nil && now.guard.Guarded()
 	return now
 }
 
@@ -148,8 +163,12 @@ func (d *Daemon) Snapshot() Snapshot {
 func (d *Daemon) publish() {
 	next := &Snapshot{State: d.state, Failures: d.failures, Backend: d.backend, Runtime: d.runtime, Permanent: d.permanent, Panic: d.panic}
 	if d.repairs.failed != "" { // what is in force is known, and is not what is in the kernel
-		next.State, next.Failures = Failed, append(slices.Clone(d.failures), d.repairs.failed)
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.failed)
 	}
+	if d.timed.overdue() {
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut)
+	}
+	next.guard, _ = d.kernel.(kernel.Sentinel)
 	was := d.current.Swap(next)
 	if was != nil && was.State != Init && (was.State != next.State || !slices.Equal(was.Failures, next.Failures)) {
 		d.emit(StateChanged{})
@@ -175,7 +194,7 @@ func (d *Daemon) emit(events ...Event) {
 type Error struct {
 	Code  grammar.Code
 	Msg   string // may be empty
-	cause error  // what compiling or the kernel said; nil for anything else
+	cause error  // the error that Msg is the text of; nil for none
 }
 
 func (e *Error) Error() string {
@@ -190,6 +209,9 @@ func (e *Error) Unwrap() error { return e.cause }
 func refuse(code grammar.Code, format string, args ...any) error {
 	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
 }
+
+// commandFailed refuses something because of an error, which has no code of its own.
+func commandFailed(err error) error { return &Error{Code: CommandFailed, Msg: err.Error(), cause: err} }
 
 // The codes that only a running firewall has.
 const (
@@ -212,7 +234,10 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	k := d.kernel
 	if k == nil || backend != d.backend {
-		var err error
+		err := d.settle(ctx)
+		if err != nil {
+			return commandFailed(err)
+		}
 		if k, err = d.opt.Kernel(backend); err != nil {
 			return &Error{Code: CommandFailed, Msg: err.Error(), cause: errNoKernel}
 		}
@@ -231,7 +256,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	waits := failed && len(blamed(err)) == 0
 	if err != nil && !waits {
 		if k != d.kernel {
-			k.Close()
+			d.giveUp(k)
 		}
 		return err
 	}
@@ -433,11 +458,11 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	var err error
 	if d.runtime.Conf.CleanupOnExit {
-		if err = d.takeOut(ctx); err != nil {
+		if err = errors.Join(d.settle(ctx), d.takeOut(ctx)); err != nil {
 			err = fmt.Errorf("not all rules are taken out of the kernel: %w", err)
 		}
 	}
-	return errors.Join(err, d.kernel.Close())
+	return errors.Join(err, d.closeAll())
 }
 
 // takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables
@@ -484,6 +509,15 @@ func (d *Daemon) Leave(ctx context.Context) error {
 	if d.kernel == nil {
 		return nil
 	}
+	return d.closeAll()
+}
+
+// closeAll closes the Kernel, and one that something is left of. The lock is held.
+func (d *Daemon) closeAll() error {
+	if k := d.repairs.remnant; k != nil {
+		d.repairs.remnant = nil
+		d.close(k)
+	}
 	return d.kernel.Close()
 }
 
@@ -493,17 +527,17 @@ const passthroughTime = time.Minute
 
 // Passthrough runs a command of iptables, ip6tables or ebtables with the arguments and returns what it prints.
 func (d *Daemon) Passthrough(ctx context.Context, ipv string, args []string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, passthroughTime)
-	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, passthroughTime) // behind the lock: what it has waited for is not its time
+	defer cancel()
 	var out string
 	err := d.allow(func(started func(pid int)) (err error) {
 		out, err = d.opt.Passthrough(ctx, ipv, args, started)
 		return err
 	})
 	if err != nil {
-		return "", refuse(CommandFailed, "%v", err)
+		return "", &Error{Code: CommandFailed, Msg: err.Error(), cause: errors.Join(err, ctx.Err())}
 	}
 	return out, nil
 }

@@ -374,6 +374,91 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// The time of an entry is up, and the kernel does not let it be taken out, or a fault does not. The state says that it is still there, for as long
+// as it is, and it is tried again. Another entry that can be taken out goes meanwhile.
+func TestTimeoutThatCannotEnd(t *testing.T) {
+	b := start(t, nil)
+	busy, broken := errors.New("the lock is held"), false
+	timed := func(item zones.Item) {
+		t.Helper()
+		remove := zones.Remove(zones.Runtime, public, item)
+		err := b.ChangeRuntime(t.Context(), Change{
+			Edit: zones.Add(zones.Runtime, public, item), Timeout: time.Hour, Key: item.String(),
+			Undo: func(c *zones.Config) (*zones.Config, error) {
+				if broken && item.String() == port("1", "tcp").String() {
+					return nil, busy
+				}
+				return remove(c)
+			},
+			There: func(c *zones.Config) bool { found, _ := zones.Has(c, zones.Runtime, public, item); return found },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	timesUp := func() { // also for what waits for another try
+		b.mu.Lock()
+		for _, e := range b.timed.entries {
+			e.deadline = time.Now()
+			if !e.again.IsZero() {
+				e.again = e.deadline
+			}
+		}
+		b.mu.Unlock()
+		b.expire()
+	}
+	expect := func(when string, state State, ports ...string) {
+		t.Helper()
+		now := b.Snapshot()
+		if now.State != state || slices.Contains(now.Failures, notTakenOut) != (state == Failed) {
+			t.Errorf("%s: the state is %s: %q", when, now.State, now.Failures)
+		}
+		for _, p := range []string{"1", "2"} {
+			if want := slices.Contains(ports, p); strings.Contains(b.kernel.rules(), "low="+p+" ") != want || b.has(port(p, "tcp")) != want {
+				t.Errorf("%s: port %s is open: %v, want %v", when, p, !want, want)
+			}
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if waits := b.timed.timer != nil; waits != (len(ports) > 0) {
+			t.Errorf("%s: it is tried again: %v", when, waits)
+		}
+	}
+	timed(port("1", "tcp"))
+	timed(port("2", "tcp"))
+	expect("before the time", Running, "1", "2")
+	b.kernel.refuse = busy
+	timesUp()
+	expect("a kernel that is busy", Failed, "1", "2")
+	if !slices.ContainsFunc(b.events, func(e Event) bool { return e == StateChanged{} }) {
+		t.Error("nobody is told that the state has changed")
+	}
+	b.kernel.refuse, broken = nil, true
+	timesUp()
+	expect("one that cannot be taken out", Failed, "1")
+	timesUp()
+	expect("the same once more", Failed, "1")
+	broken = false
+	timesUp()
+	expect("nothing in the way any more", Running)
+	timed(port("1", "tcp"))
+	b.kernel.refuse = busy
+	timesUp()
+	b.kernel.refuse = nil
+	if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, public, port("1", "tcp"))}); err != nil {
+		t.Fatal(err)
+	}
+	expect("taken out by hand", Running)
+	timed(port("1", "tcp"))
+	b.kernel.refuse = busy
+	timesUp()
+	b.kernel.refuse = nil
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect("a reload", Running)
+}
+
 // All that the administrator made is gone after a reset, and kept beside it.
 func TestResetToDefaults(t *testing.T) {
 	b := start(t, map[string]string{"zones/mine.xml": "<zone><interface name=\"eth0\"/></zone>", "firewalld.conf": "DefaultZone=mine\n"})

@@ -33,7 +33,7 @@ func TestAFaultEndsNothing(t *testing.T) {
 	for name, fault := range map[string]func() error{
 		"panic mode": func() error { return b.SetPanic(t.Context(), true) },
 		"what has timed out": func() error {
-			b.timed.entries["x"] = timedEntry{there: func(*zones.Config) bool { return true }, remove: func(*zones.Config) (*zones.Config, error) { panic("a fault of the test") }}
+			b.timed.entries["x"] = &timedEntry{there: func(*zones.Config) bool { return true }, remove: func(*zones.Config) (*zones.Config, error) { panic("a fault of the test") }}
 			b.expire()
 			b.mu.Lock()
 			defer b.mu.Unlock()

@@ -62,7 +62,7 @@ func (d *Daemon) FilesTouched(paths []string) {
 // refuse. files is held.
 func (d *Daemon) wouldLoad(before *zones.Config) (*zones.Config, error) {
 	if err := d.missing(context.Background()); err != nil {
-		return nil, refuse(CommandFailed, "%v", err)
+		return nil, commandFailed(err)
 	}
 	r, err := d.readFiles(context.Background(), func() zones.Problems { return nil }, before)
 	if err != nil {

@@ -28,6 +28,7 @@ type repairs struct {
 	open    error           // why new connections are not kept out meanwhile; nil if they are
 	failed  string          // what Snapshot says while what is in the kernel cannot be put back; "" if it is as it was committed
 	stopped bool
+	remnant kernel.Kernel // of another back end, which a reload has failed to change to: what it has left is still to be taken back; nil for nothing
 }
 
 // wait is how long the next one must wait at a moment. As many as promptRepairs follow at once; then one an interval.
@@ -236,9 +237,41 @@ func (d *Daemon) cannotPutBack(f *kernel.Foreign, wait time.Duration) {
 	d.attendIn(wait)
 }
 
-// repaired notes that a commit has succeeded, which puts back whatever could not be put back before. The lock is held.
+// giveUp ends the use of a Kernel that is not the one in force, and whose commit has failed. Where it has left something that could not be
+// taken back, it stays open, so that its guard stands, until that is done. A start goes on with another one, which replaces all. The lock is held.
+func (d *Daemon) giveUp(k kernel.Kernel) {
+	if r, ok := k.(kernel.Remnant); ok && r.Unfinished() && !d.starting && !d.repairs.stopped {
+		d.repairs.remnant = k
+		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules of the back end that could not be changed to"}}, repairInterval)
+		return
+	}
+	d.close(k)
+}
+
+// close closes a Kernel that is not in use any more.
+func (d *Daemon) close(k kernel.Kernel) {
+	if err := k.Close(); err != nil {
+		d.opt.Log.Error("a back end that is not in use does not end as it should", "reason", err)
+	}
+}
+
+// settle takes back what a reload that has failed has left of another back end. The lock is held.
+func (d *Daemon) settle(ctx context.Context) error {
+	k := d.repairs.remnant
+	if k == nil {
+		return nil
+	}
+	if err := k.Commit(context.WithoutCancel(ctx), &kernel.Desired{Succeeded: true}); err != nil {
+		return fmt.Errorf("what an earlier change of the back end has left cannot be taken back: %w", err)
+	}
+	d.repairs.remnant = nil
+	d.close(k)
+	return nil
+}
+
+// repaired notes that a commit has succeeded, which puts back whatever could not be put back before, but for what settle takes back. The lock is held.
 func (d *Daemon) repaired() {
-	if d.repairs.failed == "" {
+	if d.repairs.failed == "" || d.repairs.remnant != nil {
 		return
 	}
 	d.repairs.failed = ""
@@ -288,6 +321,9 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 func (d *Daemon) commitAgain() error {
 	desired, _, err := desire(d.history, d.runtime, d.panic, d.awaits)
 	if err != nil {
+		return err
+	}
+	if err := d.settle(context.Background()); err != nil {
 		return err
 	}
 	if err := commit(context.Background(), d.kernel, d.runtime.Direct, desired); err != nil {

@@ -15,7 +15,7 @@ func (d *Daemon) lost(ctx context.Context) error {
 		err = d.lostConfNow(ctx)
 	}
 	if err != nil {
-		return refuse(CommandFailed, "%v", err)
+		return commandFailed(err)
 	}
 	return nil
 }

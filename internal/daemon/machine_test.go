@@ -19,6 +19,9 @@ type machine struct {
 	busy  map[ir.Backend]error
 	open  map[*machineKernel]bool
 	stuck error // what RemoveOther answers; nil for that it works
+
+	breaks map[ir.Backend]bool     // back ends whose commits fail, and leave what cannot be taken back
+	half   map[*machineKernel]bool // what has left something
 }
 
 type machineKernel struct {
@@ -28,7 +31,8 @@ type machineKernel struct {
 }
 
 func newMachine() *machine {
-	return &machine{rules: map[ir.Backend]*machineKernel{}, busy: map[ir.Backend]error{}, open: map[*machineKernel]bool{}}
+	return &machine{rules: map[ir.Backend]*machineKernel{}, busy: map[ir.Backend]error{}, open: map[*machineKernel]bool{},
+		breaks: map[ir.Backend]bool{}, half: map[*machineKernel]bool{}}
 }
 
 func (m *machine) kernel(backend ir.Backend) (kernel.Kernel, error) {
@@ -41,6 +45,11 @@ func (k *machineKernel) Commit(ctx context.Context, next *kernel.Desired) error 
 	if !k.open[k] {
 		return errors.New("it was closed")
 	}
+	if k.breaks[k.backend] {
+		k.half[k] = true
+		return errors.New("it fails halfway")
+	}
+	delete(k.half, k)
 	k.refuse = k.busy[k.backend]
 	if err := k.fakeKernel.Commit(ctx, next); err != nil {
 		return err
@@ -51,6 +60,8 @@ func (k *machineKernel) Commit(ctx context.Context, next *kernel.Desired) error 
 	}
 	return nil
 }
+
+func (k *machineKernel) Unfinished() bool { return k.half[k] }
 
 func (k *machineKernel) Close() error {
 	delete(k.open, k)
@@ -144,6 +155,93 @@ func TestWaitingKernelIsClosed(t *testing.T) {
 	b.startAgain()
 	if err := m.check(b.Daemon); err != nil || b.Snapshot().Backend != ir.NFTables {
 		t.Errorf("%v; the back end is %s", err, b.Snapshot().Backend)
+	}
+}
+
+// A daemon is stopped while its first rules still wait for the kernel, where the rules of an earlier process are: those of its own back end and
+// those of another one go, unless CleanupOnExit=no has them stay. What cannot be taken out is an error.
+func TestStopWhileWaiting(t *testing.T) {
+	for _, c := range []struct {
+		conf  string
+		stuck error
+		stay  int
+	}{{"", nil, 0}, {"CleanupOnExit=no\n", nil, 2}, {"", errors.New("the lock is held"), 1}} {
+		m := newMachine()
+		b := startMachine(t, m, ir.NFTables)
+		b.write(t, map[string]string{"firewalld.conf": "FirewallBackend=nftables\n" + c.conf})
+		if err := b.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.busy[ir.NFTables] = kernel.ErrBusy
+		b.Daemon = New(b.opt)
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.expect(t, Failed, notInKernel, nil, nil)
+		m.rules[ir.IPTables], m.rules[ir.NFTables] = &machineKernel{machine: m}, &machineKernel{machine: m}
+		delete(m.busy, ir.NFTables)
+		m.stuck = c.stuck
+		err := b.Stop(t.Context())
+		if len(m.rules) != c.stay || !errors.Is(err, c.stuck) {
+			t.Errorf("%q, %v: rules of %d back ends stay, want %d; the error is %v", c.conf, c.stuck, len(m.rules), c.stay, err)
+		}
+	}
+}
+
+// A reload that changes the back end fails halfway, and what it has done cannot be taken back. The rules of the former back end are in force, the
+// state says that more is in the kernel, and the other back end stays open, so that its guard stands. Taking back is tried again: by itself,
+// before another reload, and at a stop. Nothing else that succeeds meanwhile has the state say that all is well.
+func TestOtherBackEndThatFailsHalfway(t *testing.T) {
+	for name, try := range map[string]func(b *bed) error{
+		"by itself": func(b *bed) error { b.attendPending(); return nil },
+		"a reload":  func(b *bed) error { return b.Reload(t.Context()) },
+		"a stop":    func(b *bed) error { return b.Stop(t.Context()) },
+	} {
+		for _, backend := range []ir.Backend{ir.IPTables, ir.NFTables} {
+			m := newMachine()
+			b := startMachine(t, m, backend)
+			other := ir.NFTables
+			if backend == ir.NFTables {
+				other = ir.IPTables
+			}
+			b.choose(t, other)
+			m.breaks[other] = true
+			for _, step := range []func() error{
+				func() error { return nil },
+				func() error { b.attendPending(); return nil },
+				func() error {
+					return b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("99", "tcp"))})
+				},
+			} {
+				if err := b.Reload(t.Context()); err == nil {
+					t.Fatalf("%s: a reload succeeds", name)
+				}
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
+				b.expect(t, Failed, notPutBack, nil, nil)
+				b.mu.Lock()
+				waits := b.repairs.pending != nil && b.repairs.timer != nil
+				b.mu.Unlock()
+				if len(m.half) != 1 || len(m.open) != 2 || b.Snapshot().Backend != backend || !waits {
+					t.Errorf("%s: %d back ends have left something, %d are open, %s is in use, it is tried again: %v", name, len(m.half), len(m.open), b.Snapshot().Backend, waits)
+				}
+			}
+			m.breaks[other] = false
+			if err := try(b); err != nil {
+				t.Fatal(err)
+			}
+			if name == "a stop" {
+				if len(m.half)+len(m.open)+len(m.rules) > 0 {
+					t.Errorf("%s: %d back ends have left something, %d are open, %d have rules", name, len(m.half), len(m.open), len(m.rules))
+				}
+				continue
+			}
+			b.expect(t, Running, "", nil, nil)
+			if err := m.check(b.Daemon); err != nil || len(m.half) > 0 {
+				t.Errorf("%s: %v; %d back ends have left something", name, err, len(m.half))
+			}
+		}
 	}
 }
 

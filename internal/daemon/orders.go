@@ -26,7 +26,7 @@ func (d *Daemon) CheckPermanent(ctx context.Context) error { return ofFiles(d.ch
 
 func (d *Daemon) checkPermanent(ctx context.Context) error {
 	if err := d.missing(ctx); err != nil {
-		return refuse(CommandFailed, "%v", err)
+		return commandFailed(err)
 	}
 	r, err := d.readFiles(ctx, func() zones.Problems { return nil }, &zones.Config{})
 	if err != nil {

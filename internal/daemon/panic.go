@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"richwall/internal/kernel"
 	"richwall/zones"
 )
 
@@ -178,7 +179,10 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return refuse(CommandFailed, "panic mode stays on: %v", err)
+			if still := d.endGuarded(ctx, err); still != nil {
+				return refuse(CommandFailed, "panic mode stays on: %v", still)
+			}
+			return nil
 		}
 	}
 	if waited {
@@ -186,6 +190,35 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 	}
 	d.repaired()
 	d.panicIs(false)
+	return nil
+}
+
+// endGuarded ends a panic mode that the Kernel has not committed, because a step of endPanic has failed for a reason: before the first commit, or
+// where another program has taken rules of ours out. What is new is kept out from then on, until the rules are in the kernel; that is tried
+// again by itself. The error is why panic mode stays on: the reason, and that something drops every packet still. The lock is held.
+func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
+	waits := d.repairs.waiting != ""
+	others := errors.Is(reason, kernel.ErrForeignChain) || errors.Is(reason, kernel.ErrForeignOwner)
+	g, ok := d.kernel.(kernel.Guarder)
+	if !ok || !waits && (d.panic || !others) {
+		return reason
+	}
+	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
+		return errors.Join(reason, err)
+	}
+	if err := d.endDropAll(); err != nil {
+		return errors.Join(reason, err)
+	}
+	if d.opt.Dropping != nil { // a table of an earlier process goes with the first commit
+		if on, err := d.opt.Dropping(); on || err != nil {
+			return errors.Join(reason, err)
+		}
+	}
+	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
+	d.panicIs(false)
+	if !waits {
+		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules that another program has taken out"}}, repairInterval)
+	}
 	return nil
 }
 

@@ -365,3 +365,51 @@ func TestSaysWhetherNewConnectionsAreKeptOut(t *testing.T) {
 		t.Errorf("in panic mode the kernel is asked to keep out everything: %v", k.asked)
 	}
 }
+
+// sentinel is a kernel whose guard stands or not.
+type sentinel struct {
+	keptOut
+	stands bool
+}
+
+func (k *sentinel) Guarded() bool { return k.stands }
+
+// While the guard keeps new connections out, the state says so, whatever it is: not where it has said so already, nor in panic mode, in which
+// nothing passes anyway.
+func TestSaysThatTheGuardStands(t *testing.T) {
+	b := start(t, nil)
+	b.opt = b.Daemon.opt
+	k := &sentinel{keptOut: keptOut{fakeKernel: b.kernel}}
+	b.on(k, b.kernel)
+	b.again(t)
+	expect := func(when string, want ...string) {
+		t.Helper()
+		if got := b.Snapshot().Notices(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	expect("at first")
+	k.stands = true
+	expect("the guard stands", guardStands)
+	if s := b.Snapshot(); s.State != Running || s.Failures != nil {
+		t.Errorf("the state is %s: %q", s.State, s.Failures)
+	}
+	k.refuse = errors.New("no memory")
+	b.foreign(k, flushed)
+	expect("rules that cannot be put back", guardStands)
+	b.expect(t, Failed, notPutBack, nil, nil)
+	k.refuse = nil
+	if err := b.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	expect("panic mode")
+	if err := b.SetPanic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	k.stands = false
+	expect("at last")
+	k.refuse, k.stands = kernel.ErrBusy, true
+	b.again(t)
+	b.expect(t, Failed, notInKernel, nil, nil)
+	expect("a start that waits for the kernel")
+}

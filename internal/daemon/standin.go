@@ -45,7 +45,9 @@ func (p *part) leaveOut(problems zones.Problems) []zones.Loss {
 func (d *Daemon) lose(p *part, lost []zones.Loss) {
 	p.losses = append(p.losses, lost...)
 	if p.direct == nil && p.good.folder != "" && zones.InDoubt(ofDirect(lost)) {
-		p.direct = d.goodDirect(p.good)
+		if p.direct = d.goodDirect(p.good); p.direct != nil {
+			d.opt.Log.Error("the direct rules of the last good configuration are tried in place of those of direct.xml")
+		}
 	}
 	for _, l := range lost {
 		d.opt.Log.Error(p.text(l))
@@ -54,21 +56,47 @@ func (d *Daemon) lose(p *part, lost []zones.Loss) {
 
 // text says what is lost, in one line.
 func (p *part) text(l zones.Loss) string {
-	if p.direct != nil && isDirect(l) && !strings.HasPrefix(l.Problem.Path, p.good.folder) {
-		return l.Problem.String() + "; the direct rules of the last good configuration are in force"
+	if p.direct != nil && isDirect(l) && !p.ofGood(l) {
+		return l.Problem.String() + "; nothing of direct.xml is used"
 	}
 	return l.String()
 }
 
-// failed says what is lost, a line each, and what is in force instead.
+// ofGood tells whether what is lost is in the files of the last good configuration.
+func (p *part) ofGood(l zones.Loss) bool { return strings.HasPrefix(l.Problem.Path, p.good.folder) }
+
+// failed says what is lost of a part that is in force, a line each, and what is in force instead.
 func (p *part) failed() []string {
 	var texts []string
 	for _, l := range p.losses {
 		texts = append(texts, p.text(l))
 	}
 	if p.direct != nil {
-		texts = append(texts, fmt.Sprintf("in force instead of direct.xml are the direct rules of the last good configuration, of %s, in %s",
-			p.good.installed.Local().Format(time.DateTime), p.good.link))
+		texts = append(texts, p.standIn())
+	}
+	return texts
+}
+
+// standIn says which direct rules are in force in place of direct.xml.
+func (p *part) standIn() string {
+	from := fmt.Sprintf("the last good configuration, of %s, in %s", p.good.installed.Local().Format(time.DateTime), p.good.link)
+	none := len(p.direct.Chains)+len(p.direct.Rules)+len(p.direct.Passthroughs) == 0
+	switch refused := slices.ContainsFunc(p.losses, func(l zones.Loss) bool { return isDirect(l) && p.ofGood(l) }); {
+	case none && refused:
+		return "no direct rules are in force: those of direct.xml cannot be used, and neither can those of " + from
+	case none:
+		return "no direct rules are in force: those of direct.xml cannot be used, and there are none in " + from
+	case refused:
+		return "in force instead of direct.xml are the direct rules of " + from + ", but for those of them that cannot be used either"
+	}
+	return "in force instead of direct.xml are the direct rules of " + from
+}
+
+// causes says what is wrong with a part that does not come into force, a line each.
+func (p *part) causes() []string {
+	var texts []string
+	for _, l := range p.losses {
+		texts = append(texts, l.Problem.Cause())
 	}
 	return texts
 }

@@ -250,7 +250,7 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 
 // startRest installs a configuration that some losses were left out of, without what the back end or the kernel refuses of it. Each attempt
 // leaves out all that the one before has named, so that there are no more attempts than there is to leave out. It returns all that is left
-// out. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
+// out, or with an error what is wrong. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zones.Loss, links map[string]string, good lastGood) (failed []string, err error) {
 	p := &part{cfg: cfg, good: good}
 	d.lose(p, losses)
@@ -258,11 +258,11 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zone
 	for err = d.attempt(ctx, p.whole(), links); err != nil; err = d.attempt(ctx, p.whole(), links) {
 		lost := p.leaveOut(blamed(err))
 		if len(lost) == 0 {
-			return p.failed(), err
+			return p.causes(), err
 		}
 		d.lose(p, lost)
 		if !good.none() && zones.InDoubt(good.decisive(lost)) {
-			return p.failed(), errDoubt
+			return p.causes(), errDoubt
 		}
 	}
 	d.mu.Lock()
@@ -340,6 +340,7 @@ func (d *Daemon) startLocked(ctx context.Context, links map[string]string) error
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timed.stop()
+	d.publish()
 	d.emit(Reloaded{Old: before, New: d.permanent, Failures: d.failures})
 	return nil
 }

@@ -984,9 +984,7 @@ func TestRefusedDirect(t *testing.T) {
 	)
 	var k *refusingKernel
 	direct := func(text string) bool {
-		var b strings.Builder
-		k.installed.Direct.Dump(&b)
-		return strings.Contains(b.String(), text)
+		return strings.Contains(k.direct(), text)
 	}
 	started := func(t *testing.T, files map[string]string) *bed {
 		b := startKept(t, files)
@@ -1030,6 +1028,39 @@ func TestRefusedDirect(t *testing.T) {
 		b.expect(t, Failed, "packets may be let in that should not", []string{"22"}, nil)
 		if !direct("81") || direct("8080") {
 			t.Error("more than the rule that is refused is left out")
+		}
+	})
+	t.Run("what is said of direct rules where those of the last good configuration are refused, too", func(t *testing.T) {
+		for good, c := range map[string]struct {
+			said, not string
+			refused   string // what the kernel refuses
+		}{
+			sound: {"no direct rules are in force: those of direct.xml cannot be used, and neither can those of the last good configuration", "are the direct rules of the last good", "8080"},
+			strings.Replace(sound, "</direct>", another+"</direct>", 1): {"but for those of them that cannot be used either", "no direct rules", "8080"},
+			"<direct/>": {"no direct rules are in force: those of direct.xml cannot be used, and there are none in the last good configuration", "are the direct rules of the last good", "8080"},
+		} {
+			b := startKept(t, map[string]string{"direct.xml": good})
+			b.write(t, map[string]string{"direct.xml": sound})
+			k = &refusingKernel{text: c.refused}
+			b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+			b.kernel = &k.fakeKernel
+			b.again(t)
+			b.expect(t, Failed, c.said, nil, nil)
+			said := strings.Join(b.Snapshot().Failures, "\n")
+			if strings.Contains(said, c.not) || strings.Contains(said, "configuration are in force") || direct("81") != strings.Contains(good, "81 ") {
+				t.Errorf("the state says\n%s", said)
+			}
+		}
+	})
+	t.Run("what is said of direct rules where nothing of the last good configuration can be used", func(t *testing.T) {
+		b := startKept(t, map[string]string{"direct.xml": sound, "zones/drop.xml": `<zone target="DROP"><source address="192.0.2.0/24"/></zone>`})
+		b.write(t, map[string]string{"direct.xml": strings.Replace(sound, "-p tcp", "-m nosuch", 1)})
+		k := &refusesInTurn{texts: []string{"nosuch", "zones/drop.xml", "8080"}}
+		b.on(k, &k.fakeKernel)
+		b.again(t)
+		said := strings.Join(b.Snapshot().Failures, "\n")
+		if !strings.Contains(said, "nothing new is let in") || strings.Contains(said, "in force") || !strings.Contains(said, "direct.xml:2: ") {
+			t.Errorf("the state says\n%s", said)
 		}
 	})
 	t.Run("with FlushAllOnReload=no the rules that stood in go with the reload of mended files", func(t *testing.T) {
@@ -1089,7 +1120,7 @@ func (k *refusingKernel) Commit(ctx context.Context, next *kernel.Desired) error
 		}
 		for _, c := range set.Chains {
 			for _, r := range c.Rules {
-				if r.Origin != nil && strings.Contains(r.Origin.Said(), k.text) {
+				if r.Origin != nil && strings.Contains(r.Origin.Path+" "+r.Origin.Said(), k.text) {
 					refused = append(refused, &kernel.RuleError{Origin: r.Origin, Chain: c.Name, Err: errors.New("not supported")})
 				}
 			}
@@ -1099,6 +1130,21 @@ func (k *refusingKernel) Commit(ctx context.Context, next *kernel.Desired) error
 		return errors.Join(refused...)
 	}
 	return k.fakeKernel.Commit(ctx, next)
+}
+
+// refusesInTurn is a kernel that refuses rules with one text, and where there are none, those with the next.
+type refusesInTurn struct {
+	refusingKernel
+	texts []string
+}
+
+func (k *refusesInTurn) Commit(ctx context.Context, next *kernel.Desired) error {
+	for _, k.text = range k.texts {
+		if err := k.refusingKernel.Commit(ctx, next); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A rule that the kernel refuses is left out at a start, and the rest is installed.

@@ -1,4 +1,4 @@
-// Package disk has what several packages do so that what they write outlives a loss of power.
+// Package disk has what several packages do so that what they write outlives a loss of power, and so that a slow disk holds nobody up.
 package disk
 
 import (

@@ -92,7 +92,7 @@ func (s *service) begin() (cmd *exec.Cmd, log *bytes.Buffer, ready func() error)
 	if err != nil {
 		s.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(s.Context(), 2*time.Minute) // one that hangs is killed
+	ctx, cancel := context.WithTimeout(s.Context(), 20*time.Minute) // one that hangs is killed
 	s.Cleanup(cancel)
 	words := slices.Concat(s.command, options(filepath.Join(s.dir, "firewalld")))
 	if s.command == nil {

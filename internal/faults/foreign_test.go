@@ -122,11 +122,14 @@ func TestForeignChangesAreOnlyReported(t *testing.T) {
 }
 
 // A program that flushes the ruleset again and again gets some repairs at once, and then one now and then: the machine is
-// not kept busy, and the log says what is going on.
+// not kept busy, and the log says what is going on. The state is running, and beside it stands that new connections are kept out.
 func TestFightIsLimited(t *testing.T) {
 	l := newLab(t, "nft")
 	var log logText
-	guarded(t, l, "", "", &log)
+	d := guarded(t, l, "", "", &log)
+	if said := d.Snapshot().Notices(); said != nil {
+		t.Errorf("before the fight it is said that %q", said)
+	}
 	eventually(t, "the fight does not end", func() bool {
 		foreign(t, l, "nft", "flush ruleset")
 		return strings.Contains(log.String(), "again and again")
@@ -134,6 +137,10 @@ func TestFightIsLimited(t *testing.T) {
 	for range 20 {
 		foreign(t, l, "nft", "flush ruleset")
 	}
+	eventually(t, "it is not said that the guard stands", func() bool {
+		now := d.Snapshot()
+		return now.State == daemon.Running && strings.Contains(strings.Join(now.Notices(), ""), "keeps new connections out") && guards(t, l.Firewall())
+	})
 	if n := strings.Count(log.String(), "put back"); n < 2 || n > 8 {
 		t.Errorf("there were %d repairs:\n%s", n, log.String())
 	}

@@ -59,10 +59,15 @@ func TestLittleMemory(t *testing.T) {
 			})
 			s.command = []string{"sh", "-c", fmt.Sprintf(`ulimit -d %d && exec "$0" "$@"`, dataLimit), program}
 			daemon, log := s.start()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("the daemon says\n%s", log)
+				}
+			})
 			s.livesWith(tt.entry)
 			daemon.Process.Signal(unix.SIGTERM)
 			if err := daemon.Wait(); err != nil {
-				t.Errorf("the daemon ends with %v, and says\n%s", err, log)
+				t.Errorf("the daemon ends with %v", err)
 			}
 		})
 	}

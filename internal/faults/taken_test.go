@@ -90,7 +90,7 @@ func TestChainThatAnotherProgramHas(t *testing.T) {
 
 // Another program has made a chain of the name of one that iptables or ebtables has, but of another kind, or owns the table. A start blames
 // no line of the configuration for that, and gives none of it up: nothing new is let in, the log names the chain or table, and the rules come
-// once the other program has gone. A running firewall is told the same at a reload.
+// once the other program has gone, by themselves. A running firewall is told the same at a reload. Panic mode can be switched on and off.
 func TestChainOfAnotherKind(t *testing.T) {
 	chain := func(family, name, kind string) func(t *testing.T, l *lab.Lab) func() {
 		return func(t *testing.T, l *lab.Lab) func() {
@@ -104,17 +104,23 @@ func TestChainOfAnotherKind(t *testing.T) {
 		name, conf, direct string
 		other              func(t *testing.T, l *lab.Lab) (end func())
 		said               string
+		itself             bool // the rules are waited for; else a reload brings them
 	}{
-		{"no hook", iptables, "", chain("ip", "INPUT", ""), "chain INPUT of table ip filter: it is another program's"},
-		{"forward", iptables, "", chain("ip", "FORWARD", ""), "chain FORWARD of table ip filter: it is another program's"},
-		{"IPv6", iptables, "", chain("ip6", "INPUT", ""), "chain INPUT of table ip6 filter: it is another program's"},
-		{"another hook", iptables, "", chain("ip", "INPUT", " { type filter hook output priority 0; }"), "chain INPUT of table ip filter: it is another program's"},
-		{"another priority", iptables, "", chain("ip", "INPUT", " { type filter hook input priority 300; }"), "chain INPUT of table ip filter: it is another program's"},
-		{"direct rule", "", direct, chain("ip", "INPUT", ""), "chain INPUT of table ip filter: it is another program's"},
-		{"direct rule, owned table", "", direct, func(t *testing.T, l *lab.Lab) func() { return owns(t, l, "ip filter") }, "table ip filter: it belongs to another program that is running, which seems to be nft"},
-		{"bridge", "", bridge, chain("bridge", "INPUT", ""), "chain INPUT of table bridge filter: it is another program's"},
-		{"bridge, iptables", iptables, bridge, chain("bridge", "INPUT", " { type filter hook input priority 7; }"), "chain INPUT of table bridge filter: it is another program's"},
-		{"bridge, owned table", "", bridge, func(t *testing.T, l *lab.Lab) func() { return owns(t, l, "bridge filter") }, "table bridge filter: it belongs to another program that is running"},
+		{"no hook", iptables, "", chain("ip", "INPUT", ""), "no base chain: it has no hook; to take it out, run nft delete chain ip filter INPUT", true},
+		{"forward", iptables, "", chain("ip", "FORWARD", ""), "chain FORWARD of table ip filter: it is another program's", false},
+		{"IPv6", iptables, "", chain("ip6", "INPUT", ""), "chain INPUT of table ip6 filter: it is another program's", false},
+		{"another hook", iptables, "", chain("ip", "INPUT", " { type filter hook output priority 0; }"), "chain INPUT of table ip filter: it is another program's", false},
+		{"another priority", iptables, "", chain("ip", "INPUT", " { type filter hook input priority 300; }"), "it is a base chain of type filter, hook input, priority 300; to take it out", false},
+		{"another table", iptables, "", func(t *testing.T, l *lab.Lab) func() {
+			foreign(t, l, "nft", "add table ip6 mangle; add chain ip6 mangle PREROUTING")
+			return func() { foreign(t, l, "nft", "delete chain ip6 mangle PREROUTING") }
+		}, "chain PREROUTING of table ip6 mangle: it is another program's", false},
+		{"chain of ours with a hook", iptables, "", chain("ip", "IN_public", " { type filter hook input priority 7; }"), "chain IN_public of table ip filter: it is another program's", false},
+		{"direct rule", "", direct, chain("ip", "INPUT", ""), "chain INPUT of table ip filter: it is another program's", false},
+		{"direct rule, owned table", "", direct, func(t *testing.T, l *lab.Lab) func() { return owns(t, l, "ip filter") }, "table ip filter: it belongs to another program that is running, which seems to be nft", false},
+		{"bridge", "", bridge, chain("bridge", "INPUT", ""), "chain INPUT of table bridge filter: it is another program's", false},
+		{"bridge, iptables", iptables, bridge, chain("bridge", "INPUT", " { type filter hook input priority 7; }"), "chain INPUT of table bridge filter: it is another program's", false},
+		{"bridge, owned table", "", bridge, func(t *testing.T, l *lab.Lab) func() { return owns(t, l, "bridge filter") }, "table bridge filter: it belongs to another program that is running", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, "nft", "iptables", "ip6tables", "ebtables", "ipset")
@@ -136,11 +142,18 @@ func TestChainOfAnotherKind(t *testing.T) {
 			if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), c.said) {
 				t.Errorf("a reload gives %v", err)
 			}
-			if open := openPorts(t, l, openPort); open != nil {
-				t.Errorf("ports %v are open", open)
+			for _, on := range []bool{true, false} {
+				if err := d.SetPanic(t.Context(), on); err != nil || d.Snapshot().Panic != on {
+					t.Errorf("panic mode is %v after it was switched to %v: %v", d.Snapshot().Panic, on, err)
+				}
+				if open := openPorts(t, l, openPort); open != nil || !on && stands(t, l, "inet firewalld_drop_all") {
+					t.Errorf("with panic mode %v, ports %v are open", on, open)
+				}
 			}
 			end()
-			if err := d.Reload(t.Context()); err != nil {
+			if c.itself {
+				eventually(t, "the rules do not come", func() bool { return d.Snapshot().State == daemon.Running })
+			} else if err := d.Reload(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			whole(t, l, d)

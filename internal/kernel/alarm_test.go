@@ -1,28 +1,17 @@
 package kernel
 
 import (
-	"bytes"
-	"log/slog"
-
 	"strings"
 	"testing"
 
 	"richwall/compile/ir"
-	"richwall/internal/lab"
 )
 
 // A repair of what another program has changed may fail on the way to the kernel, here because the socket does not take so
 // many rules at once. Then nobody knows what the kernel has: the guard stands, what is looked at next is no reason for the
 // daemon to end, and the next commit puts all right.
 func TestGuardBehindARepairThatIsNotSent(t *testing.T) {
-	if missing := lab.Missing("nft"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := Space(t, "nft")
 	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
 	if err != nil {
 		t.Fatal(err)
@@ -58,16 +47,9 @@ func TestGuardBehindARepairThatIsNotSent(t *testing.T) {
 
 // A fault in what hears of other programs' changes is logged, and from then on it is known that nothing is heard.
 func TestFaultOfTheMonitor(t *testing.T) {
-	if missing := lab.Missing("nft"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	var log bytes.Buffer
-	m, err := newMonitor(slog.New(slog.NewTextHandler(&log, nil)), ns.Do, 0, func(part) bool { panic("a fault of the test") })
+	ns := Space(t, "nft")
+	logger, log := Logged()
+	m, err := newMonitor(logger, ns.Do, 0, func(part) bool { panic("a fault of the test") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +66,8 @@ func TestFaultOfTheMonitor(t *testing.T) {
 // A fault in what looks at other programs' changes, or in who is told of them, is logged, and the next change is looked at
 // all the same.
 func TestGuardAgainstFaultsOfFollowing(t *testing.T) {
-	var log bytes.Buffer
-	w := &watch{monitor: &monitor{wake: make(chan struct{}, 1), done: make(chan struct{})}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	logger, log := Logged()
+	w := &watch{monitor: &monitor{wake: make(chan struct{}, 1), done: make(chan struct{})}, log: logger}
 	looks, reported := 0, 0
 	w.told = func(Foreign) {
 		if reported++; reported == 1 {
@@ -111,8 +93,8 @@ func TestGuardAgainstFaultsOfFollowing(t *testing.T) {
 // While the rules are in place and the guard still stands, the log says until when new connections wait, once, and when they do not
 // any more. A guard that waits for nothing is no news.
 func TestTheLogSaysThatConnectionsWait(t *testing.T) {
-	var log bytes.Buffer
-	g := &guard{log: slog.New(slog.NewTextHandler(&log, nil))}
+	logger, log := Logged()
+	g := &guard{log: logger}
 	lines := func(want ...string) {
 		t.Helper()
 		if n := strings.Count(log.String(), "\n"); n != len(want) {

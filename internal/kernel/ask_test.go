@@ -1,10 +1,8 @@
 package kernel_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,43 +42,41 @@ func TestEveryKindOfDirectRuleIsLookedUpTogether(t *testing.T) {
 		"a list": rule("-s 10.9.0.1,10.9.0.2 -j DROP"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			bothBackends(t, func(t *testing.T, backend ir.Backend) {
-				variants(t, func(t *testing.T) {
-					runs := counted(t)
-					asked := func(n int) (list []int) {
-						elements := more
-						for i := range n {
-							spec := fmt.Sprintf("-s 10.0.0.%d -j DROP", i)
-							if name == "a list" {
-								spec = fmt.Sprintf("-s 10.0.0.%d,10.0.1.%d -j DROP", i, i)
-							}
-							elements += rule(spec)
+			eachWay(t, func(t *testing.T, backend ir.Backend) {
+				runs := counted(t)
+				asked := func(n int) (list []int) {
+					elements := more
+					for i := range n {
+						spec := fmt.Sprintf("-s 10.0.0.%d -j DROP", i)
+						if name == "a list" {
+							spec = fmt.Sprintf("-s 10.0.0.%d,10.0.1.%d -j DROP", i, i)
 						}
-						next := directly(t, backend, elements)
-						ns := namespace(t)
-						run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
-						once := func() {
-							k, _, end := process(t, ns, backend, &disk{})
-							defer end()
-							runs()
-							commit(t, k, next)
-							list = append(list, runs())
-						}
-						once()
-						once()
-						chain := "INPUT"
-						if backend == ir.IPTables {
-							chain = "INPUT_direct"
-						}
-						run(t, ns, "", "iptables", "-F", chain)
-						run(t, ns, "", "iptables", "-A", chain, "-s", "10.0.0.0", "-j", "DROP")
-						once()
-						return list
+						elements += rule(spec)
 					}
-					if few, many := asked(2), asked(40); fmt.Sprint(few) != fmt.Sprint(many) {
-						t.Errorf("the programs run %v times with few rules, %v times with many", few, many)
+					next := directly(t, backend, elements)
+					ns := namespace(t)
+					run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
+					once := func() {
+						k, _, end := process(t, ns, backend, &disk{})
+						defer end()
+						runs()
+						commit(t, k, next)
+						list = append(list, runs())
 					}
-				})
+					once()
+					once()
+					chain := "INPUT"
+					if backend == ir.IPTables {
+						chain = "INPUT_direct"
+					}
+					run(t, ns, "", "iptables", "-F", chain)
+					run(t, ns, "", "iptables", "-A", chain, "-s", "10.0.0.0", "-j", "DROP")
+					once()
+					return list
+				}
+				if few, many := asked(2), asked(40); fmt.Sprint(few) != fmt.Sprint(many) {
+					t.Errorf("the programs run %v times with few rules, %v times with many", few, many)
+				}
 			})
 		})
 	}
@@ -88,84 +84,73 @@ func TestEveryKindOfDirectRuleIsLookedUpTogether(t *testing.T) {
 
 // A start that takes out rules of an earlier process asks as often for many as for few, also where the configuration has none for their chain.
 func TestManyNotedRulesGoTogether(t *testing.T) {
-	bothBackends(t, func(t *testing.T, backend ir.Backend) {
-		variants(t, func(t *testing.T) {
-			runs := counted(t)
-			asked := func(n int, format string) int {
-				ns, specs := namespace(t), eachTimes(n, format)
-				for _, spec := range specs {
-					run(t, ns, "", "iptables", append([]string{"-A", "INPUT"}, strings.Fields(spec)...)...)
-				}
-				k, _, end := process(t, ns, backend, noteOf(specs...))
-				defer end()
-				runs()
-				commit(t, k, directly(t, backend, ""))
-				if got := saved(t, ns); strings.Contains(got, "10.7.") {
-					t.Errorf("with %q there is\n%s", format, got)
-				}
-				return runs()
+	eachWay(t, func(t *testing.T, backend ir.Backend) {
+		runs := counted(t)
+		asked := func(n int, format string) int {
+			ns, specs := namespace(t), eachTimes(n, format)
+			for _, spec := range specs {
+				run(t, ns, "", "iptables", append([]string{"-A", "INPUT"}, strings.Fields(spec)...)...)
 			}
-			for _, format := range []string{"-p tcp --dport 25 -s 10.7.0.%d -j DROP", "-s 10.7.0.%d,10.7.1.1 -p tcp -j DROP"} {
-				if few, many := asked(2, format), asked(20, format); few != many {
-					t.Errorf("with %q the programs run %d times for few rules, %d times for many", format, few, many)
-				}
+			k, _, end := process(t, ns, backend, noteOf(specs...))
+			defer end()
+			runs()
+			commit(t, k, directly(t, backend, ""))
+			if got := saved(t, ns); strings.Contains(got, "10.7.") {
+				t.Errorf("with %q there is\n%s", format, got)
 			}
-		})
+			return runs()
+		}
+		for _, format := range []string{"-p tcp --dport 25 -s 10.7.0.%d -j DROP", "-s 10.7.0.%d,10.7.1.1 -p tcp -j DROP"} {
+			if few, many := asked(2, format), asked(20, format); few != many {
+				t.Errorf("with %q the programs run %d times for few rules, %d times for many", format, few, many)
+			}
+		}
 	})
 }
 
 // A rule that the kernel alone refuses, such as one for a control group that is gone, keeps no other rule from being found.
 func TestRulesAreFoundBesideOnesThatTheKernelRefuses(t *testing.T) {
-	bothBackends(t, func(t *testing.T, backend ir.Backend) {
-		variants(t, func(t *testing.T) {
-			for _, bad := range []string{"-m cgroup --path gone%d -j ACCEPT", "-p udp --jump=gone%d"} {
-				ns := namespace(t)
-				run(t, ns, "", "iptables", "-A", "INPUT", "-p", "tcp", "-m", "tcp", "--dport", "25", "-j", "ACCEPT")
-				specs := append(eachTimes(5, bad), "-p tcp --dport 25 -j ACCEPT")
-				k, _, end := process(t, ns, backend, noteOf(append(specs, eachTimes(3, bad+" -s 10.0.0.1")...)...))
-				commit(t, k, directly(t, backend, ""))
-				if got := saved(t, ns); strings.Contains(got, "--dport 25") {
-					t.Errorf("beside %q there is\n%s", bad, got)
-				}
-				end()
+	eachWay(t, func(t *testing.T, backend ir.Backend) {
+		for _, bad := range []string{"-m cgroup --path gone%d -j ACCEPT", "-p udp --jump=gone%d"} {
+			ns := namespace(t)
+			run(t, ns, "", "iptables", "-A", "INPUT", "-p", "tcp", "-m", "tcp", "--dport", "25", "-j", "ACCEPT")
+			specs := append(eachTimes(5, bad), "-p tcp --dport 25 -j ACCEPT")
+			k, _, end := process(t, ns, backend, noteOf(append(specs, eachTimes(3, bad+" -s 10.0.0.1")...)...))
+			commit(t, k, directly(t, backend, ""))
+			if got := saved(t, ns); strings.Contains(got, "--dport 25") {
+				t.Errorf("beside %q there is\n%s", bad, got)
 			}
-		})
+			end()
+		}
 	})
 }
 
 // Where a tool refuses very many rules, looking for them ends: those that are not tried by then count as another program's. The log says so,
 // and they stay noted, so that the next start tries again.
 func TestLookingForRefusedRulesEnds(t *testing.T) {
-	bothBackends(t, func(t *testing.T, backend ir.Backend) {
-		variants(t, func(t *testing.T) {
-			runs := counted(t)
-			for _, bad := range []string{"-m nosuch --number %d -j ACCEPT", "-m cgroup --path gone%d -j ACCEPT"} {
-				ns := namespace(t)
-				run(t, ns, "", "iptables", "-A", "INPUT", "-p", "tcp", "-m", "tcp", "--dport", "25", "-j", "ACCEPT")
-				store := noteOf(append(eachTimes(400, bad), "-p tcp --dport 25 -j ACCEPT")...)
-				var log bytes.Buffer
-				logger := slog.New(slog.NewTextHandler(&log, nil))
-				k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: logger, Left: kernel.NewLeft(store, logger)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				runs()
-				commit(t, k, directly(t, backend, ""))
-				if n := runs(); n > 200 {
-					t.Errorf("with %q the programs run %d times", bad, n)
-				}
-				k.Close()
-				goes := !strings.Contains(saved(t, ns), "--dport 25")
-				noted := strings.Contains(store.texts[len(store.texts)-1], "--dport 25")
-				said := strings.Contains(log.String(), "count as another program's")
-				if !goes && (!noted || !said) {
-					t.Errorf("with %q the rule stays; it is noted: %v; the log says\n%s", bad, noted, &log)
-				}
-				if strings.Contains(bad, "nosuch") && goes {
-					t.Errorf("with %q every rule was tried", bad)
-				}
+	eachWay(t, func(t *testing.T, backend ir.Backend) {
+		runs := counted(t)
+		for _, bad := range []string{"-m nosuch --number %d -j ACCEPT", "-m cgroup --path gone%d -j ACCEPT"} {
+			ns := namespace(t)
+			run(t, ns, "", "iptables", "-A", "INPUT", "-p", "tcp", "-m", "tcp", "--dport", "25", "-j", "ACCEPT")
+			store := noteOf(append(eachTimes(400, bad), "-p tcp --dport 25 -j ACCEPT")...)
+			k, _, log := hearing(t, kernel.Options{Backend: backend, Enter: ns.Do}, store)
+			runs()
+			commit(t, k, directly(t, backend, ""))
+			if n := runs(); n > 200 {
+				t.Errorf("with %q the programs run %d times", bad, n)
 			}
-		})
+			k.Close()
+			goes := !strings.Contains(saved(t, ns), "--dport 25")
+			noted := strings.Contains(store.texts[len(store.texts)-1], "--dport 25")
+			said := strings.Contains(log.String(), "count as another program's")
+			if !goes && (!noted || !said) {
+				t.Errorf("with %q the rule stays; it is noted: %v; the log says\n%s", bad, noted, log)
+			}
+			if strings.Contains(bad, "nosuch") && goes {
+				t.Errorf("with %q every rule was tried", bad)
+			}
+		}
 	})
 }
 
@@ -189,11 +174,7 @@ func TestLookingForRefusedRulesEndsWithTheDaemon(t *testing.T) {
 			}
 			return ns.Do(f)
 		}
-		k, err := kernel.New(kernel.Options{Backend: backend, Enter: enter, Log: quietLog, Left: kernel.NewLeft(store, quietLog)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.Close()
+		k := start(t, kernel.Options{Backend: backend, Enter: enter, Log: quietLog, Left: kernel.NewLeft(store, quietLog)})
 		err = k.Commit(ctx, directly(t, backend, ""))
 		if said, _ := os.ReadFile(trials); len(said) == 0 || len(said) > 4 {
 			t.Errorf("the commit gives %v behind %d trials", err, len(said))
@@ -207,46 +188,44 @@ func TestLookingForRefusedRulesEndsWithTheDaemon(t *testing.T) {
 // A direct rule that iptables lists as nothing, as it matches everything and only counts, is found as any other: it stands once after each
 // start, and goes with the configuration, in the same process or at the next start. A like rule of another program stays.
 func TestRuleThatIsListedAsNothing(t *testing.T) {
-	bothBackends(t, func(t *testing.T, backend ir.Backend) {
-		variants(t, func(t *testing.T) {
-			for _, spec := range []string{"-s 0.0.0.0/0", "-p all", ""} {
-				for _, others := range []int{0, 1} {
-					ns, store := namespace(t), &disk{}
-					for range others {
-						run(t, ns, "", "iptables", "-A", "INPUT")
-					}
-					run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp")
-					elements := fmt.Sprintf(`<passthrough ipv="ipv4">-A INPUT %s</passthrough>`, spec)
-					counters := func(when string, want int) {
-						t.Helper()
-						if got := run(t, ns, "", "iptables", "-S", "INPUT"); strings.Count(got, "-A INPUT\n") != want {
-							t.Errorf("%s, with %q beside %d like it, there is\n%s", when, spec, others, got)
-						}
-					}
-					k, _, end := process(t, ns, backend, store)
-					commit(t, k, directly(t, backend, "")) // what is there is another program's
-					commit(t, k, directly(t, backend, elements))
-					counters("behind a commit", 1+others)
-					commit(t, k, directly(t, backend, ""))
-					counters("behind a commit without it", others)
-					commit(t, k, directly(t, backend, elements))
-					end()
-					k, _, end = process(t, ns, backend, store)
-					commit(t, k, directly(t, backend, elements))
-					counters("behind a start with a note", 1+others)
-					end()
-					k, _, end = process(t, ns, backend, store)
-					commit(t, k, directly(t, backend, ""))
-					counters("behind a start that takes it out", others)
-					commit(t, k, directly(t, backend, elements))
-					end()
-					k, _, end = process(t, ns, backend, &disk{})
-					commit(t, k, directly(t, backend, elements))
-					counters("behind a start without a note", 1+others)
-					end()
+	eachWay(t, func(t *testing.T, backend ir.Backend) {
+		for _, spec := range []string{"-s 0.0.0.0/0", "-p all", ""} {
+			for _, others := range []int{0, 1} {
+				ns, store := namespace(t), &disk{}
+				for range others {
+					run(t, ns, "", "iptables", "-A", "INPUT")
 				}
+				run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp")
+				elements := fmt.Sprintf(`<passthrough ipv="ipv4">-A INPUT %s</passthrough>`, spec)
+				counters := func(when string, want int) {
+					t.Helper()
+					if got := run(t, ns, "", "iptables", "-S", "INPUT"); strings.Count(got, "-A INPUT\n") != want {
+						t.Errorf("%s, with %q beside %d like it, there is\n%s", when, spec, others, got)
+					}
+				}
+				k, _, end := process(t, ns, backend, store)
+				commit(t, k, directly(t, backend, "")) // what is there is another program's
+				commit(t, k, directly(t, backend, elements))
+				counters("behind a commit", 1+others)
+				commit(t, k, directly(t, backend, ""))
+				counters("behind a commit without it", others)
+				commit(t, k, directly(t, backend, elements))
+				end()
+				k, _, end = process(t, ns, backend, store)
+				commit(t, k, directly(t, backend, elements))
+				counters("behind a start with a note", 1+others)
+				end()
+				k, _, end = process(t, ns, backend, store)
+				commit(t, k, directly(t, backend, ""))
+				counters("behind a start that takes it out", others)
+				commit(t, k, directly(t, backend, elements))
+				end()
+				k, _, end = process(t, ns, backend, &disk{})
+				commit(t, k, directly(t, backend, elements))
+				counters("behind a start without a note", 1+others)
+				end()
 			}
-		})
+		}
 	})
 }
 

@@ -36,10 +36,7 @@ func guardHolds(t *testing.T, ns *lab.Namespace, passes bool) {
 func TestBaseOverAGuardThatWasLeft(t *testing.T) {
 	ns := namespace(t)
 	for _, panicked := range []bool{false, true, true, false, false} {
-		g, err := kernel.Base(t.Context(), kernel.Options{Enter: ns.Do}, panicked)
-		if err != nil {
-			t.Fatal(err)
-		}
+		g := base(t, kernel.Options{Enter: ns.Do}, panicked)
 		guardHolds(t, ns, !panicked)
 		if err := g.Close(); err != nil {
 			t.Fatal(err)
@@ -50,38 +47,26 @@ func TestBaseOverAGuardThatWasLeft(t *testing.T) {
 // A Kernel whose first commit fails, and which is closed, leaves the guard protected, for the Kernel that is opened next. What
 // that one commits takes the guard's place.
 func TestBaseBetweenKernels(t *testing.T) {
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			ns := namespace(t)
-			options := kernel.Options{Backend: backend, Enter: ns.Do}
-			var err error
-			if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		options := kernel.Options{Backend: backend, Enter: ns.Do}
+		options.Guard = base(t, options, false)
+		defer options.Guard.Close()
+		for range 3 {
+			k := start(t, options)
+			refused(t, k, backend)
+			guardHolds(t, ns, true)
+			if err := k.Close(); err != nil {
 				t.Fatal(err)
 			}
-			defer options.Guard.Close()
-			for range 3 {
-				k, err := kernel.New(options)
-				if err != nil {
-					t.Fatal(err)
-				}
-				refused(t, k, backend)
-				guardHolds(t, ns, true)
-				if err := k.Close(); err != nil {
-					t.Fatal(err)
-				}
-				guardHolds(t, ns, true)
-			}
-			k, err := kernel.New(options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer k.Close()
-			commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
-			if guardStands(t, ns) {
-				t.Error("the guard stands beside the rules")
-			}
-		})
-	}
+			guardHolds(t, ns, true)
+		}
+		k := start(t, options)
+		commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
+		if guardStands(t, ns) {
+			t.Error("the guard stands beside the rules")
+		}
+	})
 }
 
 // A Kernel that uses the guard's socket and commits nothing is closed, and another one that was opened meanwhile commits, in either order: the
@@ -91,10 +76,7 @@ func TestGuardOfAKernelThatWaits(t *testing.T) {
 		for _, closedFirst := range []bool{true, false} {
 			ns := namespace(t)
 			options := kernel.Options{Enter: ns.Do}
-			var err error
-			if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
-				t.Fatal(err)
-			}
+			options.Guard = base(t, options, false)
 			defer options.Guard.Close()
 			second := ir.NFTables
 			if first == ir.NFTables {
@@ -102,10 +84,7 @@ func TestGuardOfAKernelThatWaits(t *testing.T) {
 			}
 			var kernels []kernel.Kernel
 			for _, options.Backend = range []ir.Backend{first, second} {
-				k, err := kernel.New(options)
-				if err != nil {
-					t.Fatal(err)
-				}
+				k := start(t, options)
 				kernels = append(kernels, k)
 			}
 			defer kernels[1].Close()

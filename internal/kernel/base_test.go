@@ -9,15 +9,12 @@ import (
 	"testing"
 
 	"richwall/compile/ir"
-	"richwall/internal/lab"
 )
 
 // Where the kernel has no nf_tables the base is chains of iptables and ip6tables, before all else; the first commit takes them
 // away in the transaction that brings the rules of that table. Those of an earlier process stay in force instead.
 func TestBaseOfChains(t *testing.T) {
-	if missing := lab.Missing("iptables-legacy", "ip6tables-legacy", "ipset"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	Needs(t, "iptables-legacy", "ip6tables-legacy", "ipset")
 	dir := t.TempDir()
 	for _, program := range []string{"iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"} {
 		family, rest, _ := strings.Cut(program, "-")
@@ -35,11 +32,7 @@ func TestBaseOfChains(t *testing.T) {
 	}
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(dir, "lock"))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := Space(t)
 	tools := tools{enter: ns.Do}
 	show := func() string {
 		t.Helper()

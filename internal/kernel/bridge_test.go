@@ -18,9 +18,7 @@ import (
 // return. They change in one transaction, or not at all, and go as they came.
 func TestBridgeRules(t *testing.T) {
 	ns := namespace(t)
-	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, bridgeTools...)
 	rule := func(table, chain, words string) kernel.BridgeRule {
 		return kernel.BridgeRule{Table: table, Chain: chain, Args: strings.Fields(words)}
 	}
@@ -86,9 +84,7 @@ func TestBridgeRules(t *testing.T) {
 // a rule of a chain that does not exist. Where it does not know the table, all of its chains, rules and commands are. Nothing is changed.
 func TestRefusedBridgeRules(t *testing.T) {
 	ns := namespace(t)
-	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, bridgeTools...)
 	saved := func() string { return saveNoise.ReplaceAllString(run(t, ns, "", "ebtables-save"), "") }
 	rule := func(line string) kernel.BridgeRule { // TABLE CHAIN ARGS…
 		words := strings.Fields(line)
@@ -146,9 +142,7 @@ func TestRefusedBridgeRules(t *testing.T) {
 // A table that ebtables does not know costs its chains, rules and commands, and those of no other table.
 func TestRefusedBridgeTable(t *testing.T) {
 	ns := namespace(t)
-	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, bridgeTools...)
 	dir := t.TempDir() // ebtables-nft knows the table broute from version 1.8.10 on
 	script := "#!/bin/sh\necho 'ebtables-restore: line 1 table name invalid' >&2\nexit 2\n"
 	if err := os.WriteFile(dir+"/ebtables-restore", []byte(script), 0o755); err != nil {
@@ -171,9 +165,7 @@ func TestRefusedBridgeTable(t *testing.T) {
 // other programs stay.
 func TestBridgeRulesOfAnEarlierProcess(t *testing.T) {
 	ns := namespace(t)
-	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, bridgeTools...)
 	run(t, ns, "", "ebtables", "-A", "FORWARD", "-p", "IPv4", "-j", "ACCEPT")
 	run(t, ns, "", "ebtables", "-t", "nat", "-N", "theirs")
 	for _, table := range []string{"nat", "filter"} {
@@ -224,12 +216,13 @@ func TestBridgeRulesWithoutTools(t *testing.T) {
 	}
 }
 
+// bridgeTools are the programs that tests of rules for bridges run.
+var bridgeTools = []string{"ebtables", "ebtables-save", "ebtables-restore"}
+
 // bridges is a namespace with ebtables, and what lists the rules that it has, and the chains but for the kernel's.
 func bridges(t *testing.T) (ns *lab.Namespace, saved func() string) {
 	t.Helper()
-	if missing := lab.Missing("ebtables", "ebtables-save", "ebtables-restore"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, bridgeTools...)
 	ns = namespace(t)
 	return ns, func() (text string) {
 		for line := range strings.Lines(saveNoise.ReplaceAllString(run(t, ns, "", "ebtables-save"), "")) {

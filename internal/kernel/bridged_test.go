@@ -97,48 +97,46 @@ func (b *bridge) open() {
 // In panic mode nothing passes a bridge either, whatever the back end and whichever way it was switched on, until it ends. It outlives the
 // process, and the next one ends it. Of two packets, the one sent in panic mode never comes, and the one after it does.
 func TestPanicOnBridges(t *testing.T) {
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			b := newBridge(t)
-			rules := letsIn(t, backend, "")
-			k := open(t, b.ns, backend)
-			commit(t, k, &kernel.Desired{Rules: rules})
-			b.open()
-			lost := func(how string, on, off func()) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		b := newBridge(t)
+		rules := letsIn(t, backend, "")
+		k := open(t, b.ns, backend)
+		commit(t, k, &kernel.Desired{Rules: rules})
+		b.open()
+		lost := func(how string, on, off func()) {
+			t.Helper()
+			on()
+			b.send()
+			off()
+			if last := b.send(); b.next(10*time.Second) != last {
+				t.Errorf("%s: what is sent in panic mode comes over the bridge, or nothing does behind it", how)
+				b.open()
+			}
+		}
+		drop := func(on bool) func() {
+			return func() {
 				t.Helper()
-				on()
-				b.send()
-				off()
-				if last := b.send(); b.next(10*time.Second) != last {
-					t.Errorf("%s: what is sent in panic mode comes over the bridge, or nothing does behind it", how)
-					b.open()
-				}
-			}
-			drop := func(on bool) func() {
-				return func() {
-					t.Helper()
-					if err := kernel.DropAll(kernel.Options{Enter: b.ns.Do}, on); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			lost("by a commit", func() { commit(t, k, &kernel.Desired{Rules: rules, Panic: true}) }, func() { commit(t, k, &kernel.Desired{Rules: rules}) })
-			lost("without rules", func() { commit(t, k, &kernel.Desired{Panic: true}) }, func() { commit(t, k, &kernel.Desired{Rules: rules}) })
-			lost("by DropAll", drop(true), drop(false))
-			lost("over a restart", func() {
-				commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
-				if err := k.Close(); err != nil {
+				if err := kernel.DropAll(kernel.Options{Enter: b.ns.Do}, on); err != nil {
 					t.Fatal(err)
 				}
-				k = open(t, b.ns, backend)
-				b.send()
-				commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
-			}, func() { commit(t, k, &kernel.Desired{Rules: rules}) })
-			if tables := run(t, b.ns, "", "nft", "list", "tables"); strings.Contains(tables, "table bridge") {
-				t.Errorf("behind panic mode there are\n%s", tables)
 			}
-		})
-	}
+		}
+		lost("by a commit", func() { commit(t, k, &kernel.Desired{Rules: rules, Panic: true}) }, func() { commit(t, k, &kernel.Desired{Rules: rules}) })
+		lost("without rules", func() { commit(t, k, &kernel.Desired{Panic: true}) }, func() { commit(t, k, &kernel.Desired{Rules: rules}) })
+		lost("by DropAll", drop(true), drop(false))
+		lost("over a restart", func() {
+			commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
+			if err := k.Close(); err != nil {
+				t.Fatal(err)
+			}
+			k = open(t, b.ns, backend)
+			b.send()
+			commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
+		}, func() { commit(t, k, &kernel.Desired{Rules: rules}) })
+		if tables := run(t, b.ns, "", "nft", "list", "tables"); strings.Contains(tables, "table bridge") {
+			t.Errorf("behind panic mode there are\n%s", tables)
+		}
+	})
 }
 
 // A commit that was to begin panic mode, and fails, leaves bridges forward as before. Where it is not known whether panic mode was on, they

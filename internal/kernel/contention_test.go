@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,19 +109,13 @@ func withOneMore(rs *ir.Ruleset, port int) *ir.Ruleset {
 // A program that commits to a table of its own as fast as the kernel lets it neither keeps the rules from coming at a start,
 // nor a port from being added within a second; whether the table has an owner or not, and with many entries and rules.
 func TestContention(t *testing.T) {
-	if missing := lab.Missing("nft"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	Needs(t, "nft")
 	for _, c := range []struct {
 		owner          bool
 		entries, rules int
 	}{{true, 0, 100}, {false, 0, 100}, {false, 200_000 / RaceFactor, 6_000 / RaceFactor}} {
 		t.Run(fmt.Sprintf("owner %v, %d entries, %d rules", c.owner, c.entries, c.rules), func(t *testing.T) {
-			ns, err := lab.NewNamespace()
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(ns.Close)
+			ns := Space(t)
 			rate := contend(t, ns)
 			k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
 			if err != nil {
@@ -163,14 +156,7 @@ func TestContention(t *testing.T) {
 
 // The same with iptables: its tools commit to the kernel's nf_tables too.
 func TestContentionOfIPTables(t *testing.T) {
-	if missing := lab.Missing("iptables", "ip6tables"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ns.Close)
+	ns := Space(t, "iptables", "ip6tables")
 	rate := contend(t, ns)
 	k, err := newIPTables(Options{Enter: ns.Do}.withDefaults(), false)
 	if err != nil {

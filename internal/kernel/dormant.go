@@ -54,7 +54,7 @@ func mayStop(p part) bool {
 }
 
 func isDropTable(p part) bool {
-	return p.table == dropTable && (p.family == unix.NFPROTO_INET || p.family == unix.NFPROTO_BRIDGE)
+	return isDropName(p.table) && (p.family == unix.NFPROTO_INET || p.family == unix.NFPROTO_BRIDGE)
 }
 
 // uses says whether a table is in use that is not of one back end alone: that of DropAll, that of panic mode for bridges, or one of ebtables

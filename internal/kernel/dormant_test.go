@@ -116,10 +116,7 @@ func TestStartWithDormantTables(t *testing.T) {
 			}
 			sleep(t, ns, "ip filter", "ip6 filter")
 			o := kernel.Options{Backend: backend, Enter: ns.Do}
-			var err error
-			if o.Guard, err = kernel.Base(t.Context(), o, false); err != nil {
-				t.Fatal(err)
-			}
+			o.Guard = base(t, o, false)
 			if got := arrive(t, l, 80, 9); len(got) > 0 || o.Guard.Earlier() != "" {
 				t.Errorf("earlier %v: before the first commit packets come %v; rules of %q count as whole", earlier, got, o.Guard.Earlier())
 			}
@@ -206,13 +203,7 @@ func TestDormantTableOfBridges(t *testing.T) {
 		b.open()
 		left := kernel.NewLeft(&disk{}, quietLog)
 		o := kernel.Options{Backend: backend, Enter: b.ns.Do, Log: quietLog, Left: left}
-		k, err := kernel.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { k.Close() })
-		w := watching{k.(kernel.Watcher), make(chan kernel.Foreign, 100)}
-		w.Watch(func(f kernel.Foreign) { w.reports <- f })
+		w := watched(start(t, o))
 		run(t, b.ns, "", "ebtables", "-t", "nat", "-L")
 		run(t, b.ns, "", "nft", "add table bridge nat")
 		mine := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-s 02:00:00:00:00:01 -j DROP")}}

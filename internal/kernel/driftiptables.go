@@ -81,6 +81,9 @@ func (k *iptablesKernel) Close() error {
 	return errors.Join(k.watch.monitor.close(), k.options.Guard.closeSocket(k.watch.socket))
 }
 
+// Guarded implements Sentinel.
+func (k *iptablesKernel) Guarded() bool { return k.watch.guard.stands() }
+
 // KeepOut implements Guarder.
 func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
@@ -154,6 +157,7 @@ func (k *iptablesKernel) adopt() error {
 func (k *iptablesKernel) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer k.watch.looking()()
 	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}
@@ -242,8 +246,11 @@ func (k *iptablesKernel) watched(f func() error) error {
 		return committed
 	case len(k.steps) > 0:
 		return committed
-	case committed != nil && len(k.watch.changed) > 0:
-		return committed // what was changed still is
+	case committed != nil && len(k.watch.changed) > 0: // what was changed still is
+		if err == nil && k.held != nil {
+			k.stillChanged(before, now, begun, generation)
+		}
+		return committed
 	case err != nil:
 		k.held = nil
 		k.watch.note([]string{"the rules cannot be read: " + err.Error()}, nil)
@@ -252,6 +259,43 @@ func (k *iptablesKernel) watched(f func() error) error {
 		return k.settle(committed, nil)
 	}
 	heard := fromOthers(k.watch.monitor.between(begun, generation))
+	k.keepMade(before, now, heard)
+	by := k.writers(heard)
+	k.watch.generation = generation
+	return k.settle(committed, by)
+}
+
+// stillChanged ends a commit that has failed while something was not as it was committed before. What it has done and taken back, from a
+// state before it to one now at a generation, is this program's own doing: chains that were as they should be are so still, whatever the
+// handles of their rules, and nobody is told of them. What others have done meanwhile is a change as always.
+func (k *iptablesKernel) stillChanged(before, now heldChains, begun, generation uint32) {
+	if !k.watch.monitor.reached(generation) {
+		return // it is found out later; who has done it may be said wrong then
+	}
+	heard, old := fromOthers(k.watch.monitor.between(begun, generation)), k.held
+	wrong := map[part]bool{}
+	for p, was := range old {
+		wrong[p] = before[p] == nil && was.lacks == "" || before[p] != nil && k.difference(p, was, before[p]) != "" ||
+			slices.ContainsFunc(heard, func(t transaction) bool { return t.touched(p) })
+	}
+	by := k.writers(heard)
+	k.keepMade(before, now, heard)
+	for p, was := range old {
+		if wrong[p] {
+			k.held[p] = was
+		}
+	}
+	k.watch.generation = generation
+	if found := k.against(now); len(by) > 0 {
+		k.watch.note(found, by)
+	} else {
+		k.watch.changed = found
+	}
+}
+
+// keepMade remembers the chains of what is installed behind a commit that has led from one state to another. What others have made meanwhile,
+// in the transactions that were heard of, is not ours.
+func (k *iptablesKernel) keepMade(before, now heldChains, heard []transaction) {
 	others, old := rulesMade(heard), k.held
 	k.keep(now, func(p part, r liveRule) bool {
 		known := old[p] != nil && slices.Contains(old[p].rules, r)
@@ -259,9 +303,6 @@ func (k *iptablesKernel) watched(f func() error) error {
 		return known || made && !slices.Contains(others[p], r)
 	})
 	k.compare(old, others)
-	by := k.writers(heard)
-	k.watch.generation = generation
-	return k.settle(committed, by)
 }
 
 // settle ends a commit: all is as it should be, but for what others have changed meanwhile.

@@ -12,55 +12,53 @@ import (
 // What drops every packet beside the rules stands until it is taken away: no commit of a Kernel ends it, be it the first
 // one, one that ends panic mode, or one that stops the firewall. To put it up or take it away twice is no error.
 func TestDropAllPanicOutlivesCommits(t *testing.T) {
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			l := newLab(t)
-			ns := l.Firewall()
-			drop := func(on bool) {
-				t.Helper()
-				for range 2 {
-					if err := kernel.DropAll(kernel.Options{Enter: ns.Do}, on); err != nil {
-						t.Fatal(err)
-					}
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		l := newLab(t)
+		ns := l.Firewall()
+		drop := func(on bool) {
+			t.Helper()
+			for range 2 {
+				if err := kernel.DropAll(kernel.Options{Enter: ns.Do}, on); err != nil {
+					t.Fatal(err)
 				}
 			}
-			is := func(want bool) {
-				t.Helper()
-				if on, err := kernel.Dropping(kernel.Options{Enter: ns.Do}); on != want || err != nil {
-					t.Errorf("everything is dropped: %v, %v; want %v", on, err, want)
-				}
+		}
+		is := func(want bool) {
+			t.Helper()
+			if on, err := kernel.Dropping(kernel.Options{Enter: ns.Do}); on != want || err != nil {
+				t.Errorf("everything is dropped: %v, %v; want %v", on, err, want)
 			}
-			is(false)
-			drop(false)
-			is(false)
-			drop(true)
-			is(true)
-			rules := letsIn(t, backend, "")
-			k := open(t, ns, backend)
-			for i, next := range []*kernel.Desired{{Rules: rules}, {Rules: rules, Panic: true}, {Rules: rules}, {}, {Rules: rules}} {
-				commit(t, k, next)
-				if got := arrive(t, l, 80); len(got) > 0 {
-					t.Errorf("behind commit %d packets come %v", i, got)
-				}
-			}
-			if err := kernel.Remove(t.Context(), kernel.Options{Backend: ir.NFTables, Enter: ns.Do}); err != nil && !errors.Is(err, kernel.ErrForeignOwner) {
-				t.Fatal(err)
-			}
+		}
+		is(false)
+		drop(false)
+		is(false)
+		drop(true)
+		is(true)
+		rules := letsIn(t, backend, "")
+		k := open(t, ns, backend)
+		for i, next := range []*kernel.Desired{{Rules: rules}, {Rules: rules, Panic: true}, {Rules: rules}, {}, {Rules: rules}} {
+			commit(t, k, next)
 			if got := arrive(t, l, 80); len(got) > 0 {
-				t.Errorf("without the rules packets come %v", got)
+				t.Errorf("behind commit %d packets come %v", i, got)
 			}
-			commit(t, k, &kernel.Desired{Rules: rules})
-			drop(false)
-			is(false)
-			commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
-			is(backend == ir.NFTables) // with iptables, its own tables drop
-			commit(t, k, &kernel.Desired{Rules: rules})
-			is(false)
-			if got := arrive(t, l, 80); !got["in"] {
-				t.Error("port 80 stays closed")
-			}
-		})
-	}
+		}
+		if err := kernel.Remove(t.Context(), kernel.Options{Backend: ir.NFTables, Enter: ns.Do}); err != nil && !errors.Is(err, kernel.ErrForeignOwner) {
+			t.Fatal(err)
+		}
+		if got := arrive(t, l, 80); len(got) > 0 {
+			t.Errorf("without the rules packets come %v", got)
+		}
+		commit(t, k, &kernel.Desired{Rules: rules})
+		drop(false)
+		is(false)
+		commit(t, k, &kernel.Desired{Rules: rules, Panic: true})
+		is(backend == ir.NFTables) // with iptables, its own tables drop
+		commit(t, k, &kernel.Desired{Rules: rules})
+		is(false)
+		if got := arrive(t, l, 80); !got["in"] {
+			t.Error("port 80 stays closed")
+		}
+	})
 }
 
 // It drops where panic mode drops.

@@ -1,14 +1,44 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
+	"testing"
 	"time"
 
 	"richwall/compile/ir"
 	"richwall/compile/nft"
+	"richwall/internal/lab"
 )
+
+// Needs skips a test where a network namespace cannot be made, or a program is not installed.
+func Needs(t *testing.T, programs ...string) {
+	t.Helper()
+	if missing := lab.Missing(programs...); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+}
+
+// Space is a network namespace that has nothing but lo, for a test that needs some programs. It is given up with the test.
+func Space(t *testing.T, programs ...string) *lab.Namespace {
+	t.Helper()
+	Needs(t, programs...)
+	ns, err := lab.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ns.Close)
+	return ns
+}
+
+// Logged is a log, and what was said to it.
+func Logged() (log *slog.Logger, said *bytes.Buffer) {
+	said = &bytes.Buffer{}
+	return slog.New(slog.NewTextHandler(said, nil)), said
+}
 
 // Printed is a ruleset's part for a table as iptables-save prints it, with some lines before and some behind the rules of each of the
 // kernel's chains, in which CHAIN stands for its name.
@@ -89,14 +119,23 @@ func HasTableOwner(o Options) bool {
 	return owner && err == nil
 }
 
-// KeepDropped makes the table by which DropAll drops what bridges forward one that only its owner can take away, until release is called.
+// KeepDropped makes the table by which DropAll drops what bridges forward one that only its owner can take away, until release is called. It
+// drops that still.
 func KeepDropped(o Options) (release func() error, err error) {
 	s, err := openSocket(o.withDefaults().Enter)
 	if err != nil {
 		return nil, err
 	}
 	e := &nft.Encoder{Table: dropTable, Bridge: true}
-	a, err := s.commit([]nft.Message{e.DeleteTable(), e.AddTable(nft.TableOwner)})
+	list := []nft.Message{e.DeleteTable(), e.AddTable(nft.TableOwner)}
+	for _, c := range panicChains {
+		m, err := e.AddChain(c, true)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	a, err := s.commit(list)
 	if err == nil && len(a.refused) > 0 {
 		err = a.refused[0].err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,7 +69,8 @@ type guard struct {
 	socket *socket
 	owner  bool // the kernel can give tables an owner
 	log    *slog.Logger
-	up     bool // it stands, and this socket may take it away
+	up     bool        // it stands, and this socket may take it away
+	seen   atomic.Bool // the same, for who does not have the lock
 
 	// Of one that stands:
 	owned      bool // this socket owns it
@@ -89,6 +91,7 @@ func newGuard(s *socket, owner bool, log *slog.Logger) (*guard, error) {
 		return g, err
 	}
 	g.up, g.owned, g.everything = true, t.owner != 0, true
+	g.seen.Store(true)
 	err = s.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_INET, namedAttribute(tableName, guardTable), func(body []byte) {
 		if text(attribute(body, tableName)) == guardTable {
 			g.everything = false
@@ -109,7 +112,19 @@ func (g *guard) isSo(stand, everything bool) bool {
 // note notes that the guard was made, or taken away.
 func (g *guard) note(stand, everything bool) {
 	g.up, g.owned, g.everything = stand, stand && g.owner, everything
+	g.seen.Store(stand)
 	g.tell()
+}
+
+// isOthers says whether another program owns the guard's table, and logs that.
+func (g *guard) isOthers() bool {
+	t, err := g.socket.tableHead(guardTable)
+	if err != nil || !g.socket.isOthers(t) {
+		return false
+	}
+	g.log.Error("the machine is not guarded while its rules are changed again and again", "table", "inet "+guardTable,
+		"reason", fmt.Errorf("%w%s", ErrForeignOwner, ownerHint(t.owner)))
+	return true
 }
 
 // messages put a guard in the place of one that there may be, or take it away.
@@ -137,6 +152,9 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	return list, nil
 }
 
+// stands says whether it stands, as far as is known. It waits for nothing, and needs no lock.
+func (g *guard) stands() bool { return g != nil && g.seen.Load() }
+
 // set makes the guard stand, or takes it away, in a transaction of its own.
 func (g *guard) set(stand, everything bool) error {
 	if g == nil {
@@ -154,7 +172,7 @@ func (g *guard) set(stand, everything bool) error {
 		err = a.refused[0].err
 	}
 	if err != nil {
-		return fmt.Errorf("cannot change table inet %s: %w", guardTable, err)
+		return fmt.Errorf("cannot change table inet %s: %w", guardTable, g.socket.whyForbidden(unix.NFPROTO_INET, guardTable, err))
 	}
 	g.note(stand, everything)
 	return nil
@@ -286,9 +304,12 @@ type tableHead struct {
 const tableOwner = 7 // NFTA_TABLE_OWNER (linux/netfilter/nf_tables.h), which unix lacks
 
 // tableHead finds a table of family inet.
-func (s *socket) tableHead(name string) (tableHead, error) {
+func (s *socket) tableHead(name string) (tableHead, error) { return s.headOf(unix.NFPROTO_INET, name) }
+
+// headOf finds a table of a family.
+func (s *socket) headOf(family uint8, name string) (tableHead, error) {
 	var t tableHead
-	err := s.dump(unix.NFT_MSG_GETTABLE, unix.NFPROTO_INET, nil, func(body []byte) {
+	err := s.dump(unix.NFT_MSG_GETTABLE, family, nil, func(body []byte) {
 		if text(attribute(body, tableName)) == name {
 			t = tableHead{true, number64(attribute(body, tableHandle)), number32(attribute(body, unix.NFTA_TABLE_FLAGS)), number32(attribute(body, tableOwner))}
 		}

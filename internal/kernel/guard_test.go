@@ -19,9 +19,7 @@ import (
 // newLab is a lab whose firewall has no rules yet.
 func newLab(t *testing.T) *lab.Lab {
 	t.Helper()
-	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, tableTools...)
 	l, err := lab.New(t.Context(), lab.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -102,46 +100,38 @@ func letsIn(t *testing.T, backend ir.Backend, conf string) *ir.Ruleset {
 // Before anything is known, what is new is dropped, and loopback and neighbours are not. The rules take the place of that; a
 // commit that fails, and the end of the process, leave it. This is so with both back ends.
 func TestBase(t *testing.T) {
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			l := newLab(t)
-			ns := l.Firewall()
-			options := kernel.Options{Backend: backend, Enter: ns.Do}
-			var err error
-			if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
-				t.Fatal(err)
-			}
-			if got := arrive(t, l, 80, 9); len(got) > 0 {
-				t.Errorf("packets come %v", got)
-			}
-			if err := ns.Do(overLoopback); err != nil {
-				t.Error(err)
-			}
-			k, err := kernel.New(options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bad := &ir.Ruleset{Backend: backend, Chains: []*ir.Chain{{Table: "filter", Name: "c", Families: ir.Both, Rules: []*ir.Rule{
-				{Families: ir.Both, Actions: []ir.Action{ir.Jump{Chain: "nowhere"}}}}}}}
-			if err := k.Commit(t.Context(), &kernel.Desired{Rules: bad}); err == nil || !guardStands(t, ns) {
-				t.Errorf("behind a commit that fails with %v there is no guard", err)
-			}
-			commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
-			if guardStands(t, ns) {
-				t.Error("the guard stands beside the rules")
-			}
-			if got := arrive(t, l, 80); !got["in"] || got["through"] {
-				t.Errorf("with the rules packets to port 80 come %v", got)
-			}
-			commit(t, k, &kernel.Desired{})
-			if got := arrive(t, l, 9); !got["in"] || !got["through"] {
-				t.Errorf("when the firewall is stopped packets come %v", got)
-			}
-			if err := k.Close(); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		l := newLab(t)
+		ns := l.Firewall()
+		options := kernel.Options{Backend: backend, Enter: ns.Do}
+		options.Guard = base(t, options, false)
+		if got := arrive(t, l, 80, 9); len(got) > 0 {
+			t.Errorf("packets come %v", got)
+		}
+		if err := ns.Do(overLoopback); err != nil {
+			t.Error(err)
+		}
+		k := start(t, options)
+		bad := &ir.Ruleset{Backend: backend, Chains: []*ir.Chain{{Table: "filter", Name: "c", Families: ir.Both, Rules: []*ir.Rule{
+			{Families: ir.Both, Actions: []ir.Action{ir.Jump{Chain: "nowhere"}}}}}}}
+		if err := k.Commit(t.Context(), &kernel.Desired{Rules: bad}); err == nil || !guardStands(t, ns) {
+			t.Errorf("behind a commit that fails with %v there is no guard", err)
+		}
+		commit(t, k, &kernel.Desired{Rules: letsIn(t, backend, "")})
+		if guardStands(t, ns) {
+			t.Error("the guard stands beside the rules")
+		}
+		if got := arrive(t, l, 80); !got["in"] || got["through"] {
+			t.Errorf("with the rules packets to port 80 come %v", got)
+		}
+		commit(t, k, &kernel.Desired{})
+		if got := arrive(t, l, 9); !got["in"] || !got["through"] {
+			t.Errorf("when the firewall is stopped packets come %v", got)
+		}
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // With the rules of an earlier process in the kernel those stay in force until the first commit: what they let in comes in,
@@ -165,10 +155,7 @@ func TestBaseAfterAnEarlierProcess(t *testing.T) {
 				if words := strings.Fields(c.damage); len(words) > 0 {
 					_, _ = ns.Run(t.Context(), "", words[0], words[1:]...) // fails where there is nothing to damage
 				}
-				g, err := kernel.Base(t.Context(), kernel.Options{Enter: ns.Do}, false)
-				if err != nil {
-					t.Fatal(err)
-				}
+				g := base(t, kernel.Options{Enter: ns.Do}, false)
 				t.Cleanup(func() { g.Close() })
 				if guardStands(t, ns) == c.whole {
 					t.Errorf("the guard stands: %v", !c.whole)
@@ -188,15 +175,8 @@ func TestBaseInPanicMode(t *testing.T) {
 	commit(t, before, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
 	before.Close()
 	options := kernel.Options{Backend: ir.NFTables, Enter: l.Firewall().Do}
-	var err error
-	if options.Guard, err = kernel.Base(t.Context(), options, true); err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
+	options.Guard = base(t, options, true)
+	k := start(t, options)
 	for _, next := range []*kernel.Desired{nil, {Panic: true}, {Rules: letsIn(t, ir.NFTables, ""), Panic: true}} {
 		if next != nil {
 			commit(t, k, next)
@@ -234,7 +214,7 @@ func TestGuardAgainstFlushes(t *testing.T) {
 			run(t, ns, "", words[0], words[1:]...)
 			eventually(t, "the first repair does not come", func() bool { return arrive(t, l, 80)["in"] })
 			run(t, ns, "", words[0], words[1:]...)
-			eventually(t, "the guard does not stand", func() bool { return guardStands(t, ns) })
+			eventually(t, "the guard does not stand, or nobody is told so", func() bool { return guardStands(t, ns) && k.(kernel.Sentinel).Guarded() })
 			stop, done := make(chan struct{}), make(chan error)
 			go func() {
 				for {
@@ -255,6 +235,7 @@ func TestGuardAgainstFlushes(t *testing.T) {
 			close(stop)
 			<-done
 			eventually(t, "the guard does not go", func() bool { return !guardStands(t, ns) })
+			eventually(t, "it is said that the guard stands", func() bool { return !k.(kernel.Sentinel).Guarded() })
 			if got := arrive(t, l, 80); !got["in"] || got["through"] {
 				t.Errorf("after that packets to port 80 come %v", got)
 			}
@@ -391,7 +372,7 @@ func TestGuardOfForeignOwner(t *testing.T) {
 		t.Error("the guard stands although the rules are whole")
 	}
 	kernel.Forget(k)
-	if refused(&kernel.Desired{Rules: rules}); !guardStands(t, ns) {
+	if refused(&kernel.Desired{Rules: rules, Panic: true}); !guardStands(t, ns) {
 		t.Error("the guard does not stand, and nobody knows what passes")
 	}
 	select {

@@ -46,8 +46,8 @@ type Desired struct {
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
 var ErrForeignOwner = errors.New("it belongs to another program that is running")
 
-// ErrForeignChain says that a chain of the name of one of iptables' or ebtables' own chains, such as INPUT, is no such chain: another
-// program has made it by other means. Nothing was changed, and nothing is wrong with what was to be committed: it can be tried again later.
+// ErrForeignChain says that a chain of the name of one of iptables' or ebtables' own chains, such as INPUT, is no such chain, or that one of
+// the name of ours has a hook: another program has made it by other means. Nothing was changed, and nothing is wrong with what was to be committed: it can be tried again later.
 var ErrForeignChain = errors.New("it is another program's, with another hook, type or priority than iptables and ebtables give it")
 
 // ErrBusy says that another program keeps all others from changing the packet filter, and has done so for some time. Nothing
@@ -70,6 +70,18 @@ type Guarder interface {
 	// KeepOut makes the machine drop what is not of a connection that is there already, or with panicked every packet, until the next
 	// commit succeeds. Rules of an earlier process let nothing else in meanwhile.
 	KeepOut(ctx context.Context, panicked bool) error
+}
+
+// Remnant is a Kernel that says whether a commit which has failed has left something that could not be taken back.
+type Remnant interface {
+	// Unfinished is that it has. The next commit begins with taking that back; until then the guard stands, as long as the Kernel is open.
+	Unfinished() bool
+}
+
+// Sentinel is a Kernel that says whether its guard, the table firewalld_guard, keeps out what is new.
+type Sentinel interface {
+	// Guarded is that it does just now. It waits for nothing.
+	Guarded() bool
 }
 
 // Options say where a Kernel works.

@@ -20,21 +20,16 @@ import (
 	"richwall/zones"
 )
 
-// TestMain runs the tests in a user namespace when whoever runs them is not root.
-func TestMain(m *testing.M) { lab.Main(m) }
+// TestMain runs each test in a process of its own, as many change PATH; and in a user namespace when whoever runs them is not root.
+func TestMain(m *testing.M) { lab.MainApart(m, "TestContention", "TestContentionOfIPTables") }
 
-// namespace is an empty network namespace with the interfaces that configurations name.
+// tableTools are the programs that most tests run.
+var tableTools = []string{"nft", "iptables", "ip6tables", "ipset"}
+
+// namespace is an empty network namespace.
 func namespace(t *testing.T) *lab.Namespace {
 	t.Helper()
-	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ns.Close)
-	return ns
+	return kernel.Space(t, tableTools...)
 }
 
 func run(t *testing.T, ns *lab.Namespace, stdin, name string, args ...string) string {
@@ -48,12 +43,50 @@ func run(t *testing.T, ns *lab.Namespace, stdin, name string, args ...string) st
 
 func open(t *testing.T, ns *lab.Namespace, backend ir.Backend) kernel.Kernel {
 	t.Helper()
-	k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do})
+	return start(t, kernel.Options{Backend: backend, Enter: ns.Do})
+}
+
+// start opens a Kernel, which is closed with the test unless that has closed it.
+func start(t *testing.T, o kernel.Options) kernel.Kernel {
+	t.Helper()
+	k, err := kernel.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close() })
 	return k
+}
+
+// base is the guard of a start.
+func base(t *testing.T, o kernel.Options, panicked bool) *kernel.Guard {
+	t.Helper()
+	guard, err := kernel.Base(t.Context(), o, panicked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return guard
+}
+
+// bothBackends calls a test for each back end.
+func bothBackends(t *testing.T, test func(t *testing.T, backend ir.Backend)) {
+	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		t.Run(string(backend), func(t *testing.T) { test(t, backend) })
+	}
+}
+
+// eachWay calls a test for each back end with each variant of iptables that the machine has.
+func eachWay(t *testing.T, test func(t *testing.T, backend ir.Backend)) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		variants(t, func(t *testing.T) { test(t, backend) })
+	})
+}
+
+// otherThan is the other back end.
+func otherThan(backend ir.Backend) ir.Backend {
+	if backend == ir.IPTables {
+		return ir.NFTables
+	}
+	return ir.IPTables
 }
 
 func commit(t *testing.T, k kernel.Kernel, next *kernel.Desired) {
@@ -89,25 +122,31 @@ func configurations(t *testing.T) []configuration {
 			t.Fatalf("no configurations in %s: %v", pattern, err)
 		}
 		for _, path := range paths {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := configuration{name: filepath.Base(path), backends: []ir.Backend{ir.NFTables, ir.IPTables}}
-			dir := t.TempDir()
-			if strings.HasSuffix(path, ".txtar") {
-				c.readArchive(t, dir, content)
-			} else {
-				c.readScenario(t, dir, string(content))
-			}
-			var problems zones.Problems
-			if c.Config, problems = zones.Load(zones.Dirs{System: dir}); c.Config == nil {
-				t.Fatalf("%s is refused:\n%v", path, problems)
-			}
-			all = append(all, c)
+			all = append(all, configurationOf(t, path))
 		}
 	}
 	return all
+}
+
+// configurationOf is that of a file.
+func configurationOf(t *testing.T, path string) configuration {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := configuration{name: filepath.Base(path), backends: []ir.Backend{ir.NFTables, ir.IPTables}}
+	dir := t.TempDir()
+	if strings.HasSuffix(path, ".txtar") {
+		c.readArchive(t, dir, content)
+	} else {
+		c.readScenario(t, dir, string(content))
+	}
+	var problems zones.Problems
+	if c.Config, problems = zones.Load(zones.Dirs{System: dir}); c.Config == nil {
+		t.Fatalf("%s is refused:\n%v", path, problems)
+	}
+	return c
 }
 
 var backendLine = regexp.MustCompile(`(?m)^backend (\S+)$`)
@@ -180,16 +219,13 @@ func (c *configuration) compiled(t *testing.T, backend ir.Backend) *ir.Ruleset {
 // scenario is the ruleset of one of testdata/scenarios.
 func scenario(t *testing.T, name string, backend ir.Backend) *ir.Ruleset {
 	t.Helper()
-	for _, c := range configurations(t) {
-		if c.name == name {
-			c.backends = []ir.Backend{backend}
-			if rs := c.compiled(t, backend); rs != nil {
-				return rs
-			}
-		}
+	c := configurationOf(t, "../../testdata/scenarios/"+name)
+	c.backends = []ir.Backend{backend}
+	rs := c.compiled(t, backend)
+	if rs == nil {
+		t.Fatalf("no ruleset of %s for %s", name, backend)
 	}
-	t.Fatalf("no ruleset of %s for %s", name, backend)
-	return nil
+	return rs
 }
 
 // nftText is a ruleset as text; ok is false if text cannot say all of it, or this machine's kernel cannot hold it.

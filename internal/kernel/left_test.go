@@ -1,7 +1,6 @@
 package kernel_test
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -43,10 +42,7 @@ var quietLog = slog.New(slog.NewTextHandler(io.Discard, nil))
 func process(t *testing.T, ns *lab.Namespace, backend ir.Backend, store kernel.Store) (k kernel.Kernel, o kernel.Options, killed func()) {
 	t.Helper()
 	o = kernel.Options{Backend: backend, Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
-	k, err := kernel.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k = start(t, o)
 	return k, o, func() {
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
@@ -155,14 +151,7 @@ func TestStartWithABadNote(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				ns := namespace(t)
 				run(t, ns, "*filter\n:used - [0:0]\n-A FORWARD -j used\n-A INPUT -s 10.0.0.1 -j DROP\nCOMMIT\n", "iptables-restore", "--noflush")
-				var log bytes.Buffer
-				logger := slog.New(slog.NewTextHandler(&log, nil))
-				o := kernel.Options{Backend: backend, Enter: ns.Do, Log: logger, Left: kernel.NewLeft(store, logger)}
-				k, err := kernel.New(o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer k.Close()
+				k, o, log := hearing(t, kernel.Options{Backend: backend, Enter: ns.Do}, store)
 				commit(t, k, directly(t, backend, directEverywhere))
 				commit(t, k, directly(t, backend, ""))
 				if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
@@ -172,7 +161,7 @@ func TestStartWithABadNote(t *testing.T) {
 					t.Errorf("there is\n%s", got)
 				}
 				if name == "unreadable" && strings.Count(log.String(), "the disk is gone") != 2 {
-					t.Errorf("the log says\n%s", &log)
+					t.Errorf("the log says\n%s", log)
 				}
 			})
 		}
@@ -190,10 +179,7 @@ func all(t *testing.T, ns *lab.Namespace) string {
 func TestStartWithTheOtherBackEnd(t *testing.T) {
 	variants(t, func(t *testing.T) {
 		bothBackends(t, func(t *testing.T, backend ir.Backend) {
-			former := ir.IPTables
-			if backend == ir.IPTables {
-				former = ir.NFTables
-			}
+			former := otherThan(backend)
 			const last = `<passthrough ipv="ipv4">-A INPUT -i lo -j ACCEPT</passthrough>`
 			prepare := func() *lab.Namespace {
 				ns := namespace(t)
@@ -288,10 +274,7 @@ func TestSuccession(t *testing.T) {
 // succeeds has a Kernel of a back end take over from one of the other, each with its elements of direct.xml.
 func succeeds(t *testing.T, backend ir.Backend, first, second string) {
 	t.Helper()
-	former := ir.IPTables
-	if backend == ir.IPTables {
-		former = ir.NFTables
-	}
+	former := otherThan(backend)
 	fresh := namespace(t)
 	k, _, end := process(t, fresh, backend, &disk{})
 	commit(t, k, directly(t, backend, second))

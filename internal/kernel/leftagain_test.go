@@ -1,10 +1,8 @@
 package kernel_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,12 +40,7 @@ func TestStartKeepsRulesOfOthersInADirectChain(t *testing.T) {
 					commit(t, k, &kernel.Desired{})
 				}
 				killed()
-				var log bytes.Buffer
-				logger := slog.New(slog.NewTextHandler(&log, nil))
-				k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: logger, Left: kernel.NewLeft(store, logger)})
-				if err != nil {
-					t.Fatal(err)
-				}
+				k, _, log := hearing(t, kernel.Options{Backend: backend, Enter: ns.Do}, store)
 				commit(t, k, directly(t, backend, next))
 				want := "-A own -p tcp -m tcp --dport 25 -j ACCEPT\n-A own -p tcp -m tcp --dport 26 -j ACCEPT\n-A own -p udp -j DROP\n"
 				if next == changed {
@@ -55,7 +48,7 @@ func TestStartKeepsRulesOfOthersInADirectChain(t *testing.T) {
 				}
 				sameLines(t, sortedLines(want), sortedLines(strings.ReplaceAll(run(t, ns, "", "iptables", "-S", "own"), "-N own\n", "")))
 				if !strings.Contains(log.String(), "chain=own") {
-					t.Errorf("the log does not name the chain:\n%s", &log)
+					t.Errorf("the log does not name the chain:\n%s", log)
 				}
 				commit(t, k, &kernel.Desired{})
 				sameLines(t, "-N own\n-A own -p udp -j DROP\n", run(t, ns, "", "iptables", "-S", "own"))
@@ -119,10 +112,7 @@ func TestWhatWasFoundWithoutANoteOutlivesARefusal(t *testing.T) {
 				if killed {
 					o.Left = kernel.NewLeft(store, quietLog)
 				}
-				k, err := kernel.New(o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				k = start(t, o)
 				commit(t, k, directly(t, backend, next))
 				if got := saved(t, ns); sortedLines(got) != sortedLines(want) {
 					t.Errorf("with %q behind the refusal, killed %v, there is\n%s\nwant\n%s", next, killed, got, want)
@@ -151,10 +141,7 @@ func TestNothingIsKnownBehindARefusal(t *testing.T) {
 			if killed {
 				o.Left = kernel.NewLeft(store, quietLog)
 			}
-			k, err := kernel.New(o)
-			if err != nil {
-				t.Fatal(err)
-			}
+			k = start(t, o)
 			commit(t, k, directly(t, backend, left25))
 			sameLines(t, sortedLines(want), sortedLines(saved(t, ns)))
 			k.Close()
@@ -364,47 +351,45 @@ func counted(t *testing.T) (runs func() int) {
 // A start asks iptables as often with many direct rules as with few, whatever it knows of them and whatever another program has there: at
 // the first start, without a note, with one, and when another program has taken our rules out.
 func TestManyDirectRulesAreLookedUpTogether(t *testing.T) {
-	bothBackends(t, func(t *testing.T, backend ir.Backend) {
-		variants(t, func(t *testing.T) {
-			runs := counted(t)
-			asked := func(n int) (list []int) {
-				ns, store := namespace(t), &disk{}
-				elements := `<chain ipv="ipv4" table="filter" chain="mine"/>`
-				for i := range n {
-					elements += fmt.Sprintf(`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.0.0.%d -j DROP</rule>`, i)
-					elements += fmt.Sprintf(`<rule ipv="ipv4" table="filter" chain="mine" priority="0">-s 10.0.1.%d -j DROP</rule>`, i)
-				}
-				next := directly(t, backend, elements)
-				run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
-				once := func(store *disk) {
-					k, _, end := process(t, ns, backend, store)
-					defer end()
-					runs()
-					commit(t, k, next)
-					list = append(list, runs())
-					if got := strings.Count(run(t, ns, "", "iptables", "-S"), "-s 10.0."); got != 2*n {
-						t.Errorf("of %d rules there are %d", 2*n, got)
-					}
-				}
-				once(&disk{})
-				once(&disk{})
-				once(store)
-				once(store)
-				run(t, ns, "", "iptables", "-F", "mine")
-				run(t, ns, "", "iptables", "-A", "mine", "-p", "udp", "-j", "DROP")
-				run(t, ns, "", "iptables", "-F", "INPUT")
-				run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
-				once(store)
-				return list
+	eachWay(t, func(t *testing.T, backend ir.Backend) {
+		runs := counted(t)
+		asked := func(n int) (list []int) {
+			ns, store := namespace(t), &disk{}
+			elements := `<chain ipv="ipv4" table="filter" chain="mine"/>`
+			for i := range n {
+				elements += fmt.Sprintf(`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.0.0.%d -j DROP</rule>`, i)
+				elements += fmt.Sprintf(`<rule ipv="ipv4" table="filter" chain="mine" priority="0">-s 10.0.1.%d -j DROP</rule>`, i)
 			}
-			few, many := asked(2), asked(40)
-			for i := range few {
-				if few[i] != many[i] {
-					t.Errorf("the programs run %v times with few rules, %v times with many", few, many)
-					break
+			next := directly(t, backend, elements)
+			run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
+			once := func(store *disk) {
+				k, _, end := process(t, ns, backend, store)
+				defer end()
+				runs()
+				commit(t, k, next)
+				list = append(list, runs())
+				if got := strings.Count(run(t, ns, "", "iptables", "-S"), "-s 10.0."); got != 2*n {
+					t.Errorf("of %d rules there are %d", 2*n, got)
 				}
 			}
-		})
+			once(&disk{})
+			once(&disk{})
+			once(store)
+			once(store)
+			run(t, ns, "", "iptables", "-F", "mine")
+			run(t, ns, "", "iptables", "-A", "mine", "-p", "udp", "-j", "DROP")
+			run(t, ns, "", "iptables", "-F", "INPUT")
+			run(t, ns, "", "iptables", "-A", "INPUT", "-p", "udp", "-j", "DROP")
+			once(store)
+			return list
+		}
+		few, many := asked(2), asked(40)
+		for i := range few {
+			if few[i] != many[i] {
+				t.Errorf("the programs run %v times with few rules, %v times with many", few, many)
+				break
+			}
+		}
 	})
 }
 

@@ -1,9 +1,7 @@
 package kernel_test
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,18 +23,11 @@ func TestLowerGuard(t *testing.T) {
 				l := newLab(t)
 				ns := l.Firewall()
 				options := kernel.Options{Backend: backend, Enter: ns.Do}
-				guard, err := kernel.Base(t.Context(), options, false)
-				if err != nil {
-					t.Fatal(err)
-				}
+				guard := base(t, options, false)
 				options.Guard = guard
 				var late []kernel.Kernel
 				if use != "no Kernel" {
-					k, err := kernel.New(options)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer k.Close()
+					k := start(t, options)
 					late = append(late, k)
 					if strings.HasSuffix(use, "failed") {
 						refused(t, k, backend)
@@ -84,14 +75,8 @@ func TestLowerGuardDuringACommit(t *testing.T) {
 	for range 20 {
 		ns := namespace(t)
 		options := kernel.Options{Backend: ir.NFTables, Enter: ns.Do}
-		var err error
-		if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
-			t.Fatal(err)
-		}
-		k, err := kernel.New(options)
-		if err != nil {
-			t.Fatal(err)
-		}
+		options.Guard = base(t, options, false)
+		k := start(t, options)
 		var committed error
 		var group sync.WaitGroup
 		group.Go(func() { committed = k.Commit(t.Context(), &kernel.Desired{Rules: rules}) })
@@ -116,16 +101,10 @@ func TestLowerGuardDuringACommitOfIPTables(t *testing.T) {
 	useVariant(t, "nft")
 	dir := t.TempDir()
 	afterRestore(t, "filter", 1, fmt.Sprintf("touch %[1]s/begun; until [ -e %[1]s/lowered ]; do sleep 0.01; done", dir))
-	var log bytes.Buffer
-	options := kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))}
-	var err error
-	if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	logger, log := kernel.Logged()
+	options := kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: logger}
+	options.Guard = base(t, options, false)
+	k := start(t, options)
 	k.(kernel.Watcher).Watch(func(f kernel.Foreign) { t.Errorf("%v is reported", f) })
 	rules := letsIn(t, ir.IPTables, "")
 	var group sync.WaitGroup
@@ -141,7 +120,7 @@ func TestLowerGuardDuringACommitOfIPTables(t *testing.T) {
 		t.Log(err) // the socket is closed
 	}
 	if guardStands(t, ns) || log.Len() > 0 {
-		t.Errorf("the guard stands: %v; the log says\n%s", guardStands(t, ns), &log)
+		t.Errorf("the guard stands: %v; the log says\n%s", guardStands(t, ns), log)
 	}
 }
 
@@ -149,14 +128,8 @@ func TestLowerGuardDuringACommitOfIPTables(t *testing.T) {
 func TestLowerGuardThatIsGone(t *testing.T) {
 	ns := namespace(t)
 	options := kernel.Options{Backend: ir.NFTables, Enter: ns.Do}
-	var err error
-	if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	options.Guard = base(t, options, false)
+	k := start(t, options)
 	commit(t, k, &kernel.Desired{Rules: letsIn(t, ir.NFTables, "")})
 	tables := run(t, ns, "", "nft", "list", "tables")
 	for range 2 {
@@ -164,8 +137,6 @@ func TestLowerGuardThatIsGone(t *testing.T) {
 			t.Errorf("with %v the tables are %q", err, run(t, ns, "", "nft", "list", "tables"))
 		}
 		k.Close()
-		if options.Guard, err = kernel.Base(t.Context(), options, false); err != nil { // the rules of an earlier process guard
-			t.Fatal(err)
-		}
+		options.Guard = base(t, options, false) // the rules of an earlier process guard
 	}
 }

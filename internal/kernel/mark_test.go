@@ -16,9 +16,7 @@ import (
 // A rule that sets a mark under a mask leaves the other bits of the mark as another program has set them, on both back ends; the
 // evaluator says the same.
 func TestMaskedMarks(t *testing.T) {
-	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, tableTools...)
 	const before = 0x12345678 // what the other program sets
 	cases := []struct {
 		action ir.SetMark
@@ -54,46 +52,42 @@ func TestMaskedMarks(t *testing.T) {
 		type filter hook prerouting priority -140
 %s	}
 }`, before, seen.String())
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			c := *chain
-			if backend == ir.IPTables {
-				c = ir.Chain{Table: "mangle", Name: "PREROUTING", Families: ir.Both, Builtin: true, Rules: chain.Rules}
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		c := *chain
+		if backend == ir.IPTables {
+			c = ir.Chain{Table: "mangle", Name: "PREROUTING", Families: ir.Both, Builtin: true, Rules: chain.Rules}
+		}
+		rs := &ir.Ruleset{Backend: backend, Chains: []*ir.Chain{&c}}
+		l, err := lab.New(t.Context(), lab.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		commit(t, open(t, l.Firewall(), backend), &kernel.Desired{Rules: rs})
+		run(t, l.Firewall(), table, "nft", "-f", "-")
+		if _, err := l.Probe(t.Context(), probes); err != nil {
+			t.Fatal(err)
+		}
+		listing := run(t, l.Firewall(), "", "nft", "list", "table", "inet", "other")
+		counted := regexp.MustCompile(`counter packets (\d+) bytes \d+ comment "case (\d+)"`).FindAllStringSubmatch(listing, -1)
+		if len(counted) != len(cases) {
+			t.Fatalf("there are %d counters:\n%s", len(counted), listing)
+		}
+		for i, m := range counted {
+			if m[1] != "2" {
+				t.Errorf("%+v: %s of 2 packets had the mark 0x%x", cases[i].action, m[1], cases[i].want)
 			}
-			rs := &ir.Ruleset{Backend: backend, Chains: []*ir.Chain{&c}}
-			l, err := lab.New(t.Context(), lab.Options{})
-			if err != nil {
-				t.Fatal(err)
+			p := eval.Packet{Path: eval.Input, Family: ir.V4, Protocol: 6, DestPort: 1000 + i, SourcePort: 1, Mark: before}
+			if got := eval.New(rs).Evaluate(p).Packet.Mark; got != cases[i].want {
+				t.Errorf("%+v: the evaluator makes the mark 0x%x, not 0x%x", cases[i].action, got, cases[i].want)
 			}
-			defer l.Close()
-			commit(t, open(t, l.Firewall(), backend), &kernel.Desired{Rules: rs})
-			run(t, l.Firewall(), table, "nft", "-f", "-")
-			if _, err := l.Probe(t.Context(), probes); err != nil {
-				t.Fatal(err)
-			}
-			listing := run(t, l.Firewall(), "", "nft", "list", "table", "inet", "other")
-			counted := regexp.MustCompile(`counter packets (\d+) bytes \d+ comment "case (\d+)"`).FindAllStringSubmatch(listing, -1)
-			if len(counted) != len(cases) {
-				t.Fatalf("there are %d counters:\n%s", len(counted), listing)
-			}
-			for i, m := range counted {
-				if m[1] != "2" {
-					t.Errorf("%+v: %s of 2 packets had the mark 0x%x", cases[i].action, m[1], cases[i].want)
-				}
-				p := eval.Packet{Path: eval.Input, Family: ir.V4, Protocol: 6, DestPort: 1000 + i, SourcePort: 1, Mark: before}
-				if got := eval.New(rs).Evaluate(p).Packet.Mark; got != cases[i].want {
-					t.Errorf("%+v: the evaluator makes the mark 0x%x, not 0x%x", cases[i].action, got, cases[i].want)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // A rule about protocol 0 lets no packet of another protocol in.
 func TestProtocolZeroIsOneProtocol(t *testing.T) {
-	if missing := lab.Missing("nft"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, "nft")
 	accept := &ir.Rule{Families: ir.Both, Matches: []ir.Match{ir.L4Proto{Numbers: []int{0}}}, Actions: []ir.Action{ir.Accept}}
 	drop := &ir.Rule{Families: ir.Both, Actions: []ir.Action{ir.Drop}, Matches: []ir.Match{ir.Iface{Name: lab.ClientLink}, ir.L4Proto{Numbers: []int{6}}}}
 	rs := &ir.Ruleset{Backend: ir.NFTables, Chains: []*ir.Chain{

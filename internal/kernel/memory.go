@@ -48,7 +48,7 @@ func (m *Memory) Check(next *Desired) error {
 	if backend == ir.IPTables {
 		return nil
 	}
-	_, err := newPlan(nil, next, true, false)
+	_, err := newPlan(nil, next, planned{canOwn: true})
 	return err
 }
 

@@ -90,6 +90,16 @@ func (k *nftables) Close() error {
 	return err
 }
 
+// Unfinished implements Remnant: only rules of the direct interface are committed in steps.
+func (k *nftables) Unfinished() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.direct != nil && k.direct.Unfinished()
+}
+
+// Guarded implements Sentinel.
+func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
+
 // KeepOut implements Guarder.
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
@@ -109,7 +119,7 @@ func (k *nftables) check(next *Desired) error {
 	if _, err := verify(next, ir.NFTables, k.verified); err != nil {
 		return err
 	}
-	if _, err := newPlan(nil, next, k.owner, false); err != nil {
+	if _, err := newPlan(nil, next, planned{canOwn: k.owner}); err != nil {
 		return err
 	}
 	if next.Direct == nil {
@@ -167,7 +177,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	}
 	if err == nil && !done {
 		k.options.Left.wantNothing()
-		k.options.Left.tryAgain(context.WithoutCancel(ctx), tools{enter: k.options.Enter})
+		k.options.Left.tryAgain(context.WithoutCancel(ctx), ctx.Err, tools{enter: k.options.Enter})
 	}
 	if err != nil && k.directLost() {
 		k.watch.guard.raise(next.Panic || k.installed != nil && k.installed.Panic)
@@ -241,7 +251,11 @@ func (k *nftables) forget() {
 // send plans the way from what is known of the kernel, and sends it. There is no plan if it cannot be said in messages; no
 // changes are no error.
 func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *answer, error) {
-	p, err := newPlan(known, next, k.owner, echo)
+	foreign := false
+	if known == nil && !next.Panic {
+		foreign, _ = k.socket.isHarmless(unix.NFPROTO_INET, panicTable) // where that is not known, the kernel may refuse the batch
+	}
+	p, err := newPlan(known, next, planned{canOwn: k.owner, echo: echo, foreignPanic: foreign})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -264,7 +278,7 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 			continue
 		}
 		for _, table := range []string{ir.Table, panicTable, guardTable} {
-			if t, err := k.socket.tableHead(table); err == nil && t.owner != 0 && t.owner != k.socket.conn.PID() {
+			if t, err := k.socket.tableHead(table); err == nil && k.socket.isOthers(t) {
 				if k.begun && k.installed == nil && p.next.Rules != nil && !p.next.Unguarded {
 					k.watch.guard.raise(p.next.Panic)
 					k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})

@@ -115,7 +115,8 @@ func RemoveOther(ctx context.Context, o Options, inForce Kernel) error {
 	return errors.Join(append(errs, o.Left.removeSets(ctx, tools{enter: o.Enter}))...)
 }
 
-// removeTables takes out the tables of nftables, as far as they are there.
+// removeTables takes out the tables of nftables, as far as they are there. That of another program, which drops nothing by a policy, is not
+// from an earlier process.
 func removeTables(o Options) error {
 	s, err := openSocket(o.Enter)
 	if err != nil {
@@ -128,8 +129,11 @@ func removeTables(o Options) error {
 		if err != nil || !head.there {
 			continue
 		}
-		if err := s.dropPackets(name, false); err != nil {
+		if err := s.removeDropTable(o.Log, unix.NFPROTO_INET, name); err != nil {
 			errs = append(errs, err)
+			continue
+		}
+		if s.isOthers(head) { // it stays
 			continue
 		}
 		o.Log.Info("the table of an earlier process was taken out", "table", "inet "+name)

@@ -170,11 +170,7 @@ func TestSuccessionOfOneThatHasCommittedNothing(t *testing.T) {
 		former, o, end := process(t, ns, ir.IPTables, &disk{})
 		defer end()
 		o.Backend = ir.NFTables
-		k, err := kernel.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.Close()
+		k := start(t, o)
 		commit(t, k, directly(t, ir.NFTables, strings.ReplaceAll(directLikeOurs, "INPUT_dnat", "INPUT_dispatch")))
 		want := all(t, ns)
 		commit(t, former, &kernel.Desired{Succeeded: true})

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -30,14 +31,47 @@ func (t tools) othersTable(l lister, table string, err error) error {
 		if owner := t.ownerOf(l.family, table); owner != 0 {
 			return fmt.Errorf("cannot change %s: %w%s", name, ErrForeignOwner, ownerHint(owner))
 		}
-	case done == "CHAIN_ADD" && (why == "Operation not supported" || why == "File exists") && chain != "":
-		return fmt.Errorf("cannot use chain %s of %s: %w", chain, name, ErrForeignChain)
+	case done == "CHAIN_ADD" && (why == "Operation not supported" || why == "File exists") && chain != "",
+		done == "CHAIN_USER_ADD" && why == "File exists" && t.hookOf(l.family, table, chain) != "":
+		return fmt.Errorf("cannot use chain %s of %s: %w: it is %s; to take it out, run nft delete chain %s %s %s",
+			chain, name, ErrForeignChain, cmp.Or(t.hookOf(l.family, table, chain), "no base chain: it has no hook"), nftFamilies[l.family], table, chain)
 	}
 	return nil
 }
 
+// hookOf says what kind of base chain a chain is, as nft(8) names hooks: "a base chain of type filter, hook input, priority 300". It is empty
+// for a chain without a hook, for one that is not there, and where that is not known.
+func (t tools) hookOf(family uint8, table, chain string) (kind string) {
+	s, err := openSocket(t.enter)
+	if err != nil {
+		return ""
+	}
+	defer s.conn.Close()
+	hooks := []string{"prerouting", "input", "forward", "output", "postrouting"} // enum nf_inet_hooks, and those of bridges
+	err = s.dump(unix.NFT_MSG_GETCHAIN, family, nil, func(body []byte) {
+		hook := attribute(body, unix.NFTA_CHAIN_HOOK)
+		if hook == nil || text(attribute(body, tableName)) != table || text(attribute(body, unix.NFTA_CHAIN_NAME)) != chain {
+			return
+		}
+		var number, priority uint32
+		eachAttribute(hook, func(kind uint16, v []byte) {
+			switch kind {
+			case unix.NFTA_HOOK_HOOKNUM:
+				number = number32(v)
+			case unix.NFTA_HOOK_PRIORITY:
+				priority = number32(v)
+			}
+		})
+		kind = fmt.Sprintf("a base chain of type %s, hook %s, priority %d", text(attribute(body, unix.NFTA_CHAIN_TYPE)), hooks[min(int(number), len(hooks)-1)], int32(priority))
+	})
+	if err != nil {
+		return ""
+	}
+	return kind
+}
+
 // nftFamilies are the families of nftables by their number.
-var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge"}
+var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_INET: "inet"}
 
 // ownerOf is the port of the socket that owns a table of a family; 0 if none does, or that is not known.
 func (t tools) ownerOf(family uint8, table string) (owner uint32) {

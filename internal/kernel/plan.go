@@ -48,14 +48,23 @@ type rest struct {
 	added         []int      // where among the changes the new rules are
 }
 
+// planned is what a plan depends on beside the states that it leads from and to.
+type planned struct {
+	canOwn       bool // the kernel can give tables an owner
+	echo         bool // the kernel is to tell the handles of new rules
+	foreignPanic bool // the table with the name of that of panic mode is another program's, and drops nothing: it stays
+}
+
 // newPlan compares. The error is what cannot be said in messages.
-func newPlan(before *installed, next *Desired, canOwn, echo bool) (*plan, error) {
-	p := &plan{before: before, next: next, enc: &nft.Encoder{Table: ir.Table}, chains: map[string]*rest{}, echo: echo}
+func newPlan(before *installed, next *Desired, o planned) (*plan, error) {
+	p := &plan{before: before, next: next, enc: &nft.Encoder{Table: ir.Table}, chains: map[string]*rest{}, echo: o.echo}
 	if next.Rules != nil {
-		p.owned = next.Rules.Owner && canOwn
+		p.owned = next.Rules.Owner && o.canOwn
 		p.enc.Counters = next.Rules.Counters
 	}
-	p.panicTable(canOwn)
+	if !o.foreignPanic {
+		p.panicTable(o.canOwn)
+	}
 	switch {
 	case next.Rules == nil:
 		if before == nil || before.Rules != nil {
@@ -118,6 +127,10 @@ func (p *plan) dropTable(name string, stand bool, flags uint32) {
 func (p *plan) setGuard(g *guard, next *Desired) error {
 	p.guarded = g.needed(next)
 	if g.isSo(p.guarded, next.Panic) {
+		return nil
+	}
+	if p.guarded && g.isOthers() { // it cannot be had, which is no reason to do without the rules
+		p.guarded = false
 		return nil
 	}
 	list, err := g.messages(p.guarded, next.Panic)

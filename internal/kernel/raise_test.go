@@ -12,9 +12,7 @@ import (
 // raised is a lab whose firewall raises the MSS of all it forwards and receives to 1440.
 func raised(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
-	if missing := lab.Missing("nft"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, "nft")
 	l, err := lab.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -333,15 +333,9 @@ func inTables(t *testing.T, ns *lab.Namespace) string {
 func started(t *testing.T, ns *lab.Namespace, store kernel.Store, backend ir.Backend, d *kernel.Desired) (killed func()) {
 	t.Helper()
 	o := kernel.Options{Backend: backend, Enter: ns.Do, Log: quietLog, Left: kernel.NewLeft(store, quietLog)}
-	guard, err := kernel.Base(t.Context(), o, d.Panic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	guard := base(t, o, d.Panic)
 	o.Guard = guard
-	k, err := kernel.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := start(t, o)
 	commit(t, k, d)
 	if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
 		t.Fatal(err)
@@ -357,31 +351,31 @@ func started(t *testing.T, ns *lab.Namespace, store kernel.Store, backend ir.Bac
 // too. Then all tables are, byte for byte, as the second one alone would have made them.
 func TestStartAfterAnyOther(t *testing.T) {
 	variants(t, func(t *testing.T) {
-		for _, former := range []ir.Backend{ir.NFTables, ir.IPTables} {
-			bothBackends(t, func(t *testing.T, next ir.Backend) {
-				less := everything(next)
-				less["zones/work.xml"], less["direct.xml"] = `<zone><interface name="eth0"/></zone>`, "<direct/>"
-				delete(less, "zones/dmz.xml")
-				delete(less, "policies/alongpolicyname1.xml")
-				startAfter(t, former, next, everything(next), false)
-				startAfter(t, former, next, everything(next), true)
-				startAfter(t, former, next, less, false)
-			})
-		}
+		bothBackends(t, func(t *testing.T, next ir.Backend) {
+			less := everything(next)
+			less["zones/work.xml"], less["direct.xml"] = `<zone><interface name="eth0"/></zone>`, "<direct/>"
+			delete(less, "zones/dmz.xml")
+			delete(less, "policies/alongpolicyname1.xml")
+			startAfter(t, next, everything(next), false)
+			startAfter(t, next, everything(next), true)
+			startAfter(t, next, less, false)
+		})
 	})
 }
 
-// startAfter starts a back end with some files three times, once after a process of another back end that has everything, and once more.
-func startAfter(t *testing.T, former, next ir.Backend, files map[string]string, panicked bool) {
+// startAfter starts a back end with some files in an empty namespace, and twice behind a process of each back end that has everything.
+func startAfter(t *testing.T, next ir.Backend, files map[string]string, panicked bool) {
 	t.Helper()
-	first, second := desired(t, everything(former), former, panicked), desired(t, files, next, panicked)
-	fresh, ns, store := namespace(t), namespace(t), &disk{}
+	second, fresh := desired(t, files, next, panicked), namespace(t)
 	started(t, fresh, &disk{}, next, second)()
 	want := inTables(t, fresh)
-	started(t, ns, store, former, first)()
-	for range 2 {
-		started(t, ns, store, next, second)()
-		sameLines(t, want, inTables(t, ns))
+	for _, former := range []ir.Backend{ir.NFTables, ir.IPTables} {
+		ns, store := namespace(t), &disk{}
+		started(t, ns, store, former, desired(t, everything(former), former, panicked))()
+		for range 2 {
+			started(t, ns, store, next, second)()
+			sameLines(t, want, inTables(t, ns))
+		}
 	}
 }
 

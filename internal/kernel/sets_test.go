@@ -173,9 +173,7 @@ func TestDirectRuleOfANewSet(t *testing.T) {
 
 // A block list of 100,000 entries, of which 1,000 overlap with others, blocks every address in it; on both back ends.
 func TestLargeSetWithOverlaps(t *testing.T) {
-	if missing := lab.Missing("nft", "iptables", "ip6tables", "ipset"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
+	kernel.Needs(t, tableTools...)
 	set := &zones.IPSet{Meta: zones.Meta{Name: "blocked"}, Type: "hash:net", Options: map[string]string{"maxelem": "200000"}}
 	for n := range 99_000 / kernel.RaceFactor {
 		m := n * 7919 % (1 << 20)
@@ -188,39 +186,37 @@ func TestLargeSetWithOverlaps(t *testing.T) {
 			set.Entries = append(set.Entries, fmt.Sprintf("10.%d.%d.%d/%d", 16+base>>8, base&255, 64*(n%4), 26+n%2))
 		}
 	}
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			l, err := lab.New(t.Context(), lab.Options{})
-			if err != nil {
-				t.Fatal(err)
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		l, err := lab.New(t.Context(), lab.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		rs, err := compile.Compile(blocking(t, set), backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit(t, open(t, l.Firewall(), backend), &kernel.Desired{Rules: rs})
+		listed := inKernel(t, l.Firewall(), backend, "blocked")
+		if list := missed(t, set.Entries, listed); len(list) > 0 {
+			t.Errorf("%d entries are not all in the kernel's set, such as %s", len(list), list[0])
+		}
+		var probes []lab.Probe
+		sources := []string{"10.16.0.0", "10.16.0.7", "10.16.0.59", "10.16.4.64", "10.17.8.70", "10.31.255.254", "192.0.2.1"}
+		for _, source := range sources {
+			probes = append(probes, lab.Probe{From: lab.Client, To: lab.FirewallHost, Port: 80, Source: netip.MustParseAddr(source)})
+		}
+		results, err := l.Probe(t.Context(), probes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range results {
+			blocked := missed(t, sources[i:i+1], listed) == nil
+			if blocked != (r.At == "") {
+				t.Errorf("a packet from %s arrived at %q; in the set it is %v", sources[i], r.At, blocked)
 			}
-			defer l.Close()
-			rs, err := compile.Compile(blocking(t, set), backend)
-			if err != nil {
-				t.Fatal(err)
-			}
-			commit(t, open(t, l.Firewall(), backend), &kernel.Desired{Rules: rs})
-			listed := inKernel(t, l.Firewall(), backend, "blocked")
-			if list := missed(t, set.Entries, listed); len(list) > 0 {
-				t.Errorf("%d entries are not all in the kernel's set, such as %s", len(list), list[0])
-			}
-			var probes []lab.Probe
-			sources := []string{"10.16.0.0", "10.16.0.7", "10.16.0.59", "10.16.4.64", "10.17.8.70", "10.31.255.254", "192.0.2.1"}
-			for _, source := range sources {
-				probes = append(probes, lab.Probe{From: lab.Client, To: lab.FirewallHost, Port: 80, Source: netip.MustParseAddr(source)})
-			}
-			results, err := l.Probe(t.Context(), probes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, r := range results {
-				blocked := missed(t, sources[i:i+1], listed) == nil
-				if blocked != (r.At == "") {
-					t.Errorf("a packet from %s arrived at %q; in the set it is %v", sources[i], r.At, blocked)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // timedBed is a running firewall with a set whose entries end after an hour.
@@ -300,37 +296,35 @@ func (b *timedBed) left() map[string]time.Duration {
 // Entries that are added to a set with a timeout while the firewall runs reach the kernel. They keep the time that they have
 // left when something else is changed, and even when the set is made anew; to add one again starts its time anew.
 func TestTimedEntries(t *testing.T) {
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) {
-			b := newTimedBed(t, backend, "hash:ip")
-			b.add("10.0.0.1")
-			b.add("10.0.0.2")
-			first := b.left()
-			if len(first) != 2 || first["10.0.0.1"] > time.Hour || first["10.0.0.1"] < 59*time.Minute {
-				t.Fatalf("the set has %v", first)
-			}
-			for b.left()["10.0.0.2"] > first["10.0.0.2"]-1500*time.Millisecond {
-				time.Sleep(100 * time.Millisecond)
-			}
-			b.do(zones.Add(zones.Runtime, zones.Object{Kind: zones.KindZone, Name: "public"}, zones.Item{Key: zones.KeyPort, Args: []string{"80", "tcp"}}))
-			b.add("10.0.0.3")
-			b.add("10.0.0.1")
-			b.check("after other changes", first["10.0.0.2"])
-			rs, err := compile.Compile(b.config, backend)
-			if err != nil {
-				t.Fatal(err)
-			}
-			fresh := open(t, b.ns, backend) // which knows nothing of what is there
-			commit(t, fresh, &kernel.Desired{Rules: rs})
-			b.k, b.history = fresh, compile.History{}
-			b.check("after the set was made anew", first["10.0.0.2"])
-			b.do()
-			b.remove("10.0.0.2")
-			if got := b.left(); len(got) != 2 || got["10.0.0.2"] != 0 {
-				t.Errorf("without 10.0.0.2 the set has %v", got)
-			}
-		})
-	}
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		b := newTimedBed(t, backend, "hash:ip")
+		b.add("10.0.0.1")
+		b.add("10.0.0.2")
+		first := b.left()
+		if len(first) != 2 || first["10.0.0.1"] > time.Hour || first["10.0.0.1"] < 59*time.Minute {
+			t.Fatalf("the set has %v", first)
+		}
+		for b.left()["10.0.0.2"] > first["10.0.0.2"]-1500*time.Millisecond {
+			time.Sleep(100 * time.Millisecond)
+		}
+		b.do(zones.Add(zones.Runtime, zones.Object{Kind: zones.KindZone, Name: "public"}, zones.Item{Key: zones.KeyPort, Args: []string{"80", "tcp"}}))
+		b.add("10.0.0.3")
+		b.add("10.0.0.1")
+		b.check("after other changes", first["10.0.0.2"])
+		rs, err := compile.Compile(b.config, backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh := open(t, b.ns, backend) // which knows nothing of what is there
+		commit(t, fresh, &kernel.Desired{Rules: rs})
+		b.k, b.history = fresh, compile.History{}
+		b.check("after the set was made anew", first["10.0.0.2"])
+		b.do()
+		b.remove("10.0.0.2")
+		if got := b.left(); len(got) != 2 || got["10.0.0.2"] != 0 {
+			t.Errorf("without 10.0.0.2 the set has %v", got)
+		}
+	})
 }
 
 // check tells when 10.0.0.2 has not less than it had at first by the second that has passed, or another one not more.

@@ -1,10 +1,8 @@
 package kernel_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,12 +95,6 @@ const (
 	published   = "-p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 80\n"
 )
 
-func bothBackends(t *testing.T, test func(t *testing.T, backend ir.Backend)) {
-	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
-		t.Run(string(backend), func(t *testing.T) { test(t, backend) })
-	}
-}
-
 // Direct rules in another program's chains stand beside the rules that it has there: at the start, after changes here and there,
 // after the next start of a process that was killed, and they go by themselves.
 func TestDirectRulesInForeignChains(t *testing.T) {
@@ -169,12 +161,8 @@ func TestForeignChainsAreRepaired(t *testing.T) {
 func TestMissingChains(t *testing.T) {
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
 		ns := namespace(t)
-		var log bytes.Buffer
-		k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.Close()
+		logger, log := kernel.Logged()
+		k := start(t, kernel.Options{Backend: backend, Enter: ns.Do, Log: logger})
 		first := `<rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="1">-s 10.0.0.1 -j ACCEPT</rule>`
 		commit(t, k, directly(t, backend, first))
 		if said := log.String(); !strings.Contains(said, "chain=DOCKER-USER") || strings.Count(said, "was made") != 1 || !strings.Contains(said, "direct.xml:1") {

@@ -3,7 +3,6 @@ package kernel_test
 import (
 	"bytes"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -21,13 +20,9 @@ var bans = map[string]string{
 // hearing is process, with a log.
 func hearing(t *testing.T, o kernel.Options, store kernel.Store) (k kernel.Kernel, options kernel.Options, log *bytes.Buffer) {
 	t.Helper()
-	log = &bytes.Buffer{}
-	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	o.Log, log = kernel.Logged()
 	o.Left = kernel.NewLeft(store, o.Log)
-	k, err := kernel.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k = start(t, o)
 	return k, o, log
 }
 

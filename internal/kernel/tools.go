@@ -1,18 +1,17 @@
 package kernel
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -119,11 +118,14 @@ func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name str
 	if err != nil {
 		return "", err
 	}
-	var out, said bytes.Buffer
+	s, err := newStreams(stdin)
+	if err != nil {
+		return "", err
+	}
+	defer s.close()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.said
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
-	cmd.WaitDelay = time.Second
 	err = t.enter(func() error {
 		if err := cmd.Start(); err != nil {
 			return err
@@ -131,13 +133,60 @@ func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name str
 		started(cmd.Process.Pid)
 		return cmd.Wait()
 	})
-	if err != nil {
-		if strings.Contains(said.String(), "xtables lock") {
-			return out.String(), fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
-		}
-		return out.String(), &toolError{name: name, said: strings.TrimSpace(said.String()), err: err}
+	out, reading := written(s.out)
+	said, _ := written(s.said)
+	switch {
+	case err != nil && strings.Contains(said, "xtables lock"):
+		return out, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
+	case err != nil:
+		return out, &toolError{name: name, said: strings.TrimSpace(said), err: err}
+	case reading != nil:
+		return "", &toolError{name: name, err: reading}
 	}
-	return out.String(), nil
+	return out, nil
+}
+
+// streams are what a program reads and writes, as files without a name (memfd_create(2)). Where they were pipes, the end of the program would
+// have to be told from that of a child that holds one of them open.
+type streams struct{ in, out, said *os.File }
+
+// newStreams are the streams of a program that reads a text.
+func newStreams(input string) (s *streams, err error) {
+	s = &streams{}
+	for _, f := range []**os.File{&s.in, &s.out, &s.said} {
+		fd, err := unix.MemfdCreate("richwall", unix.MFD_CLOEXEC)
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("cannot make a file in memory: %w", err)
+		}
+		*f = os.NewFile(uintptr(fd), "memfd")
+	}
+	if _, err = s.in.WriteString(input); err == nil {
+		_, err = s.in.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("cannot write a file in memory: %w", err)
+	}
+	return s, nil
+}
+
+func (s *streams) close() {
+	for _, f := range []*os.File{s.in, s.out, s.said} {
+		f.Close() // nil is an error that matters to nobody
+	}
+}
+
+// written is what a program has written into one of them.
+func written(f *os.File) (string, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	text.Grow(int(size))
+	_, err = io.Copy(&text, io.NewSectionReader(f, 0, size))
+	return text.String(), err
 }
 
 // lockSeconds is how long the programs of iptables-legacy wait for others to give up the lock of all tables; it is a variable

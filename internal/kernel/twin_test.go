@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"richwall/compile/ir"
-	"richwall/internal/lab"
 )
 
 var (
@@ -121,9 +120,7 @@ func TestTwinIsAsStrictAsTheKernel(t *testing.T) {
 			if test.refused != "" && (said == nil || !strings.Contains(said.Error(), test.refused)) {
 				t.Errorf("the twin says %v, want something about %q", said, test.refused)
 			}
-			if missing := lab.Missing(); missing != nil {
-				t.Skip(strings.Join(missing, "; "))
-			}
+			Needs(t)
 			if err := commitUnchecked(t, next); (err != nil) != (test.refused != "") {
 				t.Errorf("the kernel says %v", err)
 			}
@@ -148,11 +145,7 @@ func fibIn(hook *ir.Hook) *ir.Chain {
 // commitUnchecked sends a ruleset to the kernel of a new namespace without a look at it before.
 func commitUnchecked(t *testing.T, next *Desired) error {
 	t.Helper()
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := Space(t)
 	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
 	if err != nil {
 		t.Fatal(err)

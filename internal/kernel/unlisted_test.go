@@ -1,9 +1,9 @@
 package kernel_test
 
 import (
-	"bytes"
 	"errors"
-	"log/slog"
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,21 +16,27 @@ import (
 // the table, and says that all is well; at the second it fails.
 var nativeRules = map[string]string{"incompatible": "ct state established,related counter", "unreadable": "meta skuid 4711 counter"}
 
+// ruleMade is what nft says of a rule that it has made: its chain, and its handle.
+var ruleMade = regexp.MustCompile(`(?m)^(?:insert|add) rule (\S+ \S+ \S+) .*# handle (\d+)$`)
+
 // native puts a rule of nftables before and behind all rules of some chains, such as "ip filter INPUT", and returns what takes them out.
 func native(t *testing.T, ns *lab.Namespace, rule string, chains ...string) (remove func()) {
 	t.Helper()
-	var made []string
+	var script strings.Builder
 	for _, chain := range chains {
-		for _, where := range []string{"insert", "add"} {
-			said := run(t, ns, "", "nft", append([]string{"--echo", "--handle", where, "rule"}, append(strings.Fields(chain), strings.Fields(rule)...)...)...)
-			made = append(made, chain+" handle "+strings.TrimSpace(said[strings.LastIndex(said, "handle ")+len("handle "):]))
-		}
+		fmt.Fprintf(&script, "insert rule %[1]s %[2]s\nadd rule %[1]s %[2]s\n", chain, rule)
+	}
+	made := ruleMade.FindAllStringSubmatch(run(t, ns, script.String(), "nft", "--echo", "--handle", "-f", "-"), -1)
+	if len(made) != 2*len(chains) {
+		t.Fatalf("of %d rules, nft names %q", 2*len(chains), made)
 	}
 	return func() {
 		t.Helper()
-		for _, rule := range made {
-			run(t, ns, "", "nft", append([]string{"delete", "rule"}, strings.Fields(rule)...)...)
+		script.Reset()
+		for _, m := range made {
+			fmt.Fprintf(&script, "delete rule %s handle %s\n", m[1], m[2])
 		}
+		run(t, ns, script.String(), "nft", "-f", "-")
 		if text := run(t, ns, "", "nft", "list", "ruleset"); strings.Contains(text, "firewalld_guard_trial") {
 			t.Errorf("rules that were tried stay:\n%s", text)
 		}
@@ -270,13 +276,8 @@ func TestDirectChainThatAMapLeadsTo(t *testing.T) {
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
 		useVariant(t, "nft")
 		ns := namespace(t)
-		var log bytes.Buffer
-		logger := slog.New(slog.NewTextHandler(&log, nil))
-		k, err := kernel.New(kernel.Options{Backend: backend, Enter: ns.Do, Log: logger})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.Close()
+		logger, log := kernel.Logged()
+		k := start(t, kernel.Options{Backend: backend, Enter: ns.Do, Log: logger})
 		commit(t, k, directly(t, backend, `<chain ipv="ipv4" table="filter" chain="mine"/>`+
 			`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.9.0.2 -j mine</rule>`))
 		run(t, ns, "", "nft", "add", "rule", "ip", "filter", "INPUT", "ct", "state", "vmap", "{", "new", ":", "jump", "mine", "}")

@@ -43,6 +43,13 @@ func (k *iptablesKernel) unwind(ctx context.Context) error {
 	return nil
 }
 
+// Unfinished implements Remnant.
+func (k *iptablesKernel) Unfinished() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.steps) > 0
+}
+
 // unfinished guards the machine while what a commit has left is not taken back, and asks for a commit that does it.
 func (k *iptablesKernel) unfinished(next *Desired) {
 	if next.Rules == nil && !next.Panic { // the firewall ends: what is new is to pass

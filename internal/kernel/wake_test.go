@@ -9,20 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"richwall/compile/nft"
-	"richwall/internal/lab"
 )
 
 // A table that another running program owns stays dormant: the error names it, and the tables beside it stay as they were, too. When that program
 // has ended, packets come to the table again, and it keeps its other flags.
 func TestWakeOfDormantTables(t *testing.T) {
-	if missing := lab.Missing("nft"); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := Space(t, "nft")
 	ours, err := openSocket(ns.Do)
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -149,6 +150,9 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 			return fmt.Errorf("cannot link the %s with the %s: %w", k.ends[0].host, k.ends[1].host, err)
 		}
 	}
+	if err := l.awaitLinks(ctx); err != nil {
+		return err
+	}
 	for _, r := range routes {
 		if err := l.route(r); err != nil {
 			return err
@@ -198,6 +202,31 @@ func (l *Lab) connect(k link) error {
 		other := k.ends[1-i]
 		if err := l.namespaces[e.host].netlink(func(h *netlink.Handle) error { return configure(h, e, other) }); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// awaitLinks returns when every end of a link sends. The end that was set up first does so only when the kernel has looked at it again
+// (net/core/link_watch.c), which a busy machine puts off; what is sent before that is lost.
+func (l *Lab) awaitLinks(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, k := range l.links {
+		for _, e := range k.ends {
+			for up := false; !up; time.Sleep(time.Millisecond) {
+				if err := ctx.Err(); err != nil {
+					return fmt.Errorf("the interface %s of the %s does not come up: %w", e.device, e.host, err)
+				}
+				err := l.namespaces[e.host].netlink(func(h *netlink.Handle) error {
+					dev, err := h.LinkByName(e.device)
+					up = err == nil && dev.Attrs().OperState == netlink.OperUp
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

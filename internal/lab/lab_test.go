@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -417,4 +418,29 @@ func handshakes(port int, mss ...int) []Probe {
 		}
 	}
 	return probes
+}
+
+// The first packets of a new lab arrive, although the kernel is busy with many interfaces that come and go.
+func TestNewLabsSendAtOnce(t *testing.T) {
+	if missing := Missing(); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 5 {
+				l, err := New(t.Context(), Options{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				results, err := l.Probe(t.Context(), []Probe{{From: Client, To: Server, Port: 80}, {From: Server, To: Client, Port: 80}})
+				if err != nil || results[0].At != Server || results[1].At != Client {
+					t.Errorf("what is sent first gives %v, %v", results, err)
+				}
+				l.Close()
+			}
+		})
+	}
+	group.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,10 +21,8 @@ const inside = "RICHWALL_LAB_USERNS"
 // nothing. Tests skip for it.
 func Missing(programs ...string) []string {
 	var missing []string
-	if ns, err := NewNamespace(); err != nil {
+	if err := makesNamespaces(); err != nil {
 		missing = append(missing, err.Error())
-	} else {
-		ns.Close()
 	}
 	for _, p := range programs {
 		if _, err := find(p); err != nil {
@@ -32,6 +31,15 @@ func Missing(programs ...string) []string {
 	}
 	return missing
 }
+
+// makesNamespaces is why this process cannot make a namespace. It is found out once.
+var makesNamespaces = sync.OnceValue(func() error {
+	ns, err := NewNamespace()
+	if err == nil {
+		ns.Close()
+	}
+	return err
+})
 
 // Main runs a test program's tests, a *testing.M, in a user namespace when whoever runs them is not root, and exits.
 func Main(tests interface{ Run() int }) {

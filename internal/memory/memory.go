@@ -47,7 +47,9 @@ func OfProcess() *Limit {
 }
 
 // Tune makes the garbage collector work harder the nearer the process comes to its limit. Near it, that takes up to half of the time. Where
-// the limit is tight, it works harder from the first: what the heap has had once counts for good, although it is given back.
+// the limit is tight, it works harder from the first: what the heap has had once counts for good, although it is given back. There the
+// program also has one thread for Go's code: on a busy machine the system may run the thread that needs memory and not the one that finds
+// what is not in use any more, and the heap grows beyond its limit meanwhile.
 func (l *Limit) Tune() {
 	if l == nil {
 		return
@@ -55,8 +57,14 @@ func (l *Limit) Tune() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(max(l.bytes-overhead, overhead/2))
 	}
-	if os.Getenv("GOGC") == "" && l.bytes < tight {
+	if l.bytes >= tight {
+		return
+	}
+	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(10)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
 	}
 }
 

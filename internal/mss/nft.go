@@ -20,7 +20,7 @@ func ParseNFT(data []byte) (*Rules, error) {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("cannot read the rules that nft lists: %w", err)
 	}
-	rules := &Rules{chains: map[string][]rule{}}
+	rules := &Rules{chains: map[string][]rule{}, xt: map[nftPlace]bool{}}
 	for _, item := range list.Nftables {
 		if c := item.Chain; c != nil && c.Hook != "" {
 			rules.bases = append(rules.bases, base{c.key(c.Name), c.Hook, c.Prio, nftFamilies[c.Family]})
@@ -28,9 +28,27 @@ func ParseNFT(data []byte) (*Rules, error) {
 		if r := item.Rule; r != nil {
 			key := r.key(r.Chain)
 			rules.chains[key] = append(rules.chains[key], r.rules()...)
+			if r.mayClampUnseen() {
+				rules.xt[r.nftPlace] = true
+			}
 		}
 	}
 	return rules, nil
+}
+
+// mayClampUnseen says whether a rule has an extension of iptables that may clamp: nft names it, or not even that, and does not say what it does.
+func (r *nftRule) mayClampUnseen() bool {
+	for _, e := range r.Expr {
+		raw, is := e["xt"]
+		if !is {
+			continue
+		}
+		var x struct{ Type, Name string }
+		if json.Unmarshal(raw, &x) != nil || x.Name == "" || x.Name == "TCPMSS" {
+			return true
+		}
+	}
+	return false
 }
 
 // nftFamilies are the families of tables that IP packets pass.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -156,11 +157,11 @@ func newPolicy(p netlink.XfrmPolicy) (Policy, bool) {
 // ReadRules reads the kernel's rules by the programs that list them: nft, and iptables-save and ip6tables-save where there are
 // any. notes say what could not be read, a sentence each; no rules then does not mean that there are none.
 func ReadRules(ctx context.Context) (list []*Rules, notes []string) {
+	var native *Rules // nil where nft does not tell
 	out, err := output(ctx, "nft", "-j", "list", "ruleset")
 	if err == nil && out != nil {
-		var rules *Rules
-		if rules, err = ParseNFT(out); err == nil {
-			list = append(list, rules)
+		if native, err = ParseNFT(out); err == nil {
+			list = append(list, native)
 		}
 	}
 	if err != nil {
@@ -173,10 +174,30 @@ func ReadRules(ctx context.Context) (list []*Rules, notes []string) {
 			notes = append(notes, fmt.Sprintf("The rules of %s cannot be read: %v.", strings.TrimSuffix(program, "-save"), err))
 		case out != nil:
 			list = append(list, ParseIPTables(string(out), six))
+			notes = append(notes, unsaved(string(out), six, native)...)
 		}
 	}
 	slices.Sort(notes)
 	return list, notes
+}
+
+// unsavedTable is what iptables-save of iptables-nft prints, as a comment, in place of a table with a rule that it has no words for, such as one
+// that nft(8) has put there (iptables/xtables-save.c). It does not fail for that.
+var unsavedTable = regexp.MustCompile("(?m)^# Table `([^']+)' is incompatible, use 'nft' tool")
+
+// unsaved says, of the tables that iptables-save does not print, which may have clamps that nft does not tell of either. native are the rules
+// that nft tells; nil if it does not.
+func unsaved(text string, six bool, native *Rules) (notes []string) {
+	tool, family := "iptables", "ip"
+	if six {
+		tool, family = "ip6tables", "ip6"
+	}
+	for _, m := range unsavedTable.FindAllStringSubmatch(text, -1) {
+		if native == nil || native.xt[nftPlace{family, m[1]}] {
+			notes = append(notes, fmt.Sprintf("The table %s of %s cannot be read: it has rules that %s has no words for (nft list table %s %s).", m[1], tool, tool, family, m[1]))
+		}
+	}
+	return notes
 }
 
 // output is what a program prints; nil if it is not installed.
@@ -194,6 +215,9 @@ func output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stderr = &said
 	out, err := cmd.Output()
+	if err == nil && strings.Contains(said.String(), "Parsing nftables rule failed") { // iptables-save has left out a rule, and may not fail
+		err = errors.New("it cannot print a rule")
+	}
 	if line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n"); err != nil && line != "" {
 		err = errors.New(strings.TrimSuffix(line, "."))
 	}

@@ -12,6 +12,7 @@ import (
 type Rules struct {
 	chains map[string][]rule
 	bases  []base
+	xt     map[nftPlace]bool // tables with extensions of iptables of which nft does not say whether they clamp
 }
 
 // base is a chain that the kernel enters.

@@ -76,6 +76,9 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !known && got[0].Exit != 0 && (strings.Contains(got[0].Stderr, "COMMAND_FAILED") || st.several()) {
 			reason, known = "of a change that fails firewalld keeps a half", true
 		}
+		if !known && st.resets() && s.conf["FlushAllOnReload"] == "no" {
+			reason, known = "a reset that flushes nothing keeps interfaces that firewalld has read from files which are gone then", true
+		}
 		if !known && pending && st.savesConf() {
 			reason, known = "firewalld writes its firewalld.conf of the last reload over what was set since", true
 		}

@@ -117,6 +117,11 @@ func (s step) reloads() bool {
 	return s.verb == "restart" || slices.ContainsFunc(reloading, func(word string) bool { return s.verb != "offline" && strings.Contains(text, word) })
 }
 
+// resets is true of a step that takes the shipped configuration.
+func (s step) resets() bool {
+	return s.verb == "$" && slices.Contains(s.words, "--reset-to-defaults") || strings.HasSuffix(s.method, ".resetToDefaults")
+}
+
 // savesConf is true of a step that writes firewalld.conf from what firewalld has in memory.
 func (s step) savesConf() bool {
 	text := strings.ToLower(strings.ReplaceAll(s.String(), "-", ""))

@@ -12,11 +12,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"richwall/internal/disk"
 	"richwall/internal/fault"
 )
 
-// noteTime is the longest that a note is waited for: a disk that does not answer must not hold the firewall up.
-const noteTime = 2 * time.Second
+// noteTime is the longest that a note is waited for: a disk that does not answer must not hold the firewall up. It is a
+// variable for tests.
+var noteTime = 2 * time.Second
 
 // Note is a file of a Dir about what is in the kernel: it counts until the machine boots, and in the network namespace that it was
 // written in. Its methods may be called at the same time.
@@ -28,7 +30,8 @@ type Note struct {
 	next    []byte // the content to be written
 	changes int    // counts what was to be written
 	busy    bool   // somebody is writing
-	reading bool   // somebody is reading
+
+	reading disk.Reading[[]byte]
 }
 
 // Note returns the note with a name. Nothing is made on disk yet.
@@ -63,32 +66,23 @@ func networkNamespace() (string, error) {
 }
 
 // Read returns what was written last; nothing if that was before the last boot, or elsewhere. A disk that does not answer in time is an
-// error, at once while a reading before this one has no answer.
+// error, at once while a reading before this one has no answer. That one goes on, however long it takes, and what it finds is for the next
+// who asks.
 func (n *Note) Read() ([]byte, error) {
 	if n.dir == nil {
 		return nil, nil
 	}
-	n.mu.Lock()
-	reading := n.reading
-	n.reading = true
-	n.mu.Unlock()
-	if reading {
-		return nil, n.noAnswer()
-	}
-	var data []byte
-	err := n.inTime("read", func() (err error) {
-		defer func() {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.reading = false
-		}()
-		data, err = n.read()
-		return err
+	data, ok, err := n.reading.Get(noteTime, 0, func() (data []byte, err error) {
+		err = fault.Call(n.name, func() (err error) {
+			data, err = n.read()
+			return err
+		})
+		return data, err
 	})
-	if err != nil {
-		return nil, err
+	if !ok {
+		return nil, n.tooSlow("read")
 	}
-	return data, nil
+	return data, err
 }
 
 func (n *Note) read() ([]byte, error) {
@@ -117,6 +111,7 @@ func (n *Note) Write(data []byte) error {
 	if n.dir == nil {
 		return nil
 	}
+	n.reading.Forget()
 	n.mu.Lock()
 	n.next, n.changes = data, n.changes+1
 	busy := n.busy
@@ -179,6 +174,11 @@ func (n *Note) inTime(what string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(noteTime):
-		return late(fmt.Sprintf("%s could not be %s within %v", filepath.Join(n.dir.path, n.name), what, noteTime))
+		return n.tooSlow(what)
 	}
+}
+
+// tooSlow is the error that something could not be done in time.
+func (n *Note) tooSlow(what string) error {
+	return late(fmt.Sprintf("%s could not be %s within %v", filepath.Join(n.dir.path, n.name), what, noteTime))
 }

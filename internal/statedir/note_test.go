@@ -129,21 +129,76 @@ func TestNoteOnASlowDisk(t *testing.T) {
 	}
 }
 
-// While somebody waits for a disk to read a note, others do not wait with him: it is an error at once, until the disk answers.
-func TestReadingBesideASlowReading(t *testing.T) {
+// slowDisk has every reading of a note, and of whether panic mode was on, wait until the test answers it, and gives up waiting for it soon.
+func slowDisk(t *testing.T) (answer func()) {
+	t.Helper()
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, wasNote, wasPanic := bootID, noteTime, panicTime
+	t.Cleanup(func() { bootID, noteTime, panicTime = was, wasNote, wasPanic })
+	pipe := filepath.Join(t.TempDir(), "boot_id")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bootID, noteTime, panicTime = pipe, 10*time.Millisecond, 10*time.Millisecond
+	return func() { // one reading, which waits for it or begins now
+		t.Helper()
+		if err := os.WriteFile(pipe, boot, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A disk is so slow that each reading of a note is given up. It is an error at once then, as long as the first reading goes on. What that one
+// finds is what the next who asks gets, without another reading.
+func TestANoteThatIsReadSlowly(t *testing.T) {
 	d, _ := For(t.TempDir(), "/etc/firewalld")
 	n := d.Note("shared")
 	if err := n.Write([]byte("rules")); err != nil {
 		t.Fatal(err)
 	}
-	n.reading = true
-	if got, err := n.Read(); !errors.Is(err, os.ErrDeadlineExceeded) {
+	answer := slowDisk(t)
+	for range 3 {
+		if got, err := n.Read(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the note says %q, %v", got, err)
+		}
+	}
+	answer()
+	for { // the test's own time limit ends it
+		got, err := n.Read()
+		if err == nil && string(got) == "rules" {
+			break
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the note says %q, %v", got, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if got, err := n.Read(); !errors.Is(err, os.ErrDeadlineExceeded) { // it is read anew
 		t.Errorf("the note says %q, %v", got, err)
 	}
-	n.reading = false
-	for range 2 {
-		if got, err := n.Read(); err != nil || string(got) != "rules" {
-			t.Errorf("the note says %q, %v", got, err)
+	answer()
+}
+
+// The same of whether panic mode was on, of which it is no less true that it was off.
+func TestPanicThatIsReadSlowly(t *testing.T) {
+	d, _ := For(t.TempDir(), "/etc/firewalld")
+	if err := d.SetPanic(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.path, panicked), []byte("01234567-89ab-cdef-0123-456789abcdef\n"), 0o600); err != nil { // of another boot
+		t.Fatal(err)
+	}
+	answer := slowDisk(t)
+	if on, err := d.Panic(); err == nil || !on {
+		t.Fatalf("panic mode was on: %v, %v", on, err)
+	}
+	answer()
+	for { // the test's own time limit ends it
+		if on, err := d.Panic(); err == nil && !on {
+			return
 		}
 	}
 }

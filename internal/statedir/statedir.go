@@ -54,6 +54,8 @@ type Dir struct {
 	path string
 	mu   sync.Mutex
 	kept map[string]string // the sums of the last good configuration, by path; nil for not known yet
+
+	wasPanic disk.Reading[bool]
 }
 
 // For returns the Dir of an administrator's configuration: a folder below base that is named after the configuration's path.
@@ -499,6 +501,7 @@ func (d *Dir) SetPanic(on bool) error {
 	if d == nil {
 		return nil
 	}
+	d.wasPanic.Forget()
 	path := filepath.Join(d.path, panicked)
 	if !on {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -535,32 +538,27 @@ func (d *Dir) ReservePanic() error {
 	return write(path, boot)
 }
 
-// panicTime is the longest that the note about panic mode is waited for.
-const panicTime = 2 * time.Second
+// panicTime is the longest that each call of Panic waits for the note about panic mode. It is a variable for tests.
+var panicTime = 2 * time.Second
 
 // Panic says whether panic mode was on when the last process ended. A boot ends it. Where that cannot be read, or not in time, or is damaged,
-// it counts as on: the error says why.
+// it counts as on: the error says why. A reading that takes longer goes on for the next call.
 func (d *Dir) Panic() (on bool, err error) {
 	if d == nil {
 		return false, nil
 	}
-	done := make(chan struct{})
-	var was bool
-	var reading error
-	go func() {
-		defer close(done)
+	was, ok, err := d.wasPanic.Get(panicTime, panicTime, func() (was bool, err error) {
 		was = true // unless it is known
-		reading = fault.Call("reading whether panic mode was on", func() (err error) {
+		err = fault.Call("reading whether panic mode was on", func() (err error) {
 			was, err = d.readPanic()
 			return err
 		})
-	}()
-	select {
-	case <-done:
-		return was, reading
-	case <-time.After(panicTime):
+		return was, err
+	})
+	if !ok {
 		return true, fmt.Errorf("%s could not be read within %v", d.path, panicTime)
 	}
+	return was, err
 }
 
 func (d *Dir) readPanic() (bool, error) {

@@ -102,6 +102,10 @@ func (b *fakeBus) answer(call *dbus.Message) *dbus.Message {
 	}
 	switch answer := found.(type) {
 	case nil:
+	case dbus.Error:
+		reply.Type = dbus.TypeError
+		reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant(answer.Name)
+		reply.Body = answer.Body
 	case error:
 		reply.Type = dbus.TypeError
 		reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant(busName + ".Exception")

@@ -247,14 +247,12 @@ func (f *files) loadDefaults(k *kind, name string) error {
 	return f.apply(zones.LoadDefaults(objectOf(k, name), shipped))
 }
 
+// path is the file of an object; "" if it is built in.
 func (f *files) path(k *kind, name string) (string, error) {
 	meta := f.metas(k)[name]
 	if meta == nil {
 		_, err := f.get(k, name)
 		return "", err
-	}
-	if meta.Origin.Path == "" { // it is compiled in, and would be here
-		return filepath.Join(f.disk.Dirs.Default, k.plural, name+".xml"), nil
 	}
 	return meta.Origin.Path, nil
 }
@@ -268,9 +266,11 @@ func (f *files) open(k *kind, name string) (place, error) {
 	return &filesPlace{files: f, object: objectOf(k, name), next: f.config}, err
 }
 
-func (f *files) setDefaultZone(zone string) error { return f.apply(zones.SetDefaultZone(zone)) }
-func (f *files) setLogDenied(value string) error  { return f.apply(zones.SetLogDenied(value)) }
-func (f *files) logDenied() (string, error)       { return f.config.Conf.LogDenied, nil }
+func (f *files) setDefaultZone(zone string) error  { return f.apply(zones.SetDefaultZone(zone)) }
+func (f *files) automaticHelpers() (string, error) { return "no", nil }
+func (f *files) setAutomaticHelpers(string) error  { return nil }
+func (f *files) setLogDenied(value string) error   { return f.apply(zones.SetLogDenied(value)) }
+func (f *files) logDenied() (string, error)        { return f.config.Conf.LogDenied, nil }
 
 // reset makes the files mean the shipped configuration. They need not be readable for that.
 func (f *files) reset() error {

@@ -237,10 +237,15 @@ func (s *session) loadDefaults() error {
 	return s.once(func() error { return s.store.loadDefaults(s.itemKind(), s.first()) })
 }
 
+// path prints the file of an object. What is built in has none, and firewalld has a file for each.
 func (s *session) path() error {
 	path, err := s.store.path(s.itemKind(), s.first())
 	if err != nil {
 		return err
+	}
+	if path == "" {
+		path = "(built in)"
+		defer s.out.hint(fmt.Sprintf("%s %s has no file until it is changed: then it is in /etc/firewalld/%s", s.option.item, s.first(), s.itemKind().plural))
 	}
 	return s.show(path, path)
 }

@@ -116,20 +116,26 @@ func TestOnline(t *testing.T) {
 	}
 }
 
-// Panic mode is not a state of firewalld's: beside running or failed, a hint names it.
-func TestStateInPanic(t *testing.T) {
-	const hint = "hint: panic mode is on: every packet is dropped until firewall-cmd --panic-off\n"
-	for state, want := range map[string]struct {
+// Panic mode is not a state of firewalld's, and neither is that new connections are kept out: beside running or failed, which scripts read
+// on firewalld's channel, hints name them.
+func TestWhatIsSaidBesideTheState(t *testing.T) {
+	const hints = "hint: panic mode is on: every packet is dropped until firewall-cmd --panic-off\n"
+	for _, c := range []struct {
+		args, state    string
 		stdout, stderr string
 		status         int
-	}{"RUNNING": {"running\n", hint, 0}, "FAILED": {"", "failed\n" + hint + "hint: a line\n", 251}} {
+	}{
+		{"--state", "RUNNING", "running\n", hints + "hint: new connections wait\n", 0},
+		{"--state --quiet", "RUNNING", "", "", 0},
+		{"--state", "FAILED", "", "failed\n" + hints + "hint: a line\nhint: new connections wait\n", 251},
+	} {
 		bus := startBus(t, answers())
-		bus.answers["org.freedesktop.DBus.Properties.Get"], bus.answers[".queryPanicMode"] = dbus.MakeVariant(state), true
-		bus.answers[".richwall.getFailures"] = []string{"a line"}
+		bus.answers["org.freedesktop.DBus.Properties.Get"], bus.answers[".queryPanicMode"] = dbus.MakeVariant(c.state), true
+		bus.answers[".richwall.getFailures"], bus.answers[".richwall.getNotices"] = []string{"a line"}, []string{"new connections wait"}
 		var stdout, stderr strings.Builder
-		status := Online([]string{"--state"}, nil, &stdout, &stderr)
-		if status != want.status || stdout.String() != want.stdout || stderr.String() != want.stderr {
-			t.Errorf("exit status %d, stdout %q, stderr %q", status, stdout.String(), stderr.String())
+		status := Online(strings.Fields(c.args), nil, &stdout, &stderr)
+		if status != c.status || stdout.String() != c.stdout || stderr.String() != c.stderr {
+			t.Errorf("%s in %s: exit status %d, stdout %q, stderr %q", c.args, c.state, status, stdout.String(), stderr.String())
 		}
 	}
 }

@@ -20,12 +20,17 @@ func (s *session) showState() error {
 	}
 	switch state {
 	case "running":
-		defer s.explainPanic()
-		return s.show(state, state)
+		if err := s.show(state, state); err != nil {
+			return err
+		}
+		s.explainPanic()
+		s.explain("getNotices")
+		return nil
 	case "failed":
 		s.out.complain(state)
 		s.explainPanic()
-		s.explainFailures()
+		s.explain("getFailures")
+		s.explain("getNotices")
 		return exitStatus(statusOf(&failure{code: "RUNNING_BUT_FAILED"}))
 	}
 	s.out.complain("not running")
@@ -40,14 +45,14 @@ func (s *session) explainPanic() {
 	}
 }
 
-// explainFailures prints what could not be used of the configuration, and where it is. firewalld itself cannot say, so that
-// nothing is printed then.
-func (s *session) explainFailures() {
-	var failures []string
-	if s.daemon.main("richwall", "getFailures", nil, &failures) != nil {
+// explain prints what a method of the daemon says beside the state, a line each. firewalld itself has no such method, so that nothing is
+// printed then.
+func (s *session) explain(method string) {
+	var lines []string
+	if s.daemon.main("richwall", method, nil, &lines) != nil {
 		return
 	}
-	s.out.hint(failures...)
+	s.out.hint(lines...)
 }
 
 // tellFailed says behind a listing of the permanent configuration that this is not what the files say, if it is not.
@@ -104,6 +109,8 @@ func (s *session) lockdown() error {
 type general interface {
 	setDefaultZone(zone string) error
 	logDenied() (string, error)
+	automaticHelpers() (string, error)
+	setAutomaticHelpers(value string) error
 	setLogDenied(value string) error
 	reset() error
 	// check looks for errors in the files.
@@ -177,14 +184,21 @@ func (s *session) getLogDenied() error {
 	return s.show(value, value)
 }
 
-// Automatic helpers are a setting that firewalld still answers for: it is always no, and setting it changes nothing.
+// Automatic helpers are a setting that firewalld still answers for: it is always no, and setting it changes nothing. The daemon is asked
+// all the same, since not everybody may ask and set.
 
 func (s *session) getAutomaticHelpers() error {
-	s.out.print("no")
-	return nil
+	value, err := s.general().automaticHelpers()
+	if err != nil {
+		return err
+	}
+	return s.show(value, value)
 }
 
 func (s *session) setAutomaticHelpers() error {
+	if err := s.general().setAutomaticHelpers(s.first()); err != nil {
+		return err
+	}
 	s.out.print("success")
 	return nil
 }
@@ -199,5 +213,14 @@ func (d *daemon) logDenied() (value string, err error) {
 }
 
 func (d *daemon) setLogDenied(value string) error { return d.main("", "setLogDenied", []any{value}) }
-func (d *daemon) reset() error                    { return d.main("", "resetToDefaults", nil) }
-func (d *daemon) check() error                    { return d.main("", "checkPermanentConfig", nil) }
+func (d *daemon) automaticHelpers() (value string, err error) {
+	err = d.main("", "getAutomaticHelpers", nil, &value)
+	return value, err
+}
+
+func (d *daemon) setAutomaticHelpers(value string) error {
+	return d.main("", "setAutomaticHelpers", []any{value})
+}
+
+func (d *daemon) reset() error { return d.main("", "resetToDefaults", nil) }
+func (d *daemon) check() error { return d.main("", "checkPermanentConfig", nil) }

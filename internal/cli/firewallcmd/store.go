@@ -15,6 +15,7 @@ type store interface {
 	delete(k *kind, name string) error
 	// loadDefaults brings back a shipped object that was changed.
 	loadDefaults(k *kind, name string) error
+	// path is the file of an object; "" if it is built in.
 	path(k *kind, name string) (string, error)
 	// zoneOf is the zone that an interface or a source, as the field says, is bound to; "" means none.
 	zoneOf(f *field, value string) (string, error)
@@ -112,6 +113,9 @@ func (c *permanentConfig) path(k *kind, name string) (string, error) {
 	}
 	folder, _ := all["path"].Value().(string)
 	file, _ := all["filename"].Value().(string)
+	if folder == "" {
+		return "", nil
+	}
 	return folder + "/" + file, nil
 }
 

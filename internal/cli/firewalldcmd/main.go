@@ -37,12 +37,12 @@ const (
 	statusNotRoot = 255
 )
 
-const (
-	// stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown.
-	stopTime = time.Second
-	// confTime is the longest that a start that is broken off waits for firewalld.conf.
-	confTime = 500 * time.Millisecond
-)
+// stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown. It is a variable for
+// tests.
+var stopTime = time.Second
+
+// confTime is the longest that a start that is broken off waits for firewalld.conf.
+const confTime = 500 * time.Millisecond
 
 // Main runs the daemon until a signal ends it, and returns its exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
@@ -285,17 +285,18 @@ func begin(what string, f func() error) <-chan error {
 // awaitEnd waits for what must end before the program does, for stopTime, and for as long as the kernel is carrying out a transaction, as the
 // process could not end before that. The error is what has come of it, or that it takes longer.
 func awaitEnd(done <-chan error, busy func() bool) error {
-	for until := time.Now().Add(stopTime); time.Now().Before(until); {
-		if busy() {
-			until = time.Now().Add(stopTime)
-		}
+	for until := time.Now().Add(stopTime); ; {
 		select {
 		case err := <-done:
 			return err
 		case <-time.After(time.Millisecond):
 		}
+		if busy() {
+			until = time.Now().Add(stopTime)
+		} else if time.Now().After(until) {
+			return errTooLong
+		}
 	}
-	return errTooLong
 }
 
 var errTooLong = errors.New("it takes too long")
@@ -315,23 +316,29 @@ func (p *program) stopStarting(guard *kernel.Guard) (status int, err error) {
 		p.log.Warn("the start was broken off: what keeps packets out stays in the kernel until the next start", "reason", keep)
 		return 0, nil
 	}
-	if err := guard.Lower(); err != nil {
-		return statusFailed, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime) // what the start has begun may not have ended
-	defer cancel()
 	options := kernel.Options{Backend: guard.Earlier(), Log: p.log, Left: p.left}
-	bridges := begin("removing rules of bridges", func() error { // neither waits for the other
+	return takeOut(guard.Lower, func(ctx context.Context) error {
 		_, err := kernel.CommitBridge(ctx, options, nil, &kernel.Bridge{})
 		return err
-	})
-	rules := begin("removing rules", func() error {
+	}, func(ctx context.Context) error {
 		if guard.Earlier() == "" {
 			return nil
 		}
 		return kernel.Remove(ctx, options)
 	})
-	if err := errors.Join(awaitEnd(rules, kernel.Busy), awaitEnd(bridges, kernel.Busy)); err != nil {
+}
+
+// takeOut lowers the guard, so that nothing is committed any more, and then takes out the rules for bridges and all others. Neither waits for
+// the other, and what the start has begun may not have ended.
+func takeOut(lower func() error, bridges, rules func(context.Context) error) (status int, err error) {
+	if err := lower(); err != nil {
+		return statusFailed, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	ofBridges := begin("removing rules of bridges", func() error { return bridges(ctx) })
+	others := begin("removing rules", func() error { return rules(ctx) })
+	if err := errors.Join(awaitEnd(others, kernel.Busy), awaitEnd(ofBridges, kernel.Busy)); err != nil {
 		return statusFailed, fmt.Errorf("the start was broken off, and not all rules are taken out of the kernel: %w", err)
 	}
 	return 0, nil
