@@ -381,25 +381,18 @@ func (t tools) lowerChains(ctx context.Context) error {
 			continue
 		}
 		var b bytes.Buffer
-		var gone []goneRule // in chains that are not listed
 		for _, c := range guardChains(false) {
 			name, hook := baseChain+"_"+c.Hook.Hook, strings.ToUpper(c.Hook.Hook)
 			if !slices.Contains(saved.order, name) {
 				continue
 			}
-			switch i := slices.Index(saved.rules[hook], "-j "+name); {
-			case i >= 0 && saved.isUnlisted(hook):
-				gone = append(gone, saved.gone(hook, i))
-			case i >= 0:
+			if slices.Contains(saved.rules[hook], "-j "+name) {
 				fmt.Fprintf(&b, "-D %s -j %s\n", hook, name)
 			}
 			fmt.Fprintf(&b, "-F %s\n-X %s\n", name, name)
 		}
 		if b.Len() == 0 {
 			continue
-		}
-		if err := t.deleteRules(ctx, listerOf(family), "filter", gone); err != nil {
-			return err
 		}
 		if _, err := t.run(ctx, "*filter\n"+b.String()+"COMMIT\n", tool(family)+"-restore", "--noflush", waitForLock()); err != nil {
 			return err
