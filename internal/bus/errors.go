@@ -102,7 +102,11 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	default:
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
-	if reloads[in.member] && daemon.OfFiles(err) {
+	switch {
+	case !reloads[in.member] || !daemon.OfFiles(err):
+	case daemon.Midway(err):
+		hints = append(hints, "the reload has failed midway, and a part of it cannot be taken out of the kernel yet: nothing new is let in until it is, which is tried again every few seconds; firewall-cmd --state says whether it is done")
+	default:
 		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell")
 	}
 	s.hints.keep(in.sender, in.uid, hints)

@@ -165,6 +165,9 @@ func (d *Daemon) publish() {
 	if d.repairs.failed != "" { // what is in force is known, and is not what is in the kernel
 		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.failed)
 	}
+	if d.repairs.remnant != nil {
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenBack)
+	}
 	if d.timed.overdue() {
 		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut)
 	}
@@ -255,6 +258,9 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	}
 	waits := failed && len(blamed(err)) == 0
 	if err != nil && !waits {
+		if r, ok := k.(kernel.Remnant); ok && r.Unfinished() {
+			err = &midwayError{err}
+		}
 		if k != d.kernel {
 			d.giveUp(k)
 		}
@@ -324,12 +330,21 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 func (d *Daemon) put(
 	ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool,
 ) (*kernel.Desired, compile.History, error) {
-	desired, h, err := desire(h, cfg, panicked, d.awaits)
+	desired, h, err := d.desireHere(h, cfg, panicked)
 	if err != nil {
 		return nil, h, err
 	}
 	d.opt.Memory.Tidy()
 	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, cfg.Direct, desired) })
+}
+
+// desireHere is desire for what is in the kernel now. The lock is held.
+func (d *Daemon) desireHere(h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
+	desired, h, err := desire(h, cfg, panicked, d.awaits)
+	if err == nil {
+		desired.Guarded = d.repairs.remnant != nil
+	}
+	return desired, h, err
 }
 
 // desire compiles a configuration for the back end that it asks for, after what was installed before it. awaits is that of kernel.Desired.

@@ -25,6 +25,18 @@ func OfFiles(err error) bool {
 	return errors.As(err, &files)
 }
 
+// midwayError is a change that has failed, and of which a part is still in the kernel.
+type midwayError struct{ error }
+
+func (e *midwayError) Unwrap() error { return e.error }
+
+// Midway tells whether an error is of a change of which a part could not be taken back: nothing new is let in until it is, and it is tried
+// again by itself.
+func Midway(err error) bool {
+	var midway *midwayError
+	return errors.As(err, &midway)
+}
+
 // Explain is what there is to say of a refusal beyond firewalld's words, a line each: of files, each mistake with file, line and
 // column; otherwise the word that was meant. There are no lines where nothing is known.
 func Explain(err error) []string {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,14 +22,15 @@ const (
 
 // repairs is when changes by other programs were attended to.
 type repairs struct {
-	done    []time.Time     // the latest, at most promptRepairs
-	pending *kernel.Foreign // told of and not attended to yet
-	timer   *time.Timer     // for that; nil if none runs
-	waiting string          // why the first rules could not be committed; "" if they were
-	open    error           // why new connections are not kept out meanwhile; nil if they are
-	failed  string          // what Snapshot says while what is in the kernel cannot be put back; "" if it is as it was committed
-	stopped bool
-	remnant kernel.Kernel // of another back end, which a reload has failed to change to: what it has left is still to be taken back; nil for nothing
+	done     []time.Time     // the latest, at most promptRepairs
+	pending  *kernel.Foreign // told of and not attended to yet
+	timer    *time.Timer     // for that; nil if none runs
+	waiting  string          // why the first rules could not be committed; "" if they were
+	open     error           // why new connections are not kept out meanwhile; nil if they are
+	failed   string          // what Snapshot says while what is in the kernel cannot be put back; "" if it is as it was committed
+	stopped  bool
+	remnant  kernel.Kernel // of another back end, which a reload has failed to change to: what it has left is still to be taken back; nil for nothing
+	settling *time.Timer   // for the next attempt to do that; nil if none runs
 }
 
 // wait is how long the next one must wait at a moment. As many as promptRepairs follow at once; then one an interval.
@@ -54,6 +56,15 @@ func (r *repairs) note(at time.Time) {
 func (r *repairs) stop() {
 	r.stopped = true
 	r.attended()
+	r.settled()
+}
+
+// settled ends waiting for the next attempt to take back what another back end has left.
+func (r *repairs) settled() {
+	if r.settling != nil {
+		r.settling.Stop()
+	}
+	r.settling = nil
 }
 
 // attended ends waiting for what is pending: nothing is any more.
@@ -237,15 +248,33 @@ func (d *Daemon) cannotPutBack(f *kernel.Foreign, wait time.Duration) {
 	d.attendIn(wait)
 }
 
+// notTakenBack is what Snapshot says while a part of another back end's rules is in the kernel, beside those in force.
+const notTakenBack = "a change of the back end has failed midway, and a part of its rules cannot be taken out of the kernel now: nothing new is let in until it is; it is tried again every few seconds, and the log says why"
+
 // giveUp ends the use of a Kernel that is not the one in force, and whose commit has failed. Where it has left something that could not be
-// taken back, it stays open, so that its guard stands, until that is done. A start goes on with another one, which replaces all. The lock is held.
+// taken back, it stays open until that is done, and the Kernel in force keeps out what is new meanwhile. A start goes on with another one,
+// which replaces all. The lock is held.
 func (d *Daemon) giveUp(k kernel.Kernel) {
-	if r, ok := k.(kernel.Remnant); ok && r.Unfinished() && !d.starting && !d.repairs.stopped {
-		d.repairs.remnant = k
-		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules of the back end that could not be changed to"}}, repairInterval)
+	r, ok := k.(kernel.Remnant)
+	if !ok || !r.Unfinished() || d.starting || d.repairs.stopped {
+		d.close(k)
 		return
 	}
-	d.close(k)
+	d.repairs.remnant = k
+	d.takeGuard(r)
+	d.publish()
+	d.settleLater()
+}
+
+// takeGuard has the Kernel in force guard the machine in place of a remnant, whose rules are beside those in force. The lock is held.
+func (d *Daemon) takeGuard(r kernel.Remnant) {
+	g, ok := d.kernel.(kernel.Guarder)
+	if !ok {
+		return
+	}
+	if err := errors.Join(r.YieldGuard(), g.KeepOut(context.Background(), d.panic)); err != nil {
+		d.opt.Log.Error("new connections are not kept out, although rules of another back end are in the kernel beside those in force", "reason", err)
+	}
 }
 
 // close closes a Kernel that is not in use any more.
@@ -255,7 +284,8 @@ func (d *Daemon) close(k kernel.Kernel) {
 	}
 }
 
-// settle takes back what a reload that has failed has left of another back end. The lock is held.
+// settle takes back what a reload that has failed has left of another back end. The guard of the Kernel in force stays until its next
+// commit. The lock is held.
 func (d *Daemon) settle(ctx context.Context) error {
 	k := d.repairs.remnant
 	if k == nil {
@@ -266,12 +296,48 @@ func (d *Daemon) settle(ctx context.Context) error {
 	}
 	d.repairs.remnant = nil
 	d.close(k)
+	d.publish()
 	return nil
 }
 
-// repaired notes that a commit has succeeded, which puts back whatever could not be put back before, but for what settle takes back. The lock is held.
+// settleLater has what another back end has left taken back after a while. The lock is held.
+func (d *Daemon) settleLater() {
+	d.repairs.settled()
+	d.repairs.settling = time.AfterFunc(repairInterval, func() {
+		fault.Guard(d.opt.Log, "taking back what another back end has left", d.settleNow)
+	})
+}
+
+// settleNow takes back what another back end has left, once the rules in force are in the kernel, or the guard stands for them; it goes when
+// all is as it was. What fails is tried again after a while.
+func (d *Daemon) settleNow() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.repairs.stopped {
+		return
+	}
+	d.settleLater() // also behind a fault
+	err := d.commitAgain()
+	guard, _ := d.kernel.(kernel.Sentinel)
+	if d.repairs.remnant != nil && (err == nil || guard != nil && guard.Guarded()) {
+		if err = d.settle(context.Background()); err == nil {
+			err = d.commitAgain()
+		}
+	}
+	if err != nil {
+		d.opt.Log.Error("what is left of another back end cannot be taken back yet: nothing new is let in; it is tried again soon", "reason", err)
+		return
+	}
+	d.opt.Log.Warn("what was left of another back end was taken back")
+}
+
+// repaired notes that a commit has succeeded, which puts back whatever could not be put back before, but for what settle takes back, and
+// takes away the guard that has stood for that. The lock is held.
 func (d *Daemon) repaired() {
-	if d.repairs.failed == "" || d.repairs.remnant != nil {
+	if d.repairs.remnant == nil {
+		d.repairs.settled()
+	}
+	if d.repairs.failed == "" {
 		return
 	}
 	d.repairs.failed = ""
@@ -319,11 +385,8 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 // commitAgain commits what is in force. Rules of bridges come last, as what keeps ebtables busy keeps no packet filter from being put back;
 // where they are known they are left alone. The lock is held.
 func (d *Daemon) commitAgain() error {
-	desired, _, err := desire(d.history, d.runtime, d.panic, d.awaits)
+	desired, _, err := d.desireHere(d.history, d.runtime, d.panic)
 	if err != nil {
-		return err
-	}
-	if err := d.settle(context.Background()); err != nil {
 		return err
 	}
 	if err := commit(context.Background(), d.kernel, d.runtime.Direct, desired); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,12 +23,14 @@ type machine struct {
 
 	breaks map[ir.Backend]bool     // back ends whose commits fail, and leave what cannot be taken back
 	half   map[*machineKernel]bool // what has left something
+	done   []string                // the commits that have succeeded, in order
 }
 
 type machineKernel struct {
 	fakeKernel
 	*machine
 	backend ir.Backend
+	guard   bool // it keeps out what is new
 }
 
 func newMachine() *machine {
@@ -54,6 +57,8 @@ func (k *machineKernel) Commit(ctx context.Context, next *kernel.Desired) error 
 	if err := k.fakeKernel.Commit(ctx, next); err != nil {
 		return err
 	}
+	k.guard = next.Guarded
+	k.done = append(k.done, fmt.Sprintf("commit of %s%s", k.backend, map[bool]string{true: ", guarded"}[k.guard]))
 	k.machine.rules[k.backend] = k
 	if next.Rules == nil {
 		delete(k.machine.rules, k.backend)
@@ -61,7 +66,14 @@ func (k *machineKernel) Commit(ctx context.Context, next *kernel.Desired) error 
 	return nil
 }
 
-func (k *machineKernel) Unfinished() bool { return k.half[k] }
+func (k *machineKernel) Unfinished() bool  { return k.half[k] }
+func (k *machineKernel) YieldGuard() error { return nil }
+func (k *machineKernel) Guarded() bool     { return k.guard }
+
+func (k *machineKernel) KeepOut(context.Context, bool) error {
+	k.guard = true
+	return nil
+}
 
 func (k *machineKernel) Close() error {
 	delete(k.open, k)
@@ -100,7 +112,9 @@ func (m *machine) check(d *Daemon) error {
 		return fmt.Errorf("the rules of %s are not in the kernel", d.backend)
 	case m.stuck == nil && len(m.rules) != 1 && d.alone:
 		return errors.New("the rules of another back end are there")
-	case d.repairs.pending != nil || d.repairs.timer != nil:
+	case k.guard:
+		return errors.New("the guard stands")
+	case d.repairs.pending != nil || d.repairs.timer != nil || d.repairs.settling != nil:
 		return errors.New("something is to be put back")
 	}
 	return nil
@@ -193,7 +207,7 @@ func TestStopWhileWaiting(t *testing.T) {
 // before another reload, and at a stop. Nothing else that succeeds meanwhile has the state say that all is well.
 func TestOtherBackEndThatFailsHalfway(t *testing.T) {
 	for name, try := range map[string]func(b *bed) error{
-		"by itself": func(b *bed) error { b.attendPending(); return nil },
+		"by itself": func(b *bed) error { b.settleNow(); return nil },
 		"a reload":  func(b *bed) error { return b.Reload(t.Context()) },
 		"a stop":    func(b *bed) error { return b.Stop(t.Context()) },
 	} {
@@ -208,7 +222,14 @@ func TestOtherBackEndThatFailsHalfway(t *testing.T) {
 			m.breaks[other] = true
 			for _, step := range []func() error{
 				func() error { return nil },
-				func() error { b.attendPending(); return nil },
+				func() error { b.settleNow(); return nil },
+				func() error {
+					b.foreign(b.Daemon.kernel, flushed)
+					if log := b.log.String(); !strings.Contains(log, "they were put back") || !strings.Contains(log, "nft (pid 7)") {
+						t.Errorf("what another program has changed is not put back; the log is\n%s", log)
+					}
+					return nil
+				},
 				func() error {
 					return b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("99", "tcp"))})
 				},
@@ -219,17 +240,23 @@ func TestOtherBackEndThatFailsHalfway(t *testing.T) {
 				if err := step(); err != nil {
 					t.Fatal(err)
 				}
-				b.expect(t, Failed, notPutBack, nil, nil)
+				b.expect(t, Failed, notTakenBack, nil, nil)
 				b.mu.Lock()
-				waits := b.repairs.pending != nil && b.repairs.timer != nil
+				waits, guard := b.repairs.settling != nil, b.Daemon.kernel.(*machineKernel).guard
 				b.mu.Unlock()
+				if !guard {
+					t.Errorf("%s: the guard of %s does not stand", name, backend)
+				}
 				if len(m.half) != 1 || len(m.open) != 2 || b.Snapshot().Backend != backend || !waits {
 					t.Errorf("%s: %d back ends have left something, %d are open, %s is in use, it is tried again: %v", name, len(m.half), len(m.open), b.Snapshot().Backend, waits)
 				}
 			}
-			m.breaks[other] = false
+			m.breaks[other], m.done = false, nil
 			if err := try(b); err != nil {
 				t.Fatal(err)
+			}
+			if first := fmt.Sprintf("commit of %s, guarded", backend); name == "by itself" && m.done[0] != first {
+				t.Errorf("the order is %q, want %s to come first", m.done, first)
 			}
 			if name == "a stop" {
 				if len(m.half)+len(m.open)+len(m.rules) > 0 {

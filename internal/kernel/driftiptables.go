@@ -88,7 +88,11 @@ func (k *iptablesKernel) Guarded() bool { return k.watch.guard.stands() }
 func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
+	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
+	if err == nil {
+		k.watch.guard.keep()
+	}
+	return err
 }
 
 // Watch implements Watcher.

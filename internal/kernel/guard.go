@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +76,9 @@ type guard struct {
 	// Of one that stands:
 	owned      bool // this socket owns it
 	everything bool // nothing passes
+	kept       bool // it stays until a commit takes it away, however long no other program changes anything
+
+	yielded bool // it is left to another Kernel of this process for good (Remnant)
 
 	last  time.Time // when the rules were found changed last
 	until time.Time // it stays till then at least
@@ -82,10 +86,21 @@ type guard struct {
 	held  bool // the log has said that it stays till then
 }
 
+// guarding are the ports of the sockets, of this process, by which a Kernel has its guard. While two Kernels are open, as when the back end is
+// changed, the table of one keeps the other from having one, which it need not.
+var guarding sync.Map
+
+// isGuarding says whether a table belongs to a Kernel of this process.
+func isGuarding(t tableHead) bool {
+	_, ours := guarding.Load(t.owner)
+	return t.there && ours
+}
+
 // newGuard finds out whether a guard stands that an earlier process has left, or that this socket has made. One that another
 // living process owns is that process's matter.
 func newGuard(s *socket, owner bool, log *slog.Logger) (*guard, error) {
 	g := &guard{socket: s, owner: owner, log: log}
+	guarding.Store(s.conn.PID(), true)
 	t, err := s.tableHead(guardTable)
 	if err != nil || !t.there || t.owner != 0 && t.owner != s.conn.PID() {
 		return g, err
@@ -116,11 +131,14 @@ func (g *guard) note(stand, everything bool) {
 	g.tell()
 }
 
-// isOthers says whether another program owns the guard's table, and logs that.
+// isOthers says whether another socket owns the guard's table. That another program does is logged: then the machine is not guarded.
 func (g *guard) isOthers() bool {
 	t, err := g.socket.tableHead(guardTable)
 	if err != nil || !g.socket.isOthers(t) {
 		return false
+	}
+	if isGuarding(t) {
+		return true
 	}
 	g.log.Error("the machine is not guarded while its rules are changed again and again", "table", "inet "+guardTable,
 		"reason", fmt.Errorf("%w%s", ErrForeignOwner, ownerHint(t.owner)))
@@ -155,12 +173,12 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 // stands says whether it stands, as far as is known. It waits for nothing, and needs no lock.
 func (g *guard) stands() bool { return g != nil && g.seen.Load() }
 
-// set makes the guard stand, or takes it away, in a transaction of its own.
+// set makes the guard stand, or takes it away, in a transaction of its own. One of another Kernel of this process does for both.
 func (g *guard) set(stand, everything bool) error {
 	if g == nil {
 		return errors.New("the kernel cannot be asked to drop what is new")
 	}
-	if g.isSo(stand, everything) {
+	if g.yielded || g.isSo(stand, everything) {
 		return nil
 	}
 	list, err := g.messages(stand, everything)
@@ -170,6 +188,11 @@ func (g *guard) set(stand, everything bool) error {
 	a, err := g.socket.commit(list)
 	if err == nil && len(a.refused) > 0 {
 		err = a.refused[0].err
+	}
+	if errors.Is(err, unix.EPERM) {
+		if t, asking := g.socket.tableHead(guardTable); asking == nil && isGuarding(t) {
+			return nil
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot change table inet %s: %w", guardTable, g.socket.whyForbidden(unix.NFPROTO_INET, guardTable, err))
@@ -197,6 +220,23 @@ func (s *socket) lowerGuard() error {
 		return fmt.Errorf("cannot remove table inet %s: %w", guardTable, err)
 	}
 	return nil
+}
+
+// keep has a guard that stands stay until a commit takes it away.
+func (g *guard) keep() {
+	if g != nil {
+		g.kept = true
+	}
+}
+
+// yield takes the guard away, and has the Kernel do without one from then on.
+func (g *guard) yield() error {
+	if g == nil {
+		return nil
+	}
+	err := g.set(false, false)
+	g.yielded = err == nil
+	return err
 }
 
 // raise makes it stand. That it cannot is no reason to do less than the rest.
@@ -238,10 +278,12 @@ func (g *guard) tell() {
 // do its work, unless there shall be none.
 func (g *guard) needed(next *Desired) bool {
 	switch {
-	case next.Succeeded:
+	case next.Succeeded, g.yielded:
 		return false
 	case next.Rules == nil:
 		return g.up && next.Panic
+	case next.Guarded:
+		return true
 	case next.Unguarded:
 		return false
 	}
@@ -272,7 +314,7 @@ func (g *guard) after(wait time.Duration, f func()) {
 func (w *watch) unguard(again func()) {
 	g := w.guard
 	switch {
-	case g == nil || !g.up:
+	case g == nil || !g.up || g.kept:
 	case len(w.changed) > 0:
 		g.until = time.Now().Add(quiet)
 		g.later(again)
@@ -286,9 +328,13 @@ func (w *watch) unguard(again func()) {
 	}
 }
 
-// stop ends waiting for the time to go. The guard stays as it is.
+// stop ends waiting for the time to go, for a Kernel that is closed. The guard stays as it is.
 func (g *guard) stop() {
-	if g != nil && g.lower != nil {
+	if g == nil {
+		return
+	}
+	guarding.Delete(g.socket.conn.PID())
+	if g.lower != nil {
 		g.lower.Stop()
 	}
 }

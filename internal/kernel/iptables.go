@@ -319,6 +319,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 // settleGuard makes the guard stand behind a commit, or takes it away.
 func (k *iptablesKernel) settleGuard(next *Desired) {
 	g := k.watch.guard
+	g.kept = next.Guarded
 	stand := g.needed(next) || len(k.watch.changed) > 0 && next.Rules != nil && !next.Unguarded
 	if err := g.set(stand, next.Panic); err != nil {
 		k.options.Log.Error("the guard cannot be changed", "reason", err)

@@ -31,6 +31,9 @@ type Desired struct {
 	// Unguarded says that what another program changes may stay, so that packets pass as it says. Otherwise only what belongs
 	// to a connection that is there already passes from then on until the next commit.
 	Unguarded bool
+	// Guarded says that the guard stands behind the commit, until one without it: another Kernel of this process has left something in the
+	// kernel which may let in what the rules do not.
+	Guarded bool
 	// Awaits tells whether a chain of a table of iptables or ip6tables is known to be another program's, which may come later: at the first
 	// commit it is made for the rules in it when it is not there. Those in another chain that is not there are refused. nil means that all
 	// are known, and does so at a later commit, too, where it makes no difference.
@@ -76,6 +79,8 @@ type Guarder interface {
 type Remnant interface {
 	// Unfinished is that it has. The next commit begins with taking that back; until then the guard stands, as long as the Kernel is open.
 	Unfinished() bool
+	// YieldGuard takes the guard of this Kernel away, for good: another Kernel keeps out what is new (Desired.Guarded).
+	YieldGuard() error
 }
 
 // Sentinel is a Kernel that says whether its guard, the table firewalld_guard, keeps out what is new.

@@ -97,6 +97,13 @@ func (k *nftables) Unfinished() bool {
 	return k.direct != nil && k.direct.Unfinished()
 }
 
+// YieldGuard implements Remnant.
+func (k *nftables) YieldGuard() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.watch.guard.yield()
+}
+
 // Guarded implements Sentinel.
 func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
 
@@ -104,7 +111,11 @@ func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
+	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
+	if err == nil {
+		k.watch.guard.keep()
+	}
+	return err
 }
 
 // Check finds what cannot be said in messages, or what the rules of a table forbid. What a running kernel lacks it cannot
@@ -306,6 +317,7 @@ func (k *nftables) committed(p *plan, made map[int]liveRule) {
 	k.installed, k.begun = p.result(made), true
 	k.options.Guard.settled(k.socket)
 	k.watch.committed()
+	k.watch.guard.kept = p.next.Guarded
 	k.watch.guard.note(p.guarded, p.next.Panic)
 	k.watch.guard.later(k.unguard)
 }

@@ -50,6 +50,13 @@ func (k *iptablesKernel) Unfinished() bool {
 	return len(k.steps) > 0
 }
 
+// YieldGuard implements Remnant.
+func (k *iptablesKernel) YieldGuard() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.watch.guard.yield()
+}
+
 // unfinished guards the machine while what a commit has left is not taken back, and asks for a commit that does it.
 func (k *iptablesKernel) unfinished(next *Desired) {
 	if next.Rules == nil && !next.Panic { // the firewall ends: what is new is to pass

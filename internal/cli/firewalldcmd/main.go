@@ -438,7 +438,7 @@ func (p *program) reload(ctx context.Context) {
 		p.tell(reloading())
 		fault.Guard(p.log, "a reload", func() {
 			if err := p.daemon.Reload(ctx); err != nil && ctx.Err() == nil {
-				p.log.Error("cannot reload: everything stays as it was", "reason", err)
+				p.log.Error("cannot reload: "+consequence(err), "reason", err)
 				p.refuse(err, time.Now())
 			}
 		})
@@ -467,9 +467,17 @@ func statusText(now daemon.Snapshot) string {
 	return text
 }
 
+// consequence is what has become of the firewall behind a reload that has failed.
+func consequence(err error) string {
+	if daemon.Midway(err) {
+		return "nothing new is let in until what it has left can be taken back"
+	}
+	return "nothing has changed"
+}
+
 // refuse notes for the status when and why a reload was refused.
 func (p *program) refuse(err error, at time.Time) {
-	text := fmt.Sprintf("the reload at %s was refused, nothing has changed: %s", at.Format(time.TimeOnly), inOneLine(err))
+	text := fmt.Sprintf("the reload at %s was refused, %s: %s", at.Format(time.TimeOnly), consequence(err), inOneLine(err))
 	p.refused.Store(&text)
 }
 
