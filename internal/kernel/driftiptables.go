@@ -84,10 +84,15 @@ func (k *iptablesKernel) Close() error {
 // Guarded implements Sentinel.
 func (k *iptablesKernel) Guarded() bool { return k.watch.guard.stands() }
 
-// KeepOut implements Guarder.
+// KeepOut implements Guarder. What the tools of another Kernel have done until now is not taken for another program's.
 func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.watch.monitor != nil {
+		if err := k.review(); err != nil { // it is done again
+			k.options.Log.Warn(err.Error())
+		}
+	}
 	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
 	if err == nil {
 		k.watch.guard.keep()
