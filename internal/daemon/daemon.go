@@ -67,6 +67,11 @@ type Options struct {
 	DropAll func(on bool) error
 	// Dropping tells whether the kernel drops every packet, as after DropAll or in panic mode. Nil is not known.
 	Dropping func() (bool, error)
+	// PanicLeft is what drops every packet in the kernel because a commit with panic mode has put it there, of this process or one before
+	// it (kernel.PanicLeft). Nil is not known.
+	PanicLeft func(ctx context.Context) ([]string, error)
+	// PassFrames ends that every frame of a bridge is dropped because of such a commit. Nil is not to be had.
+	PassFrames func() error
 	// Busy tells whether the kernel is carrying out a transaction for this process (kernel.Busy); nil is never.
 	Busy func() bool
 	// State keeps what outlives the process; nil keeps nothing.

@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"richwall/internal/kernel"
@@ -203,16 +205,23 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
 	if !ok || !waits && (d.panic || !others) {
 		return reason
 	}
+	left := d.noneLeft(ctx)
+	if left != nil && waits && d.commitGuarded(ctx) == nil { // what keeps the start waiting may be rules of bridges
+		left = d.noneLeft(ctx)
+	}
+	if left != nil {
+		return errors.Join(reason, left)
+	}
 	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
 		return errors.Join(reason, err)
 	}
-	if err := d.endDropAll(); err != nil {
-		return errors.Join(reason, err)
-	}
-	if d.opt.Dropping != nil { // a table of an earlier process goes with the first commit
-		if on, err := d.opt.Dropping(); on || err != nil {
+	if d.opt.PassFrames != nil {
+		if err := d.opt.PassFrames(); err != nil {
 			return errors.Join(reason, err)
 		}
+	}
+	if err := d.endDropAll(); err != nil {
+		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
 	d.panicIs(false)
@@ -221,6 +230,36 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
 	}
 	return nil
 }
+
+// commitGuarded commits what is in force without panic mode, and without what there is to do for bridges, and the guard with it. The lock is held.
+func (d *Daemon) commitGuarded(ctx context.Context) error {
+	desired, _, err := d.desireHere(d.history, d.runtime, false)
+	if err != nil {
+		return err
+	}
+	desired.Guarded = true
+	return commit(context.WithoutCancel(ctx), d.kernel, d.runtime.Direct, desired)
+}
+
+// noneLeft is an error where every packet is dropped by what only a commit takes away: it names that.
+func (d *Daemon) noneLeft(ctx context.Context) error {
+	if d.opt.PanicLeft == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftTime)
+	defer cancel()
+	left, err := d.opt.PanicLeft(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("it cannot be found out what drops every packet: %w", err)
+	case len(left) > 0:
+		return fmt.Errorf("every packet is dropped until that is done, by %s", strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// leftTime is the longest that it may take to find out what drops every packet: tools that are waited for may wait for others.
+const leftTime = 10 * time.Second
 
 // endDropAll ends what DropAll does. An earlier process may have called it, too.
 func (d *Daemon) endDropAll() error {

@@ -4,6 +4,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -113,7 +114,11 @@ func optionsOf(dir string, state *statedir.Dir, enter func(func() error) error, 
 		Kernel: func(backend ir.Backend) (kernel.Kernel, error) {
 			return kernel.New(kernel.Options{Backend: backend, Enter: enter, Log: log})
 		},
-		DropAll: func(on bool) error { return kernel.DropAll(kernel.Options{Enter: enter, Log: log}, on) },
+		PanicLeft: func(ctx context.Context) ([]string, error) {
+			return kernel.PanicLeft(ctx, kernel.Options{Enter: enter, Log: log})
+		},
+		PassFrames: func() error { return kernel.PassFrames(kernel.Options{Enter: enter, Log: log}) },
+		DropAll:    func(on bool) error { return kernel.DropAll(kernel.Options{Enter: enter, Log: log}, on) },
 	}
 }
 

@@ -2,12 +2,14 @@ package faults
 
 import (
 	"io"
+	"log/slog"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"richwall/internal/daemon"
 	"richwall/internal/lab"
+	"richwall/internal/statedir"
 )
 
 // owns has another program make a table of nftables its own, behind other commands in the same transaction. The function ends that program,
@@ -158,5 +160,92 @@ func TestRulesThatCannotBePutBack(t *testing.T) {
 	}
 	if s := d.Snapshot(); s.State != daemon.Running || s.Failures != nil {
 		t.Errorf("the state is %s: %v", s.State, s.Failures)
+	}
+}
+
+// Panic mode was on when the last process ended, by the policies of iptables, and another program has made a chain that keeps the next process
+// from committing. Panic mode cannot end then: it is refused, with what drops every packet, and stays on. Once the other program's chain has
+// gone, it ends whole: no policy and no table of panic mode is left.
+func TestPanicThatStaysByPolicies(t *testing.T) {
+	l, dir := newLab(t, "nft", "iptables", "ip6tables", "ipset"), t.TempDir()
+	state, err := statedir.For(t.TempDir(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, map[string]string{"firewalld.conf": "FirewallBackend=iptables\n", "zones/public.xml": `<zone><interface name="c0"/><service name="ssh"/></zone>`})
+	start := func() *daemon.Daemon {
+		d := newDaemon(dir, state, l.Firewall().Do, slog.New(slog.DiscardHandler))
+		if err := d.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	d := start()
+	if err := d.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	foreign(t, l, "nft", "delete chain ip filter FORWARD; add chain ip filter FORWARD { type filter hook forward priority 300; }")
+	d = start()
+	t.Cleanup(func() { d.Stop(t.Context()) })
+	err = d.SetPanic(t.Context(), false)
+	if err == nil || !d.Snapshot().Panic || !strings.Contains(err.Error(), "panic mode stays on: ") || !strings.Contains(err.Error(), "the policies of table raw of iptables-nft") {
+		t.Errorf("panic mode ends although every packet is dropped: %v", err)
+	}
+	if noted, err := state.Panic(); !noted || err != nil {
+		t.Errorf("panic mode is not noted any more: %v", err)
+	}
+	foreign(t, l, "nft", "delete chain ip filter FORWARD")
+	if err := d.SetPanic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, l, d)
+	for _, name := range []string{"bridge firewalld_policy_drop", "bridge firewalld_drop_all", "inet firewalld_drop_all"} {
+		if stands(t, l, name) {
+			t.Errorf("table %s is there", name)
+		}
+	}
+	if left := saved(t, l); strings.Contains(left, " DROP ") {
+		t.Errorf("policies drop what comes to them:\n%s", left)
+	}
+}
+
+// Another program keeps the first rules out. Panic mode comes on by a table of its own, and ends with nothing left of it, that for bridges
+// neither; nothing new is let in until the rules are in the kernel.
+func TestPanicBeforeTheFirstRulesEndsWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		conf  string
+		other func(t *testing.T, l *lab.Lab)
+	}{
+		"nftables": {"", func(t *testing.T, l *lab.Lab) { owns(t, l, "inet firewalld") }},
+		"iptables": {"FirewallBackend=iptables\n", func(t *testing.T, l *lab.Lab) {
+			foreign(t, l, "nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 300; }")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, "nft", "iptables", "ip6tables", "ipset")
+			c.other(t, l)
+			var log logText
+			d := guarded(t, l, c.conf, "", &log)
+			if err := d.SetPanic(t.Context(), true); err != nil || !stands(t, l, "bridge firewalld_drop_all") {
+				t.Fatalf("panic mode does not come on: %v", err)
+			}
+			if err := d.SetPanic(t.Context(), false); err != nil || d.Snapshot().Panic {
+				t.Errorf("panic mode does not end: %v", err)
+			}
+			for _, table := range []string{"bridge firewalld_policy_drop", "bridge firewalld_drop_all", "inet firewalld_policy_drop", "inet firewalld_drop_all"} {
+				if stands(t, l, table) {
+					t.Errorf("table %s is there", table)
+				}
+			}
+			if left := saved(t, l); strings.Contains(left, " DROP ") {
+				t.Errorf("policies drop what comes to them:\n%s", left)
+			}
+			if open := openPorts(t, l, openPort); open != nil || !guards(t, l.Firewall()) {
+				t.Errorf("open are %v; the guard stands: %v; the log says\n%s", open, guards(t, l.Firewall()), log.String())
+			}
+		})
 	}
 }

@@ -229,6 +229,10 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		},
 		DropAll:  func(on bool) error { return kernel.DropAll(kernel.Options{Log: p.log}, on) },
 		Dropping: func() (bool, error) { return kernel.Dropping(kernel.Options{Log: p.log}) },
+		PanicLeft: func(ctx context.Context) ([]string, error) {
+			return kernel.PanicLeft(ctx, kernel.Options{Log: p.log})
+		},
+		PassFrames: func() error { return kernel.PassFrames(kernel.Options{Log: p.log}) },
 		Passthrough: func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error) {
 			return kernel.Passthrough(ctx, kernel.Options{Log: p.log}, ipv, args, started)
 		},
