@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,18 +23,23 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 // zones.Problems where that is in the files. What a reload refuses because a part of the files would be passed over is an error here, too.
 // Folders that a reload takes for lost, what the kernel refuses, and that it does not answer in time, are an error with code
 // COMMAND_FAILED.
-func (d *Daemon) CheckPermanent(ctx context.Context) error { return ofFiles(d.checkPermanent(ctx)) }
+func (d *Daemon) CheckPermanent(ctx context.Context) error {
+	defer d.opt.Memory.Tidy() // what was read is not in use any more
+	return ofFiles(d.checkPermanent(ctx))
+}
 
 func (d *Daemon) checkPermanent(ctx context.Context) error {
 	if err := d.missing(ctx); err != nil {
 		return commandFailed(err)
 	}
-	r, err := d.readFiles(ctx, func() zones.Problems { return nil }, &zones.Config{})
+	before := cmp.Or(d.Snapshot().Permanent, &zones.Config{}) // what has not changed since is not kept twice
+	r, err := d.readFiles(ctx, func() zones.Problems { return nil }, before)
 	if err != nil {
 		return err
 	}
 	cfg := r.rest.Config
-	_, err = compile.History{}.Check(cfg.ForRuntime(), ir.Backend(cfg.Conf.FirewallBackend))
+	d.opt.Memory.Tidy()
+	err = d.compilesAll(cfg)
 	var refused compile.Errors
 	if errors.As(err, &refused) {
 		return refused.Problems().Err()
@@ -41,6 +47,7 @@ func (d *Daemon) checkPermanent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.opt.Memory.Tidy()
 	return d.checkKernel(ctx, cfg.ForRuntime())
 }
 
