@@ -98,8 +98,8 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 			text, until = timed.Text, &timed.Until
 		}
 		clear(room)
-		if addr, ok := def.HostEntry(text); ok {
-			room[0].Low, room[0].High = addr, addr
+		if low, high, ok := def.PlainEntry(text); ok {
+			room[0].Low, room[0].High = low, high
 			list = append(list, maker.Element(text, until, room))
 			continue
 		}
