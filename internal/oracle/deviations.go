@@ -123,6 +123,9 @@ var deviations = []deviation{
 	{"config.direct.(addChain|update)|permanent --direct --add-chain|offline --direct --add-chain", "^exit 0", "INVALID_CHAIN", "a chain that cannot be is refused before a reload fails for it"},
 	{"olicy.setPolicySettings", "INVALID_SETTING: Unhandled setting type", "^exit 0", "a setting of a running policy that is given as it is changes nothing"},
 	{"^file (zones|policies)/", "^ *<(source-)?port port=\"\\d+-\\d+\" protocol=\"\\w+\"/>$", "^$", "ports that overlap are one range at once"},
+	{"add-passthrough|addPassthrough|config.direct.update", "^exit 0", "COMMAND_FAILED: cannot", "a passthrough that no tool takes is refused before a reload fails for it"},
+	{"ipset.update", "^exit 0", "IPSET_WITH_TIMEOUT", "a set with a timeout is refused as the source of a zone before a reload fails for it"},
+	{"add-forward( |$)|addForward( |$)", "^exit 0", "PANIC_MODE", "in panic mode no change is taken, not even one that changes nothing"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 
