@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,6 +116,14 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 
 // runAs is run, and calls a function with the id of the process while that runs.
 func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name string, args ...string) (string, error) {
+	in := &input{}
+	defer in.close()
+	io.WriteString(in, stdin) // what goes wrong with it is said when it is read
+	return t.runOn(ctx, started, in, name, args...)
+}
+
+// runOn is runAs with an input that may be long.
+func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, name string, args ...string) (string, error) {
 	path, err := find(t.program(name))
 	if err != nil {
 		return "", err
@@ -146,35 +156,97 @@ func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name str
 	return out, nil
 }
 
-// streams are what a program reads and writes, as files without a name (memfd_create(2)). Where they were pipes, the end of the program would
+// streams are what a program reads and writes, as files without a name. Where they were pipes, the end of the program would
 // have to be told from that of a child that holds one of them open.
 type streams struct{ in, out, said *os.File }
 
-// newStreams are the streams of a program that reads a text.
-func newStreams(input string) (s *streams, err error) {
+// newStreams are the streams of a program that reads an input, which stays the caller's.
+func newStreams(stdin *input) (s *streams, err error) {
 	s = &streams{}
-	for _, f := range []**os.File{&s.in, &s.out, &s.said} {
-		fd, err := unix.MemfdCreate("richwall", unix.MFD_CLOEXEC)
-		if err != nil {
+	if s.in, err = stdin.fromStart(); err != nil {
+		return nil, err
+	}
+	for _, f := range []**os.File{&s.out, &s.said} {
+		if *f, err = memoryFile(); err != nil {
 			s.close()
-			return nil, fmt.Errorf("cannot make a file in memory: %w", err)
+			return nil, err
 		}
-		*f = os.NewFile(uintptr(fd), "memfd")
-	}
-	if _, err = s.in.WriteString(input); err == nil {
-		_, err = s.in.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		s.close()
-		return nil, fmt.Errorf("cannot write a file in memory: %w", err)
 	}
 	return s, nil
 }
 
 func (s *streams) close() {
-	for _, f := range []*os.File{s.in, s.out, s.said} {
+	for _, f := range []*os.File{s.out, s.said} {
 		f.Close() // nil is an error that matters to nobody
 	}
+}
+
+// memoryFile is a new file without a name (memfd_create(2)). What is in it is none of the process's data memory.
+func memoryFile() (*os.File, error) {
+	fd, err := unix.MemfdCreate("richwall", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a file in memory: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "memfd"), nil
+}
+
+// input is what a program is to read, in a memoryFile, so that it may be long. The zero input is empty. A write has no error: the first thing that
+// went wrong is the error of fromStart. It is closed with the last pointer to it, if not before.
+type input struct {
+	file *os.File
+	buf  *bufio.Writer // nil while nothing was written
+	err  error
+}
+
+func (t *input) empty() bool { return t.buf == nil }
+
+func (t *input) Write(b []byte) (int, error) {
+	if len(b) == 0 || t.err != nil {
+		return len(b), nil
+	}
+	if t.file == nil {
+		if t.file, t.err = memoryFile(); t.err != nil {
+			return len(b), nil
+		}
+	}
+	if t.buf == nil {
+		t.buf = bufio.NewWriter(t.file)
+	}
+	if _, err := t.buf.Write(b); err != nil {
+		t.err = fmt.Errorf("cannot write a file in memory: %w", err)
+	}
+	return len(b), nil
+}
+
+// fromStart is the file, to be read from its start.
+func (t *input) fromStart() (f *os.File, err error) {
+	if t.err == nil && t.file == nil {
+		t.file, t.err = memoryFile()
+	}
+	if t.err == nil && t.buf != nil {
+		t.err = t.buf.Flush()
+	}
+	if t.err == nil {
+		_, t.err = t.file.Seek(0, io.SeekStart)
+	}
+	return t.file, t.err
+}
+
+// lines are the lines by their numbers, from 1, without what ends them; as far as it can be read.
+func (t *input) lines() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		f, err := t.fromStart()
+		if err != nil {
+			return
+		}
+		scanner := bufio.NewScanner(f)
+		for n := 1; scanner.Scan() && yield(n, scanner.Text()); n++ {
+		}
+	}
+}
+
+func (t *input) close() {
+	t.file.Close() // nil is an error that matters to nobody
 }
 
 // written is what a program has written into one of them.
