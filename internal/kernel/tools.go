@@ -128,57 +128,24 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 	if err != nil {
 		return "", err
 	}
-	s, err := newStreams(stdin)
+	in, err := stdin.fromStart()
 	if err != nil {
-		return "", err
+		return "", &toolError{name: name, err: err}
 	}
-	defer s.close()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.said
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
-	err = t.enter(func() error {
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		started(cmd.Process.Pid)
-		return cmd.Wait()
+	var out, said string
+	err = t.enter(func() (err error) {
+		out, said, err = piped(cmd, in, started)
+		return err
 	})
-	out, reading := written(s.out)
-	said, _ := written(s.said)
 	switch {
 	case err != nil && strings.Contains(said, "xtables lock"):
 		return out, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
 	case err != nil:
 		return out, &toolError{name: name, said: strings.TrimSpace(said), err: err}
-	case reading != nil:
-		return "", &toolError{name: name, err: reading}
 	}
 	return out, nil
-}
-
-// streams are what a program reads and writes, as files without a name. Where they were pipes, the end of the program would
-// have to be told from that of a child that holds one of them open.
-type streams struct{ in, out, said *os.File }
-
-// newStreams are the streams of a program that reads an input, which stays the caller's.
-func newStreams(stdin *input) (s *streams, err error) {
-	s = &streams{}
-	if s.in, err = stdin.fromStart(); err != nil {
-		return nil, err
-	}
-	for _, f := range []**os.File{&s.out, &s.said} {
-		if *f, err = memoryFile(); err != nil {
-			s.close()
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-func (s *streams) close() {
-	for _, f := range []*os.File{s.out, s.said} {
-		f.Close() // nil is an error that matters to nobody
-	}
 }
 
 // memoryFile is a new file without a name (memfd_create(2)). What is in it is none of the process's data memory.
@@ -247,18 +214,6 @@ func (t *input) lines() iter.Seq2[int, string] {
 
 func (t *input) close() {
 	t.file.Close() // nil is an error that matters to nobody
-}
-
-// written is what a program has written into one of them.
-func written(f *os.File) (string, error) {
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return "", err
-	}
-	var text strings.Builder
-	text.Grow(int(size))
-	_, err = io.Copy(&text, io.NewSectionReader(f, 0, size))
-	return text.String(), err
 }
 
 // lockSeconds is how long the programs of iptables-legacy wait for others to give up the lock of all tables; it is a variable
