@@ -114,8 +114,8 @@ func ReadDirect(data []byte, path string) (*Direct, Problems) {
 			}
 			if err := p.Check(); err != nil {
 				code, why := codeOf(err, InvalidPass)
-				r.warn(n, code, "%s", why)
-				r.latest.Then = "it is ignored"
+				r.lose(n.place, code, "%s", why)
+				r.latest.Then, r.latest.stays = "it is ignored", true
 			}
 			if r.once(n, fmt.Sprintf("passthrough %s %s", ipv, JoinArgs(p.Args))) {
 				d.Passthroughs = append(d.Passthroughs, p)

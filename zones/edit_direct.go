@@ -189,17 +189,18 @@ func parseDirectRule(_ env, _ *Direct, args []string) (DirectRule, error) {
 	return r, nil
 }
 
-// parsePassthrough reads a command that adds a rule or a chain. What is permanent may be anything, as in firewalld: reading the
-// file leaves out what cannot be used, with a warning.
+// parsePassthrough reads a command that adds a rule or a chain. What is permanent may be any command, as in firewalld: reading the file leaves
+// out what adds nothing, with a warning. What no tool takes is refused.
 func parsePassthrough(e env, _ *Direct, args []string) (DirectPassthrough, error) {
 	if len(args) < 1 {
 		return DirectPassthrough{}, arguments(args, 1, math.MaxInt)
 	}
 	p := DirectPassthrough{IPV: args[0], Args: args[1:]}
-	if err := checkDirectIPV(p.IPV); err != nil || e.scope == Permanent {
-		return p, err
+	err := p.Check()
+	if err != nil && e.scope == Permanent && !problemOf(err, InvalidPass).byTool() {
+		err = checkDirectIPV(p.IPV)
 	}
-	return p, p.Check()
+	return p, err
 }
 
 // RemoveDirectRules removes all direct rules of a chain, of which there may be none. The error has code INVALID_IPV or

@@ -279,7 +279,9 @@ func (l *loader) pass(problems Problems) {
 }
 
 // lose tells whether a part of a file was passed over that would not be there any more if the file was written anew.
-func (l Problems) lose() bool { return slices.ContainsFunc(l, func(p *Problem) bool { return p.lost }) }
+func (l Problems) lose() bool {
+	return slices.ContainsFunc(l, func(p *Problem) bool { return p.lost && !p.stays })
+}
 
 // loadFile reads one of the files that there is one of, if it is there.
 func loadFile[T any](l *loader, name string, object **T, read func([]byte, string) (*T, Problems), mend func(*loader, []byte, *T, Problems) *T) {

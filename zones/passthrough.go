@@ -127,6 +127,9 @@ func refusedByTool(format string, args ...any) *Problem {
 	return p
 }
 
+// byTool tells whether a problem is of refusedByTool.
+func (p *Problem) byTool() bool { return p.Wording != nil && p.Wording.Code == CommandFailed }
+
 // passReader reads the words of a passthrough.
 type passReader struct {
 	ipv     string

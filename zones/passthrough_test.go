@@ -95,3 +95,26 @@ func TestUnusablePassthroughs(t *testing.T) {
 		t.Errorf("applied is %+v", applied)
 	}
 }
+
+// A permanent passthrough that no tool would take is refused when it is added, and not by the next reload. One that adds nothing is written, as
+// by firewalld. Either that is in the file is found, and can be removed.
+func TestUnusablePermanentPassthroughs(t *testing.T) {
+	o := Object{KindDirect, ""}
+	for text, want := range map[string]string{
+		"ipv4:-t:FILTER:-A:INPUT:-j:DROP": "INVALID_PASSTHROUGH: ", "ipv6:-I:INPUT:0:-j:DROP": "INVALID_PASSTHROUGH: ", "eb:-t:nosuch:-A:INPUT:-j:DROP": "INVALID_PASSTHROUGH: ",
+		"ipv4:-P:FORWARD:DROP": "", "eb:-L": "",
+	} {
+		if _, err := Apply(builtins(t), Add(Permanent, o, item("passthrough "+text))); !strings.HasPrefix(errorText(err), want) || (err == nil) != (want == "") {
+			t.Errorf("%s: added: %v, want %q", text, err, want)
+		}
+		words := strings.Split(text, ":")
+		d, _ := ReadDirect([]byte(`<direct><passthrough ipv="`+words[0]+`">`+JoinArgs(words[1:])+`</passthrough></direct>`), "direct.xml")
+		c := builtins(t).WithDirect(d)
+		if has, err := Has(c, Permanent, o, item("passthrough "+text)); err != nil || !has {
+			t.Errorf("%s: is there: %v, %v", text, has, err)
+		}
+		if left, err := Apply(c, Remove(Permanent, o, item("passthrough "+text))); err != nil || len(left.Direct.Passthroughs) != 0 {
+			t.Errorf("%s: removed: %v", text, err)
+		}
+	}
+}

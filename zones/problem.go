@@ -42,6 +42,7 @@ type Problem struct {
 
 	item  string // of the object, such as "service ssh", if a Check found it; "" is the whole object
 	lost  bool   // of a Warning: what is passed over may have been meant to refuse something
+	stays bool   // of one that is lost: it would still be there if the file was written anew
 	later bool   // an edit may bring it: what the object refers to may be made after it
 }
 

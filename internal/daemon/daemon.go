@@ -527,10 +527,10 @@ const passthroughTime = time.Minute
 
 // Passthrough runs a command of iptables, ip6tables or ebtables with the arguments and returns what it prints.
 func (d *Daemon) Passthrough(ctx context.Context, ipv string, args []string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, passthroughTime)
-	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, passthroughTime) // behind the lock: what it has waited for is not its time
+	defer cancel()
 	var out string
 	err := d.allow(func(started func(pid int)) (err error) {
 		out, err = d.opt.Passthrough(ctx, ipv, args, started)

@@ -747,37 +747,44 @@ func TestReloadInDoubt(t *testing.T) {
 		conf   = "DefaultZone=drop\nStrictForwardPorts=yes\nLogDenied=all\n"
 		set    = `<ipset type="hash:ip"><entry>192.0.2.1</entry><entry>192.0.2.2</entry></ipset>`
 		kind   = `<icmptype><destination ipv4="yes"/></icmptype>`
-		direct = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+		direct = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule><passthrough ipv="ipv4">-I INPUT 1 -s 192.0.2.2 -j DROP</passthrough></direct>`
 	)
 	whole := map[string]string{
 		"firewalld.conf": conf, "ipsets/bad.xml": set, "ipsets/other.xml": set, "icmptypes/echo-request.xml": kind, "icmptypes/echo-reply.xml": kind, "direct.xml": direct,
 		"zones/work/a.xml":  workZone,
 		"services/near.xml": `<service><port port="1" protocol="tcp"/><destination ipv4="192.0.2.0/24"/></service>`,
-		"services/all.xml":  `<service><port port="1" protocol="tcp"/></service>`,
-		"zones/home.xml":    strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
+		"services/idle.xml": `<service><port port="1" protocol="tcp"/></service>`, "services/outer.xml": `<service><include service="near"/></service>`,
+		"zones/dmz.xml":    `<zone><interface name="eth9"/><service name="outer"/></zone>`,
+		"services/all.xml": `<service><port port="1" protocol="tcp"/></service>`,
+		"zones/home.xml":   strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
 	}
 	for name, test := range map[string]struct {
 		file, text string
 		refused    string // what the error says; "" is that the files are taken
 	}{
-		"the default zone cut off":             {"firewalld.conf", "DefaultZone=dro", "firewalld.conf:1: INVALID_ZONE: "},
-		"its name lost":                        {"firewalld.conf", "DefaultZone=\nStrictForwardPorts=yes\nLogDenied=all\n", "firewalld.conf:1:1: INVALID_VALUE: "},
-		"its key misspelled":                   {"firewalld.conf", strings.Replace(conf, "DefaultZone", "DefaultZon", 1), "firewalld.conf:1:1: INVALID_OPTION: "},
-		"another key misspelled":               {"firewalld.conf", strings.Replace(conf, "Strict", "Stric", 1), "firewalld.conf:2:1: INVALID_OPTION: "},
-		"a key too many":                       {"firewalld.conf", conf + "NoSuchKey=yes\n", ""},
-		"a key too many, and another value":    {"firewalld.conf", strings.Replace(conf, "all", "off", 1) + "NoSuchKey=yes\n", ""},
-		"a key twice":                          {"firewalld.conf", conf + "DefaultZone=public\n", ""},
-		"a key less, and a line twice":         {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=all\n", ""},
-		"a key less, and another twice":        {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=off\n", "LogDenied is set in line 2 already"},
-		"a value that is none":                 {"firewalld.conf", conf + "IPv6_rpfilter=perhaps\n", ""},
-		"an entry of a set that is dropped by": {"ipsets/bad.xml", strings.Replace(set, "2.2<", "2.2/<", 1), "ipsets/bad.xml:1:47: INVALID_ENTRY: "},
-		"an entry of an unused set":            {"ipsets/other.xml", strings.Replace(set, "2.2<", "2.2/<", 1), ""},
-		"a family of a blocked ICMP type":      {"icmptypes/echo-request.xml", strings.Replace(kind, "yes", "yess", 1), "icmptypes/echo-request.xml:1:24: INVALID_VALUE: "},
-		"a family of an unused ICMP type":      {"icmptypes/echo-reply.xml", strings.Replace(kind, "yes", "yess", 1), ""},
-		"a direct rule without its arguments":  {"direct.xml", strings.Replace(direct, "-s 192.0.2.1 -j DROP", "", 1), "direct.xml:1:9: PARSE_ERROR: "},
-		"the destination of a service":         {"services/near.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, "services/near.xml:1:41: PARSE_ERROR: "},
-		"that of a service without one":        {"services/all.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, ""},
-		"another one beside it":                {"direct.xml", strings.Replace(direct, "</direct>", `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`, 1), ""},
+		"the default zone cut off":                   {"firewalld.conf", "DefaultZone=dro", "firewalld.conf:1: INVALID_ZONE: "},
+		"its name lost":                              {"firewalld.conf", "DefaultZone=\nStrictForwardPorts=yes\nLogDenied=all\n", "firewalld.conf:1:1: INVALID_VALUE: "},
+		"its key misspelled":                         {"firewalld.conf", strings.Replace(conf, "DefaultZone", "DefaultZon", 1), "firewalld.conf:1:1: INVALID_OPTION: "},
+		"another key misspelled":                     {"firewalld.conf", strings.Replace(conf, "Strict", "Stric", 1), "firewalld.conf:2:1: INVALID_OPTION: "},
+		"a key too many":                             {"firewalld.conf", conf + "NoSuchKey=yes\n", ""},
+		"a key too many, and another value":          {"firewalld.conf", strings.Replace(conf, "all", "off", 1) + "NoSuchKey=yes\n", ""},
+		"a key twice":                                {"firewalld.conf", conf + "DefaultZone=public\n", ""},
+		"a key less, and a line twice":               {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=all\n", ""},
+		"a key less, and another twice":              {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=off\n", "LogDenied is set in line 2 already"},
+		"a value that is none":                       {"firewalld.conf", conf + "IPv6_rpfilter=perhaps\n", ""},
+		"an entry of a set that is dropped by":       {"ipsets/bad.xml", strings.Replace(set, "2.2<", "2.2/<", 1), "ipsets/bad.xml:1:47: INVALID_ENTRY: "},
+		"an entry of an unused set":                  {"ipsets/other.xml", strings.Replace(set, "2.2<", "2.2/<", 1), ""},
+		"a family of a blocked ICMP type":            {"icmptypes/echo-request.xml", strings.Replace(kind, "yes", "yess", 1), "icmptypes/echo-request.xml:1:24: INVALID_VALUE: "},
+		"a family of an unused ICMP type":            {"icmptypes/echo-reply.xml", strings.Replace(kind, "yes", "yess", 1), ""},
+		"a direct rule without its arguments":        {"direct.xml", strings.Replace(direct, "-s 192.0.2.1 -j DROP", "", 1), "direct.xml:1:9: PARSE_ERROR: "},
+		"the destination of a service":               {"services/near.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, "services/near.xml:1:41: PARSE_ERROR: "},
+		"that of a service without one, unused":      {"services/idle.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, ""},
+		"a service that nothing uses":                {"services/new.xml", `<service><port port="7" protocol="tcp"/><destination/></service>`, ""},
+		"that of a service without one":              {"services/all.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, ""},
+		"a place of a passthrough that there is not": {"direct.xml", strings.Replace(direct, "INPUT 1", "INPUT 0", 1), "INVALID_PASSTHROUGH: "},
+		"a table of a passthrough that there is not": {"direct.xml", strings.Replace(direct, "-I INPUT 1", "-t FILTER -I INPUT", 1), "INVALID_PASSTHROUGH: "},
+		"a passthrough that adds nothing":            {"direct.xml", strings.Replace(direct, "</direct>", `<passthrough ipv="ipv4">-L INPUT</passthrough></direct>`, 1), ""},
+		"another one beside it":                      {"direct.xml", strings.Replace(direct, "</direct>", `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0"></rule></direct>`, 1), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := startKept(t, whole)

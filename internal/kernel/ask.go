@@ -35,10 +35,12 @@ func (e *tableEdit) ask(ctx context.Context, byChain, ours map[string][]string) 
 	for _, name := range slices.Sorted(maps.Keys(byChain)) {
 		specs = append(specs, e.sharedEdit(name).unsure(byChain[name])...)
 	}
+	specs = filter(specs, func(spec string) bool { _, asked := e.asked[spec]; return !asked })
 	if len(specs) == 0 || e.k.checking {
 		return nil
 	}
-	texts, untried, err := e.k.listTogether(ctx, e.family, e.table, specs, e.k.stopped)
+	texts, untried, err := e.k.listTogether(ctx, e.family, e.table, e.saved, specs, e.k.stopped)
+	maps.Copy(texts, e.asked)
 	if e.asked = texts; err != nil || len(untried) == 0 {
 		return err
 	}
@@ -87,9 +89,10 @@ var otherTargets = map[string]string{"NOTRACK": "CT"}
 // away: three processes for any number of rules, and at most mostTrials more where some are refused. texts has each rule: without a text if
 // the tool refuses it, as it is then nowhere in the table, and with several if the tool makes several of it, as of a list of addresses.
 // untried are the rules of which that could not be found out: too many were refused, trialTime was over, stopped (nil for never) gave an
-// error, or another program has changed the chain. They have no text. The error is that the tool could not be asked.
-func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, table string, specs []string, stopped func() error) (texts map[string][]string, untried map[string]bool, err error) {
-	t := &listTrial{k: k, ctx: context.WithoutCancel(ctx), stopped: stopped, family: family, table: table, until: time.Now().Add(trialTime)} // the chain is not to stay
+// error, or another program has changed the chain. They have no text. In saved, which is the table, rules like these are listed so from then on
+// in chains that are not listed. The error is that the tool could not be asked.
+func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, table string, saved *savedTable, specs []string, stopped func() error) (texts map[string][]string, untried map[string]bool, err error) {
+	t := &listTrial{k: k, ctx: context.WithoutCancel(ctx), stopped: stopped, family: family, table: table, saved: saved, until: time.Now().Add(trialTime)} // the chain is not to stay
 	texts, untried = map[string][]string{}, map[string]bool{}
 	var tried []string
 	for _, spec := range specs {
@@ -128,6 +131,7 @@ type listTrial struct {
 	stopped func() error
 	family  ir.Families
 	table   string
+	saved   *savedTable
 	until   time.Time
 	runs    int
 	made    bool // the chain is there
@@ -240,6 +244,9 @@ func (t *listTrial) list(n int) (groups [][]string, err error) {
 		return nil, err
 	}
 	begin, rules := 0, parseSaved(listing).rules[trialChain]
+	if err := t.learn(rules); err != nil {
+		return nil, err
+	}
 	for i, rule := range rules {
 		if rule == listMark(t.family, len(groups)) {
 			groups, begin = append(groups, rules[begin:i]), i+1
@@ -249,6 +256,26 @@ func (t *listTrial) list(n int) (groups [][]string, err error) {
 		return nil, nil
 	}
 	return groups, nil
+}
+
+// learn remembers what the rules in the chain are made of, which the tool lists so.
+func (t *listTrial) learn(rules []string) error {
+	if len(t.saved.unlisted) == 0 {
+		return nil
+	}
+	made, err := t.k.madeOfTrial(listerOf(t.family), t.table)
+	if err != nil || len(made) != len(rules) { // another program has changed it
+		return err
+	}
+	key := sharedChain{family: t.family, table: t.table}
+	if t.k.madeOf[key] == nil {
+		t.k.madeOf[key] = map[string]string{}
+	}
+	for i, rule := range rules {
+		t.k.madeOf[key][made[i]] = rule
+	}
+	t.saved.recognise(t.k.madeOf[key])
+	return nil
 }
 
 // remove takes the chain out.

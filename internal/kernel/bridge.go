@@ -112,7 +112,9 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	}
 	var before *Bridge
 	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(found.was).with(found.next) })
-	if done, err := t.changeBridge(ctx, found); err != nil {
+	if done, err := t.changeBridge(ctx, found); errors.Is(err, ErrNotPutBack) {
+		return nil, err
+	} else if err != nil {
 		if back := t.backTo(ctx, done, found); back != nil {
 			return nil, errors.Join(err, back)
 		}
@@ -138,7 +140,7 @@ func CheckBridge(ctx context.Context, o Options, next *Bridge) error {
 		return err
 	}
 	for _, table := range bridgeTables {
-		lines, _ := found.numbered(table, bridgeLines(table, found.was, found.next), found.saved[table])
+		lines := found.edit(table, bridgeLines(table, found.was, found.next), found.saved[table]).lines
 		if len(lines) == 0 {
 			continue
 		}
@@ -160,21 +162,37 @@ func bridgeChanges(old, next *Bridge) []string {
 // changeBridge makes the difference, one transaction a table. done are the tables that have changed, also on an error. A transaction that has
 // begun ends, whatever the context; the search for what is refused does not outlast it.
 func (t tools) changeBridge(ctx context.Context, found *foundBridge) (done []string, err error) {
-	found.after = map[string]*savedTable{}
 	for _, table := range bridgeTables {
-		lines, after := found.numbered(table, bridgeLines(table, found.was, found.next), found.saved[table])
-		script, err := joinLines(lines)
-		if err == nil && script != "" {
-			_, err = t.run(context.WithoutCancel(ctx), script, "ebtables-restore", "--noflush")
+		e := found.edit(table, bridgeLines(table, found.was, found.next), found.saved[table])
+		begun, err := t.restoreBridge(context.WithoutCancel(ctx), table, e)
+		switch {
+		case err == nil:
+		case begun: // a part of it is done
+			return done, fmt.Errorf("%w in table %s: %w", ErrNotPutBack, table, err)
+		default:
+			return done, fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, e.lines))
 		}
-		if err != nil {
-			return done, fmt.Errorf("cannot change the rules of bridges in table %s: %w", table, t.refusedLines(ctx, err, table, lines))
-		}
-		if found.after[table] = after; script != "" {
+		if begun {
 			done = append(done, table)
 		}
 	}
 	return done, nil
+}
+
+// restoreBridge makes an edit of a table. begun says that something has changed, also on an error.
+func (t tools) restoreBridge(ctx context.Context, table string, e bridgeEdit) (begun bool, err error) {
+	script, err := joinLines(e.lines)
+	if err == nil && script != "" {
+		_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
+	}
+	if err != nil || script == "" {
+		return false, err
+	}
+	rest, err := joinLines(e.rest)
+	if err == nil {
+		err = t.finish(ctx, bridgeLister, table, e.gone, rest)
+	}
+	return true, err
 }
 
 // backTo takes tables back to what was found, whatever the context. An error is ErrNotPutBack.
@@ -182,16 +200,47 @@ func (t tools) backTo(ctx context.Context, tables []string, found *foundBridge) 
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, table := range tables {
-		lines, _ := found.numbered(table, bridgeLines(table, found.next, found.was), found.after[table])
-		script, err := joinLines(lines)
+		is, err := t.tableNow(ctx, found, table)
 		if err == nil {
-			_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
+			_, err = t.restoreBridge(ctx, table, found.edit(table, bridgeLines(table, found.next, found.was), is))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%w in table %s: %w", ErrNotPutBack, table, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tableNow is a table as it is, if ebtables could not list it when it was found; else nil.
+func (t tools) tableNow(ctx context.Context, found *foundBridge, table string) (*savedTable, error) {
+	if found.saved[table] == nil || len(found.saved[table].unlisted) == 0 {
+		return nil, nil
+	}
+	is, err := t.readUnlisted(ctx, bridgeLister, table)
+	if err == nil {
+		is.recognise(found.madeOf[table])
+	}
+	return is, err
+}
+
+// rulesIn are the rules of a table, each once, those of commands, too.
+func (b *Bridge) rulesIn(table string) (rules []BridgeRule) {
+	seen := map[string]bool{}
+	add := func(r BridgeRule) {
+		if r.Table == table && !seen[r.key()] {
+			seen[r.key()] = true
+			rules = append(rules, r)
+		}
+	}
+	for _, r := range b.Rules {
+		add(r)
+	}
+	for _, c := range b.Commands {
+		if r, ok := ruleBy(c); ok {
+			add(r)
+		}
+	}
+	return rules
 }
 
 // with is what either has; either may be nil.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +20,7 @@ type foundBridge struct {
 	saved     map[string]*savedTable       // what ebtables lists, by table; nil where it was not asked
 	texts     map[string]string            // how ebtables lists rules, by BridgeRule.key, as far as that is known
 	mine      map[BridgeChain]map[int]bool // the places of the rules of was
-	after     map[string]*savedTable       // chains that ebtables cannot list, by table, behind a change
+	madeOf    map[string]map[string]string // how ebtables lists rules in tables that it cannot list, by table and what they are made of
 }
 
 // bridgeFinder looks for what is in ebtables of what may be ours.
@@ -34,6 +33,7 @@ type bridgeFinder struct {
 	may       *Bridge // what is looked for
 	saved     map[string]*savedTable
 	texts     map[string]string
+	madeOf    map[string]map[string]string
 	unclaimed map[BridgeChain]map[string][]int // the places of listed rules that are not known to be ours, by text
 	items     []bridgeItem
 }
@@ -53,7 +53,7 @@ type bridgeItem struct {
 // what is found. The error is the context's when that has ended.
 func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, asks bool) (found *foundBridge, err error) {
 	noted, known := o.Left.foundBridge()
-	f := &bridgeFinder{tools: t, log: o.Log, known: known || old != nil, asks: asks, noted: noted.with(old), texts: o.Left.bridgeTexts()}
+	f := &bridgeFinder{tools: t, log: o.Log, known: known || old != nil, asks: asks, noted: noted.with(old), texts: o.Left.bridgeTexts(), madeOf: map[string]map[string]string{}}
 	if f.may = f.noted; !f.known {
 		f.may = f.noted.with(next)
 	}
@@ -62,7 +62,7 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 	}
 	limited, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	if err = f.list(limited); err == nil {
+	if err = f.list(limited, next); err == nil {
 		err = f.claim(limited)
 	}
 	switch _, missing := find("ebtables-save"); {
@@ -77,7 +77,7 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 		return nil, err
 	}
 	was := f.found(old)
-	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine()}, nil
+	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine(), madeOf: f.madeOf}, nil
 }
 
 // mine is the places of rules by themselves that are found, by chain.
@@ -96,42 +96,86 @@ func (f *bridgeFinder) mine() map[BridgeChain]map[int]bool {
 	return mine
 }
 
-// numbered is lines that change a table in which ebtables cannot list all chains: in these, rules are deleted by their numbers. after is the
-// table behind the lines, as far as these chains go.
-func (found *foundBridge) numbered(table string, lines [][]string, before *savedTable) (numbered [][]string, after *savedTable) {
+// bridgeEdit is what changes a table: lines for ebtables-restore, rules that are deleted by their handles behind these, and lines behind that.
+type bridgeEdit struct {
+	lines [][]string
+	gone  []goneRule
+	rest  [][]string
+}
+
+// edit makes the edit of lines that change a table. In a table that ebtables cannot list rules are deleted by their handles, and a chain
+// that one of them is in, or leads to, goes behind them.
+func (found *foundBridge) edit(table string, lines [][]string, before *savedTable) (e bridgeEdit) {
 	if before == nil || len(before.unlisted) == 0 {
-		return lines, before
+		return bridgeEdit{lines: lines}
 	}
-	after = &savedTable{rules: maps.Clone(before.rules), unlisted: before.unlisted}
+	slots := map[string][]slot{}
+	for chain, rules := range before.rules {
+		for i, rule := range rules {
+			slots[chain] = append(slots[chain], slot{text: rule, index: i + 1})
+		}
+	}
+	waits := map[string]bool{} // chains that cannot go before all rules have
 	for _, line := range lines {
-		i := slices.IndexFunc(line, func(word string) bool { return slices.Contains([]string{"-A", "-I", "-D", "-F"}, word) })
-		if i < 0 || i+1 >= len(line) || !after.isUnlisted(line[i+1]) {
-			numbered = append(numbered, line)
+		i := slices.IndexFunc(line, func(word string) bool { return slices.Contains([]string{"-A", "-I", "-D", "-X"}, word) })
+		if i < 0 || i+1 >= len(line) {
+			e.lines = append(e.lines, line)
 			continue
 		}
-		chain, args, place := line[i+1], slices.Concat(line[:i], line[i+2:]), 1
-		if line[i] == "-I" && len(args) > 0 {
-			if n, err := strconv.Atoi(args[0]); err == nil {
-				place, args = n, args[1:]
+		chain, args := line[i+1], slices.Concat(line[:i], line[i+2:])
+		switch line[i] {
+		case "-X":
+			if waits[chain] {
+				e.rest = append(e.rest, line)
+				continue
+			}
+		case "-I":
+			line = inserted(slots, line, i)
+		case "-A":
+			slots[chain] = append(slots[chain], slot{})
+		case "-D":
+			text := found.textOf(BridgeRule{Table: table, Chain: chain, Args: args})
+			if at := slices.IndexFunc(slots[chain], func(has slot) bool { return has.index > 0 && !has.gone && has.text == text }); at >= 0 {
+				slots[chain][at].gone, waits[chain], waits[targetIn(args)] = true, true, true
+				e.gone = append(e.gone, before.gone(chain, slots[chain][at].index-1))
+				continue
 			}
 		}
-		r := BridgeRule{Table: table, Chain: chain, Args: args}
-		text, rules := cmp.Or(found.texts[r.key()], r.spec()), slices.Clone(after.rules[chain])
-		at := slices.Index(rules, text)
-		switch {
-		case line[i] == "-F":
-			rules = nil
-		case line[i] == "-A":
-			rules = append(rules, text)
-		case line[i] == "-I":
-			rules = slices.Insert(rules, min(place-1, len(rules)), text)
-		case at >= 0:
-			rules, line = slices.Delete(rules, at, at+1), []string{"-D", chain, strconv.Itoa(at + 1)}
-		}
-		after.rules[chain], numbered = rules, append(numbered, line)
+		e.lines = append(e.lines, line)
 	}
-	return numbered, after
+	if len(e.rest) > 0 {
+		e.rest = slices.Insert(e.rest, 0, []string{"*" + table})
+	}
+	return e
 }
+
+// inserted is a line with -I as its i-th word, with its place as it is while rules that go are still there. A place that there is not is left
+// to ebtables, which refuses it.
+func inserted(slots map[string][]slot, line []string, i int) []string {
+	chain, place, word := line[i+1], 1, ""
+	if i+2 < len(line) {
+		if n, err := strconv.Atoi(line[i+2]); err == nil {
+			place, word = n, line[i+2]
+		}
+	}
+	at, left := 0, place-1
+	for ; at < len(slots[chain]) && left > 0; at++ {
+		if !slots[chain][at].gone {
+			left--
+		}
+	}
+	if place < 1 || left > 0 {
+		return line
+	}
+	if slots[chain] = slices.Insert(slots[chain], at, slot{}); word != "" {
+		line = slices.Clone(line)
+		line[i+2] = strconv.Itoa(at + 1)
+	}
+	return line
+}
+
+// textOf is how ebtables lists a rule, as far as that is known.
+func (found *foundBridge) textOf(r BridgeRule) string { return cmp.Or(found.texts[r.key()], r.spec()) }
 
 // learn learns how ebtables lists rules that a change has brought: they stand before all that was in their chain and is not ours, if
 // no other program has changed that meanwhile, and no command of ours. What is not learned is tried when it is looked for.
@@ -145,6 +189,9 @@ func (found *foundBridge) learn(ctx context.Context, t tools) {
 	saved, err := t.listBridge(ctx)
 	if err != nil {
 		return
+	}
+	for table, s := range saved {
+		s.recognise(found.madeOf[table])
 	}
 	for c, ours := range found.next.byChain() {
 		if !changed[c] || saved[c.Table] == nil {
@@ -173,21 +220,25 @@ func (found *foundBridge) others(c BridgeChain) (texts []string) {
 	return texts
 }
 
-// list asks ebtables what is there. What a process has left that was killed while it tried rules goes.
-func (f *bridgeFinder) list(ctx context.Context) error {
+// list asks ebtables what is there. What a process has left that was killed while it tried rules goes. In a table that ebtables cannot list
+// rules that may be ours, or shall be, are recognised by what they are made of.
+func (f *bridgeFinder) list(ctx context.Context, next *Bridge) error {
 	saved, err := f.listBridge(ctx)
 	if err != nil {
 		return err
 	}
 	f.saved, f.unclaimed = saved, map[BridgeChain]map[string][]int{}
 	for table, s := range saved {
-		for _, chain := range []string{trialChain, copiesChain} {
-			if slices.Contains(s.order, chain) && !f.asks {
-				f.endTrial(ctx, table, chain)
-			}
+		if slices.Contains(s.order, trialChain) && !f.asks {
+			f.endTrial(ctx, table)
 		}
-		for _, chain := range s.unlisted {
-			f.log.Warn(unlistedByAnother("ebtables"), "look", fmt.Sprintf("nft list chain bridge %s %s", table, chain))
+		if len(s.unlisted) > 0 {
+			f.log.Warn(unlistedByAnother("ebtables"), "look", "nft list table bridge "+table)
+		}
+		if len(s.unlisted) > 0 && !f.asks {
+			if err := f.try(ctx, table, f.may.with(next).rulesIn(table)); err != nil {
+				return err
+			}
 		}
 		for chain, texts := range s.rules {
 			places := map[string][]int{}
@@ -271,10 +322,10 @@ func (f *bridgeFinder) unsure(table string) (rules []BridgeRule) {
 	seen, led := map[string]bool{}, f.leads()
 	for _, item := range f.items {
 		r := item.rule
-		if item.at >= 0 || r.Table != table || !f.hasOthers(r.chain()) || seen[r.key()] {
+		if item.at >= 0 || r.Table != table || !f.hasOthers(r.chain()) || seen[r.key()] || f.madeOf[table] != nil {
 			continue
 		}
-		if to := targetIn(r.Args); to == "" || led[r.chain()][to] {
+		if to := targetIn(r.Args); to == "" || led[r.chain()][to] || led[r.chain()][""] { // of some it is not known where they lead
 			seen[r.key()] = true
 			rules = append(rules, r)
 		}
@@ -311,9 +362,12 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 	if len(lines) == head {
 		return nil
 	}
-	defer f.endTrial(ctx, table, trialChain)
+	defer f.endTrial(ctx, table)
 	if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
 		return err
+	}
+	if s := f.saved[table]; len(s.unlisted) > 0 {
+		return f.learnMade(table, lines[head:])
 	}
 	saved, err := f.listBridge(ctx)
 	if err != nil {
@@ -325,6 +379,26 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 	for i, text := range saved[table].rules[trialChain] {
 		f.texts[BridgeRule{Table: table, Args: lines[head+i][2:]}.key()] = text
 	}
+	return nil
+}
+
+// learnMade learns what rules are made of that lines have put into the chain for trials, and recognises those in a table that ebtables cannot
+// list. They count as listed as the first of those lines that makes the same.
+func (f *bridgeFinder) learnMade(table string, lines [][]string) error {
+	made, err := f.madeOfTrial(bridgeLister, table)
+	if err != nil || len(made) != len(lines) { // another program has changed it
+		return err
+	}
+	known := map[string]string{}
+	for i, line := range lines {
+		r := BridgeRule{Table: table, Args: line[2:]}
+		if known[made[i]] == "" {
+			known[made[i]] = r.spec()
+		}
+		f.texts[r.key()] = known[made[i]]
+	}
+	f.madeOf[table] = known
+	f.saved[table].recognise(known)
 	return nil
 }
 
@@ -362,16 +436,16 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 	return restore()
 }
 
-// endTrial takes out a chain in which rules were tried, be it there or not.
-func (f *bridgeFinder) endTrial(ctx context.Context, table, chain string) {
+// endTrial takes out the chain in which rules were tried, be it there or not.
+func (f *bridgeFinder) endTrial(ctx context.Context, table string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	script, err := joinLines([][]string{{"*" + table}, {":" + chain, "RETURN"}, {"-F", chain}, {"-X", chain}})
+	script, err := joinLines([][]string{{"*" + table}, {":" + trialChain, "RETURN"}, {"-F", trialChain}, {"-X", trialChain}})
 	if err == nil {
 		_, err = f.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	if err != nil {
-		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", chain, "table", table, "reason", err)
+		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", trialChain, "table", table, "reason", err)
 	}
 }
 

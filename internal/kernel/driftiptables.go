@@ -157,6 +157,7 @@ func (k *iptablesKernel) adopt() error {
 func (k *iptablesKernel) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer k.watch.looking()()
 	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}

@@ -53,6 +53,7 @@ func (k *nftables) Allow(f func(started func(pid int)) error) error {
 func (k *nftables) look() []Foreign {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer k.watch.looking()()
 	if k.watch.monitor.ended() || k.options.Guard.check() != nil {
 		return nil
 	}

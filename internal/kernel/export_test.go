@@ -151,6 +151,32 @@ func ReadTable(o Options, family ir.Families, table string) (map[string][]string
 	return s.rules, nil
 }
 
+// Recognise is how the rules of a chain are listed in a table that iptables cannot list, where some rules may be ours.
+func Recognise(o Options, family ir.Families, table, chain string, specs []string) ([]string, error) {
+	k, err := newIPTables(o.withDefaults(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	saved, err := k.read(context.Background(), family, table)
+	if err != nil {
+		return nil, err
+	}
+	_, err = k.recognise(context.Background(), saved, family, table, map[string][]string{chain: specs})
+	return saved.rules[chain], err
+}
+
+// DeleteLater reads a chain that is not listed, and returns what deletes its first rule.
+func DeleteLater(o Options, family ir.Families, table, chain string) (remove func() error, err error) {
+	t := tools{enter: o.withDefaults().Enter}
+	saved, err := t.read(context.Background(), family, table)
+	if err != nil {
+		return nil, err
+	}
+	gone := []goneRule{saved.gone(chain, 0)}
+	return func() error { return t.deleteRules(context.Background(), listerOf(family), table, gone) }, nil
+}
+
 // ReadBridges is the rules of a table of ebtables, by chain, as a commit reads them.
 func ReadBridges(o Options, table string) (map[string][]string, error) {
 	saved, err := tools{enter: o.withDefaults().Enter}.listBridge(context.Background())

@@ -42,7 +42,8 @@ type watch struct {
 	told       func(Foreign)
 	guard      *guard // nil if there can be none
 	log        *slog.Logger
-	alarm      func() // called when something of ours may have been changed, before it is looked at; may be nil
+	alarm      func()        // called when something of ours may have been changed, before it is looked at; may be nil
+	took       time.Duration // how long the last look has taken; only what looks and who follows touch it
 }
 
 // readings is how often the tables are read in a row while other programs change what is ours.
@@ -154,7 +155,8 @@ func (w *watch) reports() []Foreign {
 }
 
 // follow tells of changes until the monitor is closed. look reviews, and returns the reports. Looking takes a fifth of the
-// time at most, however often another program changes something.
+// time at most, however often another program changes something. What look waits for a commit to end is no looking: what was changed
+// behind it would go unnoticed for four times as long.
 func (w *watch) follow(look func() []Foreign) {
 	const shortest = 100 * time.Millisecond
 	for {
@@ -163,14 +165,20 @@ func (w *watch) follow(look func() []Foreign) {
 		case <-w.monitor.done:
 			return
 		}
-		begun := time.Now()
 		list := w.look(look)
-		rest := max(shortest, 4*time.Since(begun))
+		next := time.Now().Add(max(shortest, 4*w.took)) // being told may take longer than that: a commit may put things right
 		for _, f := range list {
 			w.tell(f)
 		}
-		time.Sleep(rest)
+		time.Sleep(time.Until(next))
 	}
+}
+
+// looking begins a look, once the Kernel's lock is held, and end notes how long it took, without what it has waited for the kernel to tell
+// of other programs' commits.
+func (w *watch) looking() (end func()) {
+	begun, waited := time.Now(), w.monitor.waitedFor()
+	return func() { w.took = time.Since(begun) - (w.monitor.waitedFor() - waited) }
 }
 
 // look is what look returns; nothing if that fails by a fault of its own.

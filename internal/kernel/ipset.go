@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +18,7 @@ import (
 // from going that they look up.
 type setPlan struct {
 	make     strings.Builder       // input of "ipset restore" before the rules
-	undo     [][]string            // command lines that take that back, last first
+	refused  int                   // the line of that, from 1, that ipset has refused; 0 for none
 	undoText strings.Builder       // input of "ipset restore" that takes back changes of elements
 	swapped  []string              // sets that hold what was there before, under other names
 	gone     []string              // sets that go after the rules
@@ -37,15 +39,21 @@ func setKind(s *ir.Set) string {
 }
 
 // listSets are the types of the sets that there are, by name, with inet6 behind those of sets for IPv6; of our own and of others.
-func (t tools) listSets(ctx context.Context) (map[string]string, error) {
-	types := map[string]string{}
+func (t tools) listSets(ctx context.Context) (types map[string]string, err error) {
+	types, _, err = t.listUsedSets(ctx)
+	return types, err
+}
+
+// listUsedSets is listSets, and which sets a rule or another set refers to.
+func (t tools) listUsedSets(ctx context.Context) (types map[string]string, used map[string]bool, err error) {
+	types, used = map[string]string{}, map[string]bool{}
 	text, err := t.run(ctx, "", "ipset", "list", "-terse")
 	if err != nil {
 		var said *toolError
 		if !errors.As(err, &said) {
-			return types, nil // no ipset: an error only for those who want a set
+			return types, used, nil // no ipset: an error only for those who want a set
 		}
-		return nil, fmt.Errorf("cannot list the sets: %w", err)
+		return nil, nil, fmt.Errorf("cannot list the sets: %w", err)
 	}
 	name := ""
 	for line := range strings.Lines(text) {
@@ -59,9 +67,63 @@ func (t tools) listSets(ctx context.Context) (map[string]string, error) {
 			if strings.HasPrefix(value, "family inet6 ") {
 				types[name] += inet6
 			}
+		case "References":
+			used[name] = value != "0"
 		}
 	}
-	return types, nil
+	return types, used, nil
+}
+
+// errUsed is why a set stays that was not tried, as the list of sets says already that it would be refused.
+var errUsed = errors.New("something refers to it")
+
+// destroySets takes out sets, as far as they are there: one run of ipset for all. Where it is refused one, as something refers to that, it is
+// run again for those behind it, but for those that the list of sets says are referred to, too. stay is why each set stays that does. On an
+// error it is not known which of them are gone: the sets cannot be listed, or the context has ended.
+func (t tools) destroySets(ctx context.Context, names []string) (stay map[string]error, err error) {
+	stay = map[string]error{}
+	for round := 0; len(names) > 0; round++ {
+		types, used, err := t.listUsedSets(ctx)
+		if err != nil {
+			return nil, err
+		}
+		names = filter(names, func(name string) bool {
+			if round > 0 && used[name] { // at first it may be a rule that is being taken out just now
+				stay[name] = errUsed
+			}
+			return types[name] != "" && stay[name] == nil
+		})
+		refused, err := t.destroyUntilRefused(ctx, names)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil:
+			return stay, nil
+		case refused == 0: // ipset does not say which one
+			refused = 1
+		}
+		stay[names[refused-1]] = err
+	}
+	return stay, nil
+}
+
+// destroyUntilRefused takes out sets that are there, until ipset is refused one: which one that is, from 1, is its number in the list; 0 if
+// ipset does not say.
+func (t tools) destroyUntilRefused(ctx context.Context, names []string) (refused int, err error) {
+	if len(names) == 0 {
+		return 0, nil
+	}
+	_, err = t.run(ctx, setLines("destroy", names), "ipset", "restore")
+	return min(lineNamed(err), len(names)), err
+}
+
+// setLines are lines for "ipset restore", with the same command for some sets.
+func setLines(command string, names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintln(&b, command, name)
+	}
+	return b.String()
 }
 
 // temporary is the name of a set that is made to be swapped with another one. Names of ipsets of a configuration cannot
@@ -110,7 +172,6 @@ func (p *setPlan) set(old, next *ir.Set, types map[string]string) {
 	switch {
 	case types[next.Name] == "":
 		p.whole(next)
-		p.undo = append(p.undo, []string{"destroy", next.Name})
 	case types[next.Name] != setKind(next):
 		p.retyped = append(p.retyped, next.Name)
 		p.whole(next)
@@ -141,7 +202,6 @@ func (p *setPlan) swap(s *ir.Set, types map[string]string) {
 	types[fresh.Name] = setKind(s)
 	p.whole(&fresh)
 	fmt.Fprintf(&p.make, "swap %s %s\n", fresh.Name, s.Name)
-	p.undo = append(p.undo, []string{"destroy", fresh.Name}, []string{"swap", fresh.Name, s.Name})
 	p.swapped = append(p.swapped, fresh.Name)
 }
 
@@ -218,26 +278,40 @@ func (k *iptablesKernel) retypeSets(ctx context.Context, p *setPlan, next *Desir
 		return err
 	}
 	k.installed = without
+	was, err := k.run(ctx, setLines("save", p.retyped), "ipset", "restore")
+	if err != nil {
+		return p.notRetyped(p.retyped[max(1, min(lineNamed(err), len(p.retyped)))-1], err)
+	}
+	stay, err := k.destroySets(ctx, p.retyped)
+	gone := filter(p.retyped, func(name string) bool { return stay[name] == nil })
+	k.steps = append(k.steps, step{"sets of other types", func(ctx context.Context) error { return k.remakeSets(ctx, gone, was) }})
 	for _, name := range p.retyped {
-		was, err := k.run(ctx, "", "ipset", "save", name)
-		if err == nil {
-			_, err = k.run(ctx, "", "ipset", "destroy", name)
+		if reason := cmp.Or(err, stay[name]); reason != nil {
+			return p.notRetyped(name, reason)
 		}
-		if err != nil {
-			return &RuleError{Origin: p.origins[name], Err: fmt.Errorf("cannot make set %s with another type: %w", name, err)}
-		}
-		k.steps = append(k.steps, step{"set " + name, func(ctx context.Context) error { return k.remakeSet(ctx, name, was) }})
 	}
 	return nil
 }
 
-// remakeSet makes a set what "ipset save" has told of it, whatever has its name now.
-func (k *iptablesKernel) remakeSet(ctx context.Context, name, saved string) error {
-	if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
-		k.options.Log.Debug("a set was not made anew, as it was not there", "error", err)
+// notRetyped is the error that a set cannot be made with another type.
+func (p *setPlan) notRetyped(name string, reason error) error {
+	return &RuleError{Origin: p.origins[name], Err: fmt.Errorf("cannot make set %s with another type: %w", name, reason)}
+}
+
+// remakeSets makes some sets what "ipset save" has told of them and others, whatever has their names now.
+func (k *iptablesKernel) remakeSets(ctx context.Context, names []string, saved string) error {
+	stay, err := k.destroySets(ctx, names)
+	if err == nil {
+		lines := filter(slices.Collect(strings.Lines(saved)), func(line string) bool {
+			words := strings.Fields(line)
+			return len(words) > 1 && slices.Contains(names, words[1])
+		})
+		_, err = k.run(ctx, strings.Join(lines, ""), "ipset", "restore", "-exist")
 	}
-	_, err := k.run(ctx, saved, "ipset", "restore", "-exist")
-	return err
+	if err != nil {
+		return errors.Join(append([]error{err}, slices.Collect(maps.Values(stay))...)...)
+	}
+	return nil
 }
 
 func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
@@ -245,6 +319,10 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 		return nil
 	}
 	_, err := k.run(ctx, p.make.String(), "ipset", "restore")
+	var said *toolError
+	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) { // it was not run
+		p.refused = 1
+	}
 	return k.blameSet(p, err)
 }
 
@@ -274,11 +352,37 @@ func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
 			k.options.Log.Error("sets could not be put back", "error", err)
 		}
 	}
-	for _, words := range slices.Backward(p.undo) {
-		if _, err := k.run(ctx, "", "ipset", words...); err != nil {
-			k.options.Log.Debug("a set was not put back, as it was not made", "error", err)
+	for lines := p.back(); len(lines) > 0; {
+		_, err := k.run(ctx, strings.Join(lines, "\n")+"\n", "ipset", "restore")
+		if err == nil {
+			return
+		}
+		k.options.Log.Error("a set could not be put back", "error", err)
+		at := lineNamed(err)
+		if at == 0 {
+			return
+		}
+		lines = lines[min(at, len(lines)):]
+	}
+}
+
+// back are the lines for "ipset restore" that take back what makeSets has made and exchanged, last first, up to the line that was refused.
+func (p *setPlan) back() (lines []string) {
+	made := strings.Split(p.make.String(), "\n")
+	if p.refused > 0 {
+		made = made[:min(p.refused-1, len(made))]
+	}
+	for _, line := range slices.Backward(made) {
+		command, rest, _ := strings.Cut(line, " ")
+		name, _, _ := strings.Cut(rest, " ")
+		switch command {
+		case "create":
+			lines = append(lines, "destroy "+name)
+		case "swap":
+			lines = append(lines, line)
 		}
 	}
+	return lines
 }
 
 // finishSets removes what no rule looks up any more. A set that another program's rules look up stays. It warns of sets of other programs
@@ -287,9 +391,11 @@ func (k *iptablesKernel) finishSets(ctx context.Context, p *setPlan) {
 	for _, name := range p.others {
 		k.options.Log.Warn("another program had made a set with the name of an ipset: what it held is gone, and it holds what the configuration says", "set", name)
 	}
-	for _, name := range append(p.swapped, p.gone...) {
-		if _, err := k.run(ctx, "", "ipset", "destroy", name); err != nil {
-			k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", err)
+	names := slices.Concat(p.swapped, p.gone)
+	stay, err := k.destroySets(ctx, names)
+	for _, name := range names {
+		if reason := cmp.Or(err, stay[name]); reason != nil {
+			k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", reason)
 			k.options.Left.stays(name)
 		}
 	}

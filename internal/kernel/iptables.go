@@ -48,16 +48,18 @@ type iptablesKernel struct {
 	last                    []step     // what the last commit has done, of one beside nftables
 	former                  memory     // of what was there before that
 	made                    map[sharedChain]bool
-	lacking                 map[sharedChain]bool     // tables, without a chain's name, that the kernel does not have
-	texts                   map[sharedRule]string    // how the tool saves rules of ours
-	unlisted                map[sharedChain]bool     // chains that the tool cannot list, of which the log has told
-	listed                  map[sharedChain][]string // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	lacking                 map[sharedChain]bool              // tables, without a chain's name, that the kernel does not have
+	texts                   map[sharedRule]string             // how the tool saves rules of ours
+	unlisted                map[sharedChain]bool              // tables, without a chain's name, that the tool cannot list, of which the log has told
+	madeOf                  map[sharedChain]map[string]string // of such tables, how the tool lists rules that may be ours, by what they are made of
+	listed                  map[sharedChain][]string          // chains of silent families as the tool saved them after a commit; of a partial one our rules
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
-		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{}, unlisted: map[sharedChain]bool{}}
+		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
+		unlisted: map[sharedChain]bool{}, madeOf: map[sharedChain]map[string]string{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
@@ -429,6 +431,8 @@ type script struct {
 	listings     map[string]listing // of shared chains that it changes, behind it
 	made, unmade []string           // shared chains that it makes and removes
 	kept         []string           // direct chains that rules of other programs stay in at a start
+	gone         []goneRule         // rules in chains that are not listed, which go when the lines are done, but for those that delete chains
+	begun        bool               // the lines are done, and not all of gone
 	after        *savedTable        // the table behind it, once it was committed
 }
 
@@ -484,6 +488,10 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		return nil, nil
 	}
 	k.tellUnlisted(saved, family, table)
+	asked, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, had == nil && !k.direct, was, want))
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case had != nil && len(k.watch.changed) > 0:
 		had = saved.stillThere(had)
@@ -504,7 +512,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	if next.Succeeded {
 		had = had.withoutShared()
 	}
-	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, absent: map[sharedRule]bool{}, script: &script{family: family, table: table, want: want,
+	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, asked: asked, absent: map[sharedRule]bool{}, script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if first && !next.Succeeded {
 		if err := e.addLeft(ctx); err != nil {
@@ -531,12 +539,47 @@ func (k *iptablesKernel) test(ctx context.Context, scripts []*script) error {
 }
 
 func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string) error {
-	input := strings.Join(s.lines, "\n") + "\n"
+	first, rest := s.parts()
+	input := strings.Join(first, "\n") + "\n"
 	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
+	if err == nil && len(s.gone) > 0 && len(args) == 0 {
+		s.begun = true
+		return k.finish(ctx, listerOf(s.family), s.table, s.gone, strings.Join(rest, "\n")+"\n")
+	}
 	if others := k.othersTable(listerOf(s.family), s.table, err); others != nil {
 		return others
 	}
 	return k.further(ctx, s, err)
+}
+
+// parts are the lines that bring what is new, and those that delete chains when the rules that are to go have gone. They are apart where such
+// rules are deleted by their handles.
+func (s *script) parts() (first, rest []string) {
+	if len(s.gone) == 0 {
+		return s.lines, nil
+	}
+	deletes := func(line string) bool { return strings.HasPrefix(line, "-X ") }
+	first = filter(s.lines, func(line string) bool { return !deletes(line) })
+	if rest = filter(s.lines, deletes); len(rest) > 0 {
+		rest = slices.Concat([]string{"*" + s.table}, rest, []string{"COMMIT"})
+	}
+	return first, rest
+}
+
+// finish deletes rules, and gives a restore tool what comes behind that, unless it is empty.
+func (t tools) finish(ctx context.Context, l lister, table string, gone []goneRule, rest string) error {
+	if err := t.deleteRules(ctx, l, table, gone); err != nil {
+		return err
+	}
+	if strings.TrimSpace(rest) == "" {
+		return nil
+	}
+	args := []string{"--noflush"}
+	if l != bridgeLister {
+		args = append(args, waitForLock())
+	}
+	_, err := t.run(ctx, rest, l.program+"-restore", args...)
+	return err
 }
 
 // further is the error of a restore tool, which names one rule at a time, with all rules that the tool does not understand: each that it names

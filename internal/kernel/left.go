@@ -324,15 +324,19 @@ func (l *Left) removeChains(ctx context.Context, t tools) {
 	l.mu.Lock()
 	gone, was := filter(l.noted.Chains, func(c leftChain) bool { return !slices.Contains(l.wanted.Chains, c) }), l.stay
 	l.mu.Unlock()
-	stay := l.takeOutChains(ctx, t, gone, was)
+	stay := l.takeOutChains(ctx, ctx.Err, t, gone, was)
 	l.change(func(noted, wanted *leftThings) {
 		l.stay.Chains, noted.Chains = stay, union(wanted.Chains, stay, itself)
 	})
 }
 
-// takeOutChains takes out chains, and returns those that stay. It warns of those that are not among what stayed before.
-func (l *Left) takeOutChains(ctx context.Context, t tools, gone []leftChain, was leftThings) (stay []leftChain) {
-	for _, c := range gone {
+// takeOutChains takes out chains, and returns those that stay. It warns of those that are not among what stayed before. Once stopped is an
+// error, all others stay.
+func (l *Left) takeOutChains(ctx context.Context, stopped func() error, t tools, gone []leftChain, was leftThings) (stay []leftChain) {
+	for i, c := range gone {
+		if stopped() != nil {
+			return append(stay, gone[i:]...)
+		}
 		_, err := t.run(ctx, "", c.Tool, waitForLock(), "-t", c.Table, "-X", c.Chain)
 		if err == nil {
 			continue
@@ -372,20 +376,19 @@ func (l *Left) takeOutSets(ctx context.Context, t tools, gone []string, was left
 	if len(gone) == 0 {
 		return nil, nil
 	}
-	types, err := t.listSets(ctx)
+	reasons, err := t.destroySets(ctx, gone)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range gone {
-		if types[name] == "" {
+		reason := reasons[name]
+		if reason == nil {
 			continue
 		}
-		if _, err := t.run(ctx, "", "ipset", "destroy", name); err != nil {
-			if !slices.Contains(was.Sets, name) {
-				l.log.Warn("a set stays until it can be taken out", "set", name, "error", err)
-			}
-			stay = append(stay, name)
+		if !slices.Contains(was.Sets, name) {
+			l.log.Warn("a set stays until it can be taken out", "set", name, "error", reason)
 		}
+		stay = append(stay, name)
 	}
 	return stay, nil
 }
@@ -397,8 +400,9 @@ func (l *Left) stays(set string) {
 	})
 }
 
-// tryAgain takes out what stayed before, behind a commit, as far as that has not brought it again. taken are the chains that are gone.
-func (l *Left) tryAgain(ctx context.Context, t tools) (taken []leftChain) {
+// tryAgain takes out what stayed before, behind a commit, as far as that has not brought it again. taken are the chains that are gone. No
+// program is begun any more once stopped is an error: nobody waits for what the next commit, or the next process, can try as well.
+func (l *Left) tryAgain(ctx context.Context, stopped func() error, t tools) (taken []leftChain) {
 	if l == nil {
 		return nil
 	}
@@ -410,9 +414,12 @@ func (l *Left) tryAgain(ctx context.Context, t tools) (taken []leftChain) {
 	if len(was.Chains)+len(was.Sets) == 0 {
 		return nil
 	}
-	stay := leftThings{Chains: l.takeOutChains(ctx, t, chains, was)}
-	var err error
-	if stay.Sets, err = l.takeOutSets(ctx, t, sets, was); err != nil {
+	stay := leftThings{Chains: l.takeOutChains(ctx, stopped, t, chains, was)}
+	err := stopped()
+	if err == nil {
+		stay.Sets, err = l.takeOutSets(ctx, t, sets, was)
+	}
+	if err != nil {
 		stay.Sets = sets
 	}
 	taken = filter(chains, func(c leftChain) bool { return !slices.Contains(stay.Chains, c) })
@@ -529,7 +536,7 @@ func (k *iptablesKernel) noteDone(ctx context.Context, next *Desired, first bool
 		made = append(made, filter(k.found.Chains, is)...)
 	}
 	k.options.Left.after(t, made, first)
-	for _, c := range k.options.Left.tryAgain(ctx, k.tools) {
+	for _, c := range k.options.Left.tryAgain(ctx, k.stopped, k.tools) {
 		for _, family := range k.families {
 			if c.Tool == tool(family) {
 				delete(k.made, sharedChain{family, c.Table, c.Chain})

@@ -102,6 +102,7 @@ type monitor struct {
 	open     map[part][]liveRule // of the transaction whose end was not heard yet
 	news     news
 	closed   bool
+	waited   time.Duration // how long reached has waited, all in all
 }
 
 // eventBuffer is room for what a program says that loads some ten thousand rules at once, in bytes.
@@ -291,6 +292,7 @@ func (m *monitor) end(port uint32, body []byte) {
 func (m *monitor) reached(generation uint32) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	defer m.noteWaiting(time.Now())
 	for {
 		m.mu.Lock()
 		lost, there, advanced := m.news.lost || m.closed, !later(generation, m.seen), m.advanced
@@ -307,6 +309,20 @@ func (m *monitor) reached(generation uint32) bool {
 			return false
 		}
 	}
+}
+
+// noteWaiting adds the time since a moment to what reached has waited.
+func (m *monitor) noteWaiting(since time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waited += time.Since(since)
+}
+
+// waitedFor is how long reached has waited, all in all.
+func (m *monitor) waitedFor() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.waited
 }
 
 // take is what was heard since the last call.

@@ -177,7 +177,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	}
 	if err == nil && !done {
 		k.options.Left.wantNothing()
-		k.options.Left.tryAgain(context.WithoutCancel(ctx), tools{enter: k.options.Enter})
+		k.options.Left.tryAgain(context.WithoutCancel(ctx), ctx.Err, tools{enter: k.options.Enter})
 	}
 	if err != nil && k.directLost() {
 		k.watch.guard.raise(next.Panic || k.installed != nil && k.installed.Panic)

@@ -198,7 +198,8 @@ func (v variant) sweep(ctx context.Context, o Options, family ir.Families, direc
 	if t == nil {
 		return err
 	}
-	k := &iptablesKernel{tools: *t, options: o, made: map[sharedChain]bool{}, texts: map[sharedRule]string{}}
+	k := &iptablesKernel{tools: *t, options: o, made: map[sharedChain]bool{}, texts: map[sharedRule]string{},
+		madeOf: map[sharedChain]map[string]string{}}
 	swept, err := k.sweep(ctx, family, tables, direct)
 	if swept {
 		o.Log.Info("the rules of an earlier process were taken out", "program", tool(family)+"-"+v.name)
@@ -257,6 +258,9 @@ func (s *savedTable) drops(table string) bool {
 
 // sweepScript takes out what is ours in a table, but for what is of the direct interface; nil if there is nothing.
 func (k *iptablesKernel) sweepScript(ctx context.Context, family ir.Families, table string, saved *savedTable, panicked bool, direct leftThings) (*script, error) {
+	if _, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, true)); err != nil {
+		return nil, err
+	}
 	e := &tableEdit{k: k, saved: saved, before: &tableRules{}, had: saved.remains(table, direct), want: &tableRules{}, script: &script{family: family, table: table,
 		want: &tableRules{}, rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	for _, chain := range builtins[table] {

@@ -16,8 +16,9 @@ import (
 type savedTable struct {
 	order    []string            // chains
 	policies map[string]string   // of the kernel's chains
-	rules    map[string][]string // by chain, without "-A CHAIN"; of one that iptables cannot list see unlistedRule
-	unlisted []string            // chains that iptables cannot list: in these it deletes rules by their numbers alone
+	rules    map[string][]string // by chain, without "-A CHAIN"; of one that is not listed see unlistedRule
+	unlisted []string            // chains that iptables cannot list, or was not asked to: in these rules are deleted by their handles
+	raw      map[string][][]byte // the rules of these, as the kernel tells them
 }
 
 // save reads a table; nil if the kernel has no such table.
@@ -112,10 +113,8 @@ func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 			reached = append(reached, targets(block)...)
 		}
 	}
-	for _, chain := range []string{trialChain, copiesChain} {
-		if slices.Contains(s.order, chain) {
-			reached = append(reached, chain)
-		}
+	if slices.Contains(s.order, trialChain) {
+		reached = append(reached, trialChain)
 	}
 	if len(reached) == 0 {
 		return left

@@ -13,6 +13,8 @@ import (
 type slot struct {
 	text, spec string
 	listed     bool // the text is known
+	index      int  // in its chain as it was read, from 1; 0 for one that a line has brought
+	gone       bool // it goes when all lines are done: until then it counts where a place is meant
 }
 
 // name is the text, or the spec where the text is not known.
@@ -51,8 +53,8 @@ type listing struct {
 
 func (e *tableEdit) sharedEdit(name string) *sharedEdit {
 	s := &sharedEdit{tableEdit: e, name: name}
-	for _, text := range e.saved.rules[name] {
-		s.slots = append(s.slots, slot{text: text, listed: true})
+	for i, text := range e.saved.rules[name] {
+		s.slots = append(s.slots, slot{text: text, listed: true, index: i + 1})
 	}
 	return s
 }
@@ -73,6 +75,7 @@ func (e *tableEdit) editShared(ctx context.Context) error {
 				return err
 			}
 		}
+		s.slots = filter(s.slots, func(has slot) bool { return !has.gone })
 		e.listings[name] = s.listing
 	}
 	return nil
@@ -103,8 +106,12 @@ func (s *sharedEdit) edit(ctx context.Context, had, want *chainRules) error {
 		first = there[0].index
 	}
 	for _, p := range there[begin : len(there)-end] {
+		if s.saved.isUnlisted(s.name) {
+			s.deleteUnlisted(p.spec)
+			continue
+		}
 		i := s.at(p.spec)
-		s.delete(s.name, p.spec, i+1)
+		s.line("-D %s %s", s.name, p.spec)
 		if i >= 0 {
 			s.slots = slices.Delete(s.slots, i, i+1)
 		} else {
@@ -115,6 +122,24 @@ func (s *sharedEdit) edit(ctx context.Context, had, want *chainRules) error {
 		s.insert(want, i, end, first)
 	}
 	return nil
+}
+
+// deleteUnlisted has a rule go from a chain that is not listed, or the several that the tool makes of it.
+func (s *sharedEdit) deleteUnlisted(spec string) {
+	mine := [][]string{s.names(spec)}
+	if texts := s.asked[spec]; len(texts) > 1 {
+		mine = nil
+		for _, text := range texts {
+			mine = append(mine, []string{text})
+		}
+	}
+	for _, names := range mine {
+		i := slices.IndexFunc(s.slots, func(has slot) bool { return has.index > 0 && !has.gone && slices.Contains(names, has.text) })
+		if i >= 0 {
+			s.slots[i].gone = true
+			s.gone = append(s.gone, s.saved.gone(s.name, s.slots[i].index-1))
+		}
+	}
 }
 
 // foundRule is a rule of ours in a chain, by its index; −1 if it is there and not known where.
@@ -157,7 +182,11 @@ func (s *sharedEdit) thereSomewhere(ctx context.Context, spec string, before boo
 	case before || len(s.slots) == 0 || s.absent[sharedRule{s.sharedChain(s.name), spec}]:
 		return false, nil
 	case asked:
-		return len(texts) > 1 && !slices.ContainsFunc(texts, func(text string) bool { return !slices.Contains(s.slots, slot{text: text, listed: true}) }), nil
+		return len(texts) > 1 && !slices.ContainsFunc(texts, func(text string) bool {
+			return !slices.ContainsFunc(s.slots, func(has slot) bool { return has.listed && !has.gone && has.text == text })
+		}), nil
+	case s.saved.isUnlisted(s.name): // the tool finds no rule there by its words
+		return false, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -169,7 +198,9 @@ func (s *sharedEdit) thereSomewhere(ctx context.Context, spec string, before boo
 func (s *sharedEdit) match(specs []string) []int {
 	free := map[string][]int{} // slots by their texts, or their specs
 	for i, has := range s.slots {
-		free[has.name()] = append(free[has.name()], i)
+		if !has.gone {
+			free[has.name()] = append(free[has.name()], i)
+		}
 	}
 	found := make([]int, len(specs))
 	for i, spec := range specs {
@@ -187,12 +218,15 @@ func (s *sharedEdit) match(specs []string) []int {
 }
 
 // names is what a slot with a rule of ours may have as its text, or as its spec.
-func (s *sharedEdit) names(spec string) []string {
+func (s *sharedEdit) names(spec string) []string { return s.tableEdit.names(s.name, spec) }
+
+// names is how a rule of ours in a chain may be listed.
+func (e *tableEdit) names(chain, spec string) []string {
 	names := []string{spec}
-	if text, known := s.k.texts[sharedRule{s.sharedChain(s.name), spec}]; known {
+	if text, known := e.k.texts[sharedRule{e.sharedChain(chain), spec}]; known {
 		names = append(names, text)
 	}
-	if texts := s.asked[spec]; len(texts) == 1 {
+	if texts := e.asked[spec]; len(texts) == 1 {
 		names = append(names, texts[0])
 	}
 	return names
@@ -202,8 +236,20 @@ func (s *sharedEdit) names(spec string) []string {
 func (s *sharedEdit) at(spec string) int {
 	names := s.names(spec)
 	return slices.IndexFunc(s.slots, func(has slot) bool {
-		return !has.listed && has.spec == spec || has.listed && slices.Contains(names, has.text)
+		return !has.gone && (!has.listed && has.spec == spec || has.listed && slices.Contains(names, has.text))
 	})
+}
+
+// slotOf is the index of the n-th slot, from 0, that does not go, or behind all.
+func (s *sharedEdit) slotOf(n int) int {
+	for i, has := range s.slots {
+		if !has.gone {
+			if n--; n < 0 {
+				return i
+			}
+		}
+	}
+	return len(s.slots)
 }
 
 // insert puts the i-th of some rules, of which so many at the end stay, into the chain: behind the one before it, before the one
@@ -213,7 +259,7 @@ func (s *sharedEdit) insert(want *chainRules, i, end, first int) {
 	index := 0
 	switch {
 	case place > 0:
-		index = min(place-1, len(s.slots)-s.lost)
+		index = min(s.slotOf(place-1), len(s.slots)-s.lost)
 	case i > 0:
 		index = s.at(want.specs[i-1]) + 1
 	case end > 0:

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -207,14 +208,22 @@ var errLost = errors.New("the kernel did not say what became of the changes")
 func (s *socket) commit(changes []nft.Message) (*answer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.transact(changes)
+	return s.transact(0, changes)
+}
+
+// commitAt is commit, of a batch that the kernel takes only while nobody has committed anything since a generation. Else it is refused with
+// ERESTART (net/netfilter/nfnetlink.c).
+func (s *socket) commitAt(generation uint32, changes []nft.Message) (*answer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.transact(generation, changes)
 }
 
 // commitLast commits, and closes the socket before anybody else uses it.
 func (s *socket) commitLast(changes []nft.Message) (*answer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, err := s.transact(changes)
+	a, err := s.transact(0, changes)
 	return a, errors.Join(err, s.conn.Close())
 }
 
@@ -225,11 +234,11 @@ var inKernel atomic.Int32
 // even end before that.
 func Busy() bool { return inKernel.Load() > 0 }
 
-// transact is commit. The lock is held.
-func (s *socket) transact(changes []nft.Message) (*answer, error) {
+// transact is commitAt, or, with 0 for the generation, commit. The lock is held.
+func (s *socket) transact(generation uint32, changes []nft.Message) (*answer, error) {
 	inKernel.Add(1)
 	defer inKernel.Add(-1)
-	messages := s.batch(changes)
+	messages := s.batch(generation, changes)
 	if err := s.makeRoom(changes); err != nil {
 		return nil, err
 	}
@@ -280,13 +289,20 @@ func (s *socket) makeRoom(changes []nft.Message) error {
 	return nil
 }
 
+// genID is the head of an attribute NFNL_BATCH_GENID with a number of 32 bits (linux/netfilter/nfnetlink.h).
+var genID = binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, 8), 1)
+
 // batch puts changes between the messages that begin and end a transaction. The last change asks for an acknowledgement:
 // older kernels do not acknowledge the end. (linux/netfilter/nfnetlink.h)
-func (s *socket) batch(changes []nft.Message) []netlink.Message {
+func (s *socket) batch(generation uint32, changes []nft.Message) []netlink.Message {
 	const begin, end = unix.NFNL_MSG_BATCH_BEGIN, unix.NFNL_MSG_BATCH_END
 	mark := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	messages := make([]netlink.Message, 0, len(changes)+2)
-	messages = append(messages, s.request(begin, 0, mark))
+	first := mark
+	if generation != 0 {
+		first = binary.BigEndian.AppendUint32(append(slices.Clone(mark), genID...), generation)
+	}
+	messages = append(messages, s.request(begin, 0, first))
 	for i, c := range changes {
 		flags := netlink.HeaderFlags(c.Flags)
 		if i == len(changes)-1 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"richwall/compile/iptables"
@@ -142,19 +141,6 @@ func (e *tableEdit) rule(chain string, r *ir.Rule, format string, args ...any) {
 	e.rules[len(e.lines)+1], e.chains[len(e.lines)+1] = r, chain // the first line of the input names the table
 }
 
-// delete adds a line that deletes a rule, which has a number in its chain behind the lines before; 0 if that is not known.
-func (e *tableEdit) delete(chain, spec string, number int) {
-	if e.saved.isUnlisted(chain) && number > 0 {
-		spec = strconv.Itoa(number)
-	}
-	e.line("-D %s %s", chain, spec)
-}
-
-// learnTexts finds out how the tool saves rules of ours in a chain, where it could not look for them by their words.
-func (e *tableEdit) learnTexts(ctx context.Context, chain string, specs []string) error {
-	return e.k.learnTexts(ctx, e.saved, e.sharedChain(chain), specs)
-}
-
 // setPolicies sets what the kernel's chains do with what no rule decided: when rulesets begin, and when panic mode does or
 // ends. What policy they had before is not known then, as that of panic mode may be of an earlier process; one that somebody else sets between
 // these moments stays until the next of them. In panic mode raw drops every packet that
@@ -211,7 +197,7 @@ func (e *tableEdit) build(ctx context.Context) (*script, error) {
 		e.line("-X %s", name)
 	}
 	e.removeShared(stale)
-	if len(e.lines) == 0 {
+	if len(e.lines) == 0 && len(e.gone) == 0 {
 		return nil, nil
 	}
 	e.lines = append(append([]string{"*" + e.table}, e.lines...), "COMMIT")
@@ -276,15 +262,13 @@ func (e *tableEdit) replaceBuiltins(ctx context.Context) error {
 // first of them, from 1; 0 if there was none.
 func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, err error) {
 	saved, deleted := slices.Clone(e.saved.rules[had.name]), 0
-	if err := e.learnTexts(ctx, had.name, had.specs); err != nil {
-		return 0, err
-	}
 	for i, spec := range had.specs {
 		at := slices.Index(saved, spec)
-		if at < 0 {
-			at = slices.Index(saved, e.k.textOf(e.sharedChain(had.name), spec))
+		for _, name := range e.names(had.name, spec) {
+			if at < 0 {
+				at = slices.Index(saved, name)
+			}
 		}
-		number := at + 1
 		if at < 0 {
 			found, err := e.thereBy(ctx, had.name, spec)
 			if err != nil {
@@ -294,13 +278,16 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 				continue
 			}
 		} else {
-			number -= count(saved[:at], deletedRule)
 			saved[at] = deletedRule
 			if place == 0 {
 				place = max(at-i, 0) + 1
 			}
 		}
-		e.delete(had.name, spec, number)
+		if e.saved.isUnlisted(had.name) {
+			e.gone = append(e.gone, e.saved.gone(had.name, at))
+			continue
+		}
+		e.line("-D %s %s", had.name, spec)
 		deleted++
 	}
 	return min(place, len(saved)-deleted+1), nil
@@ -309,7 +296,10 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 // thereBy says whether a rule of ours is in one of the kernel's chains that is not listed as it is written, nor as the tool is known to list
 // it. One that was asked for is there if the tool makes several of it, and was found by them. Else the tool itself must say.
 func (e *tableEdit) thereBy(ctx context.Context, chain, spec string) (bool, error) {
-	if texts, asked := e.asked[spec]; asked || e.saved.isUnlisted(chain) {
+	if e.saved.isUnlisted(chain) {
+		return false, nil
+	}
+	if texts, asked := e.asked[spec]; asked {
 		return len(texts) > 1, nil
 	}
 	if err := ctx.Err(); err != nil {

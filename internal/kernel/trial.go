@@ -162,8 +162,7 @@ func (t *trial) run(group []candidate) (bad []candidate) {
 			begin = append(begin, fmt.Sprintf("-A %s %s", root, toTrial))
 		}
 		if t.saved.isUnlisted(root) {
-			end = append(end, fmt.Sprintf("-D %s %d", root, len(t.saved.rules[root])+1))
-			continue
+			continue // see end
 		}
 		end = append(end, fmt.Sprintf("-D %s %s", root, toTrial))
 	}
@@ -175,10 +174,30 @@ func (t *trial) run(group []candidate) (bad []candidate) {
 		return nil
 	}
 	bad = t.refused(group)
-	if err := t.restore(end); err != nil {
+	if err := t.end(end); err != nil {
 		t.k.options.Log.Warn("a chain stays that no packet comes to", "chain", trialChain, "table", t.s.table, "reason", err)
 	}
 	return bad
+}
+
+// end takes out what leads to the trial from chains that are not listed, and makes the end.
+func (t *trial) end(lines []string) error {
+	saved, err := t.k.read(t.ctx, t.s.family, t.s.table)
+	if err != nil {
+		return err
+	}
+	var gone []goneRule
+	for _, root := range t.roots {
+		for i, body := range saved.raw[root] {
+			if saved.isUnlisted(root) && slices.Contains(jumpsOf(body), trialChain) {
+				gone = append(gone, saved.gone(root, i))
+			}
+		}
+	}
+	if err := t.k.deleteRules(t.ctx, listerOf(t.s.family), t.s.table, gone); err != nil {
+		return err
+	}
+	return t.restore(lines)
 }
 
 // refused halves a group until each rule is alone that is refused.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -16,13 +15,12 @@ import (
 	"richwall/compile/nft"
 )
 
-// nft(8) can put rules into the tables of iptables-nft that iptables has no words for, such as "ct state established accept". Then
-// iptables-save prints nothing of the table, or stops at the rule, and iptables finds and deletes no rule of its chain by words. What
-// iptables still does there is to make and empty chains, to set policies, and to put in and delete rules by their numbers. So the table is
-// read over netlink, and the texts of the other rules in that chain are what iptables says of copies of them.
-
-// copiesChain is where such copies are, for as long as iptables lists them. No rule leads there.
-const copiesChain = baseChain + "_list"
+// nft(8) can put rules into the tables of iptables-nft and ebtables-nft that these have no words for, such as "ct state established accept".
+// Then iptables-save prints nothing of the table, or stops at the rule, and iptables finds and deletes no rule of its chain by words. What
+// iptables still does there is to make and empty chains, to set policies, and to put in rules. So the table is read over netlink. Which rules
+// are ours is known by what they are made of: rules that may be ours are put into a chain that nothing leads to, and those of the table that
+// are made of the same as one of these are listed as that is. All others stand for themselves. Ours are deleted by their handles. So the
+// number of processes does not depend on what other programs have there.
 
 // cannotList says whether a program of iptables-nft has said that a table or chain has rules which it has no words for. In such a table it says
 // the same of a chain that is not there.
@@ -37,14 +35,16 @@ func cannotList(said string, err error) bool {
 // stopped is what a program of iptables-nft says where it has listed, or looked at, the rules before one that it cannot read.
 const stopped = "Parsing nftables rule failed"
 
-// unlistedRule is what stands in a savedTable for a rule that iptables has no words for. No rule of iptables begins like that.
+// unlistedRule is what stands in a savedTable for a rule of which it is not known how iptables lists it. No rule of iptables begins like that.
 func unlistedRule(body []byte) string {
-	text := fmt.Sprintf("%shandle %d", unlistedMark, number64(attribute(body, unix.NFTA_RULE_HANDLE)))
+	text := fmt.Sprintf("%shandle %d", unlistedMark, handleOf(body))
 	for _, chain := range jumpsOf(body) {
 		text += " -j " + chain
 	}
 	return text
 }
+
+func handleOf(body []byte) uint64 { return number64(attribute(body, unix.NFTA_RULE_HANDLE)) }
 
 const unlistedMark = "# "
 
@@ -64,7 +64,7 @@ func (s *socket) rawTable(family uint8, table string) (*rawTable, error) {
 	raw := &rawTable{rules: map[string][][]byte{}, ends: map[string]int{}}
 	filter := namedAttribute(tableName, table)
 	err := s.dump(unix.NFT_MSG_GETCHAIN, family, nil, func(body []byte) {
-		if text(attribute(body, tableName)) == table && text(attribute(body, unix.NFTA_CHAIN_NAME)) != copiesChain {
+		if text(attribute(body, tableName)) == table {
 			raw.chains = append(raw.chains, slices.Clone(body))
 		}
 	})
@@ -105,14 +105,6 @@ func isPolicy(body []byte) bool {
 	return false
 }
 
-// all are the rules of all chains, in the order of these.
-func (r *rawTable) all() (rules [][]byte) {
-	for _, chain := range r.chains {
-		rules = append(rules, r.rules[text(attribute(chain, unix.NFTA_CHAIN_NAME))]...)
-	}
-	return rules
-}
-
 // lister is a program that lists the rules of a family's tables.
 type lister struct {
 	program string
@@ -123,24 +115,239 @@ func listerOf(family ir.Families) lister { return lister{tool(family), familyNum
 
 var bridgeLister = lister{"ebtables", unix.NFPROTO_BRIDGE}
 
-// rules asks for the rules of a chain, and returns what else was said.
-func (t tools) rules(ctx context.Context, l lister, table, chain string) (rules []string, said string, err error) {
-	if l != bridgeLister {
-		said, err = t.run(ctx, "", l.program, waitForLock(), "-t", table, "-S", chain)
-		return parseSaved(said).rules[chain], said, err
+// mostReadings is how often a table is read at most that other programs change meanwhile.
+const mostReadings = 5
+
+// readUnlisted reads a table that iptables-save cannot print.
+func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*savedTable, error) {
+	s, err := openSocket(t.enter)
+	if err != nil {
+		return nil, err
 	}
-	said, err = t.run(ctx, "", l.program, "--concurrent", "-t", table, "-L", chain)
-	_, list, _ := strings.Cut(said, "\nBridge chain: ")
-	for i, line := range strings.Split(strings.TrimSuffix(list, "\n"), "\n") {
-		if i > 0 {
-			rules = append(rules, strings.TrimRight(line, " "))
+	defer s.conn.Close()
+	for readings := 1; ; readings++ {
+		before, err := s.generation()
+		if err != nil {
+			return nil, err
+		}
+		raw, err := s.rawTable(l.family, table)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read table %s of %s: %w", table, l.program, err)
+		}
+		saved := raw.saved(table)
+		if l != bridgeLister {
+			if err := t.listOwn(ctx, l, table, saved); err != nil {
+				return nil, err
+			}
+		}
+		if after, err := s.generation(); err != nil || after == before || readings == mostReadings {
+			return saved, err
 		}
 	}
-	return rules, said, err
 }
 
-// readUnlisted reads a table that iptables-save cannot print. What iptables has no words for stands for itself (unlistedRule).
-func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*savedTable, error) {
+// saved is the table with what is known of its rules by themselves.
+func (r *rawTable) saved(table string) *savedTable {
+	saved := parseSaved("")
+	saved.raw = r.rules
+	for _, chain := range r.chains {
+		name := text(attribute(chain, unix.NFTA_CHAIN_NAME))
+		saved.order, saved.unlisted = append(saved.order, name), append(saved.unlisted, name)
+		if isBuiltin(table, name) && attribute(chain, unix.NFTA_CHAIN_HOOK) != nil {
+			saved.policies[name] = map[uint32]string{0: "DROP", 1: "ACCEPT"}[number32(attribute(chain, unix.NFTA_CHAIN_POLICY))]
+		}
+		for _, body := range r.rules[name] {
+			rule, plain := plainText(body)
+			switch {
+			case slices.Contains(jumpsOf(body), trialChain):
+				rule = toTrial
+			case !plain:
+				rule = unlistedRule(body)
+			}
+			saved.rules[name] = append(saved.rules[name], rule)
+		}
+	}
+	saved.addMaps(r)
+	return saved
+}
+
+// mostListings is how many processes list the chains of a table at most.
+const mostListings = 8
+
+// listOwn lists those of a table's chains that rules of a ruleset may be in, by their names: an earlier process may have left them, and a commit
+// that fails puts them back. A process lists them one after the other, up to one that it cannot list; another one goes on behind that.
+func (t tools) listOwn(ctx context.Context, l lister, table string, saved *savedTable) error {
+	names := filter(saved.order, func(name string) bool {
+		return isBuiltin(table, name) || ir.IsChain(table, name) || isEntry(table, name)
+	})
+	for n := 0; n < mostListings && len(names) > 0; n++ {
+		input := "*" + table + "\n-S " + strings.Join(names, "\n-S ") + "\nCOMMIT\n" // which commits nothing, and is when they are listed
+		said, err := t.run(ctx, input, l.program+"-restore", "--noflush", waitForLock())
+		if passes(err) {
+			return fmt.Errorf("cannot read table %s: %w", table, err)
+		}
+		listed, shown := parseSaved(said), map[string]bool{}
+		for line := range strings.Lines(said) {
+			if words := strings.Fields(line); len(words) > 1 && (words[0] == "-N" || words[0] == "-P") {
+				shown[words[1]] = true
+			}
+		}
+		for len(names) > 0 && shown[names[0]] && len(listed.rules[names[0]]) == len(saved.rules[names[0]]) {
+			saved.rules[names[0]] = listed.rules[names[0]]
+			saved.unlisted = slices.DeleteFunc(saved.unlisted, func(name string) bool { return name == names[0] })
+			names = names[1:]
+		}
+		if len(names) > 0 {
+			names = names[1:]
+		}
+	}
+	return nil
+}
+
+// plainText is how iptables and ebtables list a rule without conditions that leads to a chain or gives a verdict, or does nothing. Whether it
+// counts packets makes no difference to them.
+func plainText(body []byte) (rule string, plain bool) {
+	if attribute(body, unix.NFTA_RULE_USERDATA) != nil {
+		return "", false
+	}
+	plain = true
+	eachExpression(body, func(name string, data map[uint16][]byte) {
+		switch {
+		case name == "counter":
+		case name == "immediate" && rule == "" && number32(data[unix.NFTA_IMMEDIATE_DREG]) == unix.NFT_REG_VERDICT:
+			rule = verdictText(data[unix.NFTA_IMMEDIATE_DATA])
+			plain = plain && rule != ""
+		default:
+			plain = false
+		}
+	})
+	if plain && rule == "" && body[0] == unix.NFPROTO_BRIDGE {
+		rule = "-j CONTINUE"
+	}
+	return rule, plain
+}
+
+// verdictText is how iptables lists a verdict; empty for one that it does not know.
+func verdictText(data []byte) (rule string) {
+	eachAttribute(data, func(kind uint16, v []byte) {
+		if kind != unix.NFTA_DATA_VERDICT {
+			return
+		}
+		code, chain := int32(0), ""
+		eachAttribute(v, func(kind uint16, v []byte) {
+			switch kind {
+			case unix.NFTA_VERDICT_CODE:
+				code = int32(number32(v))
+			case unix.NFTA_VERDICT_CHAIN:
+				chain = text(v)
+			}
+		})
+		rule = map[int32]string{0: "-j DROP", 1: "-j ACCEPT", unix.NFT_RETURN: "-j RETURN", unix.NFT_JUMP: "-j " + chain, unix.NFT_GOTO: "-g " + chain}[code]
+	})
+	return rule
+}
+
+// madeOf tells rules apart by what they do, but for what their counters have counted, and their comments.
+func madeOf(body []byte) string {
+	var b strings.Builder
+	eachAttribute(attribute(body, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) {
+		counter := false
+		eachAttribute(e, func(kind uint16, v []byte) { counter = counter || kind == unix.NFTA_EXPR_NAME && text(v) == "counter" })
+		if !counter {
+			fmt.Fprintf(&b, "%d:%s", len(e), e)
+		}
+	})
+	b.Write(attribute(body, unix.NFTA_RULE_USERDATA))
+	return b.String()
+}
+
+// recognise lists rules as they are known to be listed, by madeOf.
+func (s *savedTable) recognise(known map[string]string) {
+	for _, chain := range s.unlisted {
+		for i, body := range s.raw[chain] {
+			if rule, is := known[madeOf(body)]; is {
+				s.rules[chain][i] = rule
+			}
+		}
+	}
+}
+
+// goneRule is a rule that is to be deleted.
+type goneRule struct {
+	chain, madeOf string
+	handle        uint64
+}
+
+// gone is the i-th rule of a chain that is not listed.
+func (s *savedTable) gone(chain string, i int) goneRule {
+	body := s.raw[chain][i]
+	return goneRule{chain, madeOf(body), handleOf(body)}
+}
+
+// mostDeletions is how often it is tried at most to delete rules while other programs change tables.
+const mostDeletions = 100
+
+// deleteRules deletes rules, as far as they are there. A handle is never given twice in one table (net/netfilter/nf_tables_api.c,
+// nf_tables_alloc_handle); that the table is still the one whose rules were read is made sure of by the generation.
+func (t tools) deleteRules(ctx context.Context, l lister, table string, gone []goneRule) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	s, err := openSocket(t.enter)
+	if err != nil {
+		return err
+	}
+	defer s.conn.Close()
+	for range mostDeletions {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		generation, err := s.generation()
+		if err != nil {
+			return err
+		}
+		raw, err := s.rawTable(l.family, table)
+		if err != nil {
+			return err
+		}
+		deletions := raw.deletions(l.family, table, gone)
+		if len(deletions) == 0 {
+			return nil
+		}
+		a, err := s.commitAt(generation, deletions)
+		if err != nil || len(a.refused) == 0 {
+			return err
+		}
+		if why := a.refused[0].err; !errors.Is(why, unix.ERESTART) {
+			return fmt.Errorf("cannot delete rules of ours in table %s of %s: %w", table, l.program, why)
+		}
+	}
+	return fmt.Errorf("cannot delete rules of ours in table %s of %s: other programs change the packet filter all the time", table, l.program)
+}
+
+// deletions are the messages that delete rules, as far as they are there.
+func (r *rawTable) deletions(family uint8, table string, gone []goneRule) (list []nft.Message) {
+	for _, g := range gone {
+		if !slices.ContainsFunc(r.rules[g.chain], func(body []byte) bool { return handleOf(body) == g.handle && madeOf(body) == g.madeOf }) {
+			continue
+		}
+		body, err := netlink.MarshalAttributes([]netlink.Attribute{
+			nameAttribute(unix.NFTA_RULE_TABLE, table), nameAttribute(unix.NFTA_RULE_CHAIN, g.chain),
+			{Type: unix.NFTA_RULE_HANDLE, Data: binary.BigEndian.AppendUint64(nil, g.handle)}})
+		if err != nil {
+			panic("internal error: " + err.Error()) // the kernel has told these names
+		}
+		list = append(list, nft.Message{Type: unix.NFT_MSG_DELRULE, Body: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...)})
+	}
+	return list
+}
+
+func nameAttribute(kind uint16, name string) netlink.Attribute {
+	return netlink.Attribute{Type: kind, Data: append([]byte(name), 0)}
+}
+
+// madeOfTrial is what the rules of trialChain are made of.
+func (t tools) madeOfTrial(l lister, table string) (list []string, err error) {
 	s, err := openSocket(t.enter)
 	if err != nil {
 		return nil, err
@@ -148,53 +355,12 @@ func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*saved
 	defer s.conn.Close()
 	raw, err := s.rawTable(l.family, table)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read table %s of %s: %w", table, l.program, err)
-	}
-	texts, err := t.listCopies(ctx, s, l, table, raw.all())
-	if err != nil {
 		return nil, err
 	}
-	saved := parseSaved("")
-	for _, chain := range raw.chains {
-		name := text(attribute(chain, unix.NFTA_CHAIN_NAME))
-		saved.order = append(saved.order, name)
-		if isBuiltin(table, name) && attribute(chain, unix.NFTA_CHAIN_HOOK) != nil {
-			saved.policies[name] = map[uint32]string{0: "DROP", 1: "ACCEPT"}[number32(attribute(chain, unix.NFTA_CHAIN_POLICY))]
-		}
-		count := len(raw.rules[name])
-		rules, unlisted, err := t.listChain(ctx, l, table, name, raw.rules[name], texts[:count])
-		if err != nil {
-			return nil, err
-		}
-		texts = texts[count:]
-		if saved.rules[name] = rules; unlisted {
-			saved.unlisted = append(saved.unlisted, name)
-		}
+	for _, body := range raw.rules[trialChain] {
+		list = append(list, madeOf(body))
 	}
-	saved.addMaps(raw)
-	return saved, nil
-}
-
-// listChain is the rules of a chain. texts are what iptables says of copies of them: where it says nothing of one, it may still list the chain,
-// as the kernel does not take copies of all rules.
-func (t tools) listChain(ctx context.Context, l lister, table, chain string, rules [][]byte, texts []string) (list []string, unlisted bool, err error) {
-	if !slices.Contains(texts, "") {
-		return texts, false, nil
-	}
-	listed, said, err := t.rules(ctx, l, table, chain)
-	switch {
-	case err == nil:
-		return listed, false, nil
-	case !cannotList(said, err):
-		return nil, false, fmt.Errorf("cannot read table %s: %w", table, err)
-	}
-	list = slices.Clone(texts)
-	for i := range list {
-		if list[i] == "" && !countsOnly(rules[i]) {
-			list[i] = unlistedRule(rules[i])
-		}
-	}
-	return list, true, nil
+	return list, nil
 }
 
 // addMaps adds what leads to chains beside rules: the kernel counts for each chain its rules and what leads to it.
@@ -216,173 +382,6 @@ func (s *savedTable) addMaps(raw *rawTable) {
 	if len(s.rules[mapOfOthers]) > 0 {
 		s.order = append(s.order, mapOfOthers)
 	}
-}
-
-// copiesChainUse is held while rules are in copiesChain: two that read a table at once would read each other's copies.
-var copiesChainUse sync.Mutex
-
-// mostCopies is how many rules are copied at once: one that cannot be listed costs copying those behind it again.
-const mostCopies = 256
-
-// texts are what iptables makes of rules; empty for one that it has no words for. What cannot be listed together it halves.
-func (c *copies) texts(rules [][]byte) ([]string, error) {
-	if len(rules) == 0 {
-		return nil, nil
-	}
-	if err := c.ctx.Err(); err != nil {
-		return nil, err
-	}
-	if len(rules) <= mostCopies && c.put(rules) {
-		list, _, err := c.rules(c.ctx, c.lister, c.table, copiesChain)
-		switch {
-		case passes(err):
-			return nil, err
-		case err == nil && len(list) == len(rules):
-			return list, nil
-		case err != nil && strings.Contains(err.Error(), stopped) && len(list) < len(rules): // at the rule behind the last that it lists
-			rest, err := c.texts(rules[len(list)+1:])
-			return slices.Concat(list, []string{""}, rest), err
-		}
-	}
-	if len(rules) == 1 {
-		return []string{""}, nil
-	}
-	half := len(rules) / 2
-	first, err := c.texts(rules[:half])
-	if err != nil {
-		return nil, err
-	}
-	second, err := c.texts(rules[half:])
-	return slices.Concat(first, second), err
-}
-
-// listCopies is how iptables lists rules of a table; empty for one that it has no words for, or that the kernel takes no copy of.
-func (t tools) listCopies(ctx context.Context, s *socket, l lister, table string, rules [][]byte) ([]string, error) {
-	copiesChainUse.Lock()
-	defer copiesChainUse.Unlock()
-	c := &copies{tools: t, ctx: ctx, socket: s, lister: l, table: table}
-	defer c.remove()
-	texts, err := c.texts(filter(rules, mayBeOfIPTables))
-	if err != nil {
-		return nil, err
-	}
-	list := make([]string, len(rules))
-	for i, body := range rules {
-		if mayBeOfIPTables(body) {
-			list[i], texts = texts[0], texts[1:]
-		}
-	}
-	return list, nil
-}
-
-// copies makes copies of rules in copiesChain.
-type copies struct {
-	tools
-	ctx    context.Context
-	socket *socket
-	lister lister
-	table  string
-}
-
-func (c *copies) message(kind uint8, flags uint16, attributes ...netlink.Attribute) nft.Message {
-	list := append([]netlink.Attribute{nameAttribute(unix.NFTA_RULE_TABLE, c.table), nameAttribute(unix.NFTA_RULE_CHAIN, copiesChain)}, attributes...)
-	if kind == unix.NFT_MSG_NEWCHAIN || kind == unix.NFT_MSG_DELCHAIN {
-		list[1].Type = unix.NFTA_CHAIN_NAME
-	}
-	body, err := netlink.MarshalAttributes(list)
-	if err != nil {
-		panic("internal error: " + err.Error()) // the kernel has told them so
-	}
-	return nft.Message{Type: kind, Flags: flags, Body: append([]byte{c.lister.family, unix.NFNETLINK_V0, 0, 0}, body...)}
-}
-
-func nameAttribute(kind uint16, name string) netlink.Attribute {
-	return netlink.Attribute{Type: kind, Data: append([]byte(name), 0)}
-}
-
-// put makes copiesChain anew with copies of rules, and says whether the kernel takes them all. It does not take one that looks up a set of its own.
-func (c *copies) put(rules [][]byte) bool {
-	list := []nft.Message{c.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE), c.message(unix.NFT_MSG_DELRULE, 0)}
-	for _, body := range rules {
-		list = append(list, c.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, copyOf(body)...))
-	}
-	a, err := c.socket.commit(list)
-	return err == nil && len(a.refused) == 0
-}
-
-// remove takes copiesChain away. One that stays is empty the next time, and is among the remains of an earlier process.
-func (c *copies) remove() { _, _ = c.socket.commit([]nft.Message{c.message(unix.NFT_MSG_DELCHAIN, 0)}) }
-
-// copyOf is what a rule is made of, from what the kernel tells of it. The kernel does not tell for which protocol a rule was made, which the
-// extensions of iptables for one protocol ask for (nft_compat.c); the rule itself compares it first. The copy of a policy is a rule like others:
-// ebtables would not list it if it stood last.
-func copyOf(body []byte) []netlink.Attribute {
-	list := []netlink.Attribute{{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: attribute(body, unix.NFTA_RULE_EXPRESSIONS)}}
-	if data := attribute(body, unix.NFTA_RULE_USERDATA); data != nil && !isPolicy(body) {
-		list = append(list, netlink.Attribute{Type: unix.NFTA_RULE_USERDATA, Data: data})
-	}
-	if protocol, not, ok := protocolOf(body); ok {
-		flags := uint32(0)
-		if not {
-			flags = unix.NFT_RULE_COMPAT_F_INV
-		}
-		compat, err := netlink.MarshalAttributes([]netlink.Attribute{
-			{Type: unix.NFTA_RULE_COMPAT_PROTO, Data: binary.BigEndian.AppendUint32(nil, protocol)},
-			{Type: unix.NFTA_RULE_COMPAT_FLAGS, Data: binary.BigEndian.AppendUint32(nil, flags)}})
-		if err != nil {
-			panic("internal error: " + err.Error()) // two numbers
-		}
-		list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_COMPAT, Data: compat})
-	}
-	return list
-}
-
-// protocolOf is the protocol that a rule compares that of a packet with first, as the kernel wants it for a copy, and whether the rule wants
-// another one; ok is false if there is none. It is that of IP (RFC 791 and 8200), and for bridges the type of the frame (IEEE 802.3) as it lies
-// in memory.
-func protocolOf(body []byte) (protocol uint32, not, ok bool) {
-	key, base, offset, length := uint32(unix.NFT_META_L4PROTO), uint32(unix.NFT_PAYLOAD_NETWORK_HEADER), uint32(9), 1
-	switch body[0] {
-	case unix.NFPROTO_IPV6:
-		offset = 6
-	case unix.NFPROTO_BRIDGE:
-		key, base, offset, length = unix.NFT_META_PROTOCOL, unix.NFT_PAYLOAD_LL_HEADER, 12, 2
-	}
-	protocolIn := map[string]bool{} // registers
-	eachExpression(body, func(name string, data map[uint16][]byte) {
-		switch {
-		case ok:
-		case name == "meta" && number32(data[unix.NFTA_META_KEY]) == key:
-			protocolIn[string(data[unix.NFTA_META_DREG])] = true
-		case name == "payload" && number32(data[unix.NFTA_PAYLOAD_BASE]) == base && number32(data[unix.NFTA_PAYLOAD_OFFSET]) == offset &&
-			int(number32(data[unix.NFTA_PAYLOAD_LEN])) == length:
-			protocolIn[string(data[unix.NFTA_PAYLOAD_DREG])] = true
-		case name == "cmp" && protocolIn[string(data[unix.NFTA_CMP_SREG])]:
-			eachAttribute(data[unix.NFTA_CMP_DATA], func(kind uint16, v []byte) {
-				if kind == unix.NFTA_DATA_VALUE && len(v) == length {
-					protocol, not, ok = uint32(v[0]), number32(data[unix.NFTA_CMP_OP]) == unix.NFT_CMP_NEQ, true
-					if length == 2 {
-						protocol = uint32(binary.NativeEndian.Uint16(v))
-					}
-				}
-			})
-		}
-	})
-	return protocol, not, ok
-}
-
-// foreignExpressions are those of nf_tables that iptables-nft 1.8 neither makes nor lists.
-var foreignExpressions = []string{"ct", "dup", "dynset", "exthdr", "fib", "fwd", "hash", "last", "masq", "nat", "notrack", "numgen", "objref", "osf",
-	"queue", "quota", "redir", "reject", "rt", "socket", "synproxy", "tproxy", "tunnel", "xfrm"}
-
-// mayBeOfIPTables says whether iptables may have words for a rule. It saves trying each of the others alone.
-func mayBeOfIPTables(body []byte) bool {
-	may := true
-	eachExpression(body, func(name string, data map[uint16][]byte) {
-		packetLog := name == "log" && data[unix.NFTA_LOG_GROUP] == nil // that of iptables is an extension, LOG
-		may = may && !packetLog && !slices.Contains(foreignExpressions, name)
-	})
-	return may
 }
 
 // jumpsOf are the chains that a rule leads to.
@@ -418,44 +417,126 @@ func eachExpression(body []byte, f func(name string, data map[uint16][]byte)) {
 	})
 }
 
-// countsOnly says whether a rule matches everything and does nothing: iptables lists it without a word.
-func countsOnly(body []byte) bool {
-	only := true
-	eachExpression(body, func(name string, _ map[uint16][]byte) { only = only && name == "counter" })
-	return only
-}
-
 func (s *savedTable) isUnlisted(chain string) bool { return slices.Contains(s.unlisted, chain) }
 
 func unlistedByAnother(program string) string {
-	return "another program has put a rule into a chain that " + program + " cannot list: it stays there"
+	return "another program has put a rule into a table that " + program + " cannot list: it stays there"
 }
 
-// tellUnlisted logs, once, which chains of a table iptables cannot list.
+// tellUnlisted logs, once, that iptables cannot list a table.
 func (k *iptablesKernel) tellUnlisted(saved *savedTable, family ir.Families, table string) {
-	for _, chain := range saved.order {
-		key := sharedChain{family, table, chain}
-		if is := saved.isUnlisted(chain); is != k.unlisted[key] {
-			if k.unlisted[key] = is; is {
-				command := fmt.Sprintf("nft list chain %s %s %s", map[ir.Families]string{ir.V4: "ip", ir.V6: "ip6"}[family], table, chain)
-				k.options.Log.Warn(unlistedByAnother(tool(family)), "look", command)
+	key := sharedChain{family: family, table: table}
+	if is := len(saved.unlisted) > 0; is != k.unlisted[key] {
+		if k.unlisted[key] = is; is {
+			command := fmt.Sprintf("nft list table %s %s", map[ir.Families]string{ir.V4: "ip", ir.V6: "ip6"}[family], table)
+			k.options.Log.Warn(unlistedByAnother(tool(family)), "look", command)
+		}
+	}
+}
+
+// save is that of tools, with rules listed as they are known to be.
+func (k *iptablesKernel) save(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
+	return k.recognised(family, table)(k.tools.save(ctx, family, table))
+}
+
+// read is that of tools, with rules listed as they are known to be.
+func (k *iptablesKernel) read(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
+	return k.recognised(family, table)(k.tools.read(ctx, family, table))
+}
+
+func (k *iptablesKernel) recognised(family ir.Families, table string) func(*savedTable, error) (*savedTable, error) {
+	return func(saved *savedTable, err error) (*savedTable, error) {
+		if saved != nil {
+			saved.recognise(k.madeOf[sharedChain{family: family, table: table}])
+		}
+		return saved, err
+	}
+}
+
+// recognise finds out which rules of a table are ones that may be ours, in the chains that are not listed. texts is how the tool lists
+// each of them: see listTogether. A check changes nothing, and recognises none.
+func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, family ir.Families, table string, may map[string][]string) (texts map[string][]string, err error) {
+	delete(k.madeOf, sharedChain{family: family, table: table}) // a set that is made anew has another index
+	var specs []string
+	for _, chain := range saved.unlisted {
+		specs = append(specs, may[chain]...)
+	}
+	if len(specs) == 0 || k.checking {
+		return nil, nil
+	}
+	texts, _, err = k.listTogether(ctx, family, table, saved, specs, k.stopped)
+	for _, chain := range saved.unlisted {
+		for _, spec := range may[chain] {
+			if list := texts[spec]; len(list) == 1 {
+				k.texts[sharedRule{sharedChain{family, table, chain}, spec}] = list[0]
 			}
 		}
 	}
+	return texts, err
 }
 
-// learnTexts finds out how the tool saves rules in a chain that it cannot list, as far as it is not known: it finds none there by its words.
-func (k *iptablesKernel) learnTexts(ctx context.Context, saved *savedTable, in sharedChain, specs []string) error {
-	if !saved.isUnlisted(in.name) || k.checking {
-		return nil
-	}
-	unknown := filter(specs, func(spec string) bool { return !slices.Contains(saved.rules[in.name], k.textOf(in, spec)) })
-	texts, _, err := k.listTogether(ctx, in.family, in.table, unknown, nil)
-	for spec, list := range texts {
-		if len(list) == 1 {
-			k.texts[sharedRule{in, spec}] = list[0]
+// mayBeHere is the rules that may be ours in each chain of a table: those of some rulesets, those that are noted, and, at a start, those that
+// an earlier process may have left in the kernel's chains. A rule that leads to a chain that is to be made is not here.
+func (k *iptablesKernel) mayBeHere(saved *savedTable, family ir.Families, table string, starts bool, rules ...*tableRules) map[string][]string {
+	may := map[string][]string{}
+	for _, t := range rules {
+		for _, c := range t.chains {
+			may[c.name] = append(may[c.name], filter(c.specs, func(spec string) bool {
+				to := targetOf(spec)
+				return t.chain(to) == nil || slices.Contains(saved.order, to)
+			})...)
 		}
 	}
+	for _, r := range k.found.in(family, table).Rules {
+		may[r.Chain] = append(may[r.Chain], r.Spec)
+	}
+	if starts {
+		for _, chain := range builtins[table] {
+			may[chain] = append(may[chain], blockSpecs(family, table, saved.order)...)
+		}
+	}
+	return may
+}
+
+// blockSpecs is what rulesets have in the kernel's chains, but for what the direct interface puts there: rules such as baseRule, and those that
+// lead to chains that are there.
+func blockSpecs(family ir.Families, table string, chains []string) (specs []string) {
+	for _, chain := range chains {
+		if chain != trialChain && isEntry(table, chain) {
+			specs = append(specs, jumpTo(chain))
+		}
+	}
+	logged := func(match, prefix string) {
+		for _, kind := range []string{"", "-m pkttype --pkt-type unicast ", "-m pkttype --pkt-type broadcast ", "-m pkttype --pkt-type multicast "} {
+			specs = append(specs, fmt.Sprintf("%s%s-j LOG --log-prefix %q", match, kind, prefix+": "))
+		}
+	}
+	switch {
+	case table == "filter":
+		for _, state := range []string{"RELATED,ESTABLISHED", "RELATED,ESTABLISHED,DNAT", "DNAT", "INVALID"} {
+			specs = append(specs, "-m conntrack --ctstate "+state+" -j ACCEPT", "-m conntrack --ctstate "+state+" -j DROP")
+		}
+		specs = append(specs, "-i lo -j ACCEPT", "-o lo -j ACCEPT")
+		logged("-m conntrack --ctstate INVALID ", "STATE_INVALID_DROP")
+		logged("", "FINAL_REJECT")
+		specs = append(specs, "-j REJECT --reject-with "+map[ir.Families]string{ir.V4: "icmp-host-prohibited", ir.V6: "icmp6-adm-prohibited"}[family])
+	case family == ir.V6 && table == "mangle":
+		specs = append(specs, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j ACCEPT", "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j ACCEPT")
+		for _, loose := range []string{"", "--loose "} {
+			match := "-m rpfilter " + loose + "--validmark --invert "
+			specs = append(specs, match+"-j DROP", match+`-j LOG --log-prefix "rpfilter_DROP: "`)
+		}
+	}
+	return specs
+}
+
+// learnTexts finds out how the tool saves rules in a chain that is not listed, as far as it is not known.
+func (k *iptablesKernel) learnTexts(ctx context.Context, saved *savedTable, in sharedChain, specs []string) error {
+	unknown := filter(specs, func(spec string) bool { return !slices.Contains(saved.rules[in.name], k.textOf(in, spec)) })
+	if !saved.isUnlisted(in.name) || len(unknown) == 0 {
+		return nil
+	}
+	_, err := k.recognise(ctx, saved, in.family, in.table, map[string][]string{in.name: specs})
 	return err
 }
 

@@ -37,8 +37,8 @@ func native(t *testing.T, ns *lab.Namespace, rule string, chains ...string) (rem
 			fmt.Fprintf(&script, "delete rule %s handle %s\n", m[1], m[2])
 		}
 		run(t, ns, script.String(), "nft", "-f", "-")
-		if text := run(t, ns, "", "nft", "list", "ruleset"); strings.Contains(text, "firewalld_guard_list") {
-			t.Errorf("copies of rules stay:\n%s", text)
+		if text := run(t, ns, "", "nft", "list", "ruleset"); strings.Contains(text, "firewalld_guard_trial") {
+			t.Errorf("rules that were tried stay:\n%s", text)
 		}
 	}
 }
@@ -156,7 +156,7 @@ func TestRulesOfIPTablesBesideARuleOfNFTables(t *testing.T) {
 		want := saved(t, ns)
 		commit(t, k, &kernel.Desired{Rules: first})
 		killed()
-		chains := []string{"ip filter INPUT", "ip filter FORWARD", "ip6 filter OUTPUT", "ip nat POSTROUTING", "ip mangle PREROUTING"}
+		chains := []string{"ip filter INPUT", "ip filter FORWARD", "ip6 filter OUTPUT", "ip6 filter INPUT", "ip nat POSTROUTING", "ip mangle PREROUTING"}
 		remove := native(t, ns, rule, chains...)
 		k, _, killed = process(t, ns, ir.IPTables, &disk{})
 		commit(t, k, &kernel.Desired{Rules: second})
@@ -286,13 +286,13 @@ func TestDirectChainThatAMapLeadsTo(t *testing.T) {
 		if !strings.Contains(got, "chain mine") || strings.Contains(got, "10.9.0.2") {
 			t.Errorf("there is\n%s", got)
 		}
-		if !strings.Contains(log.String(), "chain=mine") || !strings.Contains(log.String(), "nft list chain ip filter INPUT") {
+		if !strings.Contains(log.String(), "chain=mine") || !strings.Contains(log.String(), "nft list table ip filter") {
 			t.Errorf("the log says\n%s", log.String())
 		}
 	})
 }
 
-// kinds are rules of many extensions of iptables, by program and table: what one of them needs to be copied is its own matter.
+// kinds are rules of many extensions of iptables, by program and table.
 var kinds = map[string][]string{
 	"iptables filter": {
 		"-s 10.0.0.1/32 -d 10.0.0.0/8 -i eth0 -p tcp -m tcp --dport 22 -j ACCEPT", "! -s 10.0.0.1/32 ! -p tcp -j DROP", "-p udp -m udp --sport 1:5 -j RETURN",
@@ -314,8 +314,9 @@ var kinds = map[string][]string{
 		"-p tcp -j REJECT --reject-with tcp-reset", "-m hl --hl-eq 5 -j DROP", "-m rt --rt-type 0 -j DROP", "-p udp -m udp --dport 546 -j ACCEPT", "-m frag --fragmore -j DROP"},
 }
 
-// Rules of whatever extension are read beside a rule of nftables as iptables-save prints them without it.
-func TestCopiesAreListedAlike(t *testing.T) {
+// Rules of whatever extension are known beside a rule of nftables, in a chain of another program, as iptables-save prints them without it. What
+// differs from them, and what another program has put there by itself, is not.
+func TestRulesOfEveryExtensionAreRecognised(t *testing.T) {
 	unlisted(t, []ir.Backend{ir.IPTables}, func(t *testing.T, _ ir.Backend, rule string) {
 		for where, specs := range kinds {
 			program, table, _ := strings.Cut(where, " ")
@@ -327,26 +328,33 @@ func TestCopiesAreListedAlike(t *testing.T) {
 			run(t, ns, "create bans hash:ip\n", "ipset", "restore")
 			run(t, ns, "", program, "-t", table, "-N", "some")
 			run(t, ns, "", program, "-t", table, "-N", "other")
-			taken := 0
+			var taken []string
 			for _, spec := range specs { // the kernel need not have all extensions
 				if _, err := ns.Run(t.Context(), "*"+table+"\n-A some "+spec+"\nCOMMIT\n", program+"-restore", "--noflush"); err == nil {
-					taken++
+					taken = append(taken, spec)
 				} else {
 					t.Logf("not in this kernel: %s", spec)
 				}
 			}
+			theirs := "-p tcp -m tcp --dport 4711 -j ACCEPT"
+			run(t, ns, "*"+table+"\n-A some "+theirs+"\nCOMMIT\n", program+"-restore", "--noflush")
 			o := kernel.Options{Backend: ir.IPTables, Enter: ns.Do}
-			want, err := kernel.ReadTable(o, family, table)
-			if err != nil || len(want["some"]) != taken || taken < 3 {
-				t.Fatalf("%d rules and %v; there are %d", len(want["some"]), err, taken)
+			listed, err := kernel.ReadTable(o, family, table)
+			if want := listed["some"]; err != nil || len(want) != len(taken)+1 || len(taken) < 3 || want[len(taken)] != theirs {
+				t.Fatalf("%d rules and %v; there are %d", len(want), err, len(taken)+1)
 			}
 			remove := native(t, ns, rule, name+" "+table+" some")
-			got, err := kernel.ReadTable(o, family, table)
+			got, err := kernel.Recognise(o, family, table, "some", append(taken, "-p tcp -m tcp --dport 4712 -j ACCEPT"))
 			remove()
-			if err != nil || len(got["some"]) != taken+2 {
-				t.Fatalf("beside a rule of nftables it reads %q and %v", got["some"], err)
+			if err != nil || len(got) != len(taken)+3 {
+				t.Fatalf("beside a rule of nftables it reads %q and %v", got, err)
 			}
-			sameLines(t, strings.Join(want["some"], "\n"), strings.Join(got["some"][1:taken+1], "\n"))
+			sameLines(t, strings.Join(listed["some"][:len(taken)], "\n"), strings.Join(got[1:len(taken)+1], "\n"))
+			for _, i := range []int{0, len(taken) + 1, len(taken) + 2} {
+				if !strings.HasPrefix(got[i], "# handle ") {
+					t.Errorf("a rule of another program is taken for %q", got[i])
+				}
+			}
 		}
 	})
 }

@@ -78,35 +78,41 @@ func commitBridges(t *testing.T, ns *lab.Namespace, left *kernel.Left, old, next
 	return kernel.CommitBridge(t.Context(), kernel.Options{Enter: ns.Do, Log: quietLog, Left: left}, old, next)
 }
 
-// Rules for bridges of whatever extension, in chains with and without a policy of their own, are read beside a rule of nftables as
-// ebtables-save prints them without it.
-func TestCopiesOfBridgeRulesAreListedAlike(t *testing.T) {
+// Rules for bridges of whatever extension, in chains with and without a policy of their own, go with the configuration beside a rule of
+// nftables, and the rules of another program stay.
+func TestBridgeRulesOfEveryExtensionGo(t *testing.T) {
 	for kind, rule := range nativeBridgeRules {
 		t.Run(kind, func(t *testing.T) {
-			ns, _ := bridges(t)
+			ns, saved := bridges(t)
 			run(t, ns, "", "ebtables", "-N", "some", "-P", "DROP")
 			run(t, ns, "", "ebtables", "-N", "other")
-			taken := 0
+			run(t, ns, "", "ebtables", "-A", "some", "-p", "0x4711", "-j", "DROP")
+			before := saved()
+			var mine []kernel.BridgeRule
 			for _, spec := range []string{"-p IPv4 --ip-source 10.0.0.1 --ip-protocol tcp --ip-destination-port 80 -j DROP", "-p ARP --arp-op Request -j ACCEPT", "-p ! ARP -j other",
 				"-s 00:11:22:33:44:55 -i eth0 -j ACCEPT", "-p 0x8100 --vlan-id 5 -j DROP", "--mark 1 -j DROP", "--limit 5/sec -j ACCEPT", "-p IPv6 --ip6-source fd00::1 -j DROP", "--log --log-prefix x -j CONTINUE",
 				"-p Length -j RETURN", "--pkttype-type broadcast -j DROP", "-j mark --mark-set 5", "-d BGA --stp-type 1 -j DROP"} {
-				if _, err := ns.Run(t.Context(), "", "ebtables", append([]string{"-A", "some"}, strings.Fields(spec)...)...); err == nil {
-					taken++
-				} else {
+				words := strings.Fields(spec)
+				if _, err := ns.Run(t.Context(), "", "ebtables", append([]string{"-A", "some"}, words...)...); err != nil {
 					t.Logf("ebtables does not take: %s", spec)
+					continue
 				}
+				run(t, ns, "", "ebtables", append([]string{"-D", "some"}, words...)...)
+				mine = append(mine, bridgeRule("some", spec))
 			}
-			o := kernel.Options{Enter: ns.Do}
-			want, err := kernel.ReadBridges(o, "filter")
-			if err != nil || len(want["some"]) != taken || taken < 5 {
-				t.Fatalf("%d rules and %v; there are %d", len(want["some"]), err, taken)
+			if len(mine) < 5 {
+				t.Fatalf("ebtables takes %d rules", len(mine))
 			}
-			run(t, ns, "", "nft", append([]string{"insert", "rule", "bridge", "filter", "some"}, strings.Fields(rule)...)...)
-			got, err := kernel.ReadBridges(o, "filter")
-			if err != nil || len(got["some"]) != taken+1 {
-				t.Fatalf("beside a rule of nftables it reads %q and %v", got["some"], err)
+			store := &disk{}
+			if _, err := commitBridges(t, ns, kernel.NewLeft(store, quietLog), &kernel.Bridge{}, &kernel.Bridge{Rules: mine}); err != nil {
+				t.Fatal(err)
 			}
-			sameLines(t, strings.Join(want["some"], "\n"), strings.Join(got["some"][1:], "\n"))
+			remove := native(t, ns, rule, "bridge filter some")
+			if _, err := commitBridges(t, ns, kernel.NewLeft(store, quietLog), nil, &kernel.Bridge{}); err != nil {
+				t.Fatal(err)
+			}
+			remove()
+			sameLines(t, sortedLines(before), sortedLines(saved()))
 		})
 	}
 }
@@ -158,9 +164,8 @@ func TestBridgeRulesBehindAPolicyInTheMiddle(t *testing.T) {
 	}
 }
 
-// In a chain with a policy that a rule of nftables stands behind, each rule is read at the place at which ebtables counts it, and nothing
-// is taken for a map that leads to the chain.
-func TestPlacesInABridgeChainWithAPolicyInTheMiddle(t *testing.T) {
+// In a chain with a policy that a rule of nftables stands behind, each rule is read, and nothing is taken for a map that leads to the chain.
+func TestBridgeChainWithAPolicyInTheMiddle(t *testing.T) {
 	for kind, rule := range nativeBridgeRules {
 		t.Run(kind, func(t *testing.T) {
 			ns, _ := bridges(t)
@@ -177,7 +182,6 @@ func TestPlacesInABridgeChainWithAPolicyInTheMiddle(t *testing.T) {
 			if err != nil || len(got["shop"]) != len(want["shop"])+1 {
 				t.Fatalf("beside a rule of nftables it reads %q and %v", got["shop"], err)
 			}
-			sameLines(t, strings.Join(want["shop"], "\n"), strings.Join(got["shop"][1:], "\n"))
 			delete(got, "shop")
 			delete(want, "shop")
 			if !reflect.DeepEqual(got, want) {

@@ -70,11 +70,15 @@ func (k *iptablesKernel) put(ctx context.Context, s *script) error {
 	if err != nil {
 		return err
 	}
-	if err := k.restore(ctx, s); err != nil {
-		return err
-	}
 	u := &undoing{script: s, before: before}
+	restored := k.restore(ctx, s)
+	if restored != nil && !s.begun {
+		return restored
+	}
 	k.steps = append(k.steps, step{fmt.Sprintf("table %s of %s", s.table, tool(s.family)), func(ctx context.Context) error { return k.takeBack(ctx, u) }})
+	if restored != nil {
+		return restored
+	}
 	u.after, err = k.read(ctx, s.family, s.table)
 	s.after = u.after
 	return err
@@ -95,17 +99,17 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 	if u.after == nil {
 		u.after = now
 	}
-	lines, err := k.linesBack(ctx, u, now)
-	if err != nil || lines == nil {
+	lines, gone, err := k.linesBack(ctx, u, now)
+	if err != nil || lines == nil && gone == nil {
 		return err
 	}
-	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT")}
+	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT"), gone: gone}
 	return k.restore(ctx, s)
 }
 
 // linesBack are the input of a restore tool for a table as it is now; nil if there is nothing to do. Rules are the text that the
-// tool has saved.
-func (k *iptablesKernel) linesBack(ctx context.Context, u *undoing, now *savedTable) (lines []string, err error) {
+// tool has saved. gone are those that go from chains that are not listed.
+func (k *iptablesKernel) linesBack(ctx context.Context, u *undoing, now *savedTable) (lines []string, gone []goneRule, err error) {
 	line := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, chain := range u.before.order {
 		switch policy := u.before.policies[chain]; {
@@ -116,25 +120,25 @@ func (k *iptablesKernel) linesBack(ctx context.Context, u *undoing, now *savedTa
 		}
 	}
 	declared, byChain := u.puts()
-	gone := slices.DeleteFunc(declared, func(chain string) bool {
+	stale := slices.DeleteFunc(declared, func(chain string) bool {
 		return slices.Contains(u.before.order, chain) || !slices.Contains(now.order, chain)
 	})
-	for _, chain := range gone {
+	for _, chain := range stale {
 		line("-F %s", chain)
 	}
 	for _, chain := range u.before.order {
-		back, err := k.chainBack(ctx, u, chain, byChain[chain], now)
+		back, out, err := k.chainBack(ctx, u, chain, byChain[chain], now)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		lines = append(lines, back...)
+		lines, gone = append(lines, back...), append(gone, out...)
 	}
-	for _, chain := range gone {
+	for _, chain := range stale {
 		if !now.jumpsTo(chain, u.after) {
 			line("-X %s", chain)
 		}
 	}
-	return lines, nil
+	return lines, gone, nil
 }
 
 // missing are lines that put rules back into a chain that are not there, each behind the one before it: those of a list from one index
@@ -188,13 +192,13 @@ func (s *script) puts() (declared []string, byChain map[string]puts) {
 
 // chainBack puts the rules of one chain back. Of what is new in it, only what the commit has put there goes; what went comes to
 // where that was.
-func (k *iptablesKernel) chainBack(ctx context.Context, u *undoing, chain string, p puts, now *savedTable) (lines []string, err error) {
+func (k *iptablesKernel) chainBack(ctx context.Context, u *undoing, chain string, p puts, now *savedTable) (lines []string, gone []goneRule, err error) {
 	was, made, there := u.before.rules[chain], u.after.rules[chain], slices.Clone(now.rules[chain])
 	if slices.Equal(was, made) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err := k.learnTexts(ctx, now, sharedChain{u.family, u.table, chain}, p.inserted); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	begin, end := inCommon(was, made, func(a, b string) bool { return a == b })
 	place := min(begin, len(there))
@@ -204,7 +208,12 @@ func (k *iptablesKernel) chainBack(ctx context.Context, u *undoing, chain string
 		if at >= len(there) || there[at] != rule {
 			at = slices.Index(there, rule)
 		}
-		if at >= 0 {
+		switch {
+		case at < 0:
+		case now.isUnlisted(chain):
+			place, there[at] = at, deletedRule
+			gone = append(gone, now.gone(chain, at))
+		default:
 			place = at
 			lines = append(lines, fmt.Sprintf("-D %s %d", chain, at+1))
 			there = slices.Delete(there, at, at+1)
@@ -214,13 +223,13 @@ func (k *iptablesKernel) chainBack(ctx context.Context, u *undoing, chain string
 	for _, spec := range unknown {
 		found, err := k.ruleExists(u.family, u.table, chain, words(spec))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if found {
 			lines = append(lines, fmt.Sprintf("-D %s %s", chain, spec))
 		}
 	}
-	return lines, nil
+	return lines, gone, nil
 }
 
 // newRules are those of the rules that are new in a chain which a script has put there. unknown are specs of rules of which it is

@@ -103,7 +103,7 @@ var deviations = []deviation{
 	{"queryDestination", "^exit 0\ntrue", "^exit 0\nfalse", "a family that is none is none of an ICMP type"},
 	{"^file zones/", "^$", "^ *<interface name=\"[^\"]*\"/>$", "an interface that a reload without flushing has kept is saved as what else runs"},
 	{"olicy.setPolicySettings.*priority", "^exit 0", "INVALID_SETTING: cannot set the priority", "a priority that a running policy does not take is refused, instead of success without an effect"},
-	{"^\\$ --permanent --query-(module|protocol|include|destination|helper)=", "^exit 0\nsuccess", "No \\w+ specified", "a query of no object is a wrong use"},
+	{"^\\$ --permanent --(query|add|remove|set)-(module|protocol|include|destination|helper)=", "^exit 0\nsuccess", "No \\w+ specified", "what is to be asked of, or done to, no object is a wrong use"},
 	{"^dbus .*config.get\\w+ByName", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "^exit 0\n/org/fedoraproject/FirewallD1/config/\\w+/\\d+$", "a name keeps its number over a reload"},
 	{"config.direct.update ", "^exit 0", "INVALID_CHAIN: cannot use a chain without a name", "a chain without a name is refused for what it is"},
 	{"^ebtables-save \\w+ \\S+$", "^(ACCEPT\n(.*\n)?-A \\w+ -j RETURN|-A \\w+ -j RETURN\n(.*\n)?ACCEPT)$", "^RETURN", "a chain of ebtables has the policy RETURN instead of a last rule, behind which rules of others would never act"},
@@ -120,6 +120,12 @@ var deviations = []deviation{
 	{"", "COMMAND_FAILED: 'handle'", "", "firewalld has an internal error where a name of an interface that the kernel cannot have was taken before"},
 	{"--reload", "ipset create .*set with the same name already exists", "^exit 0", "a reload of firewalld makes a set with a timeout that is there already"},
 	{"icmptype.removeDestination", "^exit 0", "NOT_ENABLED", "a family that is none is none of an ICMP type"},
+	{"config.direct.(addChain|update)|permanent --direct --add-chain|offline --direct --add-chain", "^exit 0", "INVALID_CHAIN", "a chain that cannot be is refused before a reload fails for it"},
+	{"olicy.setPolicySettings", "INVALID_SETTING: Unhandled setting type", "^exit 0", "a setting of a running policy that is given as it is changes nothing"},
+	{"^file (zones|policies)/", "^ *<(source-)?port port=\"\\d+-\\d+\" protocol=\"\\w+\"/>$", "^$", "ports that overlap are one range at once"},
+	{"add-passthrough|addPassthrough|config.direct.update", "^exit 0", "COMMAND_FAILED: cannot", "a passthrough that no tool takes is refused before a reload fails for it"},
+	{"ipset.update", "^exit 0", "IPSET_WITH_TIMEOUT", "a set with a timeout is refused as the source of a zone before a reload fails for it"},
+	{"add-forward( |$)|addForward( |$)", "^exit 0", "PANIC_MODE", "in panic mode no change is taken, not even one that changes nothing"},
 	{"--query-forward-port", "to(port|addr)=None", "^exit 0", "an empty port is shown as None"},
 }
 

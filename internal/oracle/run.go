@@ -178,7 +178,7 @@ func differ(i int, st step, got [2]outcome) (difference, bool) {
 var moduleTwice = regexp.MustCompile(`^WARNING: Module '.*' already set, ignoring\.`)
 
 // ignored is what richwall's commands say besides of a passthrough in direct.xml that has no effect.
-var ignored = regexp.MustCompile(`^WARNING: .*/direct\.xml:[0-9:]+ INVALID_PASSTHROUGH: .*: it is ignored`)
+var ignored = regexp.MustCompile(`^WARNING: .*/direct\.xml:[0-9:]+ INVALID_PASSTHROUGH: .*[:.?] [iI]t is ignored`)
 
 // withoutNotes is what a program has said on its error output, without what one side alone says there besides.
 func withoutNotes(text string) string {
