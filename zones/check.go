@@ -301,31 +301,31 @@ func (k *checker) circles() map[string]int {
 }
 
 // usedServices are the services of zones and policies, and those that they include.
-func (k *checker) usedServices() map[string]bool {
+func (c *Config) usedServices() map[string]bool {
 	used := map[string]bool{}
 	var use func(name string)
 	use = func(name string) {
-		if s := k.Services[name]; s != nil && !used[name] {
+		if s := c.Services[name]; s != nil && !used[name] {
 			used[name] = true
 			for _, include := range s.Includes {
 				use(include)
 			}
 		}
 	}
-	content := func(c *Content) {
-		for _, name := range c.Services {
+	content := func(owner *Content) {
+		for _, name := range owner.Services {
 			use(name)
 		}
-		for _, rule := range c.Rules {
+		for _, rule := range owner.Rules {
 			if s, ok := rule.Element.(*grammar.Service); ok {
 				use(s.Name)
 			}
 		}
 	}
-	for _, z := range k.Zones {
+	for _, z := range c.Zones {
 		content(&z.Content)
 	}
-	for _, p := range k.Policies {
+	for _, p := range c.Policies {
 		content(&p.Content)
 	}
 	return used

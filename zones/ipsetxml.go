@@ -199,8 +199,8 @@ func (s *IPSet) apart(n int, text func(int) string) bool {
 func (s *IPSet) apart4(n int, text func(int) string) bool {
 	list := make([]uint64, n)
 	for i := range list {
-		if addr, ok := s.hostEntry(text(i)); ok {
-			list[i] = uint64(addr)<<32 | uint64(addr)
+		if low, high, ok := s.plainEntry(text(i)); ok {
+			list[i] = uint64(low)<<32 | uint64(high)
 			continue
 		}
 		entry, err := ParseEntry(s, text(i))

@@ -6,10 +6,10 @@ import (
 )
 
 // Beside are the losses that count for one who has used another configuration before: those of what is wrong, and those of what a load
-// passes over, if more may be let in for that than by the other. That is so when an ipset or ICMP type by
-// which something refuses has a hole, a value of firewalld.conf is another one without a line that says so, a default zone does not
-// exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over is no loss
-// where all of that is as it was. A start and a reload go by the same rule.
+// passes over, if more may be let in for that than by the other. That is so when an ipset or ICMP type by which something refuses has a
+// hole, a service of a zone or policy has lost a destination, a value of firewalld.conf is another one without a line that says so, a
+// default zone does not exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over
+// is no loss where all of that is as it was. A start and a reload go by the same rule.
 func (r *Rest) Beside(before *Config) []Loss {
 	return slices.DeleteFunc(slices.Clone(r.Losses), func(l Loss) bool {
 		return l.Problem.Severity == Warning && (l.Way != Doubtful || !r.mayLetInMore(l.Problem.Object, before))
@@ -26,7 +26,7 @@ func (r *Rest) mayLetInMore(o Object, before *Config) bool {
 		return r.confGuesses(before.Conf)
 	case KindService: // what is lost of one is a destination
 		was := before.Services[o.Name]
-		return was == nil || len(was.Destination) > 0
+		return (was == nil || len(was.Destination) > 0) && r.Config.usedServices()[o.Name]
 	case KindDirect:
 		return before.Direct.lossy || slices.ContainsFunc(Difference(before, r.Config), func(c Change) bool { return c.Object.Kind == KindDirect && c.Removed != nil })
 	case KindZone:

@@ -65,8 +65,8 @@ func (c *Config) relying(o Object) []Object {
 	return list
 }
 
-// Leaning are the zones, policies and direct rules that rely, since an edit, on an ipset or an ICMP type of which a part is missing: the next
-// reload would refuse them. Each is an Error about the object whose file is to be mended first.
+// Leaning are the zones, policies and direct rules that rely, since an edit, on an ipset, an ICMP type or a service of which a part is missing:
+// the next reload would refuse them. Each is an Error about the object whose file is to be mended first.
 func Leaning(old, next *Config) Problems {
 	var list Problems
 	for _, m := range next.holes() {
@@ -74,6 +74,11 @@ func Leaning(old, next *Config) Problems {
 		users := slices.DeleteFunc(next.relying(m.object), func(o Object) bool { return slices.Contains(before, o) })
 		who := "the direct interface"
 		switch {
+		case m.object.Kind == KindService:
+			if was, is := old.usedServices()[m.object.Name], next.usedServices()[m.object.Name]; was || !is {
+				continue
+			}
+			who = "a zone or policy"
 		case len(users) > 0:
 			who = fmt.Sprintf("%s %s", users[0].Kind, users[0].Name)
 		case !next.directRelies(m.object) || old.directRelies(m.object):
@@ -92,7 +97,7 @@ type hole struct {
 	code   grammar.Code
 }
 
-// holes are the ipsets and ICMP types of which a part is missing.
+// holes are the ipsets, ICMP types and services of which a part is missing.
 func (c *Config) holes() []hole {
 	var list []hole
 	for name, s := range c.IPSets {
@@ -103,6 +108,11 @@ func (c *Config) holes() []hole {
 	for name, t := range c.ICMPTypes {
 		if t.lossy {
 			list = append(list, hole{Object{KindICMPType, name}, t.Origin.Path, InvalidICMPType})
+		}
+	}
+	for name, s := range c.Services {
+		if s.lossy {
+			list = append(list, hole{Object{KindService, name}, s.Origin.Path, InvalidService})
 		}
 	}
 	slices.SortFunc(list, func(a, b hole) int { return strings.Compare(a.path, b.path) })

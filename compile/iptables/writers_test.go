@@ -12,6 +12,7 @@ import (
 
 	"richwall/compile/iptables"
 	"richwall/compile/ir"
+	"richwall/grammar"
 	"richwall/internal/irgen"
 	"richwall/internal/lab"
 )
@@ -188,7 +189,7 @@ func eachRule(f ir.Families, add func(*ir.Rule)) {
 	}
 	for _, sample := range irgen.Actions {
 		if d, ok := sample.(ir.DNAT); ok && f == ir.V6 {
-			d.Family, d.Addr = ir.V6, irgen.Addresses6.Elements[0].Parts[0].Low
+			d.Family, d.Addr = ir.V6, irgen.Addresses6.Elements[0].Part(0).Low
 			sample = d
 		}
 		for _, a := range irgen.Each(sample) {
@@ -347,6 +348,12 @@ func words(text string) (list []string) {
 
 // same says whether two texts of a rule mean the same: the tools leave out what holds for every packet, and round rates.
 func same(listed, written string) bool {
+	listed = numbered.ReplaceAllStringFunc(listed, func(found string) string {
+		if n, err := strconv.Atoi(strings.TrimPrefix(found, " -p ")); err == nil && grammar.ProtocolName(n) != "" {
+			return " -p " + grammar.ProtocolName(n)
+		}
+		return found
+	})
 	a, b := words(everything.ReplaceAllString(listed, "")), words(everything.ReplaceAllString(written, ""))
 	if len(a) != len(b) {
 		return false
@@ -358,6 +365,9 @@ func same(listed, written string) bool {
 	}
 	return true
 }
+
+// numbered is a protocol by its number, as iptables 1.8.11 lists those of which it has no name of its own.
+var numbered = regexp.MustCompile(` -p \d+\b`)
 
 // everything is what holds for every packet of a protocol.
 var everything = regexp.MustCompile(` --[sd]port 0:65535`)

@@ -129,6 +129,7 @@ func (d *Daemon) save(store zones.Store, old, next *zones.Config, c *Change) (un
 	}
 	var stored *zones.Config
 	var written zones.Written
+	d.opt.Memory.Tidy()
 	kept := d.kept
 	store.KeepsOld = func(path string) bool { return kept[path] }
 	err = d.inWriteTime(func(keep func() bool) (err error) {

@@ -753,8 +753,10 @@ func TestReloadInDoubt(t *testing.T) {
 		"firewalld.conf": conf, "ipsets/bad.xml": set, "ipsets/other.xml": set, "icmptypes/echo-request.xml": kind, "icmptypes/echo-reply.xml": kind, "direct.xml": direct,
 		"zones/work/a.xml":  workZone,
 		"services/near.xml": `<service><port port="1" protocol="tcp"/><destination ipv4="192.0.2.0/24"/></service>`,
-		"services/all.xml":  `<service><port port="1" protocol="tcp"/></service>`,
-		"zones/home.xml":    strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
+		"services/idle.xml": `<service><port port="1" protocol="tcp"/></service>`, "services/outer.xml": `<service><include service="near"/></service>`,
+		"zones/dmz.xml":    `<zone><interface name="eth9"/><service name="outer"/></zone>`,
+		"services/all.xml": `<service><port port="1" protocol="tcp"/></service>`,
+		"zones/home.xml":   strings.Replace(homeZone, "</zone>", `<rule family="ipv4"><source ipset="bad"/><drop/></rule><icmp-block name="echo-request"/></zone>`, 1),
 	}
 	for name, test := range map[string]struct {
 		file, text string
@@ -776,6 +778,8 @@ func TestReloadInDoubt(t *testing.T) {
 		"a family of an unused ICMP type":            {"icmptypes/echo-reply.xml", strings.Replace(kind, "yes", "yess", 1), ""},
 		"a direct rule without its arguments":        {"direct.xml", strings.Replace(direct, "-s 192.0.2.1 -j DROP", "", 1), "direct.xml:1:9: PARSE_ERROR: "},
 		"the destination of a service":               {"services/near.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, "services/near.xml:1:41: PARSE_ERROR: "},
+		"that of a service without one, unused":      {"services/idle.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, ""},
+		"a service that nothing uses":                {"services/new.xml", `<service><port port="7" protocol="tcp"/><destination/></service>`, ""},
 		"that of a service without one":              {"services/all.xml", `<service><port port="1" protocol="tcp"/><destination/></service>`, ""},
 		"a place of a passthrough that there is not": {"direct.xml", strings.Replace(direct, "INPUT 1", "INPUT 0", 1), "INVALID_PASSTHROUGH: "},
 		"a table of a passthrough that there is not": {"direct.xml", strings.Replace(direct, "-I INPUT 1", "-t FILTER -I INPUT", 1), "INVALID_PASSTHROUGH: "},

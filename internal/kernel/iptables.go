@@ -401,7 +401,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
 	}
-	if sets.make.Len() > 0 {
+	if !sets.make.empty() {
 		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
 	}
 	if err := k.makeSets(ctx, sets); err != nil {
@@ -415,6 +415,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
+	sets.close()
 	k.noteDone(ctx, next, first)
 	return nil
 }
