@@ -59,6 +59,9 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	if !inUse {
 		return nil
 	}
+	if err := zones.CheckChainsGone(runtime.Direct, cfg.Direct); err != nil {
+		return err
+	}
 	desired, err := askable(h, cfg, awaited(directChains(runtime)))
 	if err != nil {
 		return err
