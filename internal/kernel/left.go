@@ -42,7 +42,8 @@ type Left struct {
 	known   bool  // what is noted is all there is
 	bridges bool  // the same of what is noted of ebtables
 
-	ebtables sync.Mutex // held while somebody changes what is in ebtables (lockBridge)
+	unlisted map[string]bool // tables that ebtables could not list when it was last asked
+	ebtables sync.Mutex      // held while somebody changes what is in ebtables (lockBridge)
 }
 
 // leftNote is what is written.

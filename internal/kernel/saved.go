@@ -82,6 +82,14 @@ func parseSaved(text string) *savedTable {
 	return s
 }
 
+// forget takes a chain out that is not there any more.
+func (s *savedTable) forget(chain string) {
+	is := func(name string) bool { return name == chain }
+	s.order, s.unlisted = slices.DeleteFunc(s.order, is), slices.DeleteFunc(s.unlisted, is)
+	delete(s.rules, chain)
+	delete(s.raw, chain)
+}
+
 // baseRule are the rules that stand beside the jumps to chains of ours in the kernel's chains, as iptables-save prints them.
 var baseRule = regexp.MustCompile(`^(?:` +
 	`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +
