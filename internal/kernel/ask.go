@@ -102,7 +102,7 @@ var otherTargets = map[string]string{"NOTRACK": "CT"}
 // away: three processes for any number of rules, and at most mostTrials more where some are refused. texts has each rule: without a text if
 // the tool refuses it, as it is then nowhere in the table, and with several if the tool makes several of it, as of a list of addresses.
 // untried are the rules of which that could not be found out, and why: too many were refused, trialTime was over, or stopped (nil for never) gave an
-// error (errNoTime), or another program has changed the chain, as often as it was tried (errDisturbed). They have no text. In saved, which is the table, rules like these are listed so from then on
+// error (errNoTime), a host is not known (errNoHost), or another program has changed the chain, as often as it was tried (errDisturbed). They have no text. In saved, which is the table, rules like these are listed so from then on
 // in chains that are not listed. The error is that the tool could not be asked.
 func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, table string, saved *savedTable, specs []string, stopped func() error) (texts map[string][]string, untried map[string]error, err error) {
 	t := &listTrial{k: k, ctx: context.WithoutCancel(ctx), stopped: stopped, family: family, table: table, saved: saved, until: time.Now().Add(trialTime)} // the chain is not to stay
@@ -125,6 +125,11 @@ func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, t
 			return nil, nil, err
 		}
 		clear(untried)
+		for _, spec := range tried {
+			if namesHost(spec) && !slices.Contains(understood, spec) { // it may have been known when the rule was made
+				untried[spec] = errNoHost
+			}
+		}
 		for _, spec := range rest {
 			untried[spec] = errNoTime
 		}
@@ -141,8 +146,11 @@ func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, t
 	return texts, untried, nil
 }
 
-// errNoTime is why rules were not tried.
-var errNoTime = errors.New("too much is refused, or there was no time")
+// errNoTime and errNoHost are why rules could not be tried.
+var (
+	errNoTime = errors.New("too much is refused, or there was no time")
+	errNoHost = errors.New("the host of a rule is not found now")
+)
 
 // listTrial tries which rules a tool understands, and how it lists them.
 type listTrial struct {

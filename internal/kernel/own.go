@@ -91,29 +91,17 @@ func ownBehind(own map[uint64]ownRule, specs []string, before, now [][]byte) map
 }
 
 // copies is how many rules the tool has made of each of some specs, of which it has made so many in all; nil where that cannot be told. It makes one
-// for each pair of addresses, and for each address of a host.
+// for each pair of addresses. A host may have several addresses, but is taken to have one.
 func copies(specs []string, all int) (counts []int) {
-	hosts := 0
 	for _, spec := range specs {
-		n, host := 1, false
+		n := 1
 		for _, list := range addressesIn(words(spec)) {
 			n *= len(list)
-			host = host || slices.ContainsFunc(list, isHost)
-		}
-		if host {
-			hosts, n = hosts+1, 0
 		}
 		counts, all = append(counts, n), all-n
 	}
-	switch {
-	case hosts == 0 && all != 0, hosts > 1 && all != hosts, hosts == 1 && all < 1:
+	if all != 0 {
 		return nil
-	case hosts > 0:
-		for i, n := range counts {
-			if n == 0 {
-				counts[i] = all / hosts
-			}
-		}
 	}
 	return counts
 }
@@ -146,10 +134,15 @@ func isHost(text string) bool {
 	return err != nil && strings.ContainsFunc(address, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
 }
 
+// namesHost says whether a rule is about a host, whose addresses the tool looks up.
+func namesHost(spec string) bool {
+	return slices.ContainsFunc(addressesIn(words(spec)), func(list []string) bool { return slices.ContainsFunc(list, isHost) })
+}
+
 // deletion is how a line that deletes a rule of ours says which: in the words of the administrator, but as the tool lists it where these name a host,
 // which may have another address by now, or none.
 func (e *tableEdit) deletion(chain, spec string) string {
-	if slices.ContainsFunc(addressesIn(words(spec)), func(list []string) bool { return slices.ContainsFunc(list, isHost) }) {
+	if namesHost(spec) {
 		return e.k.textOf(e.sharedChain(chain), spec)
 	}
 	return spec

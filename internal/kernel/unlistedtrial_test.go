@@ -254,11 +254,13 @@ func TestStartBesideATrialThatWasKilled(t *testing.T) {
 				if rule != "" {
 					remove = native(t, ns, rule, "ip filter INPUT")
 				}
-				k, o, killed := process(t, ns, backend, store)
-				defer killed()
+				k, o, log := hearing(t, kernel.Options{Backend: backend, Enter: ns.Do}, store)
 				commit(t, k, directly(t, backend, dports(71)+shopless))
 				if err := kernel.RemoveOther(t.Context(), o, k); err != nil {
 					t.Fatal(err)
+				}
+				if strings.Contains(log.String(), "level=ERROR") {
+					t.Errorf("the log says\n%s", log)
 				}
 				commit(t, k, &kernel.Desired{})
 				remove()
@@ -318,6 +320,50 @@ func TestBridgeChangeIsRefusedWhereTrialsAreDisturbed(t *testing.T) {
 				if strings.Contains(text, ":12") || strings.Contains(text, ":13") {
 					t.Errorf("there is\n%s", text)
 				}
+			}
+		})
+	}
+}
+
+// A rule of an earlier process has a host of two addresses, which is not found any more, so that it cannot be told which rules those are. A start
+// without it leaves them, as they are, says so, and keeps them noted: the first start that finds the host takes them out.
+func TestRuleOfAHostThatIsNotFoundStaysNoted(t *testing.T) {
+	const spec = "-s two.example -p tcp -j ACCEPT"
+	for _, rule := range []string{"", nativeRules["incompatible"], nativeRules["unreadable"]} {
+		t.Run(rule, func(t *testing.T) {
+			useVariant(t, "nft")
+			dir, known := t.TempDir(), filepath.Join(t.TempDir(), "known")
+			path, err := findProgram("iptables-restore")
+			if err != nil {
+				t.Skip(err)
+			}
+			write(t, filepath.Join(dir, "iptables-restore"), fmt.Sprintf("#!/bin/sh\ntest -e %s || exec %s \"$@\"\nsed s/two.example/10.9.9.1,10.9.9.2/g | %[2]s \"$@\"\n", known, path))
+			if err := os.Chmod(filepath.Join(dir, "iptables-restore"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			ns, store := namespace(t), noteOf(spec)
+			for _, address := range []string{"10.9.9.1", "10.9.9.2"} {
+				run(t, ns, "", "iptables", "-A", "INPUT", "-s", address, "-p", "tcp", "-j", "ACCEPT")
+			}
+			if rule != "" {
+				native(t, ns, rule, "ip filter INPUT")
+			}
+			k, _, log := hearing(t, kernel.Options{Backend: ir.NFTables, Enter: ns.Do}, store)
+			commit(t, k, directly(t, ir.NFTables, dports(77)))
+			k.Close()
+			once(t, chainOf(t, ns, "ip filter INPUT"), "10.9.9.1", "10.9.9.2", "dport 77")
+			if noted := store.texts[len(store.texts)-1]; !strings.Contains(noted, "two.example") || !strings.Contains(log.String(), "stay") && !strings.Contains(log.String(), "count as another program's") {
+				t.Errorf("noted is %s, and the log says\n%s", noted, log)
+			}
+			write(t, known, "")
+			k, _, killed := process(t, ns, ir.NFTables, store)
+			defer killed()
+			commit(t, k, directly(t, ir.NFTables, dports(77)))
+			text := chainOf(t, ns, "ip filter INPUT")
+			once(t, text, "dport 77")
+			if strings.Contains(text, "10.9.9") {
+				t.Errorf("there is\n%s", text)
 			}
 		})
 	}
