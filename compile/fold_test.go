@@ -135,7 +135,7 @@ func foldDump(t *testing.T, backend ir.Backend, f *folded) string {
 	for _, s := range f.sets {
 		fmt.Fprintf(&b, "%s %v %v %v\n", s.Name, s.Exact, s.Verdicts, s.Origin)
 		for _, e := range s.Elements {
-			fmt.Fprintf(&b, "%+v %v\n", *e.Key, e.Verdict)
+			fmt.Fprintf(&b, "%s %+v %v %v\n", e.Text, e.Parts(), e.Until(), e.Verdict())
 		}
 	}
 	return b.String()

@@ -19,7 +19,7 @@ type claim struct {
 // element is the claim as an element of its fold's set.
 func (c *claim) element() ir.Element {
 	if c.fold.action == nil {
-		c.Verdict = c.action
+		return c.WithVerdict(c.action)
 	}
 	return c.Element
 }
@@ -58,7 +58,7 @@ func (f *folding) settle(s *shape, list []claim) (kept []claim, cut bool, confli
 		c := list[b.Of]
 		if b.Changed {
 			c.Element = c.Within(b)
-			c.Text = s.elementText(c.Parts)
+			c.Text = s.elementText(c.Parts())
 		}
 		kept = append(kept, c)
 	}
@@ -73,7 +73,11 @@ func (f *folding) conflicts(list []claim) []conflict {
 	left := 500 * len(list) // comparisons that are worth it
 	for j := range list {
 		c := &list[j]
-		open = slices.DeleteFunc(open, func(i int) bool { return before(&list[i].Parts[0], &c.Parts[0]) })
+		first := c.Part(0)
+		open = slices.DeleteFunc(open, func(i int) bool {
+			p := list[i].Part(0)
+			return before(&p, &first)
+		})
 		if left -= len(open); left < 0 {
 			return allApart(list)
 		}

@@ -159,10 +159,11 @@ func (e *edit) elements(of map[*class]*fold, in *folded, places []int) map[*fold
 		if into == nil || !into.gathered {
 			continue
 		}
-		element := into.shape.element(in.in[i], make([]ir.Part, len(into.shape.slots)))
+		var verdict ir.Action
 		if into.ordered && into.action == nil {
-			element.Verdict = in.class[i].action
+			verdict = in.class[i].action
 		}
+		element := into.shape.element(in.in[i], verdict, make([]ir.Part, len(into.shape.slots)))
 		lists[into] = append(lists[into], element)
 	}
 	for _, list := range lists {
@@ -217,7 +218,7 @@ func (f *fold) claims(e ir.Element) bool {
 		near = near[max(0, at-1):min(len(near), at+2)]
 	}
 	for i := range near {
-		if &near[i].Parts[0] != &e.Parts[0] && near[i].Overlaps(e) {
+		if !near[i].Is(&e) && near[i].Overlaps(e) {
 			return true
 		}
 	}

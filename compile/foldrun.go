@@ -241,7 +241,7 @@ func (f *folding) stretches(rules []*ir.Rule, list []*class) []*stretch {
 			continue
 		}
 		n := len(into.shape.slots)
-		e := into.shape.element(r, parts[:n:n])
+		e := into.shape.element(r, nil, parts[:n:n])
 		parts = parts[n:]
 		if into.ordered {
 			claims[into.shape] = append(claims[into.shape], claim{Element: e, at: i, fold: into, action: list[i].action})

@@ -12,8 +12,9 @@ import (
 
 // compareElements is the order of elements of one set: by their parts, and what covers another one comes before it.
 func compareElements(a, b ir.Element) int {
-	for i := range a.Parts {
-		if c := comparePart(&a.Parts[i], &b.Parts[i]); c != 0 {
+	for i := range a.Fields() {
+		p, q := a.Part(i), b.Part(i)
+		if c := comparePart(&p, &q); c != 0 {
 			return c
 		}
 	}
@@ -68,7 +69,7 @@ func (f *folding) tidy(s *shape, list []ir.Element) (tidied []ir.Element, ok boo
 		e := list[b.Of]
 		if b.Changed {
 			e = e.Within(b)
-			e.Text = s.elementText(e.Parts)
+			e.Text = s.elementText(e.Parts())
 		}
 		tidied = append(tidied, e)
 	}
@@ -81,7 +82,8 @@ func (f *folding) tidyRanges(s *shape, list []ir.Element) []ir.Element {
 	joins := !s.exact() && (s.bitmap || f.classes.backend == ir.NFTables)
 	apart := func(a, b *ir.Element) bool {
 		if joins {
-			return before(&a.Parts[0], &b.Parts[0])
+			p, q := a.Part(0), b.Part(0)
+			return before(&p, &q)
 		}
 		return compareElements(*a, *b) != 0
 	}
@@ -99,7 +101,7 @@ func (f *folding) tidyRanges(s *shape, list []ir.Element) []ir.Element {
 		case apart(last, &list[i]):
 			tidied = append(tidied, list[i])
 		case joins && !covered(list[i], *last):
-			*last = s.joined(last.Parts[0], list[i].Parts[0])
+			*last = s.joined(last.Part(0), list[i].Part(0))
 		}
 	}
 	return tidied
@@ -120,8 +122,9 @@ const maxConstants = 8
 // maxConstants.
 func byPort(list []ir.Element) (parts []withPort, ok bool) {
 	for _, e := range list {
-		n := len(e.Parts) - 1
-		p := &e.Parts[n]
+		all := e.Parts()
+		n := len(all) - 1
+		p := &all[n]
 		i := slices.IndexFunc(parts, withPort{port: *p}.samePort)
 		if i < 0 {
 			if i = len(parts); i == maxConstants {
@@ -129,7 +132,7 @@ func byPort(list []ir.Element) (parts []withPort, ok bool) {
 			}
 			parts = append(parts, withPort{port: *p})
 		}
-		parts[i].rest = append(parts[i].rest, ir.NewElement(e.Text[:strings.LastIndexByte(e.Text, ',')], e.Parts[:n:n]...))
+		parts[i].rest = append(parts[i].rest, ir.NewElement(e.Text[:strings.LastIndexByte(e.Text, ',')], all[:n:n]...))
 	}
 	slices.SortFunc(parts, func(a, b withPort) int { return comparePart(&a.port, &b.port) })
 	return parts, true

@@ -349,8 +349,8 @@ func (s *shape) setType() string {
 	return "hash:" + strings.Join(words, ",")
 }
 
-// element is a rule's values as an element of a set. The parts are made in place of parts, which has one for each slot.
-func (s *shape) element(r *ir.Rule, parts []ir.Part) ir.Element {
+// element is a rule's values as an element of a set, or of a map where there is a verdict. The parts are made in place of parts, which has one for each slot.
+func (s *shape) element(r *ir.Rule, verdict ir.Action, parts []ir.Part) ir.Element {
 	at := func(n slot) *ir.Part {
 		for i, have := range s.slots {
 			if have == n {
@@ -372,7 +372,7 @@ func (s *shape) element(r *ir.Rule, parts []ir.Part) ir.Element {
 			*at(sourcePort + slot(m.Side)) = ir.Part{Kind: ir.PortPart, Name: m.Protocol, First: m.Low, Last: m.High}
 		}
 	}
-	return ir.NewElement(s.elementText(parts), parts...)
+	return ir.NewVerdict(verdict, s.elementText(parts), parts...)
 }
 
 // elementText is what ipset calls an element.

@@ -86,9 +86,8 @@ func sameEntry(a *zones.IPSet, i int, b *zones.IPSet, j int) bool {
 func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 	list := make([]ir.Element, 0, to-from)
 	fields := strings.Count(def.Type, ",") + 1
-	const atOnce = 256 // elements whose keys are one piece of memory, and their parts
-	var keys []ir.Key
-	var parts []ir.Part
+	var maker ir.Maker
+	room := make([]ir.Part, fields)
 	for i := from; i < to; i++ {
 		var text string
 		var until *time.Time
@@ -98,15 +97,10 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 			timed := &def.Timed[i-len(def.Entries)]
 			text, until = timed.Text, &timed.Until
 		}
-		if len(parts) == 0 {
-			keys, parts = make([]ir.Key, min(to-i, atOnce)), make([]ir.Part, min(to-i, atOnce)*fields)
-		}
-		e := ir.Element{Key: &keys[0]}
-		e.Parts, e.Until = parts[:fields:fields], until
-		keys, parts = keys[1:], parts[fields:]
-		if addr, ok := def.HostEntry(text); ok {
-			e.Parts[0].Low, e.Parts[0].High, e.Text = addr, addr, text
-			list = append(list, e)
+		clear(room)
+		if low, high, ok := def.PlainEntry(text); ok {
+			room[0].Low, room[0].High = low, high
+			list = append(list, maker.Element(text, until, room))
 			continue
 		}
 		entry, err := zones.ParseEntry(def, text)
@@ -114,11 +108,11 @@ func (b *setBuilder) elements(def *zones.IPSet, from, to int) []ir.Element {
 			b.fail(zones.InvalidEntry, "%s", message(err))
 			continue
 		}
-		fillParts(e.Parts, entry)
-		if e.Text = text; !isText(e.Parts, text) {
-			e.Text = partsText(e.Parts)
+		fillParts(room, entry)
+		if !isText(room, text) {
+			text = partsText(room)
 		}
-		list = append(list, e)
+		list = append(list, maker.Element(text, until, room))
 	}
 	return list
 }
@@ -130,7 +124,7 @@ func (b *setBuilder) make() {
 		b.set.Elements = list
 		return
 	}
-	if len(list[0].Parts) == 1 && b.def.Timed == nil {
+	if list[0].Fields() == 1 && b.def.Timed == nil {
 		b.join(list)
 		return
 	}
@@ -142,7 +136,7 @@ func (b *setBuilder) make() {
 		b.fail(zones.InvalidEntry, "entries overlap in too many ways, such as %s and %s, and nftables wants each address once: split them",
 			list[p.Of].Text, list[q.Of].Text)
 		return
-	case !overlap && len(list[0].Parts) > 1:
+	case !overlap && list[0].Fields() > 1:
 		b.set.Elements = list
 		return
 	}
@@ -176,7 +170,7 @@ func (b *setBuilder) join(list []ir.Element) {
 func within(e ir.Element, box boxes.Box) ir.Element {
 	if box.Changed {
 		e = e.Within(box)
-		e.Text = partsText(e.Parts)
+		e.Text = partsText(e.Parts())
 	}
 	return e
 }
@@ -187,8 +181,8 @@ func boxesOf(list []ir.Element) []boxes.Box {
 	for i := range list {
 		result[i] = list[i].Box()
 		result[i].Of = i
-		if list[i].Until != nil {
-			result[i].Rank = list[i].Until.UnixMilli()
+		if until := list[i].Until(); until != nil {
+			result[i].Rank = until.UnixMilli()
 		}
 	}
 	return result
@@ -291,7 +285,7 @@ func (b *setBuilder) change(before *zones.IPSet, was *ir.Set) (ok bool) {
 		return true
 	}
 	all := slices.Concat(added...)
-	if several := len(was.Elements) > 0 && len(was.Elements[0].Parts) > 1; b.merge && !several {
+	if several := len(was.Elements) > 0 && was.Elements[0].Fields() > 1; b.merge && !several {
 		var gone []ir.Element
 		for _, h := range list {
 			gone = append(gone, b.elements(before, h.begin, h.end)...)
@@ -402,7 +396,7 @@ func uncovered(list, added []ir.Element) (rest []ir.Element, ok bool) {
 	if len(added) == 0 {
 		return nil, true
 	}
-	several := len(added[0].Parts) > 1
+	several := added[0].Fields() > 1
 	if several && len(added) > fewWideEntries {
 		return nil, false
 	}
@@ -419,7 +413,7 @@ func uncovered(list, added []ir.Element) (rest []ir.Element, ok bool) {
 			continue
 		}
 		other := list[from+overlapping].Box()
-		if !other.Covers(&box) || e.Until != nil {
+		if !other.Covers(&box) || e.Until() != nil {
 			return nil, false
 		}
 	}

@@ -166,7 +166,7 @@ func TestElementsAreReused(t *testing.T) {
 		{"10.0.0.2,80", "10.0.0.3,80", "10.0.0.4,80"}, {"10.0.0.9,80", "10.0.0.1,80", "10.0.0.3,80", "10.0.0.4,80"},
 	} {
 		set, _ := compileSet(ipset("hash:ip,port", entries...), before, was, true)
-		third := slices.IndexFunc(set.Elements, func(e ir.Element) bool { return &e.Parts[0] == &was.Elements[2].Parts[0] })
+		third := slices.IndexFunc(set.Elements, func(e ir.Element) bool { return e.Is(&was.Elements[2]) })
 		if len(set.Elements) != len(entries) || third < 0 {
 			t.Errorf("%v: elements were made anew", entries)
 		}
@@ -184,7 +184,7 @@ func TestTimedEntries(t *testing.T) {
 	set, errs := compileSet(def, nil, nil, true)
 	got := map[string]int64{}
 	for _, e := range set.Elements {
-		got[e.Text] = e.Until.Unix()
+		got[e.Text] = e.Until().Unix()
 	}
 	want := map[string]int64{"10.0.0.0": 1000, "10.0.0.1": 2000, "10.0.0.2-10.0.0.255": 1000}
 	if errs != nil || fmt.Sprint(got) != fmt.Sprint(want) {
@@ -192,7 +192,7 @@ func TestTimedEntries(t *testing.T) {
 	}
 	next := *def
 	next.Timed = append(slices.Clone(def.Timed), zones.TimedEntry{Text: "10.9.0.0/16", Until: late})
-	if set, _ = compileSet(&next, def, set, true); len(set.Elements) != 4 || set.Elements[3].Until == nil {
+	if set, _ = compileSet(&next, def, set, true); len(set.Elements) != 4 || set.Elements[3].Until() == nil {
 		t.Errorf("with one more it has %v", texts(set))
 	}
 }

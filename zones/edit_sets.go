@@ -211,6 +211,9 @@ func checkIPSet(e env, s *IPSet) error {
 		}
 	}
 	for _, text := range s.Entries {
+		if _, _, ok := s.plainEntry(text); ok {
+			continue
+		}
 		if _, err := ParseEntry(s, text); err != nil {
 			return err
 		}

@@ -274,7 +274,7 @@ func readIface(_ *IPSet, _ int, text string) (EntryPart, error) {
 // NormalEntry is the text by which an entry is kept when it is added: prefixes lose the bits behind them and dotted masks
 // become lengths. The rest stays as it is.
 func NormalEntry(s *IPSet, text string) (string, error) {
-	if _, ok := s.HostEntry(text); ok {
+	if _, _, ok := s.plainEntry(text); ok {
 		return text, nil
 	}
 	entry, err := ParseEntry(s, text)
@@ -327,8 +327,8 @@ func (s *IPSet) overlap(text string) string {
 	}
 	low, high, v4 := a.ends4()
 	for _, other := range s.Entries {
-		if addr, plain := plainIPv4(other); plain && v4 {
-			if low <= addr && addr <= high {
+		if first, last, plain := s.plainEntry(other); plain && v4 {
+			if low <= last && first <= high {
 				return other
 			}
 			continue
@@ -368,17 +368,45 @@ func plainIPv4(text string) (addr uint32, ok bool) {
 	return addr<<8 | part, dots == 3 && digits > 0
 }
 
-// HostEntry is the address of an entry that is a single IPv4 address, in a set of nothing but addresses: ParseEntry for what most entries
-// of large sets are, in the least time and without memory of its own. ok is false for any other entry, which may be valid.
-func (s *IPSet) HostEntry(text string) (addr netip.Addr, ok bool) {
-	n, ok := s.hostEntry(text)
-	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), ok
+// PlainEntry is the first and the last address of an entry that is a single IPv4 address or a network, in the words that stand for it, in a
+// set of nothing but addresses: ParseEntry for what most entries of large sets are, in the least time and without memory of its own. ok is
+// false for any other entry, which may be valid.
+func (s *IPSet) PlainEntry(text string) (low, high netip.Addr, ok bool) {
+	first, last, ok := s.plainEntry(text)
+	return addr4(first), addr4(last), ok
 }
 
-// hostEntry is HostEntry with the address as a number.
-func (s *IPSet) hostEntry(text string) (addr uint32, ok bool) {
-	addr, ok = plainIPv4(text)
-	return addr, ok && addr != 0 && len(entryKinds[s.Type]) == 1 && s.Family() == grammar.IPv4
+// addr4 is an IPv4 address by its number.
+func addr4(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// plainEntry is PlainEntry with the addresses as numbers.
+func (s *IPSet) plainEntry(text string) (low, high uint32, ok bool) {
+	addr, length, network := strings.Cut(text, "/")
+	if low, ok = plainIPv4(addr); !ok || low == 0 || len(entryKinds[s.Type]) != 1 || s.Family() != grammar.IPv4 {
+		return 0, 0, false
+	}
+	if !network {
+		return low, low, true
+	}
+	rest, ok := hostBits(length)
+	return low, low | rest, ok && low&rest == 0 && s.Type == "hash:net"
+}
+
+// hostBits are the bits of an IPv4 address that a prefix length of 1 to 31 leaves free. ok is false for any other text.
+func hostBits(length string) (bits uint32, ok bool) {
+	n := 0
+	for i := range len(length) {
+		if c := length[i]; c < '0' || c > '9' || i == 2 || n == 0 && c == '0' {
+			return 0, false
+		}
+		n = 10*n + int(length[i]-'0')
+	}
+	if n < 1 || n > 31 {
+		return 0, false
+	}
+	return 1<<(32-n) - 1, true
 }
 
 // span is an entry of a set of plain addresses.

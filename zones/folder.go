@@ -136,7 +136,7 @@ func (f *folder) all(file io.Reader, size, most int64) ([]byte, error) {
 		data = data[:len(data)+n]
 		switch {
 		case max(int64(len(data)), size) > most:
-			return nil, fmt.Errorf("it has more than %d MiB, the most that is read of such a file", most>>20)
+			return nil, tooLarge(most)
 		case max(int64(len(data)), size) > limit:
 			return nil, fmt.Errorf("there is more in its folder than is read of all files together: %d MiB, or %d MiB where links are followed",
 				maxStrangeBytes>>20, maxFolderBytes>>20)
@@ -149,6 +149,11 @@ func (f *folder) all(file io.Reader, size, most int64) ([]byte, error) {
 			data = slices.Grow(data, len(data))
 		}
 	}
+}
+
+// tooLarge is the error that a file has more than so many bytes.
+func tooLarge(most int64) error {
+	return fmt.Errorf("it has more than %d MiB, the most that is read of such a file", most>>20)
 }
 
 // regular is an error that says what a file is, if it is not a regular one.

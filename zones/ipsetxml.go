@@ -36,8 +36,9 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 		return nil, r.report()
 	}
 	s := &IPSet{Meta: r.meta(name, root), Type: r.share(root.get("type"))}
-	if _, known := entryKinds[s.Type]; !known && s.Type != "" {
-		r.failAt(root, "type", InvalidType, "cannot use type %s: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
+	_, known := entryKinds[s.Type]
+	if _, given := root.attr("type"); given && !known {
+		r.failAt(root, "type", InvalidType, "cannot use type %q: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
 		r.detail("%s", s.Type)
 	}
 	entries := r.plain
@@ -68,7 +69,11 @@ func (r *reader) option(s *IPSet, n *node) {
 			attr = "name"
 		}
 		r.failWith(n, attr, InvalidOption, err)
-		if attr == "name" {
+		switch {
+		case attr == "value":
+		case slices.Contains(IPSetOptions, name) && value == "":
+			r.detail("Missing mandatory value of option '%s'", name)
+		default:
 			r.detail("Unknown option '%s'", name)
 		}
 		return
@@ -194,8 +199,8 @@ func (s *IPSet) apart(n int, text func(int) string) bool {
 func (s *IPSet) apart4(n int, text func(int) string) bool {
 	list := make([]uint64, n)
 	for i := range list {
-		if addr, ok := s.hostEntry(text(i)); ok {
-			list[i] = uint64(addr)<<32 | uint64(addr)
+		if low, high, ok := s.plainEntry(text(i)); ok {
+			list[i] = uint64(low)<<32 | uint64(high)
 			continue
 		}
 		entry, err := ParseEntry(s, text(i))

@@ -2,9 +2,12 @@ package zones
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"richwall/internal/sha2"
 )
 
 // ReadFile is the content of a regular file of the administrator's folder, by its path below it. It is read as Load reads files:
@@ -16,6 +19,24 @@ func (s Store) ReadFile(path string) ([]byte, error) {
 	}
 	defer f.close()
 	return f.read(filepath.ToSlash(path), maxFileBytes)
+}
+
+// Sum256 is the SHA-256 of what ReadFile would read; the error is as of that. It takes no memory for it.
+func (s Store) Sum256(path string) (sum [32]byte, err error) {
+	f, err := openFolder(s.Dirs.System, s.Dirs.Follow)
+	if err != nil {
+		return sum, err
+	}
+	defer f.close()
+	file, info, err := f.openRegular(filepath.ToSlash(path))
+	if err != nil {
+		return sum, err
+	}
+	defer file.Close()
+	if info.Size() > maxFileBytes {
+		return sum, tooLarge(maxFileBytes)
+	}
+	return sha2.Sum256Of(io.LimitReader(file, maxFileBytes))
 }
 
 // Holds tells whether an object's file of the administrator's folder, by its path below it, holds what was last read of it, or written to

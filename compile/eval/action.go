@@ -69,7 +69,7 @@ func (w *walk) decide(c *ir.Chain, depth int, d ir.Decide) outcome {
 		return next
 	default:
 		w.r.Trace[len(w.r.Trace)-1].Element = e
-		return w.action(c, depth, e.Verdict)
+		return w.action(c, depth, e.Verdict())
 	}
 }
 

@@ -76,7 +76,7 @@ func (r *Result) Decisive() *Step {
 func (s *Step) accepts() bool {
 	for _, a := range s.Rule.Actions {
 		if _, decides := a.(ir.Decide); decides && s.Element != nil {
-			a = s.Element.Verdict
+			a = s.Element.Verdict()
 		}
 		if a == ir.Action(ir.Accept) {
 			return true

@@ -214,7 +214,7 @@ func TestSets(t *testing.T) {
 	set := func(typ string, sides []ir.Side, elements ...[]ir.Part) *ir.Set {
 		s := &ir.Set{Name: "set", Type: typ, Family: ir.V4, Sides: sides}
 		for i, parts := range elements {
-			s.Elements = append(s.Elements, ir.Element{Key: &ir.Key{Text: fmt.Sprint(i), Parts: parts}})
+			s.Elements = append(s.Elements, ir.NewElement(fmt.Sprint(i), parts...))
 		}
 		return s
 	}
@@ -262,7 +262,7 @@ func TestSets(t *testing.T) {
 func TestVerdictMap(t *testing.T) {
 	element := func(last byte, v ir.Action) ir.Element {
 		a := netip.AddrFrom4([4]byte{192, 0, 2, last})
-		return ir.Element{Key: &ir.Key{Text: a.String(), Parts: []ir.Part{{Kind: ir.AddrPart, Low: a, High: a}}}, Verdict: v}
+		return ir.NewVerdict(v, a.String(), ir.Part{Kind: ir.AddrPart, Low: a, High: a})
 	}
 	m := &ir.Set{Name: "map", Type: "hash:ip", Family: ir.V4, Sides: []ir.Side{ir.Source}, Verdicts: true, Elements: []ir.Element{
 		element(1, ir.Drop), element(2, ir.Jump{Chain: "other"}), element(3, ir.Accept), element(4, ir.Return),
@@ -293,8 +293,7 @@ func TestEveryMatchAndActionIsKnown(t *testing.T) {
 	lost.ReversePath = eval.OtherInterface
 	ping := syn()
 	ping.Protocol, ping.ICMPType = 1, 8
-	set := &ir.Set{Name: "set", Type: "hash:ip", Family: ir.V4, Elements: []ir.Element{{Key: &ir.Key{Parts: []ir.Part{
-		{Kind: ir.AddrPart, Low: syn().Source, High: syn().Source}}}, Verdict: ir.Accept}}}
+	set := &ir.Set{Name: "set", Type: "hash:ip", Family: ir.V4, Elements: []ir.Element{ir.NewVerdict(ir.Accept, "", ir.Part{Kind: ir.AddrPart, Low: syn().Source, High: syn().Source})}}
 	network := netip.MustParsePrefix("192.0.2.0/24")
 	var kinds []string
 	for _, c := range []struct {
@@ -359,7 +358,7 @@ func BenchmarkLargeSet(b *testing.B) {
 	for i := range 5000 {
 		low := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0})
 		high := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 127})
-		set.Elements = append(set.Elements, ir.Element{Key: &ir.Key{Parts: []ir.Part{{Kind: ir.AddrPart, Low: low, High: high}}}})
+		set.Elements = append(set.Elements, ir.NewElement("", ir.Part{Kind: ir.AddrPart, Low: low, High: high}))
 	}
 	rs := nftables([]*ir.Rule{rule(ir.Drop, ir.Lookup{Set: set})}, nil)
 	rs.Sets = []*ir.Set{set}

@@ -107,7 +107,7 @@ func TestAWrongFoldIsFound(t *testing.T) {
 		return &ir.Rule{Families: ir.V4, Matches: []ir.Match{ir.Addr{Side: ir.Source, Prefix: p}}, Actions: []ir.Action{v}}
 	}
 	part := func(low, high string, v ir.Verdict) ir.Element {
-		return ir.Element{Key: &ir.Key{Text: low + "-" + high, Parts: []ir.Part{{Kind: ir.AddrPart, Low: netip.MustParseAddr(low), High: netip.MustParseAddr(high)}}}, Verdict: v}
+		return ir.NewVerdict(v, low+"-"+high, ir.Part{Kind: ir.AddrPart, Low: netip.MustParseAddr(low), High: netip.MustParseAddr(high)})
 	}
 	ruleset := func(sets []*ir.Set, rules ...*ir.Rule) *ir.Ruleset {
 		return &ir.Ruleset{Backend: ir.NFTables, Sets: sets, Chains: []*ir.Chain{

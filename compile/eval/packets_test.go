@@ -30,7 +30,7 @@ func namesOf(rs *ir.Ruleset) *names {
 	}
 	for _, s := range rs.Sets {
 		for _, e := range s.Elements {
-			for _, p := range e.Parts {
+			for _, p := range e.Parts() {
 				switch p.Kind {
 				case ir.AddrPart:
 					n.span(p.Low, p.High)

@@ -47,8 +47,8 @@ func newIndex(s *ir.Set) *index {
 			x.wide = append(x.wide, wideElement{Element: e})
 			continue
 		}
-		values := make([]value, len(e.Parts))
-		for i, p := range e.Parts {
+		values := make([]value, e.Fields())
+		for i, p := range e.Parts() {
 			values[i] = x.valueOf(p)
 		}
 		if k := key(values); x.exact[k] == nil {
@@ -58,9 +58,9 @@ func newIndex(s *ir.Set) *index {
 	if x.byAddr < 0 {
 		return x
 	}
-	slices.SortStableFunc(x.wide, func(a, b wideElement) int { return a.Parts[x.byAddr].Low.Compare(b.Parts[x.byAddr].Low) })
+	slices.SortStableFunc(x.wide, func(a, b wideElement) int { return a.Part(x.byAddr).Low.Compare(b.Part(x.byAddr).Low) })
 	for i := range x.wide {
-		x.wide[i].reach = x.wide[i].Parts[x.byAddr].High
+		x.wide[i].reach = x.wide[i].Part(x.byAddr).High
 		if i > 0 && x.wide[i].reach.Less(x.wide[i-1].reach) {
 			x.wide[i].reach = x.wide[i-1].reach
 		}
@@ -119,13 +119,13 @@ func (x *index) find(values []value) *ir.Element {
 	last := len(x.wide)
 	if x.byAddr >= 0 {
 		addr := values[x.byAddr].addr
-		last = sort.Search(last, func(i int) bool { return addr.Less(x.wide[i].Parts[x.byAddr].Low) })
+		last = sort.Search(last, func(i int) bool { return addr.Less(x.wide[i].Part(x.byAddr).Low) })
 	}
 	for i := last - 1; i >= 0; i-- {
 		if x.byAddr >= 0 && x.wide[i].reach.Less(values[x.byAddr].addr) {
 			return nil
 		}
-		if x.within(values, x.wide[i].Parts) {
+		if x.within(values, x.wide[i].Parts()) {
 			return x.wide[i].Element
 		}
 	}

@@ -1,7 +1,7 @@
 package iptables
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +17,6 @@ import (
 // WriteSets prints the sets for "ipset restore". It can be loaded over sets that are there and in use. What ipset has no words for
 // is an error that names where in the configuration it comes from, and nothing is printed then.
 func WriteSets(w io.Writer, rs *ir.Ruleset) error {
-	var b bytes.Buffer
-	var line []byte
 	var errs []error
 	for _, set := range rs.Sets {
 		if err := CheckSet(set); err != nil {
@@ -26,31 +24,33 @@ func WriteSets(w io.Writer, rs *ir.Ruleset) error {
 				err = fmt.Errorf("%s: %w", set.Origin, err)
 			}
 			errs = append(errs, err)
-			continue
-		}
-		fmt.Fprintf(&b, "create %s %s -exist", set.Name, set.Type)
-		if set.Type == portSet {
-			b.WriteString(" range 0-65535")
-		}
-		if set.Family != ir.Both {
-			fmt.Fprintf(&b, " family %s", map[ir.Families]string{ir.V4: "inet", ir.V6: "inet6"}[set.Family])
-		}
-		for _, o := range options(set) {
-			if o.value != "" {
-				fmt.Fprintf(&b, " %s %s", o.name, o.value)
-			}
-		}
-		fmt.Fprintf(&b, "\nflush %s\n", set.Name)
-		for _, e := range set.Elements {
-			line = AddElement(line[:0], set.Name, e)
-			b.Write(line)
 		}
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	_, err := b.WriteTo(w)
-	return err
+	b := bufio.NewWriter(w)
+	var line []byte
+	for _, set := range rs.Sets {
+		fmt.Fprintf(b, "create %s %s -exist", set.Name, set.Type)
+		if set.Type == portSet {
+			b.WriteString(" range 0-65535")
+		}
+		if set.Family != ir.Both {
+			fmt.Fprintf(b, " family %s", map[ir.Families]string{ir.V4: "inet", ir.V6: "inet6"}[set.Family])
+		}
+		for _, o := range options(set) {
+			if o.value != "" {
+				fmt.Fprintf(b, " %s %s", o.name, o.value)
+			}
+		}
+		fmt.Fprintf(b, "\nflush %s\n", set.Name)
+		for _, e := range set.Elements {
+			line = AddElement(line[:0], set.Name, e)
+			b.Write(line)
+		}
+	}
+	return b.Flush()
 }
 
 // portSet is the type of sets that have ports alone.

@@ -27,7 +27,7 @@ func TestSetsAreOneSet(t *testing.T) {
 			continue
 		}
 		for _, before := range []string{"", "10.0.0.0/8,"} {
-			sets = append(sets, ir.Set{Name: "sample", Type: "hash:net", Family: ir.V4, Elements: []ir.Element{{Key: &ir.Key{Text: before + value.(string)}}}})
+			sets = append(sets, ir.Set{Name: "sample", Type: "hash:net", Family: ir.V4, Elements: []ir.Element{ir.NewElement(before + value.(string))}})
 		}
 	}
 	made, refused := 0, 0

@@ -189,7 +189,7 @@ func eachRule(f ir.Families, add func(*ir.Rule)) {
 	}
 	for _, sample := range irgen.Actions {
 		if d, ok := sample.(ir.DNAT); ok && f == ir.V6 {
-			d.Family, d.Addr = ir.V6, irgen.Addresses6.Elements[0].Parts[0].Low
+			d.Family, d.Addr = ir.V6, irgen.Addresses6.Elements[0].Part(0).Low
 			sample = d
 		}
 		for _, a := range irgen.Each(sample) {

@@ -1,12 +1,16 @@
 package ir
 
-import "richwall/internal/boxes"
+import (
+	"slices"
+
+	"richwall/internal/boxes"
+)
 
 // Box is an element as an interval of numbers in each of its fields. Those of the elements of one set can be compared.
 func (e Element) Box() boxes.Box {
 	var b boxes.Box
-	for i := range e.Parts {
-		p := &e.Parts[i]
+	for i := range e.Fields() {
+		p := e.Part(i)
 		switch p.Kind {
 		case AddrPart:
 			b.First[i], b.Last[i] = boxes.Addr(p.Low), boxes.Addr(p.High)
@@ -51,9 +55,9 @@ func shift(p boxes.Point, by uint) boxes.Point {
 // Within is another element, cut or widened to a box of its set, in the fields where that differs.
 func (e Element) Within(b boxes.Box) Element {
 	whole := e.Box()
-	e.Key = &Key{Parts: append([]Part{}, e.Parts...), Text: e.Text, Until: e.Until}
-	for i := range e.Parts {
-		p := &e.Parts[i]
+	e.more = &more{parts: slices.Clone(e.Parts()), until: e.Until(), verdict: e.Verdict()}
+	for i := range e.more.parts {
+		p := &e.more.parts[i]
 		if whole.First[i] == b.First[i] && whole.Last[i] == b.Last[i] {
 			continue
 		}

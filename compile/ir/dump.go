@@ -31,8 +31,8 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 			option("timeout", s.Timeout), option("maxelem", s.MaxElem), option("hashsize", s.HashSize), option("sides", s.sides()))
 		for _, e := range s.Elements {
 			b.WriteString("\t" + e.Text)
-			if e.Verdict != nil {
-				b.WriteString(" → " + dumpValue(e.Verdict))
+			if e.Verdict() != nil {
+				b.WriteString(" → " + dumpValue(e.Verdict()))
 			}
 			b.WriteByte('\n')
 		}

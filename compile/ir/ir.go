@@ -116,18 +116,19 @@ type Set struct {
 	Origin   *Origin   `json:"origin,omitempty"`
 }
 
-// Element is one entry of a set. It is small, as lists of very many are made anew when one comes or goes.
+// Element is one entry of a set. It is small, as there may be very many, and lists of them are made anew when one comes or goes: one that is
+// a range of IPv4 addresses and nothing else has that in itself, and any other one has a pointer.
 type Element struct {
-	Verdict Action // of a map: a Verdict or a Jump
-	*Key
+	Text      string // as ipset takes it; elements of equal text have equal parts; JSON has this alone
+	low, high uint32 // the first and the last address, inclusive, where there is no more
+	more      *more
 }
 
-// Key is what an element stands for: a part for each field of the set's type. It does not change once it is in a list.
-type Key struct {
-	Parts []Part
-	Text  string // as ipset takes it; elements of equal text have equal parts; JSON has this alone
-	// Until is when an element of a set with a timeout that was added to a running firewall ends; nil for any other.
-	Until *time.Time
+// more is what an element stands for. It does not change once it is there.
+type more struct {
+	parts   []Part     // one for each field of the set's type
+	until   *time.Time // as Until says
+	verdict Action     // as Verdict says
 }
 
 // PartKind is the kind of one field of a set.

@@ -43,10 +43,10 @@ func (s Side) MarshalJSON() ([]byte, error) { return json.Marshal(dumpField(s)) 
 
 // MarshalJSON writes an element as ipset takes it; that of a map as an object of that and its verdict.
 func (e Element) MarshalJSON() ([]byte, error) {
-	if e.Verdict == nil {
+	if e.Verdict() == nil {
 		return json.Marshal(e.Text)
 	}
-	return json.Marshal(map[string]any{"element": e.Text, "verdict": tagged(e.Verdict)})
+	return json.Marshal(map[string]any{"element": e.Text, "verdict": tagged(e.Verdict())})
 }
 
 // tagged is a match or an action as a JSON object.

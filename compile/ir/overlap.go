@@ -1,6 +1,10 @@
 package ir
 
-import "richwall/internal/boxes"
+import (
+	"net/netip"
+
+	"richwall/internal/boxes"
+)
 
 // Wide says whether a set may have elements that are ranges: only such ones can overlap without being the same.
 func (s *Set) Wide() bool { return !s.Exact && s.Type != "hash:mac" }
@@ -32,7 +36,7 @@ func (s *Set) Since(known *Set) (from, to int) {
 	if known == nil || known.Type != s.Type || known.Family != s.Family || known.Verdicts != s.Verdicts {
 		return 0, len(s.Elements)
 	}
-	same := func(a, b *Element) bool { return a.Text == b.Text && a.Verdict == b.Verdict }
+	same := func(a, b *Element) bool { return a.Text == b.Text && a.Verdict() == b.Verdict() }
 	old, now := known.Elements, s.Elements
 	for from < len(old) && from < len(now) && same(&old[from], &now[from]) {
 		from++
@@ -59,10 +63,13 @@ func (s *Set) overlap() (a, b Element, found bool) {
 
 // apart says whether elements are those of sorted intervals of addresses without overlaps, as sets that were compiled are.
 func apart(list []Element) bool {
+	var before netip.Addr // the last one of the element before
 	for i := range list {
-		if list[i].Parts[0].Kind != AddrPart || i > 0 && !list[i-1].Parts[0].High.Less(list[i].Parts[0].Low) {
+		p := list[i].Part(0)
+		if p.Kind != AddrPart || i > 0 && !before.Less(p.Low) {
 			return false
 		}
+		before = p.High
 	}
 	return true
 }

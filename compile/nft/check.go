@@ -496,18 +496,19 @@ const maxTimeout = 99_999_999
 
 // checkElement says why an element cannot be in a set. names are those of typeNames.
 func checkElement(set *ir.Set, names []string, e *ir.Element) error {
-	if len(e.Parts) != len(names) {
-		return fmt.Errorf("it has %d fields, and type %s has %d", len(e.Parts), set.Type, len(names))
+	if e.Fields() != len(names) {
+		return fmt.Errorf("it has %d fields, and type %s has %d", e.Fields(), set.Type, len(names))
 	}
-	for i := range e.Parts {
-		if err := checkPart(set, names[i], &e.Parts[i]); err != nil {
+	for i := range names {
+		p := e.Part(i)
+		if err := checkPart(set, names[i], &p); err != nil {
 			return err
 		}
 	}
-	if e.Until != nil && (set.Timeout == "" || set.Timeout == "0") {
+	if e.Until() != nil && (set.Timeout == "" || set.Timeout == "0") {
 		return errors.New("it ends at a time, and the set has no timeout")
 	}
-	switch v := e.Verdict.(type) {
+	switch v := e.Verdict().(type) {
 	case nil:
 		if set.Verdicts {
 			return errors.New("it has no verdict, and the set is a map")

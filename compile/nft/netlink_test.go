@@ -19,7 +19,7 @@ func TestElementsInPieces(t *testing.T) {
 			if family == ir.V6 {
 				a = netip.AddrFrom16([16]byte{0: 0x20, 14: byte(i >> 8), 15: byte(i)})
 			}
-			set.Elements = append(set.Elements, ir.Element{Key: &ir.Key{Text: a.String(), Parts: []ir.Part{{Kind: ir.AddrPart, Low: a, High: a}}}})
+			set.Elements = append(set.Elements, ir.NewElement(a.String(), ir.Part{Kind: ir.AddrPart, Low: a, High: a}))
 		}
 		messages, err := (&Encoder{Table: "t"}).AddElements(set, set.Elements)
 		if err != nil {
@@ -63,8 +63,7 @@ func TestNoMessage(t *testing.T) {
 // Elements of a verdict map say what becomes of the packet; those of a set without ranges have one key each.
 func TestFoldedElements(t *testing.T) {
 	addr := netip.MustParseAddr("192.0.2.1")
-	element := ir.Element{Key: &ir.Key{Text: "192.0.2.1,tcp:22", Parts: []ir.Part{
-		{Kind: ir.AddrPart, Low: addr, High: addr}, {Kind: ir.PortPart, Name: "tcp", First: 22, Last: 22}}}, Verdict: ir.Jump{Chain: "somewhere"}}
+	element := ir.NewVerdict(ir.Jump{Chain: "somewhere"}, "192.0.2.1,tcp:22", ir.Part{Kind: ir.AddrPart, Low: addr, High: addr}, ir.Part{Kind: ir.PortPart, Name: "tcp", First: 22, Last: 22})
 	set := &ir.Set{Name: "c/saddr4.dport.map", Type: "hash:ip,port", Family: ir.V4, Sides: []ir.Side{ir.Source, ir.Dest}, Exact: true, Verdicts: true}
 	body := func(messages []Message, err error) string {
 		t.Helper()
@@ -93,7 +92,7 @@ func BenchmarkElements(b *testing.B) {
 	list := make([]ir.Element, 100_000)
 	for i := range list {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		list[i] = ir.Element{Key: &ir.Key{Parts: []ir.Part{{Kind: ir.AddrPart, Low: a, High: a}, {Kind: ir.PortPart, Name: "tcp", First: i % 65536, Last: i % 65536}}}}
+		list[i] = ir.NewElement("", ir.Part{Kind: ir.AddrPart, Low: a, High: a}, ir.Part{Kind: ir.PortPart, Name: "tcp", First: i % 65536, Last: i % 65536})
 	}
 	set := &ir.Set{Name: "s", Type: "hash:ip,port", Family: ir.V4, Sides: []ir.Side{ir.Source, ir.Dest}, Exact: true}
 	for b.Loop() {

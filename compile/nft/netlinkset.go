@@ -187,11 +187,11 @@ func (e *Encoder) elements(kind uint8, set *ir.Set, list []ir.Element) ([]Messag
 		}
 		switch {
 		case !intervals(set):
-			w.put(setKeys{low: k.low, verdict: el.Verdict})
+			w.put(setKeys{low: k.low, verdict: el.Verdict()})
 		case k.several:
-			w.put(setKeys{low: k.low, high: k.high, verdict: el.Verdict})
+			w.put(setKeys{low: k.low, high: k.high, verdict: el.Verdict()})
 		default:
-			w.putInterval(k.low, k.high, el.Verdict)
+			w.putInterval(k.low, k.high, el.Verdict())
 		}
 	}
 	return w.finish(), nil
@@ -319,13 +319,13 @@ type keyMaker struct {
 
 func (k *keyMaker) make(e *ir.Element) error {
 	k.low, k.high = k.low[:0], k.high[:0]
-	for i := range e.Parts {
-		p := &e.Parts[i]
+	for i := range e.Fields() {
+		p := e.Part(i)
 		switch p.Kind {
 		case ir.AddrPart:
 			k.low, k.high = appendAddr(k.low, p.Low), appendAddr(k.high, p.High)
 		case ir.PortPart:
-			if err := k.port(p); err != nil {
+			if err := k.port(&p); err != nil {
 				return err
 			}
 		case ir.MarkPart:

@@ -102,8 +102,8 @@ func (p *printer) set(set *ir.Set) {
 		if left > 0 {
 			p.buf = fmt.Appendf(p.buf, " expires %dms", left.Milliseconds())
 		}
-		if e.Verdict != nil {
-			p.buf = appendAction(append(p.buf, " : "...), e.Verdict)
+		if verdict := e.Verdict(); verdict != nil {
+			p.buf = appendAction(append(p.buf, " : "...), verdict)
 		}
 		p.w.Write(p.buf)
 	}
@@ -150,8 +150,8 @@ func (p *printer) setHead(set *ir.Set) {
 }
 
 func elementText(e *ir.Element) string {
-	parts := make([]string, len(e.Parts))
-	for i, part := range e.Parts {
+	parts := make([]string, e.Fields())
+	for i, part := range e.Parts() {
 		switch part.Kind {
 		case ir.AddrPart:
 			parts[i] = addrRange(part)

@@ -459,14 +459,14 @@ func sets(r *rand.Rand) (parts []part) {
 		{"mark", ir.Part{Kind: ir.MarkPart, First: 80}},
 	} {
 		for _, p := range irgen.Each(single.Part) {
-			add(ir.Set{Name: "sample", Type: single.typ, Family: ir.V4, Elements: []ir.Element{{Key: &ir.Key{Text: "element", Parts: []ir.Part{p}}}}})
+			add(ir.Set{Name: "sample", Type: single.typ, Family: ir.V4, Elements: []ir.Element{ir.NewElement("element", p)}})
 		}
 	}
 	var elements []ir.Element
-	for _, key := range irgen.Each(ir.Key{Parts: irgen.Addresses.Elements[0].Parts}) {
-		for _, e := range irgen.Each(ir.Element{Key: &key}) {
-			e.Key = &key
-			elements = append(elements, e)
+	for _, e := range irgen.Each(ir.NewElement("", irgen.Addresses.Elements[0].Parts()...)) {
+		for _, v := range irgen.Table["more.verdict"] {
+			verdict, _ := v.(ir.Action)
+			elements = append(elements, e.WithVerdict(verdict))
 		}
 	}
 	for _, e := range elements {
@@ -477,9 +477,7 @@ func sets(r *rand.Rand) (parts []part) {
 	for _, left := range []time.Duration{-time.Hour, 0, 90 * time.Second, 100*time.Hour + 30*time.Second} {
 		until := time.Now().Add(left)
 		for _, timeout := range []string{"", "3600"} {
-			key := *irgen.Addresses.Elements[0].Key
-			key.Until = &until
-			e := ir.Element{Key: &key}
+			e := irgen.Addresses.Elements[0].WithUntil(&until)
 			add(ir.Set{Name: "sample", Type: "hash:net", Family: ir.V4, Timeout: timeout, Elements: []ir.Element{e}})
 		}
 	}
@@ -496,15 +494,15 @@ func randomSet(r *rand.Rand, typ string) ir.Set {
 		}
 	}
 	for range r.IntN(4) {
-		e := ir.NewElement("")
+		var parts []ir.Part
 		for _, name := range names {
-			e.Parts = append(e.Parts, randomPart(r, name, s.Family, s.Exact))
+			parts = append(parts, randomPart(r, name, s.Family, s.Exact))
 		}
-		e.Text = fmt.Sprint(e.Parts)
+		var verdict ir.Action
 		if s.Verdicts {
-			e.Verdict = []ir.Action{ir.Accept, ir.Drop, ir.Return, ir.Jump{Chain: irgen.Target}, ir.Jump{Chain: irgen.Target, Goto: true}}[r.IntN(5)]
+			verdict = []ir.Action{ir.Accept, ir.Drop, ir.Return, ir.Jump{Chain: irgen.Target}, ir.Jump{Chain: irgen.Target, Goto: true}}[r.IntN(5)]
 		}
-		s.Elements = append(s.Elements, e)
+		s.Elements = append(s.Elements, ir.NewVerdict(verdict, fmt.Sprint(parts), parts...))
 	}
 	return s
 }

@@ -39,6 +39,9 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	if err != nil {
 		return err
 	}
+	if err := zones.CheckChainsGone(old.Direct, next.Direct); err != nil {
+		return err
+	}
 	if err := d.commitRuntime(ctx, next); err != nil {
 		return err
 	}
@@ -126,6 +129,7 @@ func (d *Daemon) save(store zones.Store, old, next *zones.Config, c *Change) (un
 	}
 	var stored *zones.Config
 	var written zones.Written
+	d.opt.Memory.Tidy()
 	kept := d.kept
 	store.KeepsOld = func(path string) bool { return kept[path] }
 	err = d.inWriteTime(func(keep func() bool) (err error) {
@@ -285,6 +289,9 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 		next = keepRuntime(d.runtime, next).WithDirect(next.Direct.With(d.runtime.Direct, d.loaded.Direct))
 	}
 	old, before := d.runtime.Conf, d.permanent
+	if err := zones.CheckChainsGone(d.runtime.Direct, next.Direct); err != nil {
+		return err
+	}
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"strings"
 
-	"richwall/internal/sha2"
 	"richwall/zones"
 )
 
@@ -90,16 +89,14 @@ func (d *Daemon) sums(paths []string) map[string]string {
 	sums := make(map[string]string, len(paths))
 	for _, path := range paths {
 		name, err := filepath.Rel(d.opt.Dirs.System, path)
-		var data []byte
+		var sum [32]byte
 		if err == nil {
-			data, err = d.store.ReadFile(name)
+			sum, err = d.store.Sum256(name)
 		}
+		sums[path] = string(sum[:])
 		if err != nil {
 			sums[path] = err.Error()
-			continue
 		}
-		sum := sha2.Sum256(data)
-		sums[path] = string(sum[:])
 	}
 	return sums
 }

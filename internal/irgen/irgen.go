@@ -42,14 +42,13 @@ const Target = "target"
 
 var (
 	Addresses = &ir.Set{Name: "addresses", Type: "hash:net", Family: ir.V4, Elements: []ir.Element{
-		{Key: &ir.Key{Text: "10.0.0.0/8", Parts: []ir.Part{{Kind: ir.AddrPart, Low: addr("10.0.0.0"), High: addr("10.255.255.255")}}}}}}
+		ir.NewElement("10.0.0.0/8", ir.Part{Kind: ir.AddrPart, Low: addr("10.0.0.0"), High: addr("10.255.255.255")})}}
 	Addresses6 = &ir.Set{Name: "addresses6", Type: "hash:ip,port", Family: ir.V6, Elements: []ir.Element{
-		{Key: &ir.Key{Text: "2001:db8::1,tcp:80", Parts: []ir.Part{{Kind: ir.AddrPart, Low: addr("2001:db8::1"), High: addr("2001:db8::1")},
-			{Kind: ir.PortPart, Name: "tcp", First: 80, Last: 80}}}}}}
+		ir.NewElement("2001:db8::1,tcp:80", ir.Part{Kind: ir.AddrPart, Low: addr("2001:db8::1"), High: addr("2001:db8::1")}, ir.Part{Kind: ir.PortPart, Name: "tcp", First: 80, Last: 80})}}
 	MACs = &ir.Set{Name: "macs", Type: "hash:mac", Family: ir.Both, Elements: []ir.Element{
-		{Key: &ir.Key{Text: "00:11:22:33:44:55", Parts: []ir.Part{{Kind: ir.MACPart, Name: "00:11:22:33:44:55"}}}}}}
+		ir.NewElement("00:11:22:33:44:55", ir.Part{Kind: ir.MACPart, Name: "00:11:22:33:44:55"})}}
 	Decisions = &ir.Set{Name: "decisions", Type: "hash:ip", Family: ir.V4, Sides: []ir.Side{ir.Source}, Exact: true, Verdicts: true,
-		Elements: []ir.Element{{Key: &ir.Key{Text: "192.0.2.1", Parts: []ir.Part{{Kind: ir.AddrPart, Low: addr("192.0.2.1"), High: addr("192.0.2.1")}}}, Verdict: ir.Drop}}}
+		Elements: []ir.Element{ir.NewVerdict(ir.Drop, "192.0.2.1", ir.Part{Kind: ir.AddrPart, Low: addr("192.0.2.1"), High: addr("192.0.2.1")})}}
 )
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
@@ -112,10 +111,10 @@ var Table = map[string][]any{
 
 	"Set.Name": texts("a/b.c", "a-b_c"), "Set.Type": texts(SetTypes...), "Set.Family": families,
 	"Set.Timeout": numbers, "Set.MaxElem": numbers, "Set.HashSize": numbers,
-	"Set.Sides":       {[]ir.Side(nil), []ir.Side{}, []ir.Side{ir.Source}, []ir.Side{ir.Dest}, []ir.Side{ir.Source, ir.Dest}, []ir.Side{ir.Dest, ir.Dest, ir.Source}, []ir.Side{9}},
-	"Key.Text":        texts("10.0.0.1"),
-	"Element.Verdict": {ir.Action(nil), ir.Accept, ir.Drop, ir.Return, ir.Verdict("continue"), ir.Jump{Chain: Target}, ir.Jump{Chain: Target, Goto: true}, ir.Reject{}},
-	"Part.Low":        addrs, "Part.High": addrs, "Part.First": anys(-1, 0, 1, 80, 65535, 65536, math.MaxUint32, math.MaxUint32+1),
+	"Set.Sides":    {[]ir.Side(nil), []ir.Side{}, []ir.Side{ir.Source}, []ir.Side{ir.Dest}, []ir.Side{ir.Source, ir.Dest}, []ir.Side{ir.Dest, ir.Dest, ir.Source}, []ir.Side{9}},
+	"Element.Text": texts("10.0.0.1"),
+	"more.verdict": {ir.Action(nil), ir.Accept, ir.Drop, ir.Return, ir.Verdict("continue"), ir.Jump{Chain: Target}, ir.Jump{Chain: Target, Goto: true}, ir.Reject{}},
+	"Part.Low":     addrs, "Part.High": addrs, "Part.First": anys(-1, 0, 1, 80, 65535, 65536, math.MaxUint32, math.MaxUint32+1),
 	"Part.Last": anys(-1, 0, 1, 80, 65535, 65536), "Part.Kind": anys(ir.AddrPart, ir.PortPart, ir.MarkPart, ir.MACPart, ir.IfacePart, ir.IfacePart+1),
 	"Part.Name":      texts("tcp", "udp", "sctp", "icmp", "icmpv6", "47", "0", "255", "256", "00:11:22:33:44:55", "eth0"),
 	"Chain.Table":    texts("filter", "nat", "mangle", "raw", "security"),

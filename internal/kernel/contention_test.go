@@ -75,7 +75,7 @@ func many(entries, rules int) *ir.Ruleset {
 	s := &ir.Set{Name: "large", Type: "hash:net", Family: ir.V4}
 	for i := range entries {
 		a := netip.AddrFrom4([4]byte{byte(11 + i>>23), byte(i >> 15), byte(i >> 7), byte(i << 1)})
-		s.Elements = append(s.Elements, ir.Element{Key: &ir.Key{Text: a.String(), Parts: []ir.Part{{Kind: ir.AddrPart, Low: a, High: a}}}})
+		s.Elements = append(s.Elements, ir.NewElement(a.String(), ir.Part{Kind: ir.AddrPart, Low: a, High: a}))
 	}
 	rs := withPorts(rules)
 	rs.Chains[0].Rules = append([]*ir.Rule{{Families: ir.Both, Matches: []ir.Match{ir.Lookup{Set: s}}, Actions: []ir.Action{ir.Drop}}}, rs.Chains[0].Rules...)

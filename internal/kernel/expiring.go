@@ -44,10 +44,11 @@ func expiringDifference(old, next []ir.Element, at time.Time) (gone, added []ir.
 			stays[e.Text] = true
 			continue
 		}
-		if e.Until == nil {
+		until := e.Until()
+		if until == nil {
 			return nil, nil, false
 		}
-		switch left := e.Until.Sub(at); {
+		switch left := until.Sub(at); {
 		case left > slack:
 			gone = append(gone, e)
 		case left > -slack:
@@ -63,5 +64,6 @@ func expiringDifference(old, next []ir.Element, at time.Time) (gone, added []ir.
 }
 
 func sameExpiring(a, b ir.Element) bool {
-	return a.Text == b.Text && (a.Until == b.Until || a.Until != nil && b.Until != nil && a.Until.Equal(*b.Until))
+	p, q := a.Until(), b.Until()
+	return a.Text == b.Text && (p == q || p != nil && q != nil && p.Equal(*q))
 }

@@ -17,14 +17,20 @@ import (
 // setPlan is what becomes of the sets around a commit of rules, which can only look up sets that are there, and keep sets
 // from going that they look up.
 type setPlan struct {
-	make     strings.Builder       // input of "ipset restore" before the rules
+	make     input                 // input of "ipset restore" before the rules
 	refused  int                   // the line of that, from 1, that ipset has refused; 0 for none
-	undoText strings.Builder       // input of "ipset restore" that takes back changes of elements
+	undoText input                 // input of "ipset restore" that takes back changes of elements
 	swapped  []string              // sets that hold what was there before, under other names
 	gone     []string              // sets that go after the rules
 	retyped  []string              // sets that must go before they can be made with another type
 	others   []string              // sets whose names other programs' sets have, in whose place they come
 	origins  map[string]*ir.Origin // of sets, by the names they are made under
+}
+
+// close gives the inputs back, once nothing is taken back any more.
+func (p *setPlan) close() {
+	p.make.close()
+	p.undoText.close()
 }
 
 // inet6 is behind the type of a set, as listSets lists it, that is for IPv6.
@@ -187,7 +193,7 @@ func (p *setPlan) set(old, next *ir.Set, types map[string]string) {
 func (p *setPlan) whole(s *ir.Set) {
 	p.origins[s.Name] = s.Origin
 	if err := iptables.WriteSets(&p.make, &ir.Ruleset{Sets: []*ir.Set{s}}); err != nil {
-		panic("internal error: " + err.Error()) // a strings.Builder takes everything
+		panic("internal error: " + err.Error()) // it was verified, and an input takes everything
 	}
 }
 
@@ -239,21 +245,23 @@ func (p *setPlan) difference(old, next *ir.Set) {
 	if expires(next) {
 		had = byName(old.Elements, elementText)
 	}
-	var lines, undo []byte
+	var line []byte
 	for _, e := range added {
-		lines = iptables.AddElement(lines, next.Name, e)
+		line = iptables.AddElement(line[:0], next.Name, e)
+		p.make.Write(line)
 		if before, renewed := had[e.Text]; renewed {
-			undo = iptables.AddElement(undo, next.Name, before)
+			line = iptables.AddElement(line[:0], next.Name, before)
 		} else {
-			undo = deleteElement(undo, next.Name, e)
+			line = deleteElement(line[:0], next.Name, e)
 		}
+		p.undoText.Write(line)
 	}
 	for _, e := range gone {
-		lines = deleteElement(lines, next.Name, e)
-		undo = iptables.AddElement(undo, next.Name, e)
+		line = deleteElement(line[:0], next.Name, e)
+		p.make.Write(line)
+		line = iptables.AddElement(line[:0], next.Name, e)
+		p.undoText.Write(line)
 	}
-	p.make.Write(lines)
-	p.undoText.Write(undo)
 }
 
 // deleteElement appends the line that takes an element out of a set, if it is there.
@@ -315,10 +323,10 @@ func (k *iptablesKernel) remakeSets(ctx context.Context, names []string, saved s
 }
 
 func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
-	if p.make.Len() == 0 {
+	if p.make.empty() {
 		return nil
 	}
-	_, err := k.run(ctx, p.make.String(), "ipset", "restore")
+	_, err := k.runOn(ctx, func(int) {}, &p.make, "ipset", "restore")
 	var said *toolError
 	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) { // it was not run
 		p.refused = 1
@@ -334,10 +342,13 @@ func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
 	}
 	e := &RuleError{Err: err}
 	if m := lineNumber.FindStringSubmatch(said.said); m != nil {
-		n, _ := strconv.Atoi(m[1])
-		if lines := strings.Split(p.make.String(), "\n"); n >= 1 && n <= len(lines) {
-			e.Err = fmt.Errorf("ipset refuses %q: %s", lines[n-1], said.said)
-			if words := strings.Fields(lines[n-1]); len(words) > 1 && p.origins[words[1]] != nil {
+		refused, _ := strconv.Atoi(m[1])
+		for n, line := range p.make.lines() {
+			if n != refused {
+				continue
+			}
+			e.Err = fmt.Errorf("ipset refuses %q: %s", line, said.said)
+			if words := strings.Fields(line); len(words) > 1 && p.origins[words[1]] != nil {
 				e.Origin = p.origins[words[1]]
 			}
 		}
@@ -347,8 +358,8 @@ func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
 
 // undoSets takes back what was done, as far as it was.
 func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
-	if p.undoText.Len() > 0 {
-		if _, err := k.run(ctx, p.undoText.String(), "ipset", "restore"); err != nil {
+	if !p.undoText.empty() {
+		if _, err := k.runOn(ctx, func(int) {}, &p.undoText, "ipset", "restore"); err != nil {
 			k.options.Log.Error("sets could not be put back", "error", err)
 		}
 	}
@@ -368,11 +379,10 @@ func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
 
 // back are the lines for "ipset restore" that take back what makeSets has made and exchanged, last first, up to the line that was refused.
 func (p *setPlan) back() (lines []string) {
-	made := strings.Split(p.make.String(), "\n")
-	if p.refused > 0 {
-		made = made[:min(p.refused-1, len(made))]
-	}
-	for _, line := range slices.Backward(made) {
+	for n, line := range p.make.lines() {
+		if n == p.refused {
+			break
+		}
 		command, rest, _ := strings.Cut(line, " ")
 		name, _, _ := strings.Cut(rest, " ")
 		switch command {
@@ -382,6 +392,7 @@ func (p *setPlan) back() (lines []string) {
 			lines = append(lines, line)
 		}
 	}
+	slices.Reverse(lines)
 	return lines
 }
 

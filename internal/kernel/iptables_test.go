@@ -329,7 +329,7 @@ func TestSetOfAnotherType(t *testing.T) {
 	}
 	before := saved(t, ns)
 	bad := looksUp("hash:mac")
-	bad.Sets[0].Elements = []ir.Element{{Key: &ir.Key{Text: "no MAC address"}}}
+	bad.Sets[0].Elements = []ir.Element{ir.NewElement("no MAC address")}
 	if err := k.Commit(t.Context(), &kernel.Desired{Rules: bad}); err == nil || !strings.Contains(err.Error(), "ipset shelf") {
 		t.Errorf("the error does not name the set: %v", err)
 	}
@@ -355,7 +355,7 @@ func TestSetElements(t *testing.T) {
 			if !prefix.IsSingleIP() {
 				part.High = netip.MustParseAddr("10.0.0.255")
 			}
-			rs.Sets[0].Elements = append(rs.Sets[0].Elements, ir.Element{Key: &ir.Key{Text: text, Parts: []ir.Part{part}}})
+			rs.Sets[0].Elements = append(rs.Sets[0].Elements, ir.NewElement(text, part))
 		}
 		commit(t, k, &kernel.Desired{Rules: rs})
 		var got []string

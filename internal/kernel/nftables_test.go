@@ -188,7 +188,7 @@ func TestLargeSet(t *testing.T) {
 				if family == ir.V6 {
 					a = netip.AddrFrom16([16]byte{0x20, 1, 13: byte(i >> 15), 14: byte(i >> 7), 15: byte(i << 1)})
 				}
-				s.Elements = append(s.Elements, ir.Element{Key: &ir.Key{Text: a.String(), Parts: []ir.Part{{Kind: ir.AddrPart, Low: a, High: a}}}})
+				s.Elements = append(s.Elements, ir.NewElement(a.String(), ir.Part{Kind: ir.AddrPart, Low: a, High: a}))
 			}
 			rs := rulesetOf("10.0.0.1")
 			rs.Sets = []*ir.Set{s}

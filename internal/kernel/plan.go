@@ -361,24 +361,24 @@ func elementDifference(old, next []ir.Element) (gone, added []ir.Element) {
 	old, next = old[begin:len(old)-end], next[begin:len(next)-end]
 	had := make(map[string]ir.Action, len(old))
 	for _, e := range old {
-		had[e.Text] = e.Verdict
+		had[e.Text] = e.Verdict()
 	}
 	has := make(map[string]ir.Action, len(next))
 	for _, e := range next {
-		has[e.Text] = e.Verdict
-		if verdict, ok := had[e.Text]; !ok || verdict != e.Verdict {
+		has[e.Text] = e.Verdict()
+		if verdict, ok := had[e.Text]; !ok || verdict != e.Verdict() {
 			added = append(added, e)
 		}
 	}
 	for _, e := range old {
-		if verdict, ok := has[e.Text]; !ok || verdict != e.Verdict {
+		if verdict, ok := has[e.Text]; !ok || verdict != e.Verdict() {
 			gone = append(gone, e)
 		}
 	}
 	return gone, added
 }
 
-func sameElement(a, b ir.Element) bool { return a.Text == b.Text && a.Verdict == b.Verdict }
+func sameElement(a, b ir.Element) bool { return a.Text == b.Text && a.Verdict() == b.Verdict() }
 
 // inCommon is how many items two lists have in common at their beginning, and behind that at their end.
 func inCommon[T any](a, b []T, same func(a, b T) bool) (begin, end int) {

@@ -378,7 +378,7 @@ func TestRefusedSetChangeIsUndone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rs.Sets[0].Elements = append(slices.Clip(rs.Sets[0].Elements), ir.Element{Key: &ir.Key{Text: "nonsense", Parts: []ir.Part{{}}}})
+	rs.Sets[0].Elements = append(slices.Clip(rs.Sets[0].Elements), ir.NewElement("nonsense", ir.Part{}))
 	if err := b.k.Commit(context.Background(), &kernel.Desired{Rules: rs}); err == nil || !strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("got %v", err)
 	}

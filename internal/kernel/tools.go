@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,79 +116,104 @@ func (t tools) run(ctx context.Context, stdin, name string, args ...string) (str
 
 // runAs is run, and calls a function with the id of the process while that runs.
 func (t tools) runAs(ctx context.Context, started func(pid int), stdin, name string, args ...string) (string, error) {
+	in := &input{}
+	defer in.close()
+	io.WriteString(in, stdin) // what goes wrong with it is said when it is read
+	return t.runOn(ctx, started, in, name, args...)
+}
+
+// runOn is runAs with an input that may be long.
+func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, name string, args ...string) (string, error) {
 	path, err := find(t.program(name))
 	if err != nil {
 		return "", err
 	}
-	s, err := newStreams(stdin)
+	in, err := stdin.fromStart()
 	if err != nil {
-		return "", err
+		return "", &toolError{name: name, err: err}
 	}
-	defer s.close()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.said
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
-	err = t.enter(func() error {
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		started(cmd.Process.Pid)
-		return cmd.Wait()
+	var out, said string
+	err = t.enter(func() (err error) {
+		out, said, err = piped(cmd, in, started)
+		return err
 	})
-	out, reading := written(s.out)
-	said, _ := written(s.said)
 	switch {
 	case err != nil && strings.Contains(said, "xtables lock"):
 		return out, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
 	case err != nil:
 		return out, &toolError{name: name, said: strings.TrimSpace(said), err: err}
-	case reading != nil:
-		return "", &toolError{name: name, err: reading}
 	}
 	return out, nil
 }
 
-// streams are what a program reads and writes, as files without a name (memfd_create(2)). Where they were pipes, the end of the program would
-// have to be told from that of a child that holds one of them open.
-type streams struct{ in, out, said *os.File }
+// memoryFile is a new file without a name (memfd_create(2)). What is in it is none of the process's data memory.
+func memoryFile() (*os.File, error) {
+	fd, err := unix.MemfdCreate("richwall", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a file in memory: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "memfd"), nil
+}
 
-// newStreams are the streams of a program that reads a text.
-func newStreams(input string) (s *streams, err error) {
-	s = &streams{}
-	for _, f := range []**os.File{&s.in, &s.out, &s.said} {
-		fd, err := unix.MemfdCreate("richwall", unix.MFD_CLOEXEC)
-		if err != nil {
-			s.close()
-			return nil, fmt.Errorf("cannot make a file in memory: %w", err)
+// input is what a program is to read, in a memoryFile, so that it may be long. The zero input is empty. A write has no error: the first thing that
+// went wrong is the error of fromStart. It is closed with the last pointer to it, if not before.
+type input struct {
+	file *os.File
+	buf  *bufio.Writer // nil while nothing was written
+	err  error
+}
+
+func (t *input) empty() bool { return t.buf == nil }
+
+func (t *input) Write(b []byte) (int, error) {
+	if len(b) == 0 || t.err != nil {
+		return len(b), nil
+	}
+	if t.file == nil {
+		if t.file, t.err = memoryFile(); t.err != nil {
+			return len(b), nil
 		}
-		*f = os.NewFile(uintptr(fd), "memfd")
 	}
-	if _, err = s.in.WriteString(input); err == nil {
-		_, err = s.in.Seek(0, io.SeekStart)
+	if t.buf == nil {
+		t.buf = bufio.NewWriter(t.file)
 	}
-	if err != nil {
-		s.close()
-		return nil, fmt.Errorf("cannot write a file in memory: %w", err)
+	if _, err := t.buf.Write(b); err != nil {
+		t.err = fmt.Errorf("cannot write a file in memory: %w", err)
 	}
-	return s, nil
+	return len(b), nil
 }
 
-func (s *streams) close() {
-	for _, f := range []*os.File{s.in, s.out, s.said} {
-		f.Close() // nil is an error that matters to nobody
+// fromStart is the file, to be read from its start.
+func (t *input) fromStart() (f *os.File, err error) {
+	if t.err == nil && t.file == nil {
+		t.file, t.err = memoryFile()
+	}
+	if t.err == nil && t.buf != nil {
+		t.err = t.buf.Flush()
+	}
+	if t.err == nil {
+		_, t.err = t.file.Seek(0, io.SeekStart)
+	}
+	return t.file, t.err
+}
+
+// lines are the lines by their numbers, from 1, without what ends them; as far as it can be read.
+func (t *input) lines() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		f, err := t.fromStart()
+		if err != nil {
+			return
+		}
+		scanner := bufio.NewScanner(f)
+		for n := 1; scanner.Scan() && yield(n, scanner.Text()); n++ {
+		}
 	}
 }
 
-// written is what a program has written into one of them.
-func written(f *os.File) (string, error) {
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return "", err
-	}
-	var text strings.Builder
-	text.Grow(int(size))
-	_, err = io.Copy(&text, io.NewSectionReader(f, 0, size))
-	return text.String(), err
+func (t *input) close() {
+	t.file.Close() // nil is an error that matters to nobody
 }
 
 // lockSeconds is how long the programs of iptables-legacy wait for others to give up the lock of all tables; it is a variable

@@ -44,7 +44,7 @@ func addresses(texts ...string) *ir.Set {
 		if ok {
 			p.High = netip.MustParseAddr(high)
 		}
-		s.Elements = append(s.Elements, ir.Element{Key: &ir.Key{Text: text, Parts: []ir.Part{p}}})
+		s.Elements = append(s.Elements, ir.NewElement(text, p))
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"io"
 	"slices"
 	"testing"
 )
@@ -16,7 +17,7 @@ func TestOnlyWhatWasMadeOfSetsIsTakenBack(t *testing.T) {
 		6: {"swap _richwall_0 banned", "destroy _richwall_0", "destroy fresh"},
 	} {
 		p := &setPlan{refused: refused}
-		p.make.WriteString("create fresh hash:ip -exist\nflush fresh\ncreate _richwall_0 hash:ip -exist\nadd _richwall_0 10.0.0.1\nswap _richwall_0 banned\nadd other 10.0.0.2\n")
+		io.WriteString(&p.make, "create fresh hash:ip -exist\nflush fresh\ncreate _richwall_0 hash:ip -exist\nadd _richwall_0 10.0.0.1\nswap _richwall_0 banned\nadd other 10.0.0.2\n")
 		if got := p.back(); !slices.Equal(got, want) {
 			t.Errorf("behind a refusal of line %d these go back: %q, want %q", refused, got, want)
 		}

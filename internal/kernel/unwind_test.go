@@ -191,7 +191,7 @@ func TestFailedStartWithASetOfAnotherType(t *testing.T) {
 	ns := namespace(t)
 	first := open(t, ns, ir.IPTables)
 	rs := looksUp("hash:ip")
-	rs.Sets[0].Elements = []ir.Element{{Key: &ir.Key{Text: "192.0.2.1"}}}
+	rs.Sets[0].Elements = []ir.Element{ir.NewElement("192.0.2.1")}
 	commit(t, first, &kernel.Desired{Rules: rs})
 	before := saved(t, ns)
 	k := open(t, ns, ir.IPTables)

@@ -169,7 +169,7 @@ func (s *summary) add(r *ir.Rule, seen map[string]bool) {
 			s.jump(r, a.Chain, seen)
 		case ir.Decide:
 			for _, e := range a.Map.Elements {
-				if j, ok := e.Verdict.(ir.Jump); ok {
+				if j, ok := e.Verdict().(ir.Jump); ok {
 					s.jump(r, j.Chain, seen)
 				}
 			}

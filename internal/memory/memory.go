@@ -82,9 +82,15 @@ func (l *Limit) Tidy() {
 }
 
 // Room is an error if there is no room for so many bytes more, and says so for people. What is asked for is an estimate of
-// all that is needed until the end of what it is for.
+// all that is needed until the end of what it is for. Where that is much, there is order first (Tidy).
 func (l *Limit) Room(need int64) error {
-	if l == nil || need < small || need <= l.left() {
+	if l == nil || need < small {
+		return nil
+	}
+	if need >= untidy {
+		l.Tidy()
+	}
+	if need <= l.left() {
 		return nil
 	}
 	runtime.GC()

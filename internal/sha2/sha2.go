@@ -5,7 +5,9 @@ package sha2
 
 import (
 	"encoding/binary"
+	"io"
 	"math/bits"
+	"slices"
 )
 
 // constants are the first 64 bits behind the point of the cube roots of the first 80 primes. SHA-256 takes the first half of each of
@@ -34,31 +36,66 @@ var start = [8]uint64{
 }
 
 // Sum256 is the SHA-256 of data.
-func Sum256(data []byte) (sum [32]byte) {
-	var h [8]uint32
+func Sum256(data []byte) [32]byte {
+	h := newHash256()
+	finish(data, 0, 64, h.add)
+	return h.sum()
+}
+
+// Sum256Of is the SHA-256 of all that a reader gives, of which no more than a piece is in memory. The error is the reader's.
+func Sum256Of(r io.Reader) (sum [32]byte, err error) {
+	h := newHash256()
+	piece := make([]byte, 1<<15)
+	for length := uint64(0); ; length += uint64(len(piece)) {
+		n, err := io.ReadFull(r, piece)
+		switch err {
+		case nil:
+			for block := range slices.Chunk(piece, 64) {
+				h.add(block)
+			}
+		case io.EOF, io.ErrUnexpectedEOF:
+			finish(piece[:n], length, 64, h.add)
+			return h.sum(), nil
+		default:
+			return sum, err
+		}
+	}
+}
+
+// hash256 is the state of a SHA-256 between two blocks.
+type hash256 [8]uint32
+
+func newHash256() *hash256 {
+	h := &hash256{}
 	for i, v := range start {
 		h[i] = uint32(v >> 32)
 	}
-	blocks(data, 64, func(block []byte) {
-		var w [64]uint32
-		for i := range 16 {
-			w[i] = binary.BigEndian.Uint32(block[4*i:])
-		}
-		for i := 16; i < 64; i++ {
-			a, b := w[i-15], w[i-2]
-			w[i] = w[i-16] + w[i-7] + (turn32(a, 7) ^ turn32(a, 18) ^ a>>3) + (turn32(b, 17) ^ turn32(b, 19) ^ b>>10)
-		}
-		s := h
-		for i := range w {
-			a, e := s[0], s[4]
-			t := s[7] + (turn32(e, 6) ^ turn32(e, 11) ^ turn32(e, 25)) + (e&s[5] ^ ^e&s[6]) + uint32(constants[i]>>32) + w[i]
-			u := (turn32(a, 2) ^ turn32(a, 13) ^ turn32(a, 22)) + (a&s[1] ^ a&s[2] ^ s[1]&s[2])
-			s = [8]uint32{t + u, a, s[1], s[2], s[3] + t, e, s[5], s[6]}
-		}
-		for i := range h {
-			h[i] += s[i]
-		}
-	})
+	return h
+}
+
+// add takes a block of 64 bytes.
+func (h *hash256) add(block []byte) {
+	var w [64]uint32
+	for i := range 16 {
+		w[i] = binary.BigEndian.Uint32(block[4*i:])
+	}
+	for i := 16; i < 64; i++ {
+		a, b := w[i-15], w[i-2]
+		w[i] = w[i-16] + w[i-7] + (turn32(a, 7) ^ turn32(a, 18) ^ a>>3) + (turn32(b, 17) ^ turn32(b, 19) ^ b>>10)
+	}
+	s := *h
+	for i := range w {
+		a, e := s[0], s[4]
+		t := s[7] + (turn32(e, 6) ^ turn32(e, 11) ^ turn32(e, 25)) + (e&s[5] ^ ^e&s[6]) + uint32(constants[i]>>32) + w[i]
+		u := (turn32(a, 2) ^ turn32(a, 13) ^ turn32(a, 22)) + (a&s[1] ^ a&s[2] ^ s[1]&s[2])
+		s = [8]uint32{t + u, a, s[1], s[2], s[3] + t, e, s[5], s[6]}
+	}
+	for i := range h {
+		h[i] += s[i]
+	}
+}
+
+func (h *hash256) sum() (sum [32]byte) {
 	for i, v := range h {
 		binary.BigEndian.PutUint32(sum[4*i:], v)
 	}
@@ -68,7 +105,7 @@ func Sum256(data []byte) (sum [32]byte) {
 // Sum512 is the SHA-512 of data.
 func Sum512(data []byte) (sum [64]byte) {
 	h := start
-	blocks(data, 128, func(block []byte) {
+	finish(data, 0, 128, func(block []byte) {
 		var w [80]uint64
 		for i := range 16 {
 			w[i] = binary.BigEndian.Uint64(block[8*i:])
@@ -94,9 +131,10 @@ func Sum512(data []byte) (sum [64]byte) {
 	return sum
 }
 
-// blocks calls f for each block of size bytes of data, the last of which end with a one, zeros, and the length in bits.
-func blocks(data []byte, size int, f func(block []byte)) {
-	length := uint64(len(data))
+// finish calls f for each block of size bytes of the last data, behind so many bytes before it. The last blocks end with a one, zeros, and the
+// length in bits.
+func finish(data []byte, before uint64, size int, f func(block []byte)) {
+	length := before + uint64(len(data))
 	for ; len(data) >= size; data = data[size:] {
 		f(data[:size])
 	}

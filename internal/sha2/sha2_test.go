@@ -1,6 +1,7 @@
 package sha2
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/sha512"
 	"math/rand/v2"
@@ -24,6 +25,9 @@ func TestSumsAreThoseOfGo(t *testing.T) {
 		}
 		if got, want := Sum256(data), sha256.Sum256(data); got != want {
 			t.Fatalf("the SHA-256 of %d bytes is %x, want %x", n, got, want)
+		}
+		if got, err := Sum256Of(bytes.NewReader(data)); err != nil || got != sha256.Sum256(data) {
+			t.Fatalf("the SHA-256 of a reader of %d bytes is %x, %v", n, got, err)
 		}
 		if got, want := Sum512(data), sha512.Sum512(data); got != want {
 			t.Fatalf("the SHA-512 of %d bytes is %x, want %x", n, got, want)

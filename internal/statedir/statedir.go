@@ -308,19 +308,29 @@ const mostBytes = 1 << 30
 
 // read is the content of a regular file. Nothing else is waited for.
 func read(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
 	return io.ReadAll(io.LimitReader(f, mostBytes))
+}
+
+// openRegular opens a file to read it, without waiting. The error is also that it is no regular one.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // write writes a file and waits until it is on the disk. What stands in its place and is no file, such as a pipe, goes: it would be
@@ -462,8 +472,13 @@ func verify(folder string) (contents, error) {
 
 // unchanged tells whether a file has a sum.
 func unchanged(path, want string) bool {
-	data, err := read(path)
-	return err == nil && sum(data) == want
+	f, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	digest, err := sha2.Sum256Of(io.LimitReader(f, mostBytes))
+	return err == nil && hex.EncodeToString(digest[:]) == want
 }
 
 // whole is a manifest without its last line, which has the sum of all lines before it.
