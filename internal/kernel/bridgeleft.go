@@ -21,6 +21,7 @@ type foundBridge struct {
 	texts     map[string]string            // how ebtables lists rules, by BridgeRule.key, as far as that is known
 	mine      map[BridgeChain]map[int]bool // the places of the rules of was
 	madeOf    map[string]map[string]string // how ebtables lists rules in tables that it cannot list, by table and what they are made of
+	left      *Left                        // knows rules by their handles
 }
 
 // bridgeFinder looks for what is in ebtables of what may be ours.
@@ -59,11 +60,11 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 		f.may = f.noted.with(next)
 	}
 	if f.may.empty() && len(next.Chains) == 0 {
-		return &foundBridge{was: f.may, next: next, texts: f.texts}, nil
+		return &foundBridge{was: f.may, next: next, texts: f.texts, left: o.Left}, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	if err = f.list(limited, next); err == nil {
+	if err = f.list(limited); err == nil {
 		err = f.claim(limited)
 	}
 	switch _, missing := find("ebtables-save"); {
@@ -78,7 +79,7 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 		return nil, err
 	}
 	was := f.found(old)
-	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine(), madeOf: f.madeOf}, nil
+	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine(), madeOf: f.madeOf, left: o.Left}, nil
 }
 
 // mine is the places of rules by themselves that are found, by chain.
@@ -193,6 +194,7 @@ func (found *foundBridge) learn(ctx context.Context, t tools) {
 	}
 	for table, s := range saved {
 		s.recognise(found.madeOf[table])
+		found.left.listOwn(table, s)
 	}
 	for c, ours := range found.next.byChain() {
 		if !changed[c] || saved[c.Table] == nil {
@@ -203,7 +205,9 @@ func (found *foundBridge) learn(ctx context.Context, t tools) {
 			continue
 		}
 		for i, args := range ours {
-			found.texts[BridgeRule{Table: c.Table, Args: args}.key()] = texts[i]
+			if !isUnlisted(texts[i]) {
+				found.texts[BridgeRule{Table: c.Table, Args: args}.key()] = texts[i]
+			}
 		}
 	}
 }
@@ -222,8 +226,8 @@ func (found *foundBridge) others(c BridgeChain) (texts []string) {
 }
 
 // list asks ebtables what is there. What a process has left that was killed while it tried rules goes. In a table that ebtables cannot list
-// rules that may be ours, or shall be, are recognised by what they are made of.
-func (f *bridgeFinder) list(ctx context.Context, next *Bridge) error {
+// rules that may be ours are recognised by their handles, or by what they are made of.
+func (f *bridgeFinder) list(ctx context.Context) error {
 	saved, err := f.listBridge(ctx)
 	if err != nil {
 		return err
@@ -237,7 +241,7 @@ func (f *bridgeFinder) list(ctx context.Context, next *Bridge) error {
 			f.log.Warn(unlistedByAnother("ebtables"), "look", "nft list table bridge "+table)
 		}
 		if len(s.unlisted) > 0 && !f.asks {
-			if err := f.try(ctx, table, f.may.with(next).rulesIn(table)); err != nil {
+			if err := f.tryUnlisted(ctx, table); err != nil {
 				return err
 			}
 		}

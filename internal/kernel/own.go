@@ -152,19 +152,24 @@ func (e *tableEdit) deletion(chain, spec string) string {
 func (k *iptablesKernel) listOwn(saved *savedTable, family ir.Families, table string) {
 	for _, chain := range saved.unlisted {
 		in := sharedChain{family, table, chain}
-		taken, mine := map[string]bool{}, map[int]bool{}
-		for _, r := range k.own[in] {
-			taken[r.spec], taken[k.textOf(in, r.spec)] = true, true
+		saved.listMine(chain, k.own[in], func(spec string) string { return k.textOf(in, spec) })
+	}
+}
+
+// listMine is listOwn for one chain. text is how a rule is listed, by its spec.
+func (s *savedTable) listMine(chain string, own map[uint64]ownRule, text func(spec string) string) {
+	taken, mine := map[string]bool{}, map[int]bool{}
+	for _, r := range own {
+		taken[r.spec], taken[text(r.spec)] = true, true
+	}
+	for i, body := range s.raw[chain] {
+		if r, is := own[handleOf(body)]; is && r.madeOf == madeOf(body) {
+			s.rules[chain][i], mine[i] = text(r.spec), true
 		}
-		for i, body := range saved.raw[chain] {
-			if r, is := k.own[in][handleOf(body)]; is && r.madeOf == madeOf(body) {
-				saved.rules[chain][i], mine[i] = k.textOf(in, r.spec), true
-			}
-		}
-		for i, rule := range saved.rules[chain] {
-			if !mine[i] && taken[rule] {
-				saved.rules[chain][i] = unlistedRule(saved.raw[chain][i])
-			}
+	}
+	for i, rule := range s.rules[chain] {
+		if !mine[i] && taken[rule] {
+			s.rules[chain][i] = unlistedRule(s.raw[chain][i])
 		}
 	}
 }

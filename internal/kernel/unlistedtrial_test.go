@@ -275,9 +275,10 @@ func TestStartBesideATrialThatWasKilled(t *testing.T) {
 const shopless = `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 10.9.0.3 -j ACCEPT</rule>
 	<passthrough ipv="ipv4">-A FORWARD -s 10.9.0.2 -j ACCEPT</passthrough>`
 
-// Another program empties the chain in which rules for bridges are tried, again and again, beside a rule that ebtables cannot list. A change is
-// refused, and puts in nothing twice; the rules stay noted, and go when the other program lets go. The log names the table once.
-func TestBridgeChangeIsRefusedWhereTrialsAreDisturbed(t *testing.T) {
+// Another program empties the chain in which rules for bridges are tried, again and again, beside a rule that ebtables cannot list. Rules that this
+// process has put in go all the same, and none is put in twice. A start cannot find out which rules an earlier process has left: it is refused,
+// changes nothing, and they stay noted; when the other program lets go, they are taken out. The log names the table once.
+func TestBridgeRulesWhereTrialsAreDisturbed(t *testing.T) {
 	for kind, rule := range nativeBridgeRules {
 		t.Run(kind, func(t *testing.T) {
 			disturb := disturbed(t, "bridge", "ebtables-restore")
@@ -286,24 +287,36 @@ func TestBridgeChangeIsRefusedWhereTrialsAreDisturbed(t *testing.T) {
 			native(t, ns, rule, "bridge filter FORWARD")
 			store := &disk{}
 			logger, log := kernel.Logged()
-			left := kernel.NewLeft(store, logger)
-			o := kernel.Options{Enter: ns.Do, Log: logger, Left: left}
 			of := func(hosts ...string) *kernel.Bridge {
-				b := &kernel.Bridge{}
+				b := &kernel.Bridge{Commands: [][]string{strings.Fields("-A FORWARD -s 02:00:00:00:00:21 -j DROP")}}
 				for _, h := range hosts {
 					b.Rules = append(b.Rules, bridgeRule("FORWARD", "-s 02:00:00:00:00:"+h+" -j DROP"))
 				}
 				return b
 			}
-			is := of("11", "12", "13")
-			if _, err := kernel.CommitBridge(t.Context(), o, nil, is); err != nil {
-				t.Fatal(err)
+			var is *kernel.Bridge
+			o := kernel.Options{Enter: ns.Do, Log: logger, Left: kernel.NewLeft(store, logger)}
+			commit := func(next *kernel.Bridge) {
+				t.Helper()
+				if _, err := kernel.CommitBridge(t.Context(), o, is, next); err != nil {
+					t.Fatal(err)
+				}
+				is = next
 			}
-			before := chainOf(t, ns, "bridge filter FORWARD")
+			commit(of("11", "12", "13"))
 			disturb(true)
-			for _, next := range []*kernel.Bridge{of("11", "12"), of("11", "12", "13", "14"), {}} {
-				if _, err := kernel.CommitBridge(t.Context(), o, is, next); err == nil {
-					t.Fatal("a change is made that could not find its rules")
+			commit(of("11", "13"))
+			commit(of("11", "13", "14"))
+			once(t, chainOf(t, ns, "bridge filter FORWARD"), ":11", ":13", ":14", ":21")
+			commit(&kernel.Bridge{})
+			if text := chainOf(t, ns, "bridge filter FORWARD"); strings.Contains(text, "02:00") {
+				t.Errorf("there is\n%s", text)
+			}
+			commit(of("11", "12"))
+			before := chainOf(t, ns, "bridge filter FORWARD")
+			for range 2 {
+				if _, err := commitBridges(t, ns, kernel.NewLeft(store, quietLog), nil, of("11")); err == nil || !strings.Contains(err.Error(), "firewalld_guard_trial") {
+					t.Fatalf("the start gives %v", err)
 				}
 				sameLines(t, before, chainOf(t, ns, "bridge filter FORWARD"))
 			}
@@ -311,18 +324,32 @@ func TestBridgeChangeIsRefusedWhereTrialsAreDisturbed(t *testing.T) {
 			if n := strings.Count(log.String(), "nft list table bridge filter"); n != 1 {
 				t.Errorf("the log names the table %d times:\n%s", n, log.String())
 			}
-			for _, store := range []kernel.Store{store} {
-				if _, err := commitBridges(t, ns, kernel.NewLeft(store, quietLog), nil, of("11")); err != nil {
-					t.Fatal(err)
-				}
-				text := chainOf(t, ns, "bridge filter FORWARD")
-				once(t, text, ":11")
-				if strings.Contains(text, ":12") || strings.Contains(text, ":13") {
-					t.Errorf("there is\n%s", text)
-				}
+			if _, err := commitBridges(t, ns, kernel.NewLeft(store, quietLog), nil, of("11")); err != nil {
+				t.Fatal(err)
+			}
+			text := chainOf(t, ns, "bridge filter FORWARD")
+			once(t, text, ":11", ":21")
+			if strings.Contains(text, ":12") {
+				t.Errorf("there is\n%s", text)
 			}
 		})
 	}
+}
+
+// A rule of another program that is made of the same as a rule of ours for bridges, and stands before it, stays when ours goes.
+func TestBridgeRuleOfAnotherProgramMadeOfTheSame(t *testing.T) {
+	ns, _ := bridges(t)
+	mine := &kernel.Bridge{Rules: []kernel.BridgeRule{bridgeRule("FORWARD", "-s 02:00:00:00:00:11 -j DROP")}}
+	left := kernel.NewLeft(&disk{}, quietLog)
+	if _, err := commitBridges(t, ns, left, nil, mine); err != nil {
+		t.Fatal(err)
+	}
+	native(t, ns, nativeBridgeRules["incompatible"], "bridge filter FORWARD")
+	made := ruleMade.FindStringSubmatch(run(t, ns, "insert rule bridge filter FORWARD ether saddr 02:00:00:00:00:11 counter drop\n", "nft", "--echo", "--handle", "-f", "-"))
+	if _, err := commitBridges(t, ns, left, mine, &kernel.Bridge{}); err != nil {
+		t.Fatal(err)
+	}
+	once(t, run(t, ns, "", "nft", "-a", "list", "chain", "bridge", "filter", "FORWARD"), ":11", "handle "+made[2]+"\n")
 }
 
 // A rule of an earlier process has a host of two addresses, which is not found any more, so that it cannot be told which rules those are. A start
