@@ -108,3 +108,28 @@ func TestGuardBeforeProgramsAreAsked(t *testing.T) {
 		t.Errorf("the rules found are those of %q, and the guard stands: %v", guard.Earlier(), guardStands(t, ns))
 	}
 }
+
+// The whole rules of an earlier process are in tables of iptables-legacy. They stay in force, and the guard goes when they are found.
+func TestBaseBesideRulesOfLegacy(t *testing.T) {
+	kernel.Needs(t, "xtables-legacy-multi")
+	kernel.HoldFor(t, time.Minute)
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+	ns := namespace(t)
+	for _, whole := range []bool{false, true} {
+		for program, kind := range map[string]string{"iptables-legacy-restore": "icmp-host-prohibited", "ip6tables-legacy-restore": "icmp6-adm-prohibited"} {
+			rules := "-A INPUT -j INPUT_direct\n-A INPUT -j REJECT --reject-with " + kind + "\n-A FORWARD -j FORWARD_direct\n"
+			if whole {
+				rules += "-A FORWARD -j REJECT --reject-with " + kind + "\n"
+			}
+			run(t, ns, "*filter\n:INPUT_direct -\n:FORWARD_direct -\n"+rules+"COMMIT\n", program)
+		}
+		toolsAre(t, `PATH=$PATH:/usr/sbin; exec xtables-legacy-multi "${0##*/}" "$@"`)
+		guard := base(t, kernel.Options{Enter: ns.Do, Log: quietLog}, false)
+		if (guard.Earlier() == ir.IPTables) != whole || guardStands(t, ns) == whole {
+			t.Errorf("whole %v: the rules found are those of %q, and the guard stands: %v", whole, guard.Earlier(), guardStands(t, ns))
+		}
+		if err := guard.Lower(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
