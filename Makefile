@@ -145,13 +145,14 @@ dist: stage ## make bin/richwall-VERSION-linux-ARCH.tar.gz, whose install.sh ins
 	tar -C bin/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -c richwall-$(VERSION) | gzip -9n \
 	  >bin/richwall-$(VERSION)-linux-$$(go env GOARCH).tar.gz
 
-clients: setup ## try the package on machines of its own, over Debian's firewalld and back; as root
+clients: setup ## try the package and real clients, each on a machine of its own: dpkg, NetworkManager, dockerd and so on; as root
 	@internal/tools/setup unit
 	rm -f bin/richwall_*+next_*.deb
 	$(MAKE) deb VERSION=$(VERSION)+next
 	$(MAKE) deb rpm apk dist
 	rm -rf bin/beside
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/beside PREFIX=
+	internal/clients/clients
 	internal/clients/package
 
 clean: ## remove what was built

@@ -313,10 +313,18 @@ func setConf(c *Conf, key, value string) error {
 		return refuse(InvalidOption, "unknown key %s%s", key, hint(key, names))
 	}
 	if mustBe := confKeys[i].set(c, value); mustBe != "" {
-		return refuse(InvalidValue, "cannot set %s to %s: it must be %s", key, value, mustBe).worded("'%s' for %s", value, key)
+		return refuse(InvalidValue, "cannot set %s to %s: it must be %s%s", key, value, mustBe, quotesIn(value)).worded("'%s' for %s", value, key)
 	}
 	c.keepWritten(key, value)
 	return nil
+}
+
+// quotesIn says of a value in quotes that they are a part of it, as firewalld.conf has no quotes; "" for any other.
+func quotesIn(value string) string {
+	if last := len(value) - 1; last > 0 && strings.ContainsAny(value[:1], `"'`) && value[0] == value[last] {
+		return ": the value has quotes in it, which do not belong there"
+	}
+	return ""
 }
 
 // ReadConf reads firewalld.conf. Lines that are not understood, and keys given a second time, are ignored with a warning. An

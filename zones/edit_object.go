@@ -409,7 +409,6 @@ func (k *objectKind[T]) defaults(name string, shipped *Config) Edit {
 // passthroughs that cannot be used are not there.
 func (c Config) ForRuntime() *Config {
 	c.ZoneParts = map[string]*Zone{}
-	unusable := func(p DirectPassthrough) bool { return p.Check() != nil }
 	if slices.ContainsFunc(c.Direct.Passthroughs, unusable) {
 		direct := *c.Direct
 		direct.Passthroughs = slices.DeleteFunc(slices.Clone(direct.Passthroughs), unusable)
@@ -417,3 +416,16 @@ func (c Config) ForRuntime() *Config {
 	}
 	return &c
 }
+
+// KeepingUnusable is the configuration with the passthroughs of another one that cannot be used, and that ForRuntime leaves out.
+func (c Config) KeepingUnusable(permanent *Config) *Config {
+	kept := slices.DeleteFunc(slices.Clone(permanent.Direct.Passthroughs), func(p DirectPassthrough) bool { return !unusable(p) })
+	if len(kept) > 0 {
+		direct := *c.Direct
+		direct.Passthroughs = passOrder(append(slices.Clone(direct.Passthroughs), kept...))
+		c.Direct = &direct
+	}
+	return &c
+}
+
+func unusable(p DirectPassthrough) bool { return p.Check() != nil }

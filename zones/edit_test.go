@@ -583,3 +583,43 @@ func TestDeleteUnlists(t *testing.T) {
 		t.Error("a rule about a service that was deleted is gone, or passes the check")
 	}
 }
+
+// A chain of the direct interface stays for as long as a rule or passthrough is in it or jumps to it: no tool deletes it.
+func TestChainsInUseDoNotGo(t *testing.T) {
+	o := Object{KindDirect, ""}
+	for _, test := range []struct {
+		chain, other string // how the chain is made, and what else there is
+		why          string // the refusal of its removal; "" if it may go
+	}{
+		{"chain ipv4:filter:mine", "direct-rule ipv4:filter:mine:0:-j:DROP", "the direct rule '-j DROP' of chain mine is in it"},
+		{"chain ipv6:raw:mine", "direct-rule ipv6:raw:PREROUTING:0:-j:mine", "the direct rule '-j mine' of chain PREROUTING jumps to it"},
+		{"chain ipv4:filter:mine", "direct-rule ipv4:filter:INPUT:0:--goto:mine", "jumps to it"},
+		{"chain ipv4:filter:mine", "direct-rule ipv4:filter:INPUT:0:--jump=mine", "jumps to it"},
+		{"chain ipv4:filter:mine", "direct-rule ipv4:filter:INPUT:0:-jmine", "jumps to it"},
+		{"chain eb:nat:mine", "direct-rule eb:nat:PREROUTING:0:-j:mine", "jumps to it"},
+		{"chain ipv4:filter:mine", "passthrough ipv4:-A:mine:-j:DROP", "is in it"},
+		{"chain ipv4:nat:mine", "passthrough ipv4:-tnat:-I:POSTROUTING:2:-j:mine", "jumps to it"},
+		{"chain eb:nat:mine", "passthrough eb:-t:nat:-A:PREROUTING:-j:mine", "jumps to it"},
+		{"passthrough ipv4:-N:mine", "passthrough ipv4:-A:mine:-j:DROP", "is in it"},
+		{"passthrough ipv4:-N:mine", "direct-rule ipv4:filter:INPUT:0:-j:mine", "jumps to it"},
+		{"passthrough eb:-N:mine", "direct-rule eb:filter:mine:0:-j:DROP", "is in it"},
+		{"chain ipv4:filter:mine", "direct-rule ipv4:filter:INPUT:0:-m:comment:--comment:-jmine:-j:DROP", ""},
+		{"chain ipv4:filter:mine", "direct-rule ipv4:raw:PREROUTING:0:-j:mine", ""},
+		{"chain ipv4:filter:mine", "direct-rule ipv6:filter:mine:0:-j:DROP", ""},
+		{"chain ipv4:filter:mine", "passthrough ipv4:-N:mine", ""}, // which makes it as well
+	} {
+		with := must(t, builtins(t), Add(Runtime, o, item(test.chain)), Add(Runtime, o, item(test.other)))
+		without := must(t, with, Remove(Runtime, o, item(test.chain)))
+		err := CheckChainsGone(with.Direct, without.Direct)
+		switch text := errorText(err); {
+		case test.why == "" && err != nil, !strings.HasSuffix(text, test.why):
+			t.Errorf("%s beside %s: got %v, want %q", test.chain, test.other, err, test.why)
+		case err != nil && !strings.HasPrefix(text, "COMMAND_FAILED"):
+			t.Errorf("%s beside %s: the code of %v is not COMMAND_FAILED", test.chain, test.other, err)
+		}
+		alone := must(t, with, Remove(Runtime, o, item(test.other)), Remove(Runtime, o, item(test.chain)))
+		if err := CheckChainsGone(with.Direct, alone.Direct); err != nil {
+			t.Errorf("%s without %s: %v", test.chain, test.other, err)
+		}
+	}
+}

@@ -36,8 +36,9 @@ func ReadIPSet(name string, data []byte, path string) (*IPSet, Problems) {
 		return nil, r.report()
 	}
 	s := &IPSet{Meta: r.meta(name, root), Type: r.share(root.get("type"))}
-	if _, known := entryKinds[s.Type]; !known && s.Type != "" {
-		r.failAt(root, "type", InvalidType, "cannot use type %s: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
+	_, known := entryKinds[s.Type]
+	if _, given := root.attr("type"); given && !known {
+		r.failAt(root, "type", InvalidType, "cannot use type %q: there is no such type%s", s.Type, hint(s.Type, IPSetTypes))
 		r.detail("%s", s.Type)
 	}
 	entries := r.plain
@@ -68,7 +69,11 @@ func (r *reader) option(s *IPSet, n *node) {
 			attr = "name"
 		}
 		r.failWith(n, attr, InvalidOption, err)
-		if attr == "name" {
+		switch {
+		case attr == "value":
+		case slices.Contains(IPSetOptions, name) && value == "":
+			r.detail("Missing mandatory value of option '%s'", name)
+		default:
 			r.detail("Unknown option '%s'", name)
 		}
 		return

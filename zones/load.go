@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -397,7 +398,7 @@ func (l *loader) defaultZone(c *Config) {
 	c.Conf = &conf
 	l.unknown(&Problem{
 		Path: filepath.Join(l.dirs.System, "firewalld.conf"), Line: l.lineOf("firewalld.conf", "DefaultZone"), Code: InvalidZone, Severity: Warning,
-		Msg:    fmt.Sprintf("the default zone %s does not exist%s", missing, hint(missing, Names(c.Zones))),
+		Msg:    fmt.Sprintf("the default zone %s does not exist%s", missing, cmp.Or(quotesIn(missing), hint(missing, Names(c.Zones)).String())),
 		Then:   fmt.Sprintf("the zone %s is used", c.Conf.DefaultZone),
 		Notice: fmt.Sprintf("ERROR: Default zone '%s' is not valid. Using '%s'.", missing, c.Conf.DefaultZone),
 	})

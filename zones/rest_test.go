@@ -67,6 +67,7 @@ func TestRest(t *testing.T) {
 		{"a policy that is not asked costs nothing", map[string]string{"policies/p.xml": `<policy target="DROP"><disable/><ingress-zone nam="x"/><egress-zone name="HOST"/></policy>`},
 			[]string{"0 policies/p.xml", "0 policies/p.xml"}, "", false},
 		{"the default zone does not exist", map[string]string{"firewalld.conf": "DefaultZone=drpo\n"}, []string{"2 firewalld.conf:1: INVALID_ZONE: the default zone drpo does not exist: did you mean drop? Because of it"}, "", true},
+		{"quotes are a part of a value", map[string]string{"firewalld.conf": "DefaultZone=\"work\"\n"}, []string{"2 firewalld.conf:1: INVALID_ZONE: the default zone \"work\" does not exist: the value has quotes in it, which do not belong there"}, "", true},
 		{"a set that loses entries is in doubt where something is dropped by it", map[string]string{
 			"ipsets/x.xml":     `<ipset type="hash:net"><entry>198.51.100.0/24</entry><entry>192.0.2.0/33</entry></ipset>`,
 			"zones/public.xml": `<zone target="ACCEPT"><rule><source ipset="x"/><drop/></rule></zone>`},

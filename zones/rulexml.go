@@ -155,15 +155,15 @@ func (b *ruleBuilder) logging(n *node) grammar.Logging {
 	}
 }
 
-// unsigned is a number of 16 bits in decimal or behind 0x or 0o, 0 when it is missing or empty.
+// unsigned is a number of 16 bits in decimal or behind 0x or 0o, 0 when it is missing.
 func (b *ruleBuilder) unsigned(n *node, attr string, code grammar.Code) int {
-	text := n.get(attr)
-	if text == "" {
+	text, given := n.attr(attr)
+	if !given {
 		return 0
 	}
 	value, err := strconv.ParseUint(text, 0, 16)
 	if err != nil {
-		b.failAt(n, attr, code, "cannot use %s %s: it must be a whole number from 0 to 65535", attr, text)
+		b.failAt(n, attr, code, "cannot use %s %q: it must be a whole number from 0 to 65535", attr, text)
 	}
 	return int(value)
 }
@@ -199,7 +199,7 @@ func (b *ruleBuilder) limit(n *node) *grammar.Limit {
 }
 
 func (b *ruleBuilder) burst(n *node) int {
-	if n.get("burst") == "" {
+	if _, given := n.attr("burst"); !given {
 		return 0
 	}
 	return b.number(n, "burst", grammar.InvalidLimit, 0, 10_000_000)

@@ -149,7 +149,8 @@ func (s *scanner) skip(start, end, what string) error {
 	return nil
 }
 
-// instruction passes <?…?>, and refuses encodings but UTF-8.
+// instruction passes <?…?>. It refuses an XML declaration that is not at the start of the file (XML 1.0, 2.8 and 2.6), and in it
+// encodings but UTF-8.
 func (s *scanner) instruction() error {
 	start := s.pos
 	at := s.here()
@@ -157,8 +158,18 @@ func (s *scanner) instruction() error {
 		return err
 	}
 	header := string(s.data[start:s.pos])
+	name, _, _ := strings.Cut(strings.TrimSuffix(header[len("<?"):], "?>"), " ")
+	switch name = strings.TrimRight(name, "\t\r\n"); {
+	case !strings.EqualFold(name, "xml"):
+		return nil
+	case start > 0:
+		return &scanError{at, "an XML declaration stands at the start of the file alone: nothing may be before it, not even blanks or an empty line"}
+	}
+	if !strings.Contains(header, "version") {
+		return &scanError{at, "the XML declaration has no version: write <?xml version=\"1.0\"?>"}
+	}
 	_, encoding, ok := strings.Cut(header, "encoding=")
-	if !ok || !strings.HasPrefix(header, "<?xml ") {
+	if !ok {
 		return nil
 	}
 	encoding = strings.Trim(strings.TrimSuffix(encoding, "?>"), " \t\r\n'\"")

@@ -111,10 +111,10 @@ func ReadZone(name string, data []byte, path string) (*Zone, Problems) {
 }
 
 func (r *reader) zoneTarget(root *node) string {
-	text := root.get("target")
+	text, given := root.attr("target")
 	target, ok := zoneTargets[text]
-	if !ok {
-		r.failAt(root, "target", InvalidTarget, "cannot use target %s: a zone has %s, %s, %s or none%s", text,
+	if !ok || given && text == "" {
+		r.failAt(root, "target", InvalidTarget, "cannot use target %q: a zone has %s, %s, %s or none%s", text,
 			TargetAccept, TargetDrop, TargetReject, hint(text, []string{TargetAccept, TargetDrop, TargetReject}))
 		r.detail("%s", text)
 		return TargetDefault
@@ -244,7 +244,7 @@ func ReadPolicy(name string, data []byte, path string) (*Policy, Problems) {
 func (r *reader) policyTarget(root *node) string {
 	target, ok := root.attr("target")
 	if ok && !slices.Contains(PolicyTargets, target) {
-		r.failAt(root, "target", InvalidTarget, "cannot use target %s: a policy has %s%s", target,
+		r.failAt(root, "target", InvalidTarget, "cannot use target %q: a policy has %s%s", target,
 			strings.Join(PolicyTargets, ", "), hint(target, PolicyTargets))
 		r.detail("%s", target)
 	}

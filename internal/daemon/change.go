@@ -39,6 +39,9 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	if err != nil {
 		return err
 	}
+	if err := zones.CheckChainsGone(old.Direct, next.Direct); err != nil {
+		return err
+	}
 	if err := d.commitRuntime(ctx, next); err != nil {
 		return err
 	}
@@ -286,6 +289,9 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 		next = keepRuntime(d.runtime, next).WithDirect(next.Direct.With(d.runtime.Direct, d.loaded.Direct))
 	}
 	old, before := d.runtime.Conf, d.permanent
+	if err := zones.CheckChainsGone(d.runtime.Direct, next.Direct); err != nil {
+		return err
+	}
 	if err := d.installFor(ctx, next, links); err != nil {
 		return err
 	}

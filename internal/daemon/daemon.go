@@ -248,7 +248,7 @@ func (d *Daemon) install(ctx context.Context, cfg *zones.Config) error {
 	if !reflect.DeepEqual(d.bridge, &kernel.Bridge{}) { // another program may have taken out what was there
 		d.bridge = nil
 	}
-	desired, history, err := d.put(ctx, k, d.history.Reloaded(), cfg, d.panic)
+	desired, history, err := d.putAs(ctx, k, d.history.Reloaded(), cfg, d.panic, true)
 	failed := err != nil && desired != nil && d.starting && ctx.Err() == nil
 	if failed {
 		d.keepOut(ctx, k)
@@ -324,10 +324,18 @@ func (d *Daemon) removeOther(ctx context.Context) error {
 func (d *Daemon) put(
 	ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked bool,
 ) (*kernel.Desired, compile.History, error) {
+	return d.putAs(ctx, k, h, cfg, panicked, false)
+}
+
+// putAs is put; anew is Desired.Anew.
+func (d *Daemon) putAs(
+	ctx context.Context, k kernel.Kernel, h compile.History, cfg *zones.Config, panicked, anew bool,
+) (*kernel.Desired, compile.History, error) {
 	desired, h, err := desire(h, cfg, panicked, d.awaits)
 	if err != nil {
 		return nil, h, err
 	}
+	desired.Anew = anew
 	d.opt.Memory.Tidy()
 	return desired, h, d.commitBridge(ctx, cfg, func() error { return commit(ctx, k, cfg.Direct, desired) })
 }

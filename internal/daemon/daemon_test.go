@@ -322,6 +322,31 @@ func TestRuntimeToPermanentKeepsWhatIsNotInEffect(t *testing.T) {
 	}
 }
 
+// Lines of direct.xml that cannot be used are no part of what runs, and stay in the file when that is saved.
+func TestRuntimeToPermanentKeepsUnusablePassthroughs(t *testing.T) {
+	kept := []string{`<passthrough ipv="ipv4">-P INPUT DROP</passthrough>`, `<passthrough ipv="ipv4">-R INPUT 1 -j DROP</passthrough>`, `<passthrough ipv="eb">-L</passthrough>`}
+	b := start(t, map[string]string{"direct.xml": `<direct>` + strings.Join(kept, "") + `<passthrough ipv="ipv4">-A INPUT -p udp -j DROP</passthrough></direct>`})
+	direct := zones.Object{Kind: zones.KindDirect}
+	for i := range 2 {
+		item := zones.Item{Key: zones.KeyPassthrough, Args: []string{"ipv4", "-A", "INPUT", "-s", fmt.Sprintf("10.0.0.%d", i+1), "-j", "DROP"}}
+		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, direct, item)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.RuntimeToPermanent(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(b.dir, "direct.xml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range append(kept, fmt.Sprintf("10.0.0.%d", i+1), "udp") {
+			if strings.Count(string(text), line) != 1 {
+				t.Errorf("%s is not there once:\n%s", line, text)
+			}
+		}
+	}
+}
+
 // Panic mode lets nothing pass and refuses changes, also over a reload.
 func TestPanic(t *testing.T) {
 	b := start(t, nil)

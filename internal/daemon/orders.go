@@ -59,6 +59,9 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	if !inUse {
 		return nil
 	}
+	if err := zones.CheckChainsGone(runtime.Direct, cfg.Direct); err != nil {
+		return err
+	}
 	desired, err := askable(h, cfg, awaited(directChains(runtime)))
 	if err != nil {
 		return err
@@ -213,7 +216,7 @@ func (d *Daemon) lasting(told map[string]string) (permanent, runtime *zones.Conf
 		return nil, nil, errFailed()
 	}
 	next := d.timed.without(d.runtime, d.permanent.ForRuntime())
-	return d.permanent, d.withoutManaged(next.WithConf(d.permanent.Conf), told), nil
+	return d.permanent, d.withoutManaged(next.WithConf(d.permanent.Conf), told).KeepingUnusable(d.permanent), nil
 }
 
 // intoParts is a runtime configuration in which the zones that are made up of several files are that again: what has gone

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -105,5 +106,38 @@ func TestDirectRulesOverReloadsWithoutFlush(t *testing.T) {
 	}
 	if want := "OUTPUT 2, INPUT 4, INPUT 3"; strings.Join(ports, ", ") != want || len(got.Passthroughs) != 1 {
 		t.Errorf("the rules are %q and there are %d passthroughs, want %q and 1", ports, len(got.Passthroughs), want)
+	}
+}
+
+// A direct chain that rules are in stays, in the kernel and in what is listed, until the last of them is gone: on a change, and on a reload
+// of files that have the rules and no longer the chain.
+func TestDirectChainsInUseStay(t *testing.T) {
+	chain := `<chain ipv="ipv4" table="filter" chain="mine"/>`
+	rule := `<rule ipv="ipv4" table="filter" chain="mine" priority="0">-j DROP</rule>`
+	b := start(t, map[string]string{"direct.xml": "<direct>" + chain + rule + "</direct>"})
+	direct := zones.Object{Kind: zones.KindDirect}
+	mine := zones.Item{Key: zones.KeyChain, Args: []string{"ipv4", "filter", "mine"}}
+	drop := zones.Item{Key: zones.KeyDirectRule, Args: []string{"ipv4", "filter", "mine", "0", "-j", "DROP"}}
+	before, commits := b.Snapshot(), b.kernel.commits
+	refused := func(what string, err error) {
+		t.Helper()
+		if code, _ := zones.CodeOf(err); code != zones.CommandFailed {
+			t.Errorf("%s: got %v, not COMMAND_FAILED", what, err)
+		}
+		if !reflect.DeepEqual(b.Snapshot().Runtime, before.Runtime) || b.kernel.commits != commits {
+			t.Errorf("%s has changed something", what)
+		}
+	}
+	refused("removing the chain", b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, direct, mine)}))
+	b.write(t, map[string]string{"direct.xml": "<direct>" + rule + "</direct>"})
+	refused("the check", b.CheckPermanent(t.Context()))
+	refused("a reload without the chain", b.Reload(t.Context()))
+	for _, item := range []zones.Item{drop, mine} {
+		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, direct, item)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := b.Snapshot().Runtime.Direct; len(d.Chains)+len(d.Rules) != 0 {
+		t.Errorf("there is left %+v", d)
 	}
 }

@@ -63,7 +63,7 @@ func (d *Daemon) started(failed []string, inFiles *zones.Config) {
 
 // remedy says how the files come into force again.
 func (d *Daemon) remedy() string {
-	return fmt.Sprintf("to end this: mend what is named here, see what richwall check %s says, and run firewall-cmd --reload", d.opt.Dirs.System)
+	return fmt.Sprintf("to end this: mend what is named here, see what firewall-cmd --check-config and richwall check %s say, and run firewall-cmd --reload", d.opt.Dirs.System)
 }
 
 // startWith installs the first configuration that can be installed. It returns what could not be used of the files, and what they

@@ -719,7 +719,7 @@ func TestDefaultZoneThatIsNotThere(t *testing.T) {
 	b.write(t, map[string]string{"firewalld.conf": "DefaultZone=nosuch\n"})
 	b.again(t)
 	b.expect(t, Failed, "/firewalld.conf:1: INVALID_ZONE: the default zone nosuch does not exist\nthe files are not used: ", []string{"8080"}, []string{"22"})
-	b.expect(t, Failed, "/last-good\nto end this: mend what is named here, see what richwall check "+b.dir+" says, and run firewall-cmd --reload", []string{"8080"}, []string{"22"})
+	b.expect(t, Failed, "/last-good\nto end this: mend what is named here, see what firewall-cmd --check-config and richwall check "+b.dir+" say, and run firewall-cmd --reload", []string{"8080"}, []string{"22"})
 	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "firewalld.conf:1: INVALID_ZONE: ") {
 		t.Errorf("a reload gives %v", err)
 	}

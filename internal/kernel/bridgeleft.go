@@ -258,7 +258,7 @@ func (t tools) listBridge(ctx context.Context) (map[string]*savedTable, error) {
 	text, err := t.run(ctx, "", "ebtables-save")
 	tables := map[string]*savedTable{}
 	switch {
-	case cannotList(text, err):
+	case cannotList(text, err), err == nil && broken(text):
 		for _, table := range bridgeTables {
 			if tables[table], err = t.readUnlisted(ctx, bridgeLister, table); err != nil {
 				return nil, err

@@ -145,6 +145,8 @@ func (k *iptablesKernel) adopt() error {
 	for p, was := range old {
 		if slices.ContainsFunc(others, func(t transaction) bool { return t.touched(p) }) {
 			k.held[p] = was
+		} else if k.differs(p, was, now[p]) {
+			k.loose = true
 		}
 	}
 	k.watch.generation = generation
@@ -275,7 +277,7 @@ func (k *iptablesKernel) stillChanged(before, now heldChains, begun, generation 
 	heard, old := fromOthers(k.watch.monitor.between(begun, generation)), k.held
 	wrong := map[part]bool{}
 	for p, was := range old {
-		wrong[p] = before[p] == nil && was.lacks == "" || before[p] != nil && k.difference(p, was, before[p]) != "" ||
+		wrong[p] = k.differs(p, was, before[p]) ||
 			slices.ContainsFunc(heard, func(t transaction) bool { return t.touched(p) })
 	}
 	by := k.writers(heard)
@@ -291,6 +293,11 @@ func (k *iptablesKernel) stillChanged(before, now heldChains, begun, generation 
 	} else {
 		k.watch.changed = found
 	}
+}
+
+// differs tells whether a chain is another one than it was committed as; nil is one that is not there.
+func (k *iptablesKernel) differs(p part, was, now *heldChain) bool {
+	return now == nil && was.lacks == "" || now != nil && k.difference(p, was, now) != ""
 }
 
 // keepMade remembers the chains of what is installed behind a commit that has led from one state to another. What others have made meanwhile,

@@ -53,6 +53,8 @@ type iptablesKernel struct {
 	unlisted                map[sharedChain]bool              // tables, without a chain's name, that the tool cannot list, of which the log has told
 	madeOf                  map[sharedChain]map[string]string // of such tables, how the tool lists rules that may be ours, by what they are made of
 	listed                  map[sharedChain][]string          // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	loose                   bool                              // a process that Allow let do what it wants has changed or removed something of what is installed
+	anew                    bool                              // of the commit that is going on: Desired.Anew
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
@@ -283,7 +285,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if !k.direct {
 		k.starting = k.installed == nil
 	}
-	k.awaits = next.Awaits
+	k.awaits, k.anew = next.Awaits, next.Anew
 	first := k.installed == nil && len(k.steps) == 0
 	if found, known := k.options.Left.begin(first); first {
 		k.found, k.foundKnown = found, known // an attempt before this one, or a note that could not be read, may have told more
@@ -299,6 +301,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 		err = commit()
 	} else {
 		err = k.bridged.commit(k.watch.socket, k.options, next, commit)
+	}
+	if err == nil && k.anew {
+		k.loose = false
 	}
 	switch {
 	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
@@ -387,6 +392,9 @@ func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
 	k.options.Left.undone(k.former.left, k.came)
 }
 
+// changed says whether something in the kernel was changed since the last commit, and is to be put back now.
+func (k *iptablesKernel) changed() bool { return len(k.watch.changed) > 0 || k.anew && k.loose }
+
 // amiss says whether something in the kernel is not as it was committed.
 func (k *iptablesKernel) amiss() bool { return len(k.watch.changed) > 0 || len(k.steps) > 0 }
 
@@ -473,7 +481,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	if before != nil {
 		was = rulesOf(before.Rules, family, table)
 		had = was
-		if len(k.watch.changed) == 0 && had.equal(want) && before.Panic == next.Panic {
+		if !k.changed() && had.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
 	}
@@ -494,7 +502,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		return nil, err
 	}
 	switch {
-	case had != nil && len(k.watch.changed) > 0:
+	case had != nil && k.changed():
 		had = saved.stillThere(had)
 		if next.Panic {
 			before = nil // the policies that panic mode needs may have gone

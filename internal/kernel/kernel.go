@@ -31,6 +31,8 @@ type Desired struct {
 	// Unguarded says that what another program changes may stay, so that packets pass as it says. Otherwise only what belongs
 	// to a connection that is there already passes from then on until the next commit.
 	Unguarded bool
+	// Anew says, as a reload does, that what a process has changed which Allow let do what it wants is put back, too.
+	Anew bool
 	// Awaits tells whether a chain of a table of iptables or ip6tables is known to be another program's, which may come later: at the first
 	// commit it is made for the rules in it when it is not there. Those in another chain that is not there are refused. nil means that all
 	// are known, and does so at a later commit, too, where it makes no difference.

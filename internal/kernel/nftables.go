@@ -203,7 +203,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, 
 		return false, err
 	}
 	d.starting = !k.begun
-	return true, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded, Awaits: next.Awaits})
+	return true, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded, Awaits: next.Awaits, Anew: next.Anew})
 }
 
 // commitTables makes the difference. A batch that others may have made impossible, or of which nobody knows what became, is

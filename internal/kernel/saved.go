@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -60,16 +61,22 @@ func (t tools) read(ctx context.Context, family ir.Families, table string) (*sav
 		return t.readUnlisted(ctx, listerOf(family), table)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
+	case broken(text):
+		switch kind, err := t.kindOf(ctx, tool(family)); {
+		case err != nil:
+			return nil, err
+		case kind == "nft":
+			return t.readUnlisted(ctx, listerOf(family), table)
+		}
 	}
 	return parseSaved(text), nil
 }
 
 func parseSaved(text string) *savedTable {
 	s := &savedTable{policies: map[string]string{}, rules: map[string][]string{}}
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\n")
+	for line := range savedLines(text) {
 		switch name, rest, _ := strings.Cut(line, " "); {
-		case strings.HasPrefix(line, ":"):
+		case strings.HasPrefix(line, ":") && len(s.rules) == 0: // behind a rule it is a part of one, which has a line break
 			s.order = append(s.order, name[1:])
 			if policy, _, _ := strings.Cut(rest, " "); policy != "-" {
 				s.policies[name[1:]] = policy
@@ -80,6 +87,55 @@ func parseSaved(text string) *savedTable {
 		}
 	}
 	return s
+}
+
+// savedLines are the lines of what a program of iptables prints. A text in quotation marks, such as a comment, may have line breaks, which end
+// no line.
+func savedLines(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		begin, quoted := 0, false
+		for i := 0; i < len(text); i++ {
+			switch c := text[i]; {
+			case c == '\\' && quoted:
+				i++
+			case c == '"':
+				quoted = !quoted
+			case c == '\n' && !quoted:
+				if !yield(text[begin:i]) {
+					return
+				}
+				begin = i + 1
+			}
+		}
+		if begin < len(text) {
+			yield(text[begin:])
+		}
+	}
+}
+
+// broken tells whether what a program of iptables prints of tables may have rules with line breaks in them, in a comment or in the name of an
+// interface: it prints those as they are, and what follows one may look like a line of its own, whatever it says.
+func broken(text string) bool {
+	ruled, quotes := false, 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		quotes = strings.Count(line, `"`) - strings.Count(line, `\"`)
+		switch {
+		case quotes%2 != 0:
+			return true
+		case line == "COMMIT", strings.HasPrefix(line, "*"):
+			ruled = false
+		case strings.HasPrefix(line, ":"):
+			if ruled {
+				return true
+			}
+		case strings.HasPrefix(line, "-A "):
+			ruled = true
+		case line != "" && !strings.HasPrefix(line, "#"):
+			return true
+		}
+	}
+	return false
 }
 
 // baseRule are the rules that stand beside the jumps to chains of ours in the kernel's chains, as iptables-save prints them.

@@ -122,7 +122,11 @@ func (r *runner) states(ctx context.Context, s *session, i int, known bool) (boo
 		}
 	}
 	for _, d := range found {
-		if reason := explain(d); reason != "" {
+		reason := explain(d)
+		if reason == "" && s.conf["CleanupOnExit"] == "no" && strings.HasPrefix(d.what, "ebtables-save ") && d.ours == "" {
+			reason = "a restart takes out what an earlier process has put into ebtables"
+		}
+		if reason != "" {
 			r.explained[reason]++
 			continue
 		}

@@ -140,6 +140,9 @@ var notThere = []string{
 	"org.freedesktop.DBus.Error.NoReply",
 }
 
+// errDenied says that polkit has refused the user. firewall-cmd has firewalld's text for it, without the code.
+var errDenied = fail("NOT_AUTHORIZED", "Authorization failed.")
+
 // busError makes a failure of an error that came over the bus. firewalld's have "CODE" or "CODE: detail" as their text.
 func busError(err error) error {
 	var e dbus.Error
@@ -149,7 +152,7 @@ func busError(err error) error {
 	message, _ := errorText(e)
 	switch {
 	case strings.HasSuffix(e.Name, "NotAuthorizedException"):
-		return fail("NOT_AUTHORIZED", "Authorization failed.\n    Make sure polkit agent is running or run the application as superuser.")
+		return errDenied
 	case e.Name == "org.freedesktop.DBus.Error.AccessDenied":
 		return fail("NOT_AUTHORIZED", "%s", message)
 	case slices.Contains(notThere, e.Name):

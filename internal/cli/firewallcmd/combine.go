@@ -18,6 +18,9 @@ func (s *session) understand() error {
 	if err := s.checkLokkit(todo); err != nil {
 		return err
 	}
+	if len(todo) > 1 && todo[0].use.has(alone) != todo[1].use.has(alone) && slices.ContainsFunc(todo[:2], onItems) {
+		return besideAlone(todo[0], todo[1])
+	}
 	if len(todo) > 1 {
 		return misuse(notTogether(s.program, todo[1], todo[0]), "only one thing at a time: %s and %s cannot be combined", todo[0].flag(), todo[1].flag())
 	}
@@ -42,12 +45,18 @@ var always = []string{"quiet", "verbose", "json", "system-config", "default-conf
 // aboutName are the verbs whose value is the name of what they are about.
 var aboutName = map[verb]bool{doInfo: true, doPath: true, doDelete: true, doDefaults: true, doSetDefaultZone: true}
 
-// checkNamed refuses an empty name, such as of a variable that a script has not set: nothing is meant by it.
+// checkNamed refuses an empty name, such as of a variable that a script has not set: nothing is meant by it. firewalld takes the option
+// for one that is not there.
 func (s *session) checkNamed(o *option) error {
-	if aboutName[o.do] && slices.Contains(s.values, "") {
+	if !aboutName[o.do] || !slices.Contains(s.values, "") {
+		return nil
+	}
+	if s.program == offline {
 		return misuse("No option specified.", "%s needs a name", o.flag())
 	}
-	return nil
+	err := s.nothingToDo()
+	s.out.hint(fmt.Sprintf("%s needs a name", o.flag()))
+	return err
 }
 
 // checkAlone refuses other options beside one that stands alone.
@@ -57,11 +66,22 @@ func (s *session) checkAlone(o *option) error {
 	}
 	for _, other := range optionsOf(s.program) {
 		if _, ok := s.given[other]; ok && other != o && !slices.Contains(always, other.name) {
-			return misuse("Can't use stand-alone options with other options.", "%s stands alone: it cannot be combined with %s", o.flag(), other.flag())
+			return besideAlone(o, other)
 		}
 	}
 	return nil
 }
+
+// besideAlone is that two options are combined of which one stands alone.
+func besideAlone(one, other *option) error {
+	if !one.use.has(alone) {
+		one, other = other, one
+	}
+	return misuse("Can't use stand-alone options with other options.", "%s stands alone: it cannot be combined with %s", one.flag(), other.flag())
+}
+
+// onItems tells whether an option is about what an object or the direct interface holds.
+func onItems(o *option) bool { return o.use.has(anyObject|direct) && !o.use.has(onObjects) }
 
 // checkJSON refuses --json with what prints nothing that it could be.
 func (s *session) checkJSON(o *option) error {

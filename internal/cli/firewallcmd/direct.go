@@ -44,10 +44,14 @@ func (s *session) directUsage(why string) error {
 	for _, value := range strings.Fields(s.option.arg) {
 		said = append(said, values[value])
 	}
+	how := "--direct"
+	if s.permanent && s.program == online {
+		how = "--permanent --direct"
+	}
 	return usageError{
-		said:  fmt.Sprintf("usage: --direct %s %s", s.option.flag(), strings.Join(said, " ")),
+		said:  fmt.Sprintf("usage: %s %s %s", how, s.option.flag(), strings.Join(said, " ")),
 		alone: true,
-		hint:  fmt.Sprintf("%s: say --direct %s", why, s.option.usage()),
+		hint:  fmt.Sprintf("%s: say %s %s", why, how, s.option.usage()),
 	}
 }
 

@@ -40,9 +40,10 @@ func lokkitNames() []string {
 
 func isLokkit(o *option) bool { return slices.Contains(lokkitNames(), o.name) }
 
-// hasLokkit tells whether there are options of lokkit. With something else to do, --service says of which service.
+// hasLokkit tells whether there are options of lokkit. Beside an option for services, --service says of which service.
 func (s *session) hasLokkit(todo []*option) bool {
-	return slices.ContainsFunc(s.order, func(o *option) bool { return isLokkit(o) && (len(todo) == 0 || o.name != "service") })
+	ofService := len(todo) > 0 && todo[0].use.has(forService) && !todo[0].use.has(onObjects)
+	return slices.ContainsFunc(s.order, func(o *option) bool { return isLokkit(o) && !(ofService && o.name == "service") })
 }
 
 // checkLokkit refuses other options beside those of lokkit.
@@ -145,10 +146,14 @@ func lokkitValue(name, value string) (string, error) {
 	switch name {
 	case "port":
 		port, protocol, ok := strings.Cut(value, ":")
-		if !ok {
-			return "", misuse("", "cannot read port %q: it must be PORT[-PORT]:PROTOCOL, such as 80:tcp", value)
+		if !ok || strings.Contains(protocol, ":") {
+			return "", usageError{
+				said:  "bad port (most likely missing protocol), correct syntax is portid[-portid]:protocol",
+				alone: true,
+				hint:  fmt.Sprintf("cannot read port %q: it must be PORT[-PORT]:PROTOCOL, such as 80:tcp", value),
+			}
 		}
-		return readPort(port + "/" + protocol)
+		return port + "/" + protocol, nil
 	case "forward-port":
 		return readForward(value)
 	}

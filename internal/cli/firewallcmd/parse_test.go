@@ -81,6 +81,10 @@ func TestUsageInTheWordsOfFirewalld(t *testing.T) {
 		"--add-port=1/tcp --list-all":    "firewall-cmd: error: argument --list-all: not allowed with argument --add-port",
 		"-q -v --list-all":               "firewall-cmd: error: argument -v/--verbose: not allowed with argument -q/--quiet",
 		"--permanent --state":            "Can't use stand-alone options with other options.",
+		"--reload --list-all":            "Can't use stand-alone options with other options.",
+		"--add-port=1/tcp --reload":      "Can't use stand-alone options with other options.",
+		"--state --reload":               "firewall-cmd: error: argument --reload: not allowed with argument --state",
+		"--reload --get-zones":           "firewall-cmd: error: argument --get-zones: not allowed with argument --reload",
 		"--new-zone=x":                   "Option can be used only with --permanent.",
 		"--timeout=5 --list-all":         "Wrong --timeout usage",
 		"--timeout=x --add-port=1/tcp":   "'x' is wrong timeout value. Use for example '2m' or '1h'",
@@ -93,6 +97,44 @@ func TestUsageInTheWordsOfFirewalld(t *testing.T) {
 		lines := strings.Split(errs.String(), "\n")
 		if status != 2 || len(lines) != 4 || lines[0] != usageLine[online] || lines[1] != want || !strings.HasPrefix(lines[2], "hint: ") {
 			t.Errorf("%s: exit %d, and\n%s\nwithout %q between the usage and a hint", args, status, errs.String(), want)
+		}
+	}
+}
+
+// The words that direct options take are told with the option as it was given.
+func TestDirectUsage(t *testing.T) {
+	for _, test := range []struct {
+		program   program
+		args, how string
+	}{
+		{online, "--direct --add-rule ipv4 filter", "--direct"},
+		{online, "--permanent --direct --add-rule ipv4 filter", "--permanent --direct"},
+		{offline, "--direct --add-rule ipv4 filter", "--direct"},
+	} {
+		found, order, err := parse(optionsOf(test.program), split(test.args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &session{program: test.program, given: found, order: order, out: &output{}}
+		if err := s.understand(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.directRow()
+		var usage usageError
+		want := "usage: " + test.how + " --add-rule { ipv4 | ipv6 | eb } <table> <chain> <priority> <args>"
+		if !errors.As(err, &usage) || usage.said != want || !usage.alone {
+			t.Errorf("%s %s: %+v, not %q", test.program, test.args, err, want)
+		}
+	}
+}
+
+// An option whose value is a name that is empty is one that is not there.
+func TestEmptyName(t *testing.T) {
+	for _, args := range []string{"--info-zone=", "--permanent --path-service=", "--set-default-zone="} {
+		var out, errs bytes.Buffer
+		status := Online(split(args), nil, &out, &errs)
+		if status != 2 || !strings.Contains(errs.String(), "No options specified\n"+usageLine[online]+"\nhint: ") {
+			t.Errorf("%s: exit %d, and\n%s", args, status, errs.String())
 		}
 	}
 }

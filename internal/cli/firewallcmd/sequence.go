@@ -1,13 +1,14 @@
 package firewallcmd
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
 
 // sequence does something for each of the values of an option. One value that fails is an error; of several, one that
 // fails is a warning, and only if none succeeds an error: their code if they agree, otherwise UNKNOWN_ERROR. What is so
-// already counts as success (firewall-cmd(1), "Sequence options").
+// already counts as success (firewall-cmd(1), "Sequence options"). A user whom polkit refuses is told so once.
 func (s *session) sequence(values []string, do func(value string) error) error {
 	var codes []string
 	succeeded := false
@@ -19,7 +20,7 @@ func (s *session) sequence(values []string, do func(value string) error) error {
 		case harmless(err):
 			s.out.warn(err)
 			succeeded = true
-		case len(values) == 1:
+		case len(values) == 1 || errors.Is(err, errDenied):
 			return err
 		default:
 			s.out.warn(err)

@@ -171,6 +171,9 @@ func (s *session) finish(err error) int {
 				s.out.complain(printable.Item(line))
 			}
 		}
+	case errors.Is(err, errDenied):
+		s.out.complain("Authorization failed.")
+		s.out.complain("    Make sure polkit agent is running or run the application as superuser.")
 	case s.program == offline && !errors.As(err, &value):
 		s.out.complain(printable.Item(oneLine(err)))
 		s.out.hint(hintsOf(err)...)

@@ -1,6 +1,11 @@
 package firewallcmd
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+)
 
 func TestReadPort(t *testing.T) {
 	for value, want := range map[string]string{
@@ -74,9 +79,10 @@ func TestReadDestination(t *testing.T) {
 func TestSequence(t *testing.T) {
 	results := map[string]error{
 		"good": nil, "there": already("there"), "port": fail("INVALID_PORT", "x"), "zone": fail("INVALID_ZONE", "x"),
+		"denied": errDenied,
 	}
 	for line, want := range map[string]int{
-		"good": 0, "there": 0, "port": 102, "good port": 0, "there port": 0, "port port": 102, "port zone": 254,
+		"good": 0, "there": 0, "port": 102, "good port": 0, "there port": 0, "port port": 102, "port zone": 254, "denied denied": 253, "good denied": 253,
 	} {
 		s := &session{program: online, out: &output{stdout: new(nowhere), stderr: new(nowhere)}}
 		err := s.sequence(split(line), func(value string) error { return results[value] })
@@ -87,6 +93,20 @@ func TestSequence(t *testing.T) {
 		if have != want {
 			t.Errorf("%s: %d, not %d", line, have, want)
 		}
+	}
+}
+
+// TestDenied: whom polkit refuses is told so in firewalld's words, without a code before them.
+func TestDenied(t *testing.T) {
+	var said strings.Builder
+	s := &session{program: online, out: &output{stdout: new(nowhere), stderr: &said}}
+	err := s.sequence([]string{"http", "https"}, func(string) error {
+		return busError(dbus.Error{Name: "org.fedoraproject.FirewallD1.NotAuthorizedException", Body: []any{"Not Authorized(polkit)"}})
+	})
+	status := s.finish(err)
+	want := "Authorization failed.\n    Make sure polkit agent is running or run the application as superuser.\n"
+	if status != 253 || said.String() != want {
+		t.Errorf("%d, %q", status, said.String())
 	}
 }
 

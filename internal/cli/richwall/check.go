@@ -36,6 +36,9 @@ func newCheck() *cobra.Command {
 		Long: `Reads a configuration, /etc/firewalld if none is named, and says everything that is
 wrong with it, with the place where it stands: first errors, for which it would be
 refused, then warnings, for what does nothing or does other than it looks like.
+A daemon that was started before with other files refuses some of those as well,
+where more may be let in than by the files before: firewall-cmd --check-config
+tells which, and what is wrong with direct rules.
 It is also compiled, for the back end that firewalld.conf chooses, so that what
 that back end cannot do is known before anything is loaded.
 
