@@ -245,3 +245,10 @@ func KeepPanic(o Options, bridge bool) (release func() error, err error) {
 	}
 	return s.conn.Close, err
 }
+
+// HoldFor makes the time for which a start waits for the programs of iptables another one, until the test ends.
+func HoldFor(t *testing.T, limit time.Duration) {
+	was := holdTime
+	t.Cleanup(func() { holdTime = was })
+	holdTime = limit
+}
