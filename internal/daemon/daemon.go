@@ -146,7 +146,7 @@ func (s Snapshot) Notices() []string {
 }
 
 // guardStands is what is said while new connections are kept out by the guard.
-const guardStands = "the table firewalld_guard keeps new connections out for the moment, until the firewall's rules are as they were committed, and no other program has changed them for a while: the log says more"
+const guardStands = "a table firewalld_guard, or of a name that begins like that, keeps new connections out for the moment, until the firewall's rules are as they were committed, and no other program has changed them for a while: the log says more"
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -29,7 +30,8 @@ func (t *tableRules) shared() map[string][]string {
 
 // ask asks how the tool lists those of some rules, by chain, that may be among what it lists there and are not found as they are written:
 // it is asked once for all of them. A check changes nothing: there find asks for each. What could not be asked counts as another program's;
-// ours, some of the rules, stay noted where that is so.
+// ours, some of the rules, stay noted where that is so. In a table that the tool cannot list it is an error, an *untriedError: nothing else tells
+// there which rules are ours.
 func (e *tableEdit) ask(ctx context.Context, byChain, ours map[string][]string) error {
 	var specs []string
 	for _, name := range slices.Sorted(maps.Keys(byChain)) {
@@ -40,16 +42,27 @@ func (e *tableEdit) ask(ctx context.Context, byChain, ours map[string][]string) 
 		return nil
 	}
 	texts, untried, err := e.k.listTogether(ctx, e.family, e.table, e.saved, specs, e.k.stopped)
-	maps.Copy(texts, e.asked)
-	if e.asked = texts; err != nil || len(untried) == 0 {
+	if err != nil {
 		return err
+	}
+	for _, why := range untried {
+		if len(e.saved.unlisted) > 0 {
+			return &untriedError{tool(e.family), e.table, why}
+		}
+	}
+	if !slices.Contains(e.saved.order, trialChain) { // it was one that a killed process has left
+		e.had.chains = filter(e.had.chains, func(c *chainRules) bool { return c.name != trialChain })
+	}
+	maps.Copy(texts, e.asked)
+	if e.asked = texts; len(untried) == 0 {
+		return nil
 	}
 	e.k.options.Log.Warn("it could not be found out whether all direct rules of before are there: some count as another program's until the next start",
 		"program", tool(e.family), "table", e.table, "rules", len(untried))
 	var kept []leftRule
 	for chain, list := range ours {
 		for _, spec := range list {
-			if untried[spec] && !e.absent[sharedRule{e.sharedChain(chain), spec}] {
+			if untried[spec] != nil && !e.absent[sharedRule{e.sharedChain(chain), spec}] {
 				kept = append(kept, leftRule{leftChain: chainLeft(e.family, e.table, chain), Spec: spec})
 			}
 		}
@@ -72,7 +85,7 @@ func (s *sharedEdit) unsure(specs []string) (unsure []string) {
 	}
 	for i, spec := range specs {
 		switch to := targetOf(spec); {
-		case found[i] >= 0:
+		case found[i] >= 0, s.absent[sharedRule{s.sharedChain(s.name), spec}]:
 		case len(leads) > 0 && (to == "" || leads[to] || leads[otherTargets[to]]):
 			unsure = append(unsure, spec)
 		default:
@@ -88,12 +101,12 @@ var otherTargets = map[string]string{"NOTRACK": "CT"}
 // listTogether puts rules into a chain that nothing leads to, all in one transaction, reads how the tool lists them, and takes the chain
 // away: three processes for any number of rules, and at most mostTrials more where some are refused. texts has each rule: without a text if
 // the tool refuses it, as it is then nowhere in the table, and with several if the tool makes several of it, as of a list of addresses.
-// untried are the rules of which that could not be found out: too many were refused, trialTime was over, stopped (nil for never) gave an
-// error, or another program has changed the chain. They have no text. In saved, which is the table, rules like these are listed so from then on
+// untried are the rules of which that could not be found out, and why: too many were refused, trialTime was over, or stopped (nil for never) gave an
+// error (errNoTime), a host is not known (errNoHost), or another program has changed the chain, as often as it was tried (errDisturbed). They have no text. In saved, which is the table, rules like these are listed so from then on
 // in chains that are not listed. The error is that the tool could not be asked.
-func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, table string, saved *savedTable, specs []string, stopped func() error) (texts map[string][]string, untried map[string]bool, err error) {
+func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, table string, saved *savedTable, specs []string, stopped func() error) (texts map[string][]string, untried map[string]error, err error) {
 	t := &listTrial{k: k, ctx: context.WithoutCancel(ctx), stopped: stopped, family: family, table: table, saved: saved, until: time.Now().Add(trialTime)} // the chain is not to stay
-	texts, untried = map[string][]string{}, map[string]bool{}
+	texts, untried = map[string][]string{}, map[string]error{}
 	var tried []string
 	for _, spec := range specs {
 		if _, twice := texts[spec]; !twice && !strings.ContainsAny(spec, "\n\r\x00") {
@@ -102,27 +115,42 @@ func (k *iptablesKernel) listTogether(ctx context.Context, family ir.Families, t
 		texts[spec] = nil
 	}
 	defer t.remove()
-	understood, rest, err := t.understood(tried)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(understood) > 0 {
+	for range mostReadings {
+		understood, rest, err := t.understood(tried)
+		if err != nil {
+			return nil, nil, err
+		}
 		groups, err := t.list(len(understood))
 		if err != nil {
 			return nil, nil, err
 		}
-		if groups == nil {
-			rest = append(rest, understood...)
+		clear(untried)
+		for _, spec := range tried {
+			if namesHost(spec) && !slices.Contains(understood, spec) { // it may have been known when the rule was made
+				untried[spec] = errNoHost
+			}
+		}
+		for _, spec := range rest {
+			untried[spec] = errNoTime
 		}
 		for i, group := range groups {
 			texts[understood[i]] = group
 		}
-	}
-	for _, spec := range rest {
-		untried[spec] = true
+		if len(groups) == len(understood) {
+			return texts, untried, nil
+		}
+		for _, spec := range understood {
+			untried[spec] = errDisturbed
+		}
 	}
 	return texts, untried, nil
 }
+
+// errNoTime and errNoHost are why rules could not be tried.
+var (
+	errNoTime = errors.New("too much is refused, or there was no time")
+	errNoHost = errors.New("the host of a rule is not found now")
+)
 
 // listTrial tries which rules a tool understands, and how it lists them.
 type listTrial struct {
@@ -237,16 +265,16 @@ func listMark(family ir.Families, i int) string {
 	return fmt.Sprintf("-s %s/%d -d %[1]s/%[2]d", address, address.BitLen())
 }
 
-// list is how the tool lists each of so many rules in the chain; nil if it does not hold them any more.
+// list is how the tool lists each of so many rules in the chain; nil if there are none, or it does not hold them any more.
 func (t *listTrial) list(n int) (groups [][]string, err error) {
+	if n == 0 {
+		return nil, nil
+	}
 	listing, err := t.k.run(t.ctx, "", tool(t.family), waitForLock(), "-t", t.table, "-S", trialChain)
 	if passes(err) {
 		return nil, err
 	}
 	begin, rules := 0, parseSaved(listing).rules[trialChain]
-	if err := t.learn(rules); err != nil {
-		return nil, err
-	}
 	for i, rule := range rules {
 		if rule == listMark(t.family, len(groups)) {
 			groups, begin = append(groups, rules[begin:i]), i+1
@@ -255,17 +283,21 @@ func (t *listTrial) list(n int) (groups [][]string, err error) {
 	if err != nil || len(groups) != n || begin != len(rules) {
 		return nil, nil
 	}
+	if learned, err := t.learn(rules); !learned {
+		return nil, err
+	}
 	return groups, nil
 }
 
-// learn remembers what the rules in the chain are made of, which the tool lists so.
-func (t *listTrial) learn(rules []string) error {
+// learn remembers what the rules in the chain are made of, which the tool lists so, where the tool cannot list the table. It is false if there are
+// others in the chain by now, or if it cannot be read.
+func (t *listTrial) learn(rules []string) (learned bool, err error) {
 	if len(t.saved.unlisted) == 0 {
-		return nil
+		return true, nil
 	}
 	made, err := t.k.madeOfTrial(listerOf(t.family), t.table)
-	if err != nil || len(made) != len(rules) { // another program has changed it
-		return err
+	if err != nil || len(made) != len(rules) {
+		return false, err
 	}
 	key := sharedChain{family: t.family, table: t.table}
 	if t.k.madeOf[key] == nil {
@@ -275,10 +307,10 @@ func (t *listTrial) learn(rules []string) error {
 		t.k.madeOf[key][made[i]] = rule
 	}
 	t.saved.recognise(t.k.madeOf[key])
-	return nil
+	return true, nil
 }
 
-// remove takes the chain out.
+// remove takes the chain out, also out of the table as it was read: a killed process may have left it.
 func (t *listTrial) remove() {
 	if !t.made {
 		return
@@ -286,5 +318,7 @@ func (t *listTrial) remove() {
 	removal := "*" + t.table + "\n-F " + trialChain + "\n-X " + trialChain + "\nCOMMIT\n"
 	if _, err := t.k.run(t.ctx, removal, tool(t.family)+"-restore", "--noflush", waitForLock()); err != nil {
 		t.k.options.Log.Warn("a chain stays that no packet comes to", "chain", trialChain, "table", t.table, "reason", err)
+		return
 	}
+	t.saved.forget(trialChain)
 }

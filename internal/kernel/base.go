@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +31,7 @@ type Guard struct {
 	chains  *tools  // what has put up chains of iptables, where the kernel has no nf_tables; else nil
 	lowered bool
 	log     *slog.Logger
+	owner   uint32     // the port of the socket that Base has opened; 0 if there is none
 	earlier ir.Backend // whose rules of an earlier process stand in the guard's place; empty if none do
 }
 
@@ -35,10 +39,23 @@ type Guard struct {
 // has found none.
 func (g *Guard) Earlier() ir.Backend { return g.earlier }
 
+// port is the port of the socket that owns the guard of the start; 0 if there is none.
+func (g *Guard) port() uint32 {
+	if g == nil {
+		return 0
+	}
+	return g.owner
+}
+
+// holdTime is how long the programs of iptables are waited for that may know of the rules of an earlier process. It is a variable for tests.
+var holdTime = time.Second
+
 // Base makes the kernel drop what is not of a connection that is there already, before anything else is known: see
 // guardChains. The first commit of the Kernel that is opened with the Guard takes it away, in the transaction that brings the
 // rules. With panicked everything is dropped. Where the whole rules of an earlier process are still there, they stay in force
-// instead, unless a table of iptables or ebtables is dormant, in which some of them may be. No file is read. Without nf_tables in the kernel it is a chain of iptables and ip6tables.
+// instead, unless a table of iptables or ebtables is dormant, in which some of them may be. They are looked for over netlink before the guard
+// is put up. Programs run behind the guard alone, for tables of iptables-legacy, and for holdTime at most: then the guard stays. No file of a
+// configuration is read. Without nf_tables in the kernel it is a chain of iptables and ip6tables. The context ends what waits for programs.
 func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	o = o.withDefaults()
 	t := tools{enter: o.Enter}
@@ -51,8 +68,8 @@ func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 		s.conn.Close()
 		return t.patientChains(ctx, panicked, err)
 	}
-	g, err := newGuard(s, owner, o.Log)
-	base := &Guard{socket: s, log: o.Log}
+	base := &Guard{socket: s, log: o.Log, owner: s.conn.PID()}
+	g, err := newGuard(s, base.owner, owner, o.Log)
 	switch {
 	case err != nil:
 		return base, err
@@ -60,11 +77,19 @@ func Base(ctx context.Context, o Options, panicked bool) (*Guard, error) {
 	case s.holdsRules():
 		base.earlier = ir.NFTables
 		return base, nil
-	case t.hold(ctx):
+	case s.holdsTables(t.hasIPv6()):
 		base.earlier = ir.IPTables
 		return base, nil
 	}
-	return base, g.set(true, panicked)
+	stood := g.up
+	err = g.set(true, panicked)
+	if err == nil && !panicked && t.hasLegacy() && t.hold(ctx) {
+		base.earlier = ir.IPTables
+		if !stood {
+			err = g.set(false, false)
+		}
+	}
+	return base, err
 }
 
 // Close gives up what the Guard holds. What stands in the kernel stays, and is the next process's.
@@ -206,7 +231,7 @@ func (g *Guard) keepOut(ctx context.Context, of *guard, panicked bool) error {
 		if err != nil {
 			return err
 		}
-		its, err := newGuard(g.socket, owner, g.log)
+		its, err := newGuard(g.socket, g.owner, owner, g.log)
 		if err != nil || of != nil && !its.up {
 			return errors.Join(err, of.set(true, panicked))
 		}
@@ -249,6 +274,12 @@ func refuses(expressions []byte) bool {
 		case "counter":
 		case "reject":
 			found = true
+		case "target": // of iptables (linux/netfilter/nf_tables_compat.h)
+			eachAttribute(data, func(kind uint16, v []byte) {
+				rejects := text(v) == "REJECT"
+				found = found || kind == unix.NFTA_TARGET_NAME && rejects
+				matches = matches || kind == unix.NFTA_TARGET_NAME && !rejects
+			})
 		case "immediate":
 			found = dropsPacket(data)
 		default:
@@ -275,8 +306,49 @@ func dropsPacket(immediate []byte) (drops bool) {
 	return drops
 }
 
-// hold says whether the rules of an earlier process are in the tables of iptables, and those of ip6tables where the kernel has IPv6.
+// holdsTables says whether the rules of an earlier process are in the tables of iptables-nft, and with six in those of ip6tables-nft: in INPUT
+// and in FORWARD a rule leads to a chain of ours, and one behind it refuses what comes there. No more than these chains is read.
+func (s *socket) holdsTables(six bool) bool {
+	families := []uint8{unix.NFPROTO_IPV4}
+	if six {
+		families = append(families, unix.NFPROTO_IPV6)
+	}
+	for _, family := range families {
+		for _, chain := range []string{"INPUT", "FORWARD"} {
+			leads, holds := false, false
+			filter := append(namedAttribute(tableName, "filter"), namedAttribute(unix.NFTA_RULE_CHAIN, chain)...)
+			err := s.dump(unix.NFT_MSG_GETRULE, family, filter, func(body []byte) {
+				if text(attribute(body, tableName)) != "filter" || text(attribute(body, unix.NFTA_RULE_CHAIN)) != chain {
+					return // a kernel that does not know the filter tells all rules
+				}
+				rule, plain := plainText(body)
+				leads = leads || plain && isEntry("filter", targetOf(rule)) && rule == jumpTo(targetOf(rule))
+				holds = holds || leads && refuses(attribute(body, unix.NFTA_RULE_EXPRESSIONS))
+			})
+			if err != nil || !holds {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// hasLegacy says whether there is a table filter of iptables-legacy, or that is not known. The file is there with iptable_filter alone
+// (net/ipv4/netfilter/ip_tables.c).
+func (t tools) hasLegacy() bool {
+	has := true
+	err := t.enter(func() error {
+		names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
+		has = !errors.Is(err, fs.ErrNotExist) && (err != nil || slices.Contains(strings.Fields(string(names)), "filter"))
+		return nil
+	})
+	return has || err != nil
+}
+
+// hold says whether the programs of iptables list the rules of an earlier process, and those of ip6tables where the kernel has IPv6, in holdTime.
 func (t tools) hold(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, holdTime)
+	defer cancel()
 	for _, family := range []ir.Families{ir.V4, ir.V6} {
 		saved, err := t.save(ctx, family, "filter")
 		if err != nil || saved == nil {

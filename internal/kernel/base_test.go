@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"richwall/compile/ir"
 )
@@ -31,6 +32,7 @@ func TestBaseOfChains(t *testing.T) {
 		}
 	}
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(dir, "lock"))
+	HoldFor(t, time.Minute)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	ns := Space(t)
 	tools := tools{enter: ns.Do}

@@ -164,7 +164,7 @@ func bridgeChanges(old, next *Bridge) []string {
 func (t tools) changeBridge(ctx context.Context, found *foundBridge) (done []string, err error) {
 	for _, table := range bridgeTables {
 		e := found.edit(table, bridgeLines(table, found.was, found.next), found.saved[table])
-		begun, err := t.restoreBridge(context.WithoutCancel(ctx), table, e)
+		begun, err := found.left.carryOut(context.WithoutCancel(ctx), t, table, e)
 		switch {
 		case err == nil:
 		case begun: // a part of it is done
@@ -202,7 +202,7 @@ func (t tools) backTo(ctx context.Context, tables []string, found *foundBridge) 
 	for _, table := range tables {
 		is, err := t.tableNow(ctx, found, table)
 		if err == nil {
-			_, err = t.restoreBridge(ctx, table, found.edit(table, bridgeLines(table, found.next, found.was), is))
+			_, err = found.left.carryOut(ctx, t, table, found.edit(table, bridgeLines(table, found.next, found.was), is))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%w in table %s: %w", ErrNotPutBack, table, err))
@@ -219,25 +219,21 @@ func (t tools) tableNow(ctx context.Context, found *foundBridge, table string) (
 	is, err := t.readUnlisted(ctx, bridgeLister, table)
 	if err == nil {
 		is.recognise(found.madeOf[table])
+		found.left.listOwn(table, is)
 	}
 	return is, err
 }
 
-// rulesIn are the rules of a table, each once, those of commands, too.
-func (b *Bridge) rulesIn(table string) (rules []BridgeRule) {
-	seen := map[string]bool{}
-	add := func(r BridgeRule) {
-		if r.Table == table && !seen[r.key()] {
-			seen[r.key()] = true
+// allRules are the rules of a table, those of commands, too.
+func (b *Bridge) allRules(table string) (rules []BridgeRule) {
+	for _, r := range b.Rules {
+		if r.Table == table {
 			rules = append(rules, r)
 		}
 	}
-	for _, r := range b.Rules {
-		add(r)
-	}
 	for _, c := range b.Commands {
-		if r, ok := ruleBy(c); ok {
-			add(r)
+		if r, ok := ruleBy(c); ok && r.Table == table {
+			rules = append(rules, r)
 		}
 	}
 	return rules

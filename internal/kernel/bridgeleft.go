@@ -21,12 +21,14 @@ type foundBridge struct {
 	texts     map[string]string            // how ebtables lists rules, by BridgeRule.key, as far as that is known
 	mine      map[BridgeChain]map[int]bool // the places of the rules of was
 	madeOf    map[string]map[string]string // how ebtables lists rules in tables that it cannot list, by table and what they are made of
+	left      *Left                        // knows rules by their handles
 }
 
 // bridgeFinder looks for what is in ebtables of what may be ours.
 type bridgeFinder struct {
 	tools
 	log       *slog.Logger
+	left      *Left
 	known     bool // what is not noted is others'
 	asks      bool // it only asks: no rule is tried in the kernel
 	noted     *Bridge
@@ -53,16 +55,16 @@ type bridgeItem struct {
 // what is found. The error is the context's when that has ended.
 func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, asks bool) (found *foundBridge, err error) {
 	noted, known := o.Left.foundBridge()
-	f := &bridgeFinder{tools: t, log: o.Log, known: known || old != nil, asks: asks, noted: noted.with(old), texts: o.Left.bridgeTexts(), madeOf: map[string]map[string]string{}}
+	f := &bridgeFinder{tools: t, log: o.Log, left: o.Left, known: known || old != nil, asks: asks, noted: noted.with(old), texts: o.Left.bridgeTexts(), madeOf: map[string]map[string]string{}}
 	if f.may = f.noted; !f.known {
 		f.may = f.noted.with(next)
 	}
 	if f.may.empty() && len(next.Chains) == 0 {
-		return &foundBridge{was: f.may, next: next, texts: f.texts}, nil
+		return &foundBridge{was: f.may, next: next, texts: f.texts, left: o.Left}, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	if err = f.list(limited, next); err == nil {
+	if err = f.list(limited); err == nil {
 		err = f.claim(limited)
 	}
 	switch _, missing := find("ebtables-save"); {
@@ -77,7 +79,7 @@ func (t tools) findBridge(ctx context.Context, o Options, old, next *Bridge, ask
 		return nil, err
 	}
 	was := f.found(old)
-	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine(), madeOf: f.madeOf}, nil
+	return &foundBridge{was: was, next: next.with(f.stay(old, was, next)), saved: f.saved, texts: f.texts, mine: f.mine(), madeOf: f.madeOf, left: o.Left}, nil
 }
 
 // mine is the places of rules by themselves that are found, by chain.
@@ -192,6 +194,7 @@ func (found *foundBridge) learn(ctx context.Context, t tools) {
 	}
 	for table, s := range saved {
 		s.recognise(found.madeOf[table])
+		found.left.listOwn(table, s)
 	}
 	for c, ours := range found.next.byChain() {
 		if !changed[c] || saved[c.Table] == nil {
@@ -202,7 +205,9 @@ func (found *foundBridge) learn(ctx context.Context, t tools) {
 			continue
 		}
 		for i, args := range ours {
-			found.texts[BridgeRule{Table: c.Table, Args: args}.key()] = texts[i]
+			if !isUnlisted(texts[i]) {
+				found.texts[BridgeRule{Table: c.Table, Args: args}.key()] = texts[i]
+			}
 		}
 	}
 }
@@ -221,8 +226,8 @@ func (found *foundBridge) others(c BridgeChain) (texts []string) {
 }
 
 // list asks ebtables what is there. What a process has left that was killed while it tried rules goes. In a table that ebtables cannot list
-// rules that may be ours, or shall be, are recognised by what they are made of.
-func (f *bridgeFinder) list(ctx context.Context, next *Bridge) error {
+// rules that may be ours are recognised by their handles, or by what they are made of.
+func (f *bridgeFinder) list(ctx context.Context) error {
 	saved, err := f.listBridge(ctx)
 	if err != nil {
 		return err
@@ -232,11 +237,11 @@ func (f *bridgeFinder) list(ctx context.Context, next *Bridge) error {
 		if slices.Contains(s.order, trialChain) && !f.asks {
 			f.endTrial(ctx, table)
 		}
-		if len(s.unlisted) > 0 {
+		if !f.asks && f.left.unlistedBridge(table, len(s.unlisted) > 0) {
 			f.log.Warn(unlistedByAnother("ebtables"), "look", "nft list table bridge "+table)
 		}
 		if len(s.unlisted) > 0 && !f.asks {
-			if err := f.try(ctx, table, f.may.with(next).rulesIn(table)); err != nil {
+			if err := f.tryUnlisted(ctx, table); err != nil {
 				return err
 			}
 		}
@@ -363,31 +368,38 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 		return nil
 	}
 	defer f.endTrial(ctx, table)
-	if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
-		return err
+	for range mostReadings {
+		if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
+			return err
+		}
+		if learned, err := f.learnTried(ctx, table, lines[head:]); learned || err != nil {
+			return err
+		}
 	}
-	if s := f.saved[table]; len(s.unlisted) > 0 {
-		return f.learnMade(table, lines[head:])
+	return fmt.Errorf("it cannot be found out which rules of ours are in table %s of ebtables: %w", table, errDisturbed)
+}
+
+// learnTried learns how ebtables lists the rules of lines, which are in the chain for trials. It is false if another program has changed that.
+func (f *bridgeFinder) learnTried(ctx context.Context, table string, lines [][]string) (learned bool, err error) {
+	if len(f.saved[table].unlisted) > 0 {
+		return f.learnMade(table, lines)
 	}
 	saved, err := f.listBridge(ctx)
-	if err != nil {
-		return err
-	}
-	if saved[table] == nil || len(saved[table].rules[trialChain]) != len(lines)-head {
-		return nil // another program has changed it
+	if err != nil || saved[table] == nil || len(saved[table].rules[trialChain]) != len(lines) {
+		return false, err
 	}
 	for i, text := range saved[table].rules[trialChain] {
-		f.texts[BridgeRule{Table: table, Args: lines[head+i][2:]}.key()] = text
+		f.texts[BridgeRule{Table: table, Args: lines[i][2:]}.key()] = text
 	}
-	return nil
+	return true, nil
 }
 
 // learnMade learns what rules are made of that lines have put into the chain for trials, and recognises those in a table that ebtables cannot
-// list. They count as listed as the first of those lines that makes the same.
-func (f *bridgeFinder) learnMade(table string, lines [][]string) error {
+// list. They count as listed as the first of those lines that makes the same. It is false if another program has changed the chain.
+func (f *bridgeFinder) learnMade(table string, lines [][]string) (learned bool, err error) {
 	made, err := f.madeOfTrial(bridgeLister, table)
-	if err != nil || len(made) != len(lines) { // another program has changed it
-		return err
+	if err != nil || len(made) != len(lines) {
+		return false, err
 	}
 	known := map[string]string{}
 	for i, line := range lines {
@@ -399,7 +411,7 @@ func (f *bridgeFinder) learnMade(table string, lines [][]string) error {
 	}
 	f.madeOf[table] = known
 	f.saved[table].recognise(known)
-	return nil
+	return true, nil
 }
 
 // tryLines gives ebtables-restore lines, without those that it refuses, and calls good with those that are left. The error is
@@ -427,6 +439,9 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 	}
 	if len(bad) == 0 || slices.ContainsFunc(lines[:head], func(words []string) bool { return bad[quoted(words)] }) {
 		return err
+	}
+	if untried > 0 && len(f.saved[table].unlisted) > 0 {
+		return &untriedError{"ebtables", table, errNoTime}
 	}
 	if untried > 0 {
 		f.log.Warn("there was no time to find out whether all rules for bridges are there: some count as not there", "table", table, "rules", untried)
@@ -563,6 +578,21 @@ func (found *foundBridge) othersChains() error {
 		}
 	}
 	return nil
+}
+
+// unlistedBridge notes whether ebtables cannot list a table, and says whether that is so and new.
+func (l *Left) unlistedBridge(table string, is bool) (tell bool) {
+	if l == nil {
+		return is
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tell = is && !l.unlisted[table]
+	if l.unlisted == nil {
+		l.unlisted = map[string]bool{}
+	}
+	l.unlisted[table] = is
+	return tell
 }
 
 // bridgeTexts is how ebtables lists rules, by BridgeRule.key, as far as that is noted. The map is the caller's.

@@ -64,7 +64,7 @@ func (k *iptablesKernel) useGuard(s *socket) error {
 	}
 	owner, err := s.canOwn()
 	if err == nil {
-		k.watch.guard, err = newGuard(s, owner, k.options.Log)
+		k.watch.guard, err = newGuard(s, k.options.Guard.port(), owner, k.options.Log)
 	}
 	return err
 }

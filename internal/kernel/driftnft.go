@@ -91,7 +91,7 @@ func (k *nftables) concerns(p part) bool {
 		return k.uses(p)
 	case p.table == panicTable:
 		return k.installed.Panic
-	case p.table == guardTable:
+	case isGuardName(p.table):
 		return k.unprotected()
 	case k.installed.Rules == nil:
 		return false
@@ -130,7 +130,7 @@ func (k *nftables) differences() ([]string, error) {
 		name  string
 		there bool
 		want  *liveTable
-	}{{panicTable, k.installed.Panic, livePanic(k.installed.ownedPanic)}, {guardTable, k.unprotected(), liveGuard(k.installed.Panic)}} {
+	}{{panicTable, k.installed.Panic, livePanic(k.installed.ownedPanic)}, {k.watch.guard.name, k.unprotected(), liveGuard(k.installed.Panic)}} {
 		if !t.there {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -16,11 +17,14 @@ import (
 // dropTable drops every packet while it is there, as panicTable does. No Kernel knows of it, so that no commit ends it.
 const dropTable = ir.Table + "_drop_all"
 
-// spareDropTables are used in its place, in this order, where another program owns tables of these names.
-var spareDropTables = []string{dropTable + "_2", dropTable + "_3", dropTable + "_4"}
+// dropTables are the names of a table of DropAll, in the order in which they are tried where another program owns tables of these names. One
+// with a spareName comes last.
+var dropTables = []string{dropTable, dropTable + "_2", dropTable + "_3", dropTable + "_4"}
 
 // isDropName says whether a table has the name of one of DropAll.
-func isDropName(name string) bool { return name == dropTable || slices.Contains(spareDropTables, name) }
+func isDropName(name string) bool {
+	return slices.Contains(dropTables, name) || isSpare(dropTable, name)
+}
 
 // DropAll puts up or takes away a table that drops every packet, and one that drops every frame of a bridge, by a socket of its own: for a
 // panic mode that must not wait for a commit that takes its time. No commit takes the tables away, nor does the end of the process; DropAll
@@ -53,8 +57,13 @@ func DropAll(o Options, on bool) error {
 
 // dropAnyway puts up a table of DropAll, by the first of its names that no other program owns.
 func (s *socket) dropAnyway(log *slog.Logger, family uint8) error {
-	err := s.putDropTable(family, dropTable, true)
-	for _, name := range spareDropTables {
+	there, err := s.tablesOf(family, func(name string) bool { return isSpare(dropTable, name) })
+	if err != nil {
+		return err
+	}
+	names := append(slices.Clone(dropTables[1:]), slices.Sorted(maps.Keys(there))...)
+	err = s.putDropTable(family, dropTable, true)
+	for _, name := range append(names, spareName(dropTable)) {
 		if !errors.Is(err, ErrForeignOwner) {
 			break
 		}
@@ -67,12 +76,10 @@ func (s *socket) dropAnyway(log *slog.Logger, family uint8) error {
 // endDropping takes away the tables of DropAll. One that another program owns and that drops nothing stays.
 func (s *socket) endDropping(log *slog.Logger, family uint8) error {
 	err := s.removeDropTable(log, family, dropTable)
-	for _, name := range spareDropTables {
-		t, asking := s.headOf(family, name)
-		if asking == nil && t.there {
-			asking = s.removeDropTable(log, family, name)
-		}
-		err = cmp.Or(err, asking)
+	there, asking := s.tablesOf(family, func(name string) bool { return name != dropTable && isDropName(name) })
+	err = cmp.Or(err, asking)
+	for _, name := range slices.Sorted(maps.Keys(there)) {
+		err = cmp.Or(err, s.removeDropTable(log, family, name))
 	}
 	return err
 }
@@ -207,8 +214,9 @@ func (b *bridged) commit(s *socket, o Options, next *Desired, rest func() error)
 
 // dropBridgedInstead puts up the table of DropAll that drops every frame of a bridge, and says whether there was none before.
 func (s *socket) dropBridgedInstead(log *slog.Logger) (made bool) {
-	for _, name := range append([]string{dropTable}, spareDropTables...) {
-		if t, err := s.headOf(unix.NFPROTO_BRIDGE, name); err == nil && t.there && !s.isOthers(t) {
+	there, _ := s.tablesOf(unix.NFPROTO_BRIDGE, isDropName) // where that is not known, one is made anew
+	for _, t := range there {
+		if !s.isOthers(t) {
 			return false
 		}
 	}
@@ -229,15 +237,13 @@ func Dropping(o Options) (bool, error) {
 		return false, err
 	}
 	defer s.conn.Close()
-	for _, name := range append([]string{dropTable, panicTable}, spareDropTables...) {
-		t, err := s.tableHead(name)
-		if err != nil {
-			return false, err
+	there, err := s.tablesOf(unix.NFPROTO_INET, func(name string) bool { return name == panicTable || isDropName(name) })
+	for name := range there {
+		harmless, asking := s.isHarmless(unix.NFPROTO_INET, name) // of another program; that may be another socket of this process
+		if !harmless && asking == nil {
+			return true, nil
 		}
-		harmless, err := s.isHarmless(unix.NFPROTO_INET, name) // of another program; that may be another socket of this process
-		if t.there && !harmless || err != nil {
-			return err == nil, err
-		}
+		err = cmp.Or(err, asking)
 	}
-	return false, nil
+	return false, err
 }

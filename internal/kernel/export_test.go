@@ -43,19 +43,20 @@ func Logged() (log *slog.Logger, said *bytes.Buffer) {
 // Printed is a ruleset's part for a table as iptables-save prints it, with some lines before and some behind the rules of each of the
 // kernel's chains, in which CHAIN stands for its name.
 func Printed(rs *ir.Ruleset, family ir.Families, table, before, behind string) string {
-	var b strings.Builder
+	var chains, rules strings.Builder
 	for _, c := range rulesOf(rs, family, table).chains {
 		policy, first, last := "-", "", ""
 		if c.builtin {
 			policy, first, last = "ACCEPT", strings.ReplaceAll(before, "CHAIN", c.name), strings.ReplaceAll(behind, "CHAIN", c.name)
 		}
-		fmt.Fprintf(&b, ":%s %s [0:0]\n%s", c.name, policy, first)
+		fmt.Fprintf(&chains, ":%s %s [0:0]\n", c.name, policy)
+		rules.WriteString(first)
 		for _, spec := range c.specs {
-			fmt.Fprintf(&b, "-A %s %s\n", c.name, spec)
+			fmt.Fprintf(&rules, "-A %s %s\n", c.name, spec)
 		}
-		b.WriteString(last)
+		rules.WriteString(last)
 	}
-	return b.String()
+	return chains.String() + rules.String()
 }
 
 // Remains is what a start takes for the rules of an earlier process in what iptables-save prints of a table: the rules in the kernel's
@@ -243,4 +244,11 @@ func KeepPanic(o Options, bridge bool) (release func() error, err error) {
 		err = a.refused[0].err
 	}
 	return s.conn.Close, err
+}
+
+// HoldFor makes the time for which a start waits for the programs of iptables another one, until the test ends.
+func HoldFor(t *testing.T, limit time.Duration) {
+	was := holdTime
+	t.Cleanup(func() { holdTime = was })
+	holdTime = limit
 }

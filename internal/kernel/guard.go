@@ -4,6 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +21,8 @@ import (
 
 const (
 	// guardTable drops what does not belong to a connection that is there already. It stands while the rules do not: before
-	// the first commit, and while another program's changes of them are not repaired.
+	// the first commit, and while another program's changes of them are not repaired. Where another program owns a table of
+	// that name, the guard's has a spareName.
 	guardTable = ir.Table + "_guard"
 	// guardPriority is behind our own chains, at filter + 10, whose answers and log entries the guard leaves to them.
 	guardPriority = 11
@@ -70,6 +76,9 @@ type guard struct {
 	socket *socket
 	owner  bool // the kernel can give tables an owner
 	log    *slog.Logger
+	base   uint32      // the port of the socket that owns the guard of this process's start; 0 if there is none
+	name   string      // of its table
+	stale  []string    // other tables of the guard, that earlier processes have left
 	up     bool        // it stands, and this socket may take it away
 	seen   atomic.Bool // the same, for who does not have the lock
 
@@ -87,7 +96,7 @@ type guard struct {
 }
 
 // guarding are the ports of the sockets, of this process, by which a Kernel has its guard. While two Kernels are open, as when the back end is
-// changed, the table of one keeps the other from having one, which it need not.
+// changed, the guard of one does for both.
 var guarding sync.Map
 
 // isGuarding says whether a table belongs to a Kernel of this process.
@@ -96,19 +105,47 @@ func isGuarding(t tableHead) bool {
 	return t.there && ours
 }
 
-// newGuard finds out whether a guard stands that an earlier process has left, or that this socket has made. One that another
-// living process owns is that process's matter.
-func newGuard(s *socket, owner bool, log *slog.Logger) (*guard, error) {
-	g := &guard{socket: s, owner: owner, log: log}
+// spareName is a name for a table in place of a usual one that another program owns. Nobody can own all that it may be.
+func spareName(usual string) string { return fmt.Sprintf("%s_%08x", usual, rand.Uint32()) }
+
+// spareEnd is how a spareName goes on behind the usual one.
+var spareEnd = regexp.MustCompile(`^_[0-9a-f]{8}$`)
+
+// isSpare says whether a name is a spareName for a usual one.
+func isSpare(usual, name string) bool {
+	end, ok := strings.CutPrefix(name, usual)
+	return ok && spareEnd.MatchString(end)
+}
+
+// isGuardName says whether a table of family inet has a name of the guard.
+func isGuardName(name string) bool { return name == guardTable || isSpare(guardTable, name) }
+
+// guards are the names of the tables of guards that an earlier process has left, or that this socket owns, in order. What another living
+// process owns is that process's matter.
+func (s *socket) guards() ([]string, error) {
+	there, err := s.tablesOf(unix.NFPROTO_INET, isGuardName)
+	maps.DeleteFunc(there, func(_ string, t tableHead) bool { return s.isOthers(t) })
+	return slices.Sorted(maps.Keys(there)), err
+}
+
+// newGuard finds out whether a guard stands that an earlier process has left, or that this socket has made. base is the port of the socket
+// that owns the guard of this process's start; 0 if there is none.
+func newGuard(s *socket, base uint32, owner bool, log *slog.Logger) (*guard, error) {
+	g := &guard{socket: s, base: base, name: guardTable, owner: owner, log: log}
 	guarding.Store(s.conn.PID(), true)
-	t, err := s.tableHead(guardTable)
-	if err != nil || !t.there || t.owner != 0 && t.owner != s.conn.PID() {
+	names, err := s.guards()
+	if err != nil || len(names) == 0 {
+		return g, err
+	}
+	g.name, g.stale = names[0], names[1:]
+	t, err := s.tableHead(g.name)
+	if err != nil {
 		return g, err
 	}
 	g.up, g.owned, g.everything = true, t.owner != 0, true
 	g.seen.Store(true)
-	err = s.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_INET, namedAttribute(tableName, guardTable), func(body []byte) {
-		if text(attribute(body, tableName)) == guardTable {
+	err = s.dump(unix.NFT_MSG_GETRULE, unix.NFPROTO_INET, namedAttribute(tableName, g.name), func(body []byte) {
+		if text(attribute(body, tableName)) == g.name {
 			g.everything = false
 		}
 	})
@@ -121,34 +158,42 @@ func (g *guard) protected() bool { return g.up && g.owned }
 // isSo says whether there is nothing to do for the guard to stand, or not to stand. One that other programs can take away is
 // made anew.
 func (g *guard) isSo(stand, everything bool) bool {
-	return g.up == stand && (!stand || g.protected() && g.everything == everything)
+	return g.up == stand && (!stand || g.protected() && g.everything == everything && len(g.stale) == 0)
 }
 
 // note notes that the guard was made, or taken away.
 func (g *guard) note(stand, everything bool) {
-	g.up, g.owned, g.everything = stand, stand && g.owner, everything
+	g.up, g.owned, g.everything, g.stale = stand, stand && g.owner, everything, nil
 	g.seen.Store(stand)
 	g.tell()
 }
 
-// isOthers says whether another socket owns the guard's table. That another program does is logged: then the machine is not guarded.
-func (g *guard) isOthers() bool {
-	t, err := g.socket.tableHead(guardTable)
-	if err != nil || !g.socket.isOthers(t) {
+// giveWay takes another name for the guard where another program owns a table of its name, and logs that. What stood there of the guard has
+// gone then. The guard of this process's start is in nobody's way. It says whether a table of the guard's name is free to be made.
+func (g *guard) giveWay() (free bool) {
+	there, err := g.socket.tablesOf(unix.NFPROTO_INET, isGuardName)
+	if err != nil { // the kernel may refuse the change
 		return false
 	}
-	if isGuarding(t) {
+	g.stale = slices.DeleteFunc(g.stale, func(name string) bool { return g.socket.isOthers(there[name]) })
+	t := there[g.name]
+	switch {
+	case !g.socket.isOthers(t):
 		return true
+	case t.owner == g.base, isGuarding(t):
+		return false
 	}
-	g.log.Error("the machine is not guarded while its rules are changed again and again", "table", "inet "+guardTable,
-		"reason", fmt.Errorf("%w%s", ErrForeignOwner, ownerHint(t.owner)))
+	taken := g.name
+	g.name, g.up = spareName(guardTable), false
+	g.log.Warn("another table keeps out what is new in place of the usual one", "table", "inet "+g.name,
+		"reason", fmt.Errorf("table inet %s: %w%s", taken, ErrForeignOwner, ownerHint(t.owner)))
 	return true
 }
 
 // messages put a guard in the place of one that there may be, or take it away.
 func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
-	e := &nft.Encoder{Table: guardTable}
-	list := []nft.Message{e.AddTable(0), e.DeleteTable()}
+	e := &nft.Encoder{Table: g.name}
+	list := tableDeletions(append([]string{g.name}, g.stale...))
 	if !stand {
 		return list, nil
 	}
@@ -170,6 +215,15 @@ func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	return list, nil
 }
 
+// tableDeletions take away tables of family inet, whether they are there or not.
+func tableDeletions(names []string) (list []nft.Message) {
+	for _, name := range names {
+		e := &nft.Encoder{Table: name}
+		list = append(list, e.AddTable(0), e.DeleteTable())
+	}
+	return list
+}
+
 // stands says whether it stands, as far as is known. It waits for nothing, and needs no lock.
 func (g *guard) stands() bool { return g != nil && g.seen.Load() }
 
@@ -181,6 +235,24 @@ func (g *guard) set(stand, everything bool) error {
 	if g.yielded || g.isSo(stand, everything) {
 		return nil
 	}
+	err := g.send(stand, everything)
+	if errors.Is(err, unix.EPERM) && g.giveWay() {
+		err = g.send(stand, everything)
+	}
+	if errors.Is(err, unix.EPERM) {
+		if t, asking := g.socket.tableHead(g.name); asking == nil && t.owner != g.base && isGuarding(t) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot change table inet %s: %w", g.name, g.socket.whyForbidden(unix.NFPROTO_INET, g.name, err))
+	}
+	g.note(stand, everything)
+	return nil
+}
+
+// send sends what set does. On an error nothing has changed.
+func (g *guard) send(stand, everything bool) error {
 	list, err := g.messages(stand, everything)
 	if err != nil {
 		return err
@@ -189,35 +261,22 @@ func (g *guard) set(stand, everything bool) error {
 	if err == nil && len(a.refused) > 0 {
 		err = a.refused[0].err
 	}
-	if errors.Is(err, unix.EPERM) {
-		if t, asking := g.socket.tableHead(guardTable); asking == nil && isGuarding(t) {
-			return nil
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("cannot change table inet %s: %w", guardTable, g.socket.whyForbidden(unix.NFPROTO_INET, guardTable, err))
-	}
-	g.note(stand, everything)
-	return nil
+	return err
 }
 
 // lowerGuard takes away a guard that this socket may take away, and closes the socket. Whoever shares it changes nothing after
 // that.
 func (s *socket) lowerGuard() error {
-	t, err := s.tableHead(guardTable)
-	if err != nil || t.owner != 0 && t.owner != s.conn.PID() {
+	names, err := s.guards()
+	if err != nil || len(names) == 0 {
 		return errors.Join(err, s.conn.Close())
 	}
-	list, err := new(guard).messages(false, false)
-	if err != nil {
-		return errors.Join(err, s.conn.Close())
-	}
-	a, err := s.commitLast(list)
+	a, err := s.commitLast(tableDeletions(names))
 	if err == nil && len(a.refused) > 0 {
 		err = a.refused[0].err
 	}
 	if err != nil {
-		return fmt.Errorf("cannot remove table inet %s: %w", guardTable, err)
+		return fmt.Errorf("cannot remove table inet %s: %w", strings.Join(names, ", "), err)
 	}
 	return nil
 }
@@ -354,14 +413,20 @@ func (s *socket) tableHead(name string) (tableHead, error) { return s.headOf(uni
 
 // headOf finds a table of a family.
 func (s *socket) headOf(family uint8, name string) (tableHead, error) {
-	var t tableHead
+	tables, err := s.tablesOf(family, func(n string) bool { return n == name })
+	return tables[name], err
+}
+
+// tablesOf finds the tables of a family that have some names, by their names.
+func (s *socket) tablesOf(family uint8, named func(string) bool) (map[string]tableHead, error) {
+	tables := map[string]tableHead{}
 	err := s.dump(unix.NFT_MSG_GETTABLE, family, nil, func(body []byte) {
-		if text(attribute(body, tableName)) == name {
-			t = tableHead{true, number64(attribute(body, tableHandle)), number32(attribute(body, unix.NFTA_TABLE_FLAGS)), number32(attribute(body, tableOwner))}
+		if name := text(attribute(body, tableName)); named(name) {
+			tables[name] = tableHead{true, number64(attribute(body, tableHandle)), number32(attribute(body, unix.NFTA_TABLE_FLAGS)), number32(attribute(body, tableOwner))}
 		}
 	})
 	if absent(err) {
 		err = nil
 	}
-	return t, err
+	return tables, err
 }

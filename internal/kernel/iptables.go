@@ -48,20 +48,21 @@ type iptablesKernel struct {
 	last                    []step     // what the last commit has done, of one beside nftables
 	former                  memory     // of what was there before that
 	made                    map[sharedChain]bool
-	lacking                 map[sharedChain]bool              // tables, without a chain's name, that the kernel does not have
-	texts                   map[sharedRule]string             // how the tool saves rules of ours
-	unlisted                map[sharedChain]bool              // tables, without a chain's name, that the tool cannot list, of which the log has told
-	madeOf                  map[sharedChain]map[string]string // of such tables, how the tool lists rules that may be ours, by what they are made of
-	listed                  map[sharedChain][]string          // chains of silent families as the tool saved them after a commit; of a partial one our rules
-	loose                   bool                              // a process that Allow let do what it wants has changed or removed something of what is installed
-	anew                    bool                              // of the commit that is going on: Desired.Anew
+	lacking                 map[sharedChain]bool               // tables, without a chain's name, that the kernel does not have
+	texts                   map[sharedRule]string              // how the tool saves rules of ours
+	unlisted                map[sharedChain]bool               // tables, without a chain's name, that the tool cannot list, of which the log has told
+	own                     map[sharedChain]map[uint64]ownRule // rules that this process has put into chains that others may have rules in, by their handles
+	madeOf                  map[sharedChain]map[string]string  // of such tables, how the tool lists rules that may be ours, by what they are made of
+	listed                  map[sharedChain][]string           // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	loose                   bool                               // a process that Allow let do what it wants has changed or removed something of what is installed
+	anew                    bool                               // of the commit that is going on: Desired.Anew
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
-		unlisted: map[sharedChain]bool{}, madeOf: map[sharedChain]map[string]string{}}
+		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
@@ -368,6 +369,10 @@ func (k *iptablesKernel) commitWithoutLeft(ctx context.Context, next *Desired, r
 	err := k.commitOrUndo(ctx, next)
 	if err == nil {
 		k.options.Log.Error("direct rules of an earlier process that are no longer in the configuration stay: they cannot be taken out", "reason", reason)
+		if errors.As(reason, new(*untriedError)) { // a later process tries again
+			k.options.Left.keep(k.found.Rules)
+			k.options.Left.before(leftThings{Rules: k.found.Rules})
+		}
 	}
 	return err
 }
@@ -498,7 +503,11 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		return nil, nil
 	}
 	k.tellUnlisted(saved, family, table)
-	asked, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, had == nil && !k.direct, was, want))
+	may := []*tableRules{was}
+	if first { // an earlier process may have put in what shall be there
+		may = append(may, want)
+	}
+	asked, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, had == nil && !k.direct, may...))
 	if err != nil {
 		return nil, err
 	}
@@ -522,7 +531,7 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	if next.Succeeded {
 		had = had.withoutShared()
 	}
-	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, asked: asked, absent: map[sharedRule]bool{}, script: &script{family: family, table: table, want: want,
+	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, asked: asked, absent: k.taken(saved, family, table), script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if first && !next.Succeeded {
 		if err := e.addLeft(ctx); err != nil {

@@ -42,7 +42,9 @@ type Left struct {
 	known   bool  // what is noted is all there is
 	bridges bool  // the same of what is noted of ebtables
 
-	ebtables sync.Mutex // held while somebody changes what is in ebtables (lockBridge)
+	unlisted  map[string]bool                    // tables that ebtables could not list when it was last asked
+	ownBridge map[BridgeChain]map[uint64]ownRule // rules that this process has put into chains of ebtables, by their handles; as ebtables is locked
+	ebtables  sync.Mutex                         // held while somebody changes what is in ebtables (lockBridge)
 }
 
 // leftNote is what is written.

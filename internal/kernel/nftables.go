@@ -48,12 +48,12 @@ func newNFTables(o Options) (*nftables, error) {
 	}
 	k := &nftables{options: o, socket: s}
 	if k.owner, err = s.canOwn(); err == nil {
-		k.watch.guard, err = newGuard(s, k.owner, o.Log)
+		k.watch.guard, err = newGuard(s, o.Guard.port(), k.owner, o.Log)
 	}
 	if err == nil {
 		k.watch.socket, k.watch.alarm, k.watch.log = s, k.alarm, o.Log
 		k.watch.monitor, err = newMonitor(o.Log, o.Enter, s.conn.PID(), func(p part) bool {
-			return mayStop(p) || p.family == unix.NFPROTO_INET && (p.table == ir.Table || p.table == panicTable || p.table == guardTable)
+			return mayStop(p) || p.family == unix.NFPROTO_INET && (p.table == ir.Table || p.table == panicTable || isGuardName(p.table))
 		})
 	}
 	if err != nil {
@@ -288,7 +288,7 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 		if !errors.Is(r.err, unix.EPERM) {
 			continue
 		}
-		for _, table := range []string{ir.Table, panicTable, guardTable} {
+		for _, table := range []string{ir.Table, panicTable, k.watch.guard.name} {
 			if t, err := k.socket.tableHead(table); err == nil && k.socket.isOthers(t) {
 				if k.begun && k.installed == nil && p.next.Rules != nil && !p.next.Unguarded {
 					k.watch.guard.raise(p.next.Panic)

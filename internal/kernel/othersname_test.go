@@ -130,7 +130,8 @@ func TestCommitBesideAnotherProgramsEmptyTable(t *testing.T) {
 	}
 }
 
-// Another program owns the guard's table, while our rules are flushed again and again. They are put back each time, although no guard can be had.
+// Another program owns the guard's table, while our rules are flushed again and again. They are put back each time. From the second time on new
+// connections wait for a while, behind a guard with another name.
 func TestRepairBesideAnotherProgramsGuard(t *testing.T) {
 	l := newLab(t)
 	ns := l.Firewall()
@@ -138,11 +139,14 @@ func TestRepairBesideAnotherProgramsGuard(t *testing.T) {
 	rules := letsIn(t, ir.NFTables, "NftablesTableOwner=no\n")
 	commit(t, k, &kernel.Desired{Rules: rules})
 	owned(t, ns, "inet firewalld_guard", "", "")
-	for range 3 {
+	for n := range 3 {
 		run(t, ns, "", "nft", "flush", "table", "inet", "firewalld")
 		commit(t, k, &kernel.Desired{Rules: rules})
-		if got := arrive(t, l, 80, 81); !got["in"] {
-			t.Errorf("packets come: %v", got)
+		if !strings.Contains(run(t, ns, "", "nft", "list", "table", "inet", "firewalld"), "dport 80 ") {
+			t.Error("the rules are not put back")
+		}
+		if got := arrive(t, l, 80, 81); got["in"] != (n == 0) || len(spares(t, ns)) != min(n, 1) {
+			t.Errorf("behind repair %d packets come: %v; other guards stand: %v", n, got, spares(t, ns))
 		}
 	}
 }

@@ -129,12 +129,14 @@ func (p *plan) setGuard(g *guard, next *Desired) error {
 	if g.isSo(p.guarded, next.Panic) {
 		return nil
 	}
-	if p.guarded && g.isOthers() { // it cannot be had, which is no reason to do without the rules
+	if !g.giveWay() { // the guard of the start stands
 		p.guarded = false
+	}
+	if g.isSo(p.guarded, next.Panic) {
 		return nil
 	}
 	list, err := g.messages(p.guarded, next.Panic)
-	p.put("cannot change table inet "+guardTable, nil, nil, list...)
+	p.put("cannot change table inet "+g.name, nil, nil, list...)
 	return err
 }
 

@@ -259,7 +259,7 @@ func TestTargetOfARule(t *testing.T) {
 
 // A direct rule may lead to a chain of another program that is called like one of ours. The chain stays when the direct rule goes.
 func TestChainThatADirectRuleLeadsToStays(t *testing.T) {
-	const text = ":FORWARD ACCEPT [0:0]\n-A FORWARD -j FORWARD_direct\n:FORWARD_direct - [0:0]\n-A FORWARD_direct -j SYN_FLOOD\n:SYN_FLOOD - [0:0]\n-A SYN_FLOOD -j DROP\n"
+	const text = ":FORWARD ACCEPT [0:0]\n:FORWARD_direct - [0:0]\n:SYN_FLOOD - [0:0]\n-A FORWARD -j FORWARD_direct\n-A FORWARD_direct -j SYN_FLOOD\n-A SYN_FLOOD -j DROP\n"
 	if _, chains := kernel.Remains("mangle", text); !slices.Equal(chains, []string{"FORWARD", "FORWARD_direct"}) {
 		t.Errorf("a start takes chains %v for ours", chains)
 	}

@@ -89,6 +89,14 @@ func parseSaved(text string) *savedTable {
 	return s
 }
 
+// forget takes a chain out that is not there any more.
+func (s *savedTable) forget(chain string) {
+	is := func(name string) bool { return name == chain }
+	s.order, s.unlisted = slices.DeleteFunc(s.order, is), slices.DeleteFunc(s.unlisted, is)
+	delete(s.rules, chain)
+	delete(s.raw, chain)
+}
+
 // savedLines are the lines of what a program of iptables prints. A text in quotation marks, such as a comment, may have line breaks, which end
 // no line.
 func savedLines(text string) iter.Seq[string] {

@@ -111,7 +111,7 @@ func (s *sharedEdit) edit(ctx context.Context, had, want *chainRules) error {
 			continue
 		}
 		i := s.at(p.spec)
-		s.line("-D %s %s", s.name, p.spec)
+		s.line("-D %s %s", s.name, s.deletion(s.name, p.spec))
 		if i >= 0 {
 			s.slots = slices.Delete(s.slots, i, i+1)
 		} else {

@@ -287,7 +287,7 @@ func (e *tableEdit) deleteOld(ctx context.Context, had *chainRules) (place int, 
 			e.gone = append(e.gone, e.saved.gone(had.name, at))
 			continue
 		}
-		e.line("-D %s %s", had.name, spec)
+		e.line("-D %s %s", had.name, e.deletion(had.name, spec))
 		deleted++
 	}
 	return min(place, len(saved)-deleted+1), nil

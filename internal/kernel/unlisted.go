@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -204,16 +205,17 @@ func (t tools) listOwn(ctx context.Context, l lister, table string, saved *saved
 	return nil
 }
 
-// plainText is how iptables and ebtables list a rule without conditions that leads to a chain or gives a verdict, or does nothing. Whether it
-// counts packets makes no difference to them.
+// plainText is how iptables and ebtables list a rule without conditions that leads to a chain or gives a verdict, or does nothing. They make none that
+// does not count: that one is another program's, and is not plain, though they list it alike.
 func plainText(body []byte) (rule string, plain bool) {
 	if attribute(body, unix.NFTA_RULE_USERDATA) != nil {
 		return "", false
 	}
-	plain = true
+	plain, counts := true, false
 	eachExpression(body, func(name string, data map[uint16][]byte) {
 		switch {
 		case name == "counter":
+			counts = true
 		case name == "immediate" && rule == "" && number32(data[unix.NFTA_IMMEDIATE_DREG]) == unix.NFT_REG_VERDICT:
 			rule = verdictText(data[unix.NFTA_IMMEDIATE_DATA])
 			plain = plain && rule != ""
@@ -224,7 +226,7 @@ func plainText(body []byte) (rule string, plain bool) {
 	if plain && rule == "" && body[0] == unix.NFPROTO_BRIDGE {
 		rule = "-j CONTINUE"
 	}
-	return rule, plain
+	return rule, plain && counts
 }
 
 // verdictText is how iptables lists a verdict; empty for one that it does not know.
@@ -247,15 +249,17 @@ func verdictText(data []byte) (rule string) {
 	return rule
 }
 
-// madeOf tells rules apart by what they do, but for what their counters have counted, and their comments.
+// madeOf tells rules apart by what they do, where they count, but not by what they have counted, and by their comments.
 func madeOf(body []byte) string {
 	var b strings.Builder
 	eachAttribute(attribute(body, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) {
 		counter := false
 		eachAttribute(e, func(kind uint16, v []byte) { counter = counter || kind == unix.NFTA_EXPR_NAME && text(v) == "counter" })
-		if !counter {
-			fmt.Fprintf(&b, "%d:%s", len(e), e)
+		if counter {
+			b.WriteString("counter")
+			return
 		}
+		fmt.Fprintf(&b, "%d:%s", len(e), e)
 	})
 	b.Write(attribute(body, unix.NFTA_RULE_USERDATA))
 	return b.String()
@@ -448,23 +452,31 @@ func (k *iptablesKernel) recognised(family ir.Families, table string) func(*save
 	return func(saved *savedTable, err error) (*savedTable, error) {
 		if saved != nil {
 			saved.recognise(k.madeOf[sharedChain{family: family, table: table}])
+			k.listOwn(saved, family, table)
 		}
 		return saved, err
 	}
 }
 
 // recognise finds out which rules of a table are ones that may be ours, in the chains that are not listed. texts is how the tool lists
-// each of them: see listTogether. A check changes nothing, and recognises none.
+// each of them: see listTogether. Those that are known by their handles are not asked for. A check changes nothing, and recognises none. The
+// error, an *untriedError among others, is that of one of them it cannot be found out.
 func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, family ir.Families, table string, may map[string][]string) (texts map[string][]string, err error) {
 	delete(k.madeOf, sharedChain{family: family, table: table}) // a set that is made anew has another index
 	var specs []string
 	for _, chain := range saved.unlisted {
-		specs = append(specs, may[chain]...)
+		specs = append(specs, k.unaccounted(sharedChain{family, table, chain}, may[chain])...)
 	}
 	if len(specs) == 0 || k.checking {
 		return nil, nil
 	}
-	texts, _, err = k.listTogether(ctx, family, table, saved, specs, k.stopped)
+	texts, untried, err := k.listTogether(ctx, family, table, saved, specs, k.stopped)
+	if err != nil {
+		return nil, err
+	}
+	for _, why := range untried {
+		return nil, &untriedError{tool(family), table, why}
+	}
 	for _, chain := range saved.unlisted {
 		for _, spec := range may[chain] {
 			if list := texts[spec]; len(list) == 1 {
@@ -472,7 +484,8 @@ func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, famil
 			}
 		}
 	}
-	return texts, err
+	k.listOwn(saved, family, table)
+	return texts, nil
 }
 
 // mayBeHere is the rules that may be ours in each chain of a table: those of some rulesets, those that are noted, and, at a start, those that
@@ -487,8 +500,10 @@ func (k *iptablesKernel) mayBeHere(saved *savedTable, family ir.Families, table 
 			})...)
 		}
 	}
-	for _, r := range k.found.in(family, table).Rules {
-		may[r.Chain] = append(may[r.Chain], r.Spec)
+	if k.installed == nil && !k.withoutLeft {
+		for _, r := range k.found.in(family, table).Rules {
+			may[r.Chain] = append(may[r.Chain], cmp.Or(r.Text, r.Spec)) // a host need not be looked up
+		}
 	}
 	if starts {
 		for _, chain := range builtins[table] {

@@ -78,7 +78,7 @@ func (k *iptablesKernel) put(ctx context.Context, s *script) error {
 		return err
 	}
 	u := &undoing{script: s, before: before}
-	restored := k.restore(ctx, s)
+	restored := k.carryOut(ctx, s)
 	if restored != nil && !s.begun {
 		return restored
 	}
@@ -110,8 +110,8 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 	if err != nil || lines == nil && gone == nil {
 		return err
 	}
-	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT"), gone: gone}
-	return k.restore(ctx, s)
+	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT"), gone: gone, want: u.want}
+	return k.carryOut(ctx, s)
 }
 
 // linesBack are the input of a restore tool for a table as it is now; nil if there is nothing to do. Rules are the text that the

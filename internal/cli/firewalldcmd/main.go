@@ -125,7 +125,7 @@ func (p *program) run() (status int, err error) {
 	if err != nil {
 		return statusFailed, err
 	}
-	guard, err := p.base(state)
+	guard, err := awaitBase(func(ctx context.Context) (*kernel.Guard, error) { return p.base(ctx, state) }, signals)
 	if err != nil {
 		return statusFailed, fmt.Errorf("cannot start the firewall: %w", err)
 	}
@@ -202,9 +202,39 @@ func (p *program) watch(begin func() error) {
 	}
 }
 
+// awaitBase calls base. A signal that ends the program ends the context of base, and start finds the signal again. The error is that of base,
+// or that it does not end then.
+func awaitBase(base func(context.Context) (*kernel.Guard, error), signals chan os.Signal) (guard *kernel.Guard, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := begin("keeping out what is new", func() (err error) {
+		guard, err = base(ctx)
+		return err
+	})
+	for {
+		select {
+		case err := <-done:
+			return guard, err
+		case s := <-signals:
+			if s == syscall.SIGHUP { // no file was read yet
+				continue
+			}
+			cancel()
+			if err := awaitEnd(done, kernel.Busy); err != nil {
+				return nil, fmt.Errorf("the start was broken off: %w", err)
+			}
+			select {
+			case signals <- s:
+			default: // as many others are there
+			}
+			return guard, nil
+		}
+	}
+}
+
 // base puts the guard into the kernel, before any file is read. In panic mode the guard then drops everything.
-func (p *program) base(state *statedir.Dir) (*kernel.Guard, error) {
-	ctx, options := context.Background(), kernel.Options{Log: p.log}
+func (p *program) base(ctx context.Context, state *statedir.Dir) (*kernel.Guard, error) {
+	options := kernel.Options{Log: p.log}
 	guard, err := kernel.Base(ctx, options, false)
 	if err != nil {
 		return guard, err
