@@ -123,8 +123,8 @@ func (r *runner) states(ctx context.Context, s *session, i int, known bool) (boo
 	}
 	for _, d := range found {
 		reason := explain(d)
-		if reason == "" && s.conf["CleanupOnExit"] == "no" && strings.HasPrefix(d.what, "ebtables-save ") && d.ours == "" {
-			reason = "a restart takes out what an earlier process has put into ebtables"
+		if reason == "" && s.conf["CleanupOnExit"] == "no" && strings.Contains(d.what, "tables-save ") && d.ours == "" {
+			reason = "a restart takes out the direct rules of an earlier process that the configuration does not have"
 		}
 		if reason != "" {
 			r.explained[reason]++
