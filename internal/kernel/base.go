@@ -315,7 +315,7 @@ func (s *socket) holdsTables(six bool) bool {
 	}
 	for _, family := range families {
 		for _, chain := range []string{"INPUT", "FORWARD"} {
-			leads, holds := false, false
+			leads, lets, holds := false, false, false
 			filter := append(namedAttribute(tableName, "filter"), namedAttribute(unix.NFTA_RULE_CHAIN, chain)...)
 			err := s.dump(unix.NFT_MSG_GETRULE, family, filter, func(body []byte) {
 				if text(attribute(body, tableName)) != "filter" || text(attribute(body, unix.NFTA_RULE_CHAIN)) != chain {
@@ -323,7 +323,8 @@ func (s *socket) holdsTables(six bool) bool {
 				}
 				rule, plain := plainText(body)
 				leads = leads || plain && isEntry("filter", targetOf(rule)) && rule == jumpTo(targetOf(rule))
-				holds = holds || leads && refuses(attribute(body, unix.NFTA_RULE_EXPRESSIONS))
+				lets = lets || plain && slices.Contains([]string{"ACCEPT", "RETURN"}, targetOf(rule)) // what comes there is let in, or decided elsewhere
+				holds = holds || leads && !lets && refuses(attribute(body, unix.NFTA_RULE_EXPRESSIONS))
 			})
 			if err != nil || !holds {
 				return false

@@ -27,12 +27,6 @@ type setPlan struct {
 	origins  map[string]*ir.Origin // of sets, by the names they are made under
 }
 
-// close gives the inputs back, once nothing is taken back any more.
-func (p *setPlan) close() {
-	p.make.close()
-	p.undoText.close()
-}
-
 // inet6 is behind the type of a set, as listSets lists it, that is for IPv6.
 const inet6 = " inet6"
 

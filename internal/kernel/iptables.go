@@ -429,7 +429,6 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	}
 	k.installed = next
 	k.finishSets(ctx, sets)
-	sets.close()
 	k.noteDone(ctx, next, first)
 	return nil
 }
