@@ -108,22 +108,27 @@ func (t *liveTable) add(kind uint8, body []byte) {
 	}
 }
 
+// hookPlace is where a hook of a chain is among those of the kernel (enum nf_inet_hooks), and among the chains there.
+func hookPlace(hook []byte) (number uint32, priority int32) {
+	eachAttribute(hook, func(kind uint16, v []byte) {
+		switch kind {
+		case unix.NFTA_HOOK_HOOKNUM:
+			number = number32(v)
+		case unix.NFTA_HOOK_PRIORITY:
+			priority = int32(number32(v))
+		}
+	})
+	return number, priority
+}
+
 // base is what makes a chain one that the kernel enters.
 func base(chain []byte) string {
 	hook := attribute(chain, unix.NFTA_CHAIN_HOOK)
 	if hook == nil {
 		return ""
 	}
-	var number, priority uint32
-	eachAttribute(hook, func(kind uint16, v []byte) {
-		switch kind {
-		case unix.NFTA_HOOK_HOOKNUM:
-			number = number32(v)
-		case unix.NFTA_HOOK_PRIORITY:
-			priority = number32(v)
-		}
-	})
-	return fmt.Sprint(number, int32(priority), text(attribute(chain, unix.NFTA_CHAIN_TYPE)), number32(attribute(chain, unix.NFTA_CHAIN_POLICY)))
+	number, priority := hookPlace(hook)
+	return fmt.Sprint(number, priority, text(attribute(chain, unix.NFTA_CHAIN_TYPE)), number32(attribute(chain, unix.NFTA_CHAIN_POLICY)))
 }
 
 // add takes in a list of elements. Of what the kernel tells about one, such as counters, the key and what it leads to matter.

@@ -53,16 +53,8 @@ func (t tools) hookOf(family uint8, table, chain string) (kind string) {
 		if hook == nil || text(attribute(body, tableName)) != table || text(attribute(body, unix.NFTA_CHAIN_NAME)) != chain {
 			return
 		}
-		var number, priority uint32
-		eachAttribute(hook, func(kind uint16, v []byte) {
-			switch kind {
-			case unix.NFTA_HOOK_HOOKNUM:
-				number = number32(v)
-			case unix.NFTA_HOOK_PRIORITY:
-				priority = number32(v)
-			}
-		})
-		kind = fmt.Sprintf("a base chain of type %s, hook %s, priority %d", text(attribute(body, unix.NFTA_CHAIN_TYPE)), hooks[min(int(number), len(hooks)-1)], int32(priority))
+		number, priority := hookPlace(hook)
+		kind = fmt.Sprintf("a base chain of type %s, hook %s, priority %d", text(attribute(body, unix.NFTA_CHAIN_TYPE)), hooks[min(int(number), len(hooks)-1)], priority)
 	})
 	if err != nil {
 		return ""

@@ -124,10 +124,10 @@ func savedLines(text string) iter.Seq[string] {
 // broken tells whether what a program of iptables prints of tables may have rules with line breaks in them, in a comment or in the name of an
 // interface: it prints those as they are, and what follows one may look like a line of its own, whatever it says.
 func broken(text string) bool {
-	ruled, quotes := false, 0
+	ruled := false
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		quotes = strings.Count(line, `"`) - strings.Count(line, `\"`)
+		quotes := strings.Count(line, `"`) - strings.Count(line, `\"`)
 		switch {
 		case quotes%2 != 0:
 			return true
