@@ -561,19 +561,23 @@ func (p *program) leave(guard *kernel.Guard) (status int, err error) {
 	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx), guard.Lower())
 }
 
-// stop ends the daemon, with its rules if the configuration says so and it is not started again.
+// stop ends the program.
 func (p *program) stop() (status int, err error) {
 	p.log.Info("the firewall stops")
 	p.tell("STOPPING=1")
 	p.bus.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	end := p.daemon.Stop
-	if p.again {
-		end = p.daemon.Leave
-	}
-	if err := end(ctx); err != nil {
+	if err := p.endDaemon(ctx); err != nil {
 		return statusFailed, err
 	}
 	return 0, nil
+}
+
+// endDaemon ends the daemon, with its rules if the configuration says so and the program is not started again.
+func (p *program) endDaemon(ctx context.Context) error {
+	if p.again {
+		return p.daemon.Leave(ctx)
+	}
+	return p.daemon.Stop(ctx)
 }
