@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"richwall/compile/ir"
@@ -260,22 +259,15 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 
 // listBridge is all tables of ebtables, by name.
 func (t tools) listBridge(ctx context.Context) (map[string]*savedTable, error) {
-	text, err := t.run(ctx, "", "ebtables-save")
-	tables := map[string]*savedTable{}
-	switch {
-	case cannotList(text, err), err == nil && broken(text):
-		for _, table := range bridgeTables {
-			if tables[table], err = t.readUnlisted(ctx, bridgeLister, table); err != nil {
-				return nil, err
-			}
-		}
-		return tables, nil
-	case err != nil:
-		return nil, err
+	tables, err := t.list(ctx, bridgeLister, bridgeTables)
+	if tables != nil || err != nil {
+		return tables, err
 	}
-	for _, part := range strings.Split("\n"+text, "\n*")[1:] {
-		name, rest, _ := strings.Cut(part, "\n")
-		tables[name] = parseSaved(rest)
+	tables = map[string]*savedTable{}
+	for _, table := range bridgeTables {
+		if tables[table], err = t.readUnlisted(ctx, bridgeLister, table); err != nil {
+			return nil, err
+		}
 	}
 	return tables, nil
 }

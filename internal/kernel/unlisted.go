@@ -137,6 +137,7 @@ func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*saved
 		}
 		saved := raw.saved(table)
 		if l != bridgeLister {
+			saved.addBuiltins(table)
 			if err := t.listOwn(ctx, l, table, saved); err != nil {
 				return nil, err
 			}
@@ -149,7 +150,7 @@ func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*saved
 
 // saved is the table with what is known of its rules by themselves.
 func (r *rawTable) saved(table string) *savedTable {
-	saved := parseSaved("")
+	saved := newSavedTable()
 	saved.raw = r.rules
 	for _, chain := range r.chains {
 		name := text(attribute(chain, unix.NFTA_CHAIN_NAME))
@@ -187,14 +188,13 @@ func (t tools) listOwn(ctx context.Context, l lister, table string, saved *saved
 		if passes(err) {
 			return fmt.Errorf("cannot read table %s: %w", table, err)
 		}
-		listed, shown := parseSaved(said), map[string]bool{}
-		for line := range strings.Lines(said) {
-			if words := strings.Fields(line); len(words) > 1 && (words[0] == "-N" || words[0] == "-P") {
-				shown[words[1]] = true
+		lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n")
+		for len(names) > 0 {
+			rules, rest, ok := listedChain(names[0], len(saved.rules[names[0]]), lines)
+			if !ok {
+				break
 			}
-		}
-		for len(names) > 0 && shown[names[0]] && len(listed.rules[names[0]]) == len(saved.rules[names[0]]) {
-			saved.rules[names[0]] = listed.rules[names[0]]
+			lines, saved.rules[names[0]] = rest, rules
 			saved.unlisted = slices.DeleteFunc(saved.unlisted, func(name string) bool { return name == names[0] })
 			names = names[1:]
 		}
@@ -203,6 +203,23 @@ func (t tools) listOwn(ctx context.Context, l lister, table string, saved *saved
 		}
 	}
 	return nil
+}
+
+// listedChain is the rules of a chain at the beginning of lines, and the lines behind it. It is false if the chain is not there with so many rules,
+// each in a line: what looks like a line and is the rest of a rule would be one too many.
+func listedChain(name string, n int, lines []string) (rules, rest []string, ok bool) {
+	if len(lines) <= n || !slices.Contains([]string{"-N " + name, "-P " + name + " ACCEPT", "-P " + name + " DROP"}, lines[0]) {
+		return nil, nil, false
+	}
+	for _, line := range lines[1 : n+1] {
+		rule, is := strings.CutPrefix(line, "-A "+name)
+		if !is || rule != "" && rule[0] != ' ' {
+			return nil, nil, false
+		}
+		rules = append(rules, strings.TrimPrefix(rule, " "))
+	}
+	rest = lines[n+1:]
+	return rules, rest, len(rest) == 0 || strings.HasPrefix(rest[0], "-N ") || strings.HasPrefix(rest[0], "-P ")
 }
 
 // plainText is how iptables and ebtables list a rule without conditions that leads to a chain or gives a verdict, or does nothing. They make none that
