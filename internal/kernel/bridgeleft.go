@@ -233,8 +233,10 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 	}
 	f.saved, f.unclaimed = saved, map[BridgeChain]map[string][]int{}
 	for table, s := range saved {
-		if slices.Contains(s.order, trialChain) && !f.asks {
-			f.endTrial(ctx, table)
+		for _, chain := range s.order {
+			if isTrial(chain) && !f.asks {
+				f.endTrial(ctx, table, chain)
+			}
 		}
 		if !f.asks && f.left.unlistedBridge(table, len(s.unlisted) > 0) {
 			f.log.Warn(unlistedByAnother("ebtables"), "look", "nft list table bridge "+table)
@@ -249,7 +251,7 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 			for i, text := range texts {
 				places[text] = append(places[text], i)
 			}
-			if chain != trialChain {
+			if !isTrial(chain) {
 				f.unclaimed[BridgeChain{table, chain}] = places
 			}
 		}
@@ -359,7 +361,7 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 	if len(lines) == head {
 		return nil
 	}
-	defer f.endTrial(ctx, table)
+	defer f.endTrial(ctx, table, trialChain)
 	for range mostReadings {
 		if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
 			return err
@@ -443,16 +445,16 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 	return restore()
 }
 
-// endTrial takes out the chain in which rules were tried, be it there or not.
-func (f *bridgeFinder) endTrial(ctx context.Context, table string) {
+// endTrial takes out a chain in which rules were tried, be it there or not.
+func (f *bridgeFinder) endTrial(ctx context.Context, table, chain string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	script, err := joinLines([][]string{{"*" + table}, {":" + trialChain, "RETURN"}, {"-F", trialChain}, {"-X", trialChain}})
+	script, err := joinLines([][]string{{"*" + table}, {":" + chain, "RETURN"}, {"-F", chain}, {"-X", chain}})
 	if err == nil {
 		_, err = f.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	if err != nil {
-		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", trialChain, "table", table, "reason", err)
+		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", chain, "table", table, "reason", err)
 	}
 }
 

@@ -71,6 +71,9 @@ func Remains(table, text string) (rules, chains []string) {
 	return rules, chains
 }
 
+// TrialChain is where this process tries rules.
+var TrialChain = trialChain
+
 // TargetOf is the chain or target that a rule goes to, by its text.
 func TargetOf(rule string) string { return targetOf(rule) }
 

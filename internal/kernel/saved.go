@@ -147,7 +147,9 @@ var baseRule = regexp.MustCompile(`^(?:` +
 
 // isEntry says whether a chain is, by its name, one that rules of ours in the kernel's chains lead to: of a ruleset, or the guard.
 func isEntry(table, chain string) bool {
-	return ir.IsEntryChain(table, chain) || strings.HasPrefix(chain, baseChain+"_")
+	return ir.IsEntryChain(table, chain) || isTrial(chain) || slices.ContainsFunc(builtins["filter"], func(hook string) bool {
+		return chain == baseChain+"_"+strings.ToLower(hook)
+	})
 }
 
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
@@ -167,9 +169,7 @@ func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 			reached = append(reached, targets(block)...)
 		}
 	}
-	if slices.Contains(s.order, trialChain) {
-		reached = append(reached, trialChain)
-	}
+	reached = append(reached, filter(s.order, isTrial)...)
 	if len(reached) == 0 {
 		return left
 	}
@@ -312,8 +312,8 @@ func ownBlock(table string, rules []string) []string {
 // jumpTo is the rule of ours that leads from one of the kernel's chains to an entry chain, as iptables-save prints it.
 func jumpTo(chain string) string {
 	switch {
-	case chain == trialChain:
-		return toTrial
+	case isTrial(chain):
+		return toTrial(chain)
 	case strings.HasSuffix(chain, "_"+ir.ChainDNAT):
 		return "-m conntrack --ctstate DNAT -j " + chain
 	case strings.HasSuffix(chain, "_"+ir.ChainMSS):

@@ -160,9 +160,9 @@ func (r *rawTable) saved(table string) *savedTable {
 		}
 		for _, body := range r.rules[name] {
 			rule, plain := plainText(body)
-			switch {
-			case slices.Contains(jumpsOf(body), trialChain):
-				rule = toTrial
+			switch trials := filter(jumpsOf(body), isTrial); {
+			case len(trials) > 0:
+				rule = toTrial(trials[0])
 			case !plain:
 				rule = unlistedRule(body)
 			}
@@ -534,7 +534,7 @@ func (k *iptablesKernel) mayBeHere(saved *savedTable, family ir.Families, table 
 // lead to chains that are there.
 func blockSpecs(family ir.Families, table string, chains []string) (specs []string) {
 	for _, chain := range chains {
-		if chain != trialChain && isEntry(table, chain) {
+		if !isTrial(chain) && isEntry(table, chain) {
 			specs = append(specs, jumpTo(chain))
 		}
 	}
