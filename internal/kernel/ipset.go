@@ -24,6 +24,7 @@ type setPlan struct {
 	gone     []string              // sets that go after the rules
 	retyped  []string              // sets that must go before they can be made with another type
 	others   []string              // sets whose names other programs' sets have, in whose place they come
+	probe    probe                 // what shows that the change of elements was made
 	origins  map[string]*ir.Origin // of sets, by the names they are made under
 }
 
@@ -235,6 +236,7 @@ func (p *setPlan) difference(old, next *ir.Set) {
 	if len(gone)+len(added) == 0 {
 		return
 	}
+	p.probed(next, gone, added)
 	var had map[string]ir.Element
 	if expires(next) {
 		had = byName(old.Elements, elementText)
@@ -325,7 +327,10 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) { // it was not run
 		p.refused = 1
 	}
-	return k.blameSet(p, err)
+	if err != nil {
+		return k.blameSet(p, err)
+	}
+	return k.seenSets(ctx, p)
 }
 
 // blameSet is the error of ipset with the set it is about, as far as its line number tells.

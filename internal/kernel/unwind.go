@@ -88,7 +88,10 @@ func (k *iptablesKernel) put(ctx context.Context, s *script) error {
 	}
 	u.after, err = k.read(ctx, s.family, s.table)
 	s.after = u.after
-	return err
+	if err != nil {
+		return err
+	}
+	return k.seen(s, before, u.after)
 }
 
 // undoing is a table as a commit has found it, and as it has left it. after is nil where it could not be read.
@@ -111,7 +114,14 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 		return err
 	}
 	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT"), gone: gone, want: u.want}
-	return k.carryOut(ctx, s)
+	if err := k.carryOut(ctx, s); err != nil {
+		return err
+	}
+	after, err := k.read(ctx, u.family, u.table)
+	if err != nil {
+		return err
+	}
+	return k.seen(s, now, after)
 }
 
 // linesBack are the input of a restore tool for a table as it is now; nil if there is nothing to do. Rules are the text that the
