@@ -51,7 +51,7 @@ func (t tools) listUsedSets(ctx context.Context) (types map[string]string, used 
 	text, err := t.run(ctx, "", "ipset", "list", "-terse")
 	if err != nil {
 		var said *toolError
-		if !errors.As(err, &said) {
+		if !errors.As(err, &said) && !errors.Is(err, errLimit) {
 			return types, used, nil // no ipset: an error only for those who want a set
 		}
 		return nil, nil, fmt.Errorf("cannot list the sets: %w", err)
@@ -324,7 +324,7 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 	}
 	_, err := k.runOn(ctx, func(int) {}, &p.make, "ipset", "restore")
 	var said *toolError
-	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) { // it was not run
+	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) && !errors.Is(err, errLimit) { // it was not run
 		p.refused = 1
 	}
 	if err != nil {

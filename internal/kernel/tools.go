@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -132,14 +133,23 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 	if err != nil {
 		return "", &toolError{name: name, err: err}
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	longest := stdin.longest()
+	ctx, cancel := context.WithTimeoutCause(ctx, longest, errTooLong)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	var out, said string
 	err = t.enter(func() (err error) {
-		out, said, err = piped(cmd, in, started)
+		out, said, err = piped(cmd, in, started, mostPrinted(), stop)
 		return err
 	})
-	switch {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTooMuch):
+		return "", fmt.Errorf("%s: %w", name, errTooMuch)
+	case err != nil && errors.Is(cause, errTooLong):
+		return "", fmt.Errorf("%s: %w: that is %v here", name, errTooLong, longest)
 	case err != nil && strings.Contains(said, "xtables lock"):
 		return out, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
 	case err != nil:
@@ -147,6 +157,32 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 	}
 	return out, nil
 }
+
+// errLimit is that a program was ended, as it went beyond a limit: errTooMuch or errTooLong. It is not known how much of its work it had done.
+var (
+	errLimit   = errors.New("the program was ended")
+	errTooMuch = fmt.Errorf("%w: it prints more than there is room for", errLimit)
+	errTooLong = fmt.Errorf("%w: it takes longer than a program may", errLimit)
+)
+
+// mostText is the most bytes that a program may print: a million rules fit in. It is a variable for tests.
+var mostText int64 = 512 << 20
+
+// mostPrinted is mostText, or an eighth of the data memory that the process may have (ulimit -d) if that is less: what is printed is in memory
+// up to twice, beside what is made of it.
+func mostPrinted() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &limit); err != nil || limit.Cur/8 > uint64(mostText) {
+		return mostText
+	}
+	return int64(limit.Cur / 8)
+}
+
+// longestRun is how long a program may take at most, without an input: as long as the start of the daemon waits for a lock (patientChains). It is
+// a variable for tests. Each MiB of its input is worth longestRead more.
+var longestRun = time.Minute
+
+const longestRead = 10 * time.Second
 
 // memoryFile is a new file without a name (memfd_create(2)). What is in it is none of the process's data memory.
 func memoryFile() (*os.File, error) {
@@ -183,6 +219,17 @@ func (t *input) Write(b []byte) (int, error) {
 		t.err = fmt.Errorf("cannot write a file in memory: %w", err)
 	}
 	return len(b), nil
+}
+
+// longest is how long a program may take that reads it.
+func (t *input) longest() time.Duration {
+	size := int64(0)
+	if t.file != nil {
+		if info, err := t.file.Stat(); err == nil {
+			size = info.Size()
+		}
+	}
+	return longestRun + time.Duration(size>>20)*longestRead
 }
 
 // fromStart is the file, to be read from its start.
