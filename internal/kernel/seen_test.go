@@ -96,3 +96,30 @@ func TestIpsetThatDoesNothing(t *testing.T) {
 		commit(t, k, next)
 	}
 }
+
+// And for ebtables: a start, one more rule, and the end.
+func TestEbtablesRestoreThatDoesNothing(t *testing.T) {
+	ns := kernel.Space(t, "nft", "ebtables")
+	lazy := idle(t, "ebtables-restore", "")
+	o := kernel.Options{Enter: ns.Do, Log: quietLog}
+	var old *kernel.Bridge
+	for _, hosts := range [][]string{{"11"}, {"11", "12"}, nil} {
+		next := &kernel.Bridge{}
+		for _, host := range hosts {
+			next.Rules = append(next.Rules, kernel.BridgeRule{Table: "filter", Chain: "INPUT", Args: []string{"-s", "00:f0:00:00:00:" + host, "-j", "DROP"}})
+		}
+		lazy(true)
+		if _, err := kernel.CommitBridge(t.Context(), o, old, next); err == nil || !strings.Contains(err.Error(), "nothing of that is in the kernel") {
+			t.Errorf("%v: the error is %v", hosts, err)
+		}
+		lazy(false)
+		if _, err := kernel.CommitBridge(t.Context(), o, old, next); err != nil {
+			t.Fatal(err)
+		}
+		rules, err := kernel.ReadBridges(o, "filter")
+		if err != nil || len(rules["INPUT"]) != len(hosts) {
+			t.Errorf("%v: there is %q, error %v", hosts, rules, err)
+		}
+		old = next
+	}
+}
