@@ -447,6 +447,7 @@ type script struct {
 	kept         []string           // direct chains that rules of other programs stay in at a start
 	gone         []goneRule         // rules in chains that are not listed, which go when the lines are done, but for those that delete chains
 	begun        bool               // the lines are done, and not all of gone
+	done         bool               // all is done, as the tool says
 	after        *savedTable        // the table behind it, once it was committed
 }
 

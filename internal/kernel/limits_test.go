@@ -10,6 +10,13 @@ import (
 	"time"
 )
 
+// limited changes a limit for the time of a test.
+func limited[T any](t *testing.T, limit *T, to T) {
+	was := *limit
+	*limit = to
+	t.Cleanup(func() { *limit = was })
+}
+
 // inPlaceOf puts a script in the place of iptables.
 func inPlaceOf(t *testing.T, script string) tools {
 	t.Helper()
@@ -24,7 +31,7 @@ func inPlaceOf(t *testing.T, script string) tools {
 // A program in the place of iptables may print without end, on either output, by itself or by a child that it leaves behind. It is ended, and
 // the error says why.
 func TestProgramThatPrintsWithoutEnd(t *testing.T) {
-	mostText = 1 << 20
+	limited(t, &mostText, 1<<20)
 	for _, script := range []string{"yes", "yes >&2", "exec yes", "yes &\nsleep 1", "head -c 3000000 /dev/zero"} {
 		t.Run(script, func(t *testing.T) {
 			out, err := inPlaceOf(t, script+"\n").run(context.Background(), "", "iptables")
@@ -37,7 +44,7 @@ func TestProgramThatPrintsWithoutEnd(t *testing.T) {
 
 // What fits is all there.
 func TestProgramThatPrintsMuch(t *testing.T) {
-	mostText = 1 << 20
+	limited(t, &mostText, 1<<20)
 	out, err := inPlaceOf(t, "head -c 1048576 /dev/zero\n").run(context.Background(), "", "iptables")
 	if err != nil || len(out) != 1<<20 {
 		t.Errorf("there are %d bytes, error %v", len(out), err)
@@ -46,7 +53,7 @@ func TestProgramThatPrintsMuch(t *testing.T) {
 
 // A program that never ends is ended, whether it says something now and then or not; one with a long input has more time.
 func TestProgramThatDoesNotEnd(t *testing.T) {
-	longestRun = time.Second
+	limited(t, &longestRun, time.Second)
 	for _, script := range []string{"exec sleep 600", "while :; do echo x; sleep 0.1; done"} {
 		t.Run(script, func(t *testing.T) {
 			if _, err := inPlaceOf(t, script+"\n").run(context.Background(), "", "iptables"); !errors.Is(err, errTooLong) || !passes(err) {
@@ -61,7 +68,7 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 
 // An ipset that does not end is no ipset that is not there.
 func TestIpsetThatDoesNotEnd(t *testing.T) {
-	longestRun = time.Second
+	limited(t, &longestRun, time.Second)
 	in := inPlaceOf(t, "exec sleep 600\n")
 	path, err := find("iptables")
 	if err != nil {

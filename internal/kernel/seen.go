@@ -16,8 +16,41 @@ import (
 // errNothingDone is that a tool says that it has done what it was given, and nothing of that is to be seen.
 var errNothingDone = errors.New("it says that all is done, and nothing of that is in the kernel: another program may stand in its place, or it does not get its input")
 
+// carryOutSeen carries a script out, and looks at the table behind it. The error is errNothingDone, with now, where nothing of the script is to be
+// seen. In nf_tables it is enough that something was committed: what another program has changed since is noticed otherwise (watched).
+func (k *iptablesKernel) carryOutSeen(ctx context.Context, s *script, before *savedTable) (now *savedTable, err error) {
+	begun := k.generationNow(s.family)
+	if err := k.carryOut(ctx, s); err != nil {
+		return nil, err
+	}
+	s.done = true
+	committed := k.generationNow(s.family) != begun && len(s.gone) == 0
+	now, err = k.read(ctx, s.family, s.table)
+	if err != nil || committed {
+		return now, err
+	}
+	return now, k.seen(s, before, now)
+}
+
+// generationNow is the number of commits of nf_tables; 0 for iptables-legacy, and where it is not known.
+func (k *iptablesKernel) generationNow(family ir.Families) uint32 {
+	if slices.Contains(k.silent, family) {
+		return 0
+	}
+	s, err := openSocket(k.enter)
+	if err != nil {
+		return 0
+	}
+	defer s.conn.Close()
+	generation, err := s.generation()
+	if err != nil {
+		return 0
+	}
+	return generation
+}
+
 // seen is the error that nothing is to be seen of what a script has done to a table, from what that was before and is now. What other programs
-// have done meanwhile counts as something: it is noticed otherwise (watched).
+// have done meanwhile counts as something.
 func (k *iptablesKernel) seen(s *script, before, now *savedTable) error {
 	p := s.parted()
 	missed := false
@@ -27,19 +60,23 @@ func (k *iptablesKernel) seen(s *script, before, now *savedTable) error {
 		}
 		missed = true
 	}
+	var unknown []string
 	for chain, did := range p.puts {
-		switch there, known := p.rules(chain, did, before, now); {
-		case !known:
-			there, err := k.hasAll(s, chain, did.inserted, now)
-			if err != nil {
-				return err
-			}
-			missed = missed || !there
-		case there:
+		switch is, known := p.rules(chain, did, before, now); {
+		case is:
 			return nil
-		default:
+		case known:
 			missed = true
+		default:
+			unknown = append(unknown, chain)
 		}
+	}
+	for _, chain := range unknown {
+		is, err := k.has(s, chain, p.puts[chain].inserted, now)
+		if err != nil {
+			return err
+		}
+		missed = missed || !is
 	}
 	if missed {
 		return fmt.Errorf("table %s: %s-restore: %w", s.table, tool(s.family), errNothingDone)
@@ -129,8 +166,9 @@ func (p *parted) rules(chain string, did puts, before, now *savedTable) (seen, k
 	return false, false
 }
 
-// hasAll says whether rules are in a chain, as they are written or as the tool lists them. In a chain that is not listed they count as there.
-func (k *iptablesKernel) hasAll(s *script, chain string, specs []string, now *savedTable) (bool, error) {
+// has says whether rules are in a chain, as they are written or as the tool lists them. The first of which that is not known is looked up, and
+// stands for the rest: they have come together. In a chain that is not listed they count as there.
+func (k *iptablesKernel) has(s *script, chain string, specs []string, now *savedTable) (bool, error) {
 	listed := map[string]bool{}
 	for _, rule := range now.rules[chain] {
 		listed[rule] = true
@@ -140,10 +178,7 @@ func (k *iptablesKernel) hasAll(s *script, chain string, specs []string, now *sa
 		if listed[spec] || listed[k.textOf(key, spec)] || now.isUnlisted(chain) {
 			continue
 		}
-		found, err := k.ruleExists(s.family, s.table, chain, words(spec))
-		if err != nil || !found {
-			return false, err
-		}
+		return k.ruleExists(s.family, s.table, chain, words(spec))
 	}
 	return true, nil
 }

@@ -78,20 +78,13 @@ func (k *iptablesKernel) put(ctx context.Context, s *script) error {
 		return err
 	}
 	u := &undoing{script: s, before: before}
-	restored := k.carryOut(ctx, s)
-	if restored != nil && !s.begun {
+	after, restored := k.carryOutSeen(ctx, s, before)
+	if restored != nil && !s.begun && !s.done {
 		return restored
 	}
 	k.steps = append(k.steps, step{fmt.Sprintf("table %s of %s", s.table, tool(s.family)), func(ctx context.Context) error { return k.takeBack(ctx, u) }})
-	if restored != nil {
-		return restored
-	}
-	u.after, err = k.read(ctx, s.family, s.table)
-	s.after = u.after
-	if err != nil {
-		return err
-	}
-	return k.seen(s, before, u.after)
+	u.after, s.after = after, after
+	return restored
 }
 
 // undoing is a table as a commit has found it, and as it has left it. after is nil where it could not be read.
@@ -114,14 +107,8 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 		return err
 	}
 	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT"), gone: gone, want: u.want}
-	if err := k.carryOut(ctx, s); err != nil {
-		return err
-	}
-	after, err := k.read(ctx, u.family, u.table)
-	if err != nil {
-		return err
-	}
-	return k.seen(s, now, after)
+	_, err = k.carryOutSeen(ctx, s, now)
+	return err
 }
 
 // linesBack are the input of a restore tool for a table as it is now; nil if there is nothing to do. Rules are the text that the
