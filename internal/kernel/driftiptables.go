@@ -411,7 +411,7 @@ func (k *iptablesKernel) eachChain(f func(p part, c *chainRules)) {
 			if k.lacking[sharedChain{family: family, table: table}] {
 				continue
 			}
-			for _, c := range rulesOf(k.installed.Rules, family, table).chains {
+			for _, c := range k.rulesOf(k.installed.Rules, family, table).chains {
 				f(part{family: familyNumber(family), table: table, kind: chainPart, name: c.name}, c)
 			}
 		}

@@ -75,7 +75,7 @@ func (k *iptablesKernel) reviewSilent() {
 
 // silentDifferences says what of ours in a table is not as it was committed.
 func (k *iptablesKernel) silentDifferences(family ir.Families, table string) (list []string) {
-	want := rulesOf(k.installed.Rules, family, table)
+	want := k.rulesOf(k.installed.Rules, family, table)
 	if len(want.chains) == 0 && !k.installed.Panic {
 		return nil
 	}

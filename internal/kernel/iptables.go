@@ -52,17 +52,22 @@ type iptablesKernel struct {
 	texts                   map[sharedRule]string              // how the tool saves rules of ours
 	unlisted                map[sharedChain]bool               // tables, without a chain's name, that the tool cannot list, of which the log has told
 	own                     map[sharedChain]map[uint64]ownRule // rules that this process has put into chains that others may have rules in, by their handles
+	addressed               map[sharedRule][]string            // what rules of the direct interface were put in as that name hosts or several addresses
 	madeOf                  map[sharedChain]map[string]string  // of such tables, how the tool lists rules that may be ours, by what they are made of
 	listed                  map[sharedChain][]string           // chains of silent families as the tool saved them after a commit; of a partial one our rules
 	loose                   bool                               // a process that Allow let do what it wants has changed or removed something of what is installed
 	anew                    bool                               // of the commit that is going on: Desired.Anew
+	// ends and despite are of the commit that is going on: the firewall ends with it, and, as then, or where panic mode ends, it goes on although
+	// it cannot be found out whether some rules are there. These stay as they are; stayed names them.
+	ends, despite bool
+	stayed        []string
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
-		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}}
+		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
@@ -285,8 +290,10 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	}
 	if !k.direct {
 		k.starting = k.installed == nil
+		k.ends = next.Rules == nil && !next.Succeeded
+		k.despite = next.Rules == nil || k.installed != nil && k.installed.Panic && !next.Panic
 	}
-	k.awaits, k.anew = next.Awaits, next.Anew
+	k.awaits, k.anew, k.stayed = next.Awaits, next.Anew, nil
 	first := k.installed == nil && len(k.steps) == 0
 	if found, known := k.options.Left.begin(first); first {
 		k.found, k.foundKnown = found, known // an attempt before this one, or a note that could not be read, may have told more
@@ -319,7 +326,17 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 			g.later(k.unguard)
 		}
 	}
+	if err == nil && k.ends && len(k.stayed) > 0 {
+		return &StayError{k.stayed}
+	}
 	return err
+}
+
+// StayError is that the firewall has ended but for some direct rules: it could not be found out whether they are there.
+type StayError struct{ Rules []string }
+
+func (e *StayError) Error() string {
+	return "direct rules stay, if they are there, until a start can find out which they are: " + strings.Join(e.Rules, "; ")
 }
 
 // settleGuard makes the guard stand behind a commit, or takes it away.
@@ -340,7 +357,7 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 		return fmt.Errorf("an earlier change was not made, and not all of it is taken back: %w", err)
 	}
 	before := k.remember()
-	k.came = leftThings{}
+	k.came, k.stayed = leftThings{}, nil
 	err := k.commit(ctx, next)
 	if err == nil {
 		if k.direct {
@@ -482,11 +499,11 @@ func tablesInOrder(before, next *Desired) []string {
 
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
 	want := rulesOf(next.Rules, family, table)
-	was, had, first := &tableRules{}, (*tableRules)(nil), before == nil
+	plain, was, had, first := &tableRules{}, &tableRules{}, (*tableRules)(nil), before == nil
 	if before != nil {
-		was = rulesOf(before.Rules, family, table)
+		plain, was = rulesOf(before.Rules, family, table), k.rulesOf(before.Rules, family, table)
 		had = was
-		if !k.changed() && had.equal(want) && before.Panic == next.Panic {
+		if !k.changed() && plain.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
 	}
@@ -502,12 +519,25 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		return nil, nil
 	}
 	k.tellUnlisted(saved, family, table)
+	unfound, err := k.address(ctx, saved, family, table, plain, want)
+	if err != nil {
+		return nil, err
+	}
+	want = k.rulesOf(next.Rules, family, table)
 	may := []*tableRules{was}
-	if first { // an earlier process may have put in what shall be there
-		may = append(may, want)
+	switch {
+	case first: // an earlier process may have put in what shall be there, but for what the tool is about to refuse
+		may = append(may, want.without(unfound, saved.unlisted))
+	case !k.changed(): // nothing in a chain that stays is looked for
+		may = []*tableRules{was.otherThan(want)}
 	}
 	asked, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, had == nil && !k.direct, may...))
-	if err != nil {
+	var untried *untriedError
+	switch {
+	case k.despite && errors.As(err, &untried):
+		k.leaveUntried(family, table, saved.unlisted, untried, may...)
+		had, want = had.without(untried.rules, saved.unlisted), want.without(untried.rules, saved.unlisted)
+	case err != nil:
 		return nil, err
 	}
 	switch {
@@ -533,10 +563,12 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, asked: asked, absent: k.taken(saved, family, table), script: &script{family: family, table: table, want: want,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
 	if first && !next.Succeeded {
-		if err := e.addLeft(ctx); err != nil {
-			return nil, err
-		}
-	} else if err := e.ask(ctx, e.had.shared(), e.had.shared()); err != nil {
+		err = e.addLeft(ctx)
+	} else {
+		changed := e.had.otherThan(want).shared()
+		err = e.ask(ctx, changed, changed)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if !k.direct {
@@ -656,7 +688,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			return err
 		}
 	}
-	k.noteChains(scripts)
+	k.noteRules(next, scripts)
 	for _, s := range scripts {
 		if err := k.put(ctx, s); err != nil {
 			return k.culprits(ctx, s, err)
