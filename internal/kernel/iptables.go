@@ -433,7 +433,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	if !sets.make.empty() {
-		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
+		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { return k.undoSets(ctx, sets) }})
 	}
 	if err := k.makeSets(ctx, sets); err != nil {
 		return err
