@@ -19,19 +19,25 @@ func isAddressed(spec string) bool {
 	return slices.ContainsFunc(lists, func(list []string) bool { return len(list) > 1 || slices.ContainsFunc(list, isHost) })
 }
 
-// rulesOf is a ruleset's part for a table as it is put in: with what the tool makes of rules that are addressed, as far as that is known.
+// rulesOf is a ruleset's part for a table as it is put in.
 func (k *iptablesKernel) rulesOf(rs *ir.Ruleset, family ir.Families, table string) *tableRules {
-	t := rulesOf(rs, family, table)
+	return k.asPutIn(rulesOf(rs, family, table), family, table)
+}
+
+// asPutIn is rules of a table with what the tool makes of those that are addressed, as far as that is known.
+func (k *iptablesKernel) asPutIn(t *tableRules, family ir.Families, table string) *tableRules {
+	made := &tableRules{}
 	for _, c := range t.chains {
-		plain := *c
-		c.specs, c.places, c.rules = nil, nil, nil
-		for i, spec := range plain.specs {
-			for _, made := range k.madeFrom(sharedRule{sharedChain{family, table, c.name}, spec}) {
-				c.specs, c.places, c.rules = append(c.specs, made), append(c.places, plain.place(i)), append(c.rules, plain.rules[i])
+		some := *c
+		some.specs, some.places, some.rules = nil, nil, nil
+		for i, spec := range c.specs {
+			for _, text := range k.madeFrom(sharedRule{sharedChain{family, table, c.name}, spec}) {
+				some.specs, some.places, some.rules = append(some.specs, text), append(some.places, c.place(i)), append(some.rules, c.rules[i])
 			}
 		}
+		made.chains = append(made.chains, &some)
 	}
-	return t
+	return made
 }
 
 // madeFrom is what a rule is put in as: itself, unless the tool is known to make something else of it.

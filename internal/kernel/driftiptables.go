@@ -327,6 +327,7 @@ func (k *iptablesKernel) settle(committed error, by []Writer) error {
 		return committed
 	}
 	k.watch.committed()
+	k.silently = nil
 	if k.watch.monitor != nil {
 		k.watch.note(k.against(k.held), by)
 	}
@@ -523,9 +524,9 @@ func (k *iptablesKernel) differences() ([]string, error) {
 	return k.against(now), nil
 }
 
-// against says what of the chains that are held is not as it was committed.
+// against says what of the chains that are held is not as it was committed, beside what was found of iptables-legacy and is not put back yet.
 func (k *iptablesKernel) against(now heldChains) []string {
-	list := madeDormant(now, func(p part) bool { return k.uses(k.installed, p) })
+	list := append(slices.Clone(k.silently), madeDormant(now, func(p part) bool { return k.uses(k.installed, p) })...)
 	for p, c := range k.held {
 		if p.kind == dormantPart {
 			continue

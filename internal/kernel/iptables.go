@@ -55,6 +55,7 @@ type iptablesKernel struct {
 	addressed               map[sharedRule][]string            // what rules of the direct interface were put in as that name hosts or several addresses
 	madeOf                  map[sharedChain]map[string]string  // of such tables, how the tool lists rules that may be ours, by what they are made of
 	listed                  map[sharedChain][]string           // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	silently                []string                           // what was found of the changes of other programs by iptables-legacy, and is not put back yet
 	loose                   bool                               // a process that Allow let do what it wants has changed or removed something of what is installed
 	anew                    bool                               // of the commit that is going on: Desired.Anew
 	// ends and despite are of the commit that is going on: the firewall ends with it, and, as then, or where panic mode ends, it goes on although
@@ -313,6 +314,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if err == nil && k.anew {
 		k.loose = false
 	}
+	if err != nil && len(k.silently) > 0 {
+		k.watch.report(Foreign{Changes: k.silently})
+	}
 	switch {
 	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
 	case len(k.steps) > 0:
@@ -320,6 +324,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	case g == nil:
 	case err == nil:
 		k.settleGuard(next)
+	case len(k.silently) > 0: // it stands until that is put back
 	case !stood && g.up: // it stood while rules were out of the way, and these are back
 		if err := g.set(false, false); err != nil {
 			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
@@ -497,13 +502,12 @@ func tablesInOrder(before, next *Desired) []string {
 	return iptables.Tables
 }
 
+// script is the change of one table; nil if there is nothing to do.
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
-	want := rulesOf(next.Rules, family, table)
-	plain, was, had, first := &tableRules{}, &tableRules{}, (*tableRules)(nil), before == nil
-	if before != nil {
-		plain, was = rulesOf(before.Rules, family, table), k.rulesOf(before.Rules, family, table)
-		had = was
-		if !k.changed() && plain.equal(want) && before.Panic == next.Panic {
+	want, was, first := rulesOf(next.Rules, family, table), &tableRules{}, before == nil
+	if !first {
+		was = rulesOf(before.Rules, family, table)
+		if !k.changed() && was.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
 	}
@@ -519,62 +523,76 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		return nil, nil
 	}
 	k.tellUnlisted(saved, family, table)
-	unfound, err := k.address(ctx, saved, family, table, plain, want)
-	if err != nil {
-		return nil, err
-	}
-	want = k.rulesOf(next.Rules, family, table)
-	may := []*tableRules{was}
-	switch {
-	case first: // an earlier process may have put in what shall be there, but for what the tool is about to refuse
-		may = append(may, want.without(unfound, saved.unlisted))
-	case !k.changed(): // nothing in a chain that stays is looked for
-		may = []*tableRules{was.otherThan(want)}
-	}
-	asked, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, had == nil && !k.direct, may...))
-	var untried *untriedError
-	switch {
-	case k.despite && errors.As(err, &untried):
-		k.leaveUntried(family, table, saved.unlisted, untried, may...)
-		had, want = had.without(untried.rules, saved.unlisted), want.without(untried.rules, saved.unlisted)
-	case err != nil:
-		return nil, err
-	}
-	switch {
-	case had != nil && k.changed():
-		had = saved.stillThere(had)
-		if next.Panic {
-			before = nil // the policies that panic mode needs may have gone
-		}
-	case had != nil:
-	case k.direct:
-		had = &tableRules{}
-	default:
-		var direct leftThings
-		if next.Succeeded { // the other Kernel may have some here
-			noted, _ := k.options.Left.found()
-			direct = noted.in(family, table)
-		}
-		had = saved.remains(table, direct)
-	}
-	if next.Succeeded {
-		had = had.withoutShared()
-	}
-	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, asked: asked, absent: k.taken(saved, family, table), script: &script{family: family, table: table, want: want,
+	e := &tableEdit{k: k, saved: saved, before: was, want: want, script: &script{family: family, table: table,
 		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
+	if err := e.identify(ctx, first, next); err != nil {
+		return nil, err
+	}
 	if first && !next.Succeeded {
 		err = e.addLeft(ctx)
 	} else {
-		changed := e.had.otherThan(want).shared()
+		changed := e.had.otherThan(e.want).shared()
 		err = e.ask(ctx, changed, changed)
 	}
 	if err != nil {
 		return nil, err
 	}
+	if !first && k.changed() && next.Panic {
+		before = nil // the policies that panic mode needs may have gone
+	}
 	if !k.direct {
 		e.setPolicies(before, next)
 	}
 	return e.build(ctx)
+}
+
+// identify finds out what is ours in the table, where before and want are rules as they are written, and makes them what they are put in as. first
+// says that it is not known what was committed before.
+func (e *tableEdit) identify(ctx context.Context, first bool, next *Desired) error {
+	k, plain := e.k, e.before
+	e.before = k.asPutIn(plain, e.family, e.table)
+	unfound, err := k.address(ctx, e.saved, e.family, e.table, plain, e.want)
+	if err != nil {
+		return err
+	}
+	e.want = k.asPutIn(e.want, e.family, e.table)
+	may := []*tableRules{e.before}
+	switch {
+	case first: // an earlier process may have put in what shall be there, but for what the tool is about to refuse
+		may = append(may, e.want.without(unfound, e.saved.unlisted))
+	case !k.changed(): // nothing in a chain that stays is looked for
+		may = []*tableRules{e.before.otherThan(e.want)}
+	}
+	e.asked, err = k.recognise(ctx, e.saved, e.family, e.table, k.mayBeHere(e.saved, e.family, e.table, first && !k.direct, may...))
+	e.had, e.absent = e.hadBefore(first, next), k.taken(e.saved, e.family, e.table)
+	if untried := (*untriedError)(nil); k.despite && errors.As(err, &untried) {
+		k.leaveUntried(e.family, e.table, e.saved.unlisted, untried, may...)
+		e.had, e.want, err = e.had.without(untried.rules, e.saved.unlisted), e.want.without(untried.rules, e.saved.unlisted), nil
+	}
+	e.script.want = e.want
+	return err
+}
+
+// hadBefore is what is ours in the table: what was committed before, as far as it is still there, or what an earlier process seems to have left.
+func (e *tableEdit) hadBefore(first bool, next *Desired) *tableRules {
+	had := &tableRules{}
+	switch {
+	case !first && e.k.changed():
+		had = e.saved.stillThere(e.before)
+	case !first:
+		had = e.before
+	case !e.k.direct:
+		var direct leftThings
+		if next.Succeeded { // the other Kernel may have some here
+			noted, _ := e.k.options.Left.found()
+			direct = noted.in(e.family, e.table)
+		}
+		had = e.saved.remains(e.table, direct)
+	}
+	if next.Succeeded {
+		return had.withoutShared()
+	}
+	return had
 }
 
 // test lets the tools read all scripts, and shows what they do not understand before anything is changed. A script alone

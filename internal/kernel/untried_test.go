@@ -95,6 +95,11 @@ func TestRulesOfHostsNeedNoNameServer(t *testing.T) {
 					with("dport 78")
 					killed()
 					k, _, killed = process(t, ns, backend, store)
+					var refused *kernel.RuleError
+					if err := k.Commit(t.Context(), directly(t, backend, hosts+dports(78))); !errors.As(err, &refused) || refused.Origin == nil {
+						t.Errorf("a start with a host that is not found gives %v", err)
+					}
+					silence() // nobody asks from here on
 					commit(t, k, directly(t, backend, dports(78)))
 					if text := run(t, ns, "", "nft", "list", "table", "ip", "filter"); strings.Contains(text, theirs) {
 						t.Errorf("behind a start without the rules there is\n%s", text)
