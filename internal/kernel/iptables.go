@@ -564,6 +564,12 @@ func (e *tableEdit) identify(ctx context.Context, first bool, next *Desired) err
 		may = []*tableRules{e.before.otherThan(e.want)}
 	}
 	e.asked, err = k.recognise(ctx, e.saved, e.family, e.table, k.mayBeHere(e.saved, e.family, e.table, first && !k.direct, may...))
+	if e.asked == nil {
+		e.asked = map[string][]string{}
+	}
+	for _, spec := range unfound { // which nobody asks for again
+		e.asked[spec] = nil
+	}
 	e.had, e.absent = e.hadBefore(first, next), k.taken(e.saved, e.family, e.table)
 	if untried := (*untriedError)(nil); k.despite && errors.As(err, &untried) {
 		k.leaveUntried(e.family, e.table, e.saved.unlisted, untried, may...)

@@ -26,7 +26,8 @@ func resolver(t *testing.T) (silence func(), asked func() int) {
 		write(t, filepath.Join(dir, program), fmt.Sprintf(`#!/bin/sh
 in=$(cat; echo .); in=${in%%.}
 case $in in *two.example*)
-	if test -e %[2]s; then echo >> %[2]s; echo "host/network two.example not found" >&2; exit 2; fi;;
+	if test -e %[2]s; then echo >> %[2]s; echo "host/network two.example not found" >&2
+		echo "Error occurred at line: $(printf %%s "$in" | grep -n two.example | head -n 1 | cut -d: -f1)" >&2; exit 2; fi;;
 esac
 printf %%s "$in" | sed 's/two\.example/10.9.9.8,10.9.9.9/g' | %[1]s "$@"
 `, path, silent))
