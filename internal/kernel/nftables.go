@@ -182,8 +182,12 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	done, err := k.commitDirect(ctx, next)
 	if err == nil {
 		err = k.commitTables(ctx, next)
-		if err != nil && done {
+		switch {
+		case !done:
+		case err != nil:
 			k.direct.undoLast(context.WithoutCancel(ctx), next)
+		default:
+			k.direct.conclude(ctx.Err)
 		}
 	}
 	if err == nil && !done {
