@@ -111,6 +111,21 @@ func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.keepOut(ctx, panicked)
+}
+
+// KeepOutAlone implements Guarder.
+func (k *nftables) KeepOutAlone(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.watch.guard.aside(); err != nil {
+		return err
+	}
+	return k.keepOut(ctx, panicked)
+}
+
+// keepOut is KeepOut by one who holds the lock.
+func (k *nftables) keepOut(ctx context.Context, panicked bool) error {
 	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
 	if err == nil {
 		k.watch.guard.keep()
