@@ -88,6 +88,21 @@ func (k *iptablesKernel) Guarded() bool { return k.watch.guard.stands() }
 func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.keepOut(ctx, panicked)
+}
+
+// KeepOutAlone implements Guarder.
+func (k *iptablesKernel) KeepOutAlone(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.watch.guard.aside(); err != nil {
+		return err
+	}
+	return k.keepOut(ctx, panicked)
+}
+
+// keepOut is KeepOut by one who holds the lock.
+func (k *iptablesKernel) keepOut(ctx context.Context, panicked bool) error {
 	if k.watch.monitor != nil {
 		if err := k.review(); err != nil { // it is done again
 			k.options.Log.Warn(err.Error())

@@ -197,6 +197,19 @@ func (g *guard) giveWay() (free bool) {
 	return true
 }
 
+// aside has a guard take another name, unless it stands so that nobody else can take it away, where a table of its name is there: that may be
+// the guard of another Kernel of this process, and go with it.
+func (g *guard) aside() error {
+	if g == nil || g.protected() {
+		return nil
+	}
+	t, err := g.socket.tableHead(g.name)
+	if err == nil && t.there {
+		g.name, g.up = spareName(guardTable), false
+	}
+	return err
+}
+
 // messages put a guard in the place of one that there may be, or take it away.
 func (g *guard) messages(stand, everything bool) ([]nft.Message, error) {
 	e := &nft.Encoder{Table: g.name}

@@ -46,6 +46,7 @@ type iptablesKernel struct {
 	checking                bool       // nothing is to be changed in the kernel
 	steps                   []step     // what a commit has done that has not succeeded
 	last                    []step     // what the last commit has done, of one beside nftables
+	behind                  func()     // what is to be done when it stands (conclude); nil for nothing
 	former                  memory     // of what was there before that
 	made                    map[sharedChain]bool
 	lacking                 map[sharedChain]bool               // tables, without a chain's name, that the kernel does not have
@@ -403,7 +404,7 @@ func (k *iptablesKernel) commitWithoutLeft(ctx context.Context, next *Desired, r
 func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.steps, k.last = k.last, nil
+	k.steps, k.last, k.behind = k.last, nil, nil
 	k.noteFormer()
 	err := k.watched(func() error {
 		k.recall(k.former)
@@ -450,9 +451,31 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	k.installed = next
-	k.finishSets(ctx, sets)
-	k.noteDone(ctx, next, first)
+	k.behind = func() {
+		k.finishSets(ctx, sets)
+		k.noteDone(ctx, next, first)
+	}
+	if !k.direct {
+		k.endCommit()
+	}
 	return nil
+}
+
+// endCommit does what cannot be taken back behind a commit that stands: sets go that hold what was there before it.
+func (k *iptablesKernel) endCommit() {
+	if k.behind != nil {
+		k.behind()
+	}
+	k.behind = nil
+}
+
+// conclude ends the last commit of one beside nftables, whose own rules are committed behind it. stopped is the error of that commit's context.
+func (k *iptablesKernel) conclude(stopped func() error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stopped = stopped
+	defer func() { k.stopped = nil }()
+	k.endCommit()
 }
 
 // script is the input of a restore tool for one table.

@@ -111,6 +111,21 @@ func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.keepOut(ctx, panicked)
+}
+
+// KeepOutAlone implements Guarder.
+func (k *nftables) KeepOutAlone(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.watch.guard.aside(); err != nil {
+		return err
+	}
+	return k.keepOut(ctx, panicked)
+}
+
+// keepOut is KeepOut by one who holds the lock.
+func (k *nftables) keepOut(ctx context.Context, panicked bool) error {
 	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
 	if err == nil {
 		k.watch.guard.keep()
@@ -184,8 +199,12 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	switch {
 	case err == nil:
 		err = k.commitTables(ctx, next)
-		if err != nil && done {
+		switch {
+		case !done:
+		case err != nil:
 			k.direct.undoLast(context.WithoutCancel(ctx), next)
+		default:
+			k.direct.conclude(ctx.Err)
 		}
 	case ends:
 		return errors.Join(err, k.commitTables(context.WithoutCancel(ctx), next)) // the time may be over that the programs have taken
