@@ -204,18 +204,12 @@ func (p *setPlan) probed(s *ir.Set, gone, added []ir.Element) {
 
 // seenSets is the error that nothing is to be seen of what ipset has done.
 func (k *iptablesKernel) seenSets(ctx context.Context, p *setPlan) error {
-	var created []string
-	for _, line := range p.make.lines() {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "create" {
-			created = append(created, f[1])
-		}
-	}
-	if len(created) > 0 {
+	if len(p.created) > 0 {
 		types, err := k.listSets(ctx)
 		if err != nil {
 			return err
 		}
-		for _, name := range created {
+		for _, name := range p.created {
 			if types[name] == "" {
 				return &RuleError{Origin: p.origins[name], Err: fmt.Errorf("ipset: set %s is not there: %w", name, errNothingDone)}
 			}
