@@ -114,6 +114,9 @@ install: build ## install programs, unit, bus policy, polkit actions, configurat
 	  install -D -m 0644 packaging/completions/fish/$$command.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$command.fish; done
 
 VERSION ?= 0.1.0
+# Who answers for a package: whoever makes it, by the variables that Debian's tools read. The project has no address to write to, so the
+# address that stands there otherwise is of a domain that nobody can have (RFC 2606).
+MAINTAINER ?= $(or $(DEBFULLNAME),richwall developers) <$(or $(DEBEMAIL),developers@richwall.invalid)>
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
 deb: stage ## make bin/richwall_VERSION_ARCH.deb, which takes the place of the package firewalld
@@ -130,17 +133,17 @@ stage: ## put what a package holds into bin/stage
 	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
 	mkdir -p bin/package
 	packaging/copyright >bin/package/copyright
-	gzip -9n <packaging/changelog >bin/package/changelog.gz
+	sed 's/@MAINTAINER@/$(MAINTAINER)/' packaging/changelog | gzip -9n >bin/package/changelog.gz
 	for script in packaging/deb/*; do packaging/include $$script >bin/package/$${script##*/}; done
 
 # package makes a package of a kind that nfpm knows from what is in bin/stage.
-package = VERSION=$(VERSION) ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager $(1) --target bin/
+package = VERSION=$(VERSION) MAINTAINER='$(MAINTAINER)' ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager $(1) --target bin/
 
 dist: stage ## make bin/richwall-VERSION-linux-ARCH.tar.gz, whose install.sh installs it on any Linux
 	rm -rf bin/dist
 	mkdir -p bin/dist/richwall-$(VERSION)
 	cp -a bin/stage bin/dist/richwall-$(VERSION)/files
-	cp packaging/dist/install.sh packaging/dist/README bin/dist/richwall-$(VERSION)/
+	cp packaging/dist/install.sh packaging/dist/README packaging/LICENSE bin/dist/richwall-$(VERSION)/
 	cp bin/package/copyright bin/dist/richwall-$(VERSION)/LICENSES
 	tar -C bin/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -c richwall-$(VERSION) | gzip -9n \
 	  >bin/richwall-$(VERSION)-linux-$$(go env GOARCH).tar.gz
