@@ -1,7 +1,11 @@
 package kernel
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"richwall/compile/ir"
@@ -42,6 +46,27 @@ func TestGuardBehindARepairThatIsNotSent(t *testing.T) {
 	head, err := k.socket.tableHead(guardTable)
 	if rules, reading := k.socket.tableHead(ir.Table); err != nil || reading != nil || head.there || !rules.there {
 		t.Errorf("the guard stands: %v, the rules do: %v, errors %v, %v", head.there, rules.there, err, reading)
+	}
+}
+
+// The guard does not go while a change of another program was not looked at yet, although its time is over.
+func TestGuardStaysBeforeALook(t *testing.T) {
+	ns := Space(t, "nft")
+	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := k.Commit(t.Context(), &Desired{Rules: many(0, 10)}); err != nil {
+		t.Fatal(err)
+	}
+	k.watch.guard.raise(false)
+	if _, err := ns.Run(t.Context(), "", "nft", "flush", "table", "inet", "firewalld"); err != nil {
+		t.Fatal(err)
+	}
+	k.unguard()
+	if head, err := k.socket.tableHead(guardTable); err != nil || !head.there {
+		t.Errorf("the guard is gone while the rules are; error %v", err)
 	}
 }
 
@@ -118,4 +143,52 @@ func TestTheLogSaysThatConnectionsWait(t *testing.T) {
 	lines("for 10s, till ")
 	g.note(false, false)
 	lines("do not wait any more")
+}
+
+// A program that changes our rules while they are read is named, too: the reading may have seen its change before it was heard of.
+func TestWhoChangesDuringALookIsNamed(t *testing.T) {
+	ns := Space(t, "nft")
+	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := k.Commit(t.Context(), &Desired{Rules: many(0, 10)}); err != nil {
+		t.Fatal(err)
+	}
+	second := filepath.Join(t.TempDir(), "second")
+	if path, err := exec.LookPath("nft"); err != nil {
+		t.Fatal(err)
+	} else if err := os.Symlink(path, second); err != nil {
+		t.Fatal(err)
+	}
+	change := func(program, how string) {
+		if _, err := ns.Run(t.Context(), "", program, how, "table", "inet", "firewalld"); err != nil {
+			t.Error(err)
+		}
+	}
+	change("nft", "flush")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err = k.watch.review(&changedWhileRead{k, sync.OnceFunc(func() { change(second, "delete") })})
+	reports := k.watch.reports()
+	if err != nil || len(reports) != 1 {
+		t.Fatalf("the reports are %v, error %v", reports, err)
+	}
+	for i, name := range []string{"nft", "second"} {
+		if by := reports[0].By; len(by) != 2 || by[i].Name != name {
+			t.Errorf("it is said to be by %v", by)
+		}
+	}
+}
+
+// changedWhileRead is a subject that another program changes before a reading.
+type changedWhileRead struct {
+	subject
+	change func()
+}
+
+func (c *changedWhileRead) differences() ([]string, error) {
+	c.change()
+	return c.subject.differences()
 }

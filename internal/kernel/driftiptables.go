@@ -190,7 +190,7 @@ func (k *iptablesKernel) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && len(k.steps) == 0 {
-		k.watch.unguard(k.unguard)
+		k.watch.reviewAndUnguard(k.review, k.unguard)
 	}
 }
 

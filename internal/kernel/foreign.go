@@ -67,10 +67,13 @@ func (w *watch) review(s subject) error {
 	return err
 }
 
-// reviewNow is one attempt. Mostly the events say that it is nothing of ours; only if they do not, the tables are read. What is not heard in
-// time is left to the next review.
+// reviewNow is one attempt. Mostly the events say that it is nothing of ours; only if they do not, the tables are read. What is heard only behind
+// a reading may be who has changed what was read, and may have changed more: so the tables are read again. What is not heard in time is left
+// to the next review.
 func (w *watch) reviewNow(s subject) error {
 	var by []Writer
+	var found []string
+	read := false
 	for range readings {
 		generation, err := w.socket.generation()
 		if err != nil {
@@ -84,20 +87,20 @@ func (w *watch) reviewNow(s subject) error {
 			w.generation = generation
 		}
 		if !w.suspect {
+			if read {
+				w.note(found, by)
+			}
 			return nil
 		}
 		if ours && w.alarm != nil {
 			w.alarm()
 		}
-		found, err := s.differences()
-		if err != nil {
+		if found, err = s.differences(); err != nil {
 			return fmt.Errorf("cannot see what other programs have changed: %w", err)
 		}
-		w.note(found, by)
-		if w.suspect = false; len(found) > 0 {
-			return nil
-		}
+		w.suspect, read = false, true
 	}
+	w.note(found, by)
 	w.suspect = true // for the next time
 	w.monitor.wakeUp()
 	return nil

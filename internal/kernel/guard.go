@@ -369,6 +369,17 @@ func (g *guard) after(wait time.Duration, f func()) {
 	}
 }
 
+// reviewAndUnguard is unguard behind a review, because the guard's time may be over while a change was not looked at yet. Where the review fails,
+// the guard stays and again is called later.
+func (w *watch) reviewAndUnguard(review func() error, again func()) {
+	if err := review(); err != nil {
+		w.log.Error("the guard stays", "reason", err)
+		w.guard.after(quiet, again)
+		return
+	}
+	w.unguard(again)
+}
+
 // unguard takes the guard away if nothing is changed, and nothing was for long enough; else again is called then.
 func (w *watch) unguard(again func()) {
 	g := w.guard

@@ -327,6 +327,6 @@ func (k *nftables) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && !k.directLost() {
-		k.watch.unguard(k.unguard)
+		k.watch.reviewAndUnguard(k.review, k.unguard)
 	}
 }
