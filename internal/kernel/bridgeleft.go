@@ -441,7 +441,7 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 		return err
 	}
 	if untried > 0 && len(f.saved[table].unlisted) > 0 {
-		return &untriedError{"ebtables", table, errNoTime}
+		return &untriedError{program: "ebtables", table: table, why: errNoTime}
 	}
 	if untried > 0 {
 		f.log.Warn("there was no time to find out whether all rules for bridges are there: some count as not there", "table", table, "rules", untried)

@@ -252,3 +252,14 @@ func HoldFor(t *testing.T, limit time.Duration) {
 	t.Cleanup(func() { holdTime = was })
 	holdTime = limit
 }
+
+// ForgetOwn has a Kernel forget which rules of chains that others may have rules in are its own.
+func ForgetOwn(k Kernel) {
+	d, ok := k.(*iptablesKernel)
+	if n, beside := k.(*nftables); beside {
+		d, ok = n.direct, n.direct != nil
+	}
+	if ok {
+		clear(d.own)
+	}
+}

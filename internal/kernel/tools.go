@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -199,17 +198,19 @@ func (t *input) fromStart() (f *os.File, err error) {
 	return t.file, t.err
 }
 
-// lines are the lines by their numbers, from 1, without what ends them; as far as it can be read.
-func (t *input) lines() iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		f, err := t.fromStart()
-		if err != nil {
-			return
-		}
-		scanner := bufio.NewScanner(f)
-		for n := 1; scanner.Scan() && yield(n, scanner.Text()); n++ {
+// eachLine calls f with each line and its number, from 1, without what ends it, until f is false. The error is that it cannot be read.
+func (t *input) eachLine(f func(n int, line string) bool) error {
+	file, err := t.fromStart()
+	if err != nil {
+		return err
+	}
+	scanner := bufio.NewScanner(file)
+	for n := 1; scanner.Scan(); n++ {
+		if !f(n, scanner.Text()) {
+			return nil
 		}
 	}
+	return scanner.Err()
 }
 
 func (t *input) close() {

@@ -460,7 +460,7 @@ func (k *iptablesKernel) recognised(family ir.Families, table string) func(*save
 
 // recognise finds out which rules of a table are ones that may be ours, in the chains that are not listed. texts is how the tool lists
 // each of them: see listTogether. Those that are known by their handles are not asked for. A check changes nothing, and recognises none. The
-// error, an *untriedError among others, is that of one of them it cannot be found out.
+// error, an *untriedError among others, is that of some of them it cannot be found out; the others are recognised.
 func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, family ir.Families, table string, may map[string][]string) (texts map[string][]string, err error) {
 	delete(k.madeOf, sharedChain{family: family, table: table}) // a set that is made anew has another index
 	var specs []string
@@ -474,9 +474,6 @@ func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, famil
 	if err != nil {
 		return nil, err
 	}
-	for _, why := range untried {
-		return nil, &untriedError{tool(family), table, why}
-	}
 	for _, chain := range saved.unlisted {
 		for _, spec := range may[chain] {
 			if list := texts[spec]; len(list) == 1 {
@@ -485,7 +482,7 @@ func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, famil
 		}
 	}
 	k.listOwn(saved, family, table)
-	return texts, nil
+	return texts, untriedOf(tool(family), table, untried)
 }
 
 // mayBeHere is the rules that may be ours in each chain of a table: those of some rulesets, those that are noted, and, at a start, those that

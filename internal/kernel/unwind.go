@@ -19,15 +19,16 @@ type memory struct {
 	installed *Desired
 	made      map[sharedChain]bool
 	listed    map[sharedChain][]string
+	addressed map[sharedRule][]string
 	left      leftState
 }
 
 func (k *iptablesKernel) remember() memory {
-	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), k.options.Left.state()}
+	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), maps.Clone(k.addressed), k.options.Left.state()}
 }
 
 func (k *iptablesKernel) recall(m memory) {
-	k.installed, k.made, k.listed = m.installed, m.made, m.listed
+	k.installed, k.made, k.listed, k.addressed = m.installed, m.made, m.listed, m.addressed
 }
 
 // unwind takes back what was done, last first. What cannot be taken back stays among the steps, with all that was done before
