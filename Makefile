@@ -21,7 +21,7 @@ LOAD ?= 0
 # How long "make race" lets a package take.
 RACETIME ?= 40m
 # The packages that it runs.
-RACE ?= $(shell internal/tools/concurrent)
+RACE ?= ./...
 
 # What "make bench" is told.
 BENCH ?= --write
@@ -49,7 +49,7 @@ run: build ## try the daemon in a network namespace with a bus of its own, and l
 test: lint ## lint, then run all tests; those that load rules do so in network namespaces of their own
 	go test -vet=off -count=1 -timeout 30m ./...
 
-race: ## run the tests of packages with goroutines, or of RACE=./..., under the race detector; one that takes longer than RACETIME (40m) fails
+race: ## run all tests, or those of the packages RACE, under the race detector; a package that takes longer than RACETIME (40m) fails
 	@internal/tools/setup race
 	CGO_ENABLED=1 go test -race -vet=off -count=1 -timeout $(RACETIME) $(RACE)
 
