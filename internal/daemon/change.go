@@ -72,7 +72,11 @@ func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	if now.State == Failed && !d.readable {
 		return nil, errFailed()
 	}
-	old := now.Permanent
+	return d.editFiles(now.Permanent, c)
+}
+
+// editFiles is changePermanent of a permanent configuration, in any state.
+func (d *Daemon) editFiles(old *zones.Config, c Change) (undo func() error, err error) {
 	next, err := c.Edit(old)
 	if err != nil {
 		return nil, err

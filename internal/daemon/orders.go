@@ -123,7 +123,8 @@ func (d *Daemon) ask(ctx context.Context, backend ir.Backend, desired *kernel.De
 	return errors.Join(k.Check(desired), k.Close())
 }
 
-// SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
+// SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once. That it is so already is an error with code
+// ZONE_ALREADY_SET.
 func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
@@ -134,30 +135,51 @@ func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	if runtime.Zones[zone] == nil {
 		return refuse(zones.InvalidZone, "%s", zone)
 	}
-	if runtime.Conf.DefaultZone == zone {
+	said, err := d.saysConf(ctx, "DefaultZone", zone)
+	if err != nil {
+		return err
+	}
+	inForce := runtime.Conf.DefaultZone == zone
+	if inForce && said {
 		return refuse(ZoneAlreadySet, "%s", zone)
 	}
-	return d.setConf(ctx, zones.SetDefaultZone(zone), links)
+	return d.setConf(ctx, zones.SetDefaultZone(zone, false), inForce, links)
 }
 
-// SetLogDenied says which refused packets are logged: in firewalld.conf, and at once.
+// SetLogDenied says which refused packets are logged: in firewalld.conf, and at once. That it is so already is an error with code ALREADY_SET.
 func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
 		return err
 	}
 	defer d.unlockFiles()
-	if d.Snapshot().Runtime.Conf.LogDenied == value {
+	said, err := d.saysConf(ctx, "LogDenied", value)
+	if err != nil {
+		return err
+	}
+	inForce := d.Snapshot().Runtime.Conf.LogDenied == value
+	if inForce && said {
 		return refuse(AlreadySet, "%s", value)
 	}
-	return d.setConf(ctx, zones.SetLogDenied(value), links)
+	return d.setConf(ctx, zones.SetLogDenied(value, false), inForce, links)
 }
 
-// setConf changes the permanent configuration and reloads; if the reload is refused the files are put back. files is held.
-func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]string) error {
-	old := d.Snapshot().Permanent
-	undo, err := d.changePermanent(Change{Edit: edit})
+// saysConf tells whether firewalld.conf gives a key a value, as zones.Store.Says does. The error is that the disk does not answer in time.
+func (d *Daemon) saysConf(ctx context.Context, key, value string) (bool, error) {
+	said, err := inTime(ctx, d, d.opt.Dirs.System, func() bool { return d.store.Says(key, value) })
 	if err != nil {
+		return false, commandFailed(err)
+	}
+	return said, nil
+}
+
+// setConf changes firewalld.conf and reloads; if the reload is refused the files are put back. Of a value that is in force while the daemon
+// runs as the files say, only the line of the file is mended: there is nothing to reload. files is held.
+func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, inForce bool, links map[string]string) error {
+	now := d.Snapshot()
+	old := now.Permanent
+	undo, err := d.editFiles(old, Change{Edit: edit}) // in the state Failed, too: the line may be what is wrong, and the reload tells
+	if err != nil || inForce && now.State != Failed {
 		return err
 	}
 	if err := d.reload(ctx, links); err != nil {
