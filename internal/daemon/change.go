@@ -259,8 +259,11 @@ func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, bef
 		return r, commandFailed(err)
 	}
 	d.mu.Lock()
-	inForce := d.loaded
+	inForce, runtime := d.loaded, d.runtime
 	d.mu.Unlock()
+	if !inForce.Conf.FlushAllOnReload && !flushes(runtime, inForce, r.rest.Config) {
+		inForce = withoutKeeping(inForce)
+	}
 	if doubts := r.rest.Beside(inForce); len(doubts) > 0 {
 		return r, inDoubt(doubts)
 	}
@@ -335,6 +338,21 @@ func keepRuntime(old, next *zones.Config) *zones.Config {
 		}
 	}
 	return next
+}
+
+// flushes tells whether a reload would forget something that FlushAllOnReload=no keeps of the runtime configuration. before is what was
+// loaded last.
+func flushes(runtime, before, loaded *zones.Config) bool {
+	next := loaded.ForRuntime()
+	kept := keepRuntime(runtime, next).WithDirect(next.Direct.With(runtime.Direct, before.Direct))
+	return len(zones.Difference(next, kept)) > 0
+}
+
+// withoutKeeping is a configuration as one that keeps nothing of the runtime configuration at a reload.
+func withoutKeeping(c *zones.Config) *zones.Config {
+	conf := *c.Conf
+	conf.FlushAllOnReload = true
+	return c.WithConf(&conf)
 }
 
 // joined is a set with the entries that it has in the files and those that it had.
