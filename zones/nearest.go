@@ -96,7 +96,7 @@ func hintValue(value string, known []string) suggestion {
 }
 
 // Explanation is the message of an error for which firewalld has other words, if it says more than they do: they are no more than a value,
-// or that it is invalid, or are of a rule, or another word was meant. Otherwise there is none, as where they name the word that was meant
+// or that it is invalid, or are of a rule or of what is bound to another zone, or another word was meant. Otherwise there is none, as where they name the word that was meant
 // or end as a sentence, and of a name that does not exist and that is near to none.
 func Explanation(err error) []string {
 	_, msg := ReasonOf(err)
@@ -109,7 +109,7 @@ func Explanation(err error) []string {
 		return nil
 	case !found && strings.Contains(msg, "there is no "):
 		return nil
-	case !found && code != grammar.InvalidRule && strings.Contains(said, " ") && !strings.Contains(said, ": invalid "):
+	case !found && code != grammar.InvalidRule && code != ZoneConflict && strings.Contains(said, " ") && !strings.Contains(said, ": invalid "):
 		return nil
 	}
 	return []string{msg}

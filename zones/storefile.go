@@ -107,6 +107,17 @@ func EmptyFolder(path string) (bool, error) {
 	return empty, err
 }
 
+// Exists tells whether there is something by a path below the administrator's folder.
+func (s Store) Exists(path string) bool {
+	f, err := openFolder(s.Dirs.System, s.Dirs.Follow)
+	if err != nil {
+		return false
+	}
+	defer f.close()
+	_, err = f.stat(filepath.ToSlash(path))
+	return err == nil
+}
+
 // Says tells whether firewalld.conf gives a key a value: in a line that can be used, or, as no line sets the key, by its default. It is
 // false where the file cannot be read.
 func (s Store) Says(key, value string) bool {

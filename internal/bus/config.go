@@ -57,7 +57,10 @@ func (c *call) create(k *kind, settings zones.Settings) (any, error) {
 }
 
 func (c *call) changePermanent(edit zones.Edit) error {
-	return c.server.daemon.ChangePermanent(daemon.Change{Edit: edit, Sender: c.sender})
+	told := func(line string) {
+		c.server.told.keep(c.sender, c.uid, append(c.server.told.of(c.sender), line))
+	}
+	return c.server.daemon.ChangePermanent(daemon.Change{Edit: edit, Sender: c.sender, Told: told})
 }
 
 func permanentZoneOf(key zones.Key) func(*call) (any, error) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,10 +22,11 @@ type Change struct {
 	There   func(*zones.Config) bool // whether it is in a configuration
 	Whole   zones.Object             // the object whose settings it sets as a whole; the zero Object for a single item
 	// What the caller said, for signals that repeat it.
-	Sender  string // the caller's name on the bus
-	Text    string // a rich rule as written
-	Manager bool   // NetworkManager asks: what it binds stays out of the files
-	InPanic bool   // it may be made in panic mode, too: it is about sets or the direct interface
+	Sender  string            // the caller's name on the bus
+	Text    string            // a rich rule as written
+	Manager bool              // NetworkManager asks: what it binds stays out of the files
+	Told    func(line string) // is called for what the caller should know of a change that is made; nil for nobody
+	InPanic bool              // it may be made in panic mode, too: it is about sets or the direct interface
 }
 
 // ChangeRuntime edits the runtime configuration.
@@ -148,6 +150,9 @@ func (d *Daemon) save(store zones.Store, old, next *zones.Config, c *Change) (un
 	for _, s := range written.Strange {
 		d.kept[s.Path] = true
 		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it until the next reload", "file", s.Path, "kept", s.Kept)
+		if c != nil && c.Told != nil {
+			c.Told(fmt.Sprintf("%s was changed by somebody else, and was written over: what it held is kept in %s until the next reload", s.Path, s.Kept))
+		}
 	}
 	d.permanentIs(stored, c)
 	return written.Undo, nil

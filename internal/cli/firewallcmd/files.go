@@ -274,7 +274,7 @@ func (f *files) setAutomaticHelpers(string) error  { return nil }
 func (f *files) setLogDenied(value string) error {
 	return f.apply(zones.SetLogDenied(value, f.disk.Says("LogDenied", value)))
 }
-func (f *files) logDenied() (string, error)        { return f.config.Conf.LogDenied, nil }
+func (f *files) logDenied() (string, error) { return f.config.Conf.LogDenied, nil }
 
 // reset makes the files mean the shipped configuration. They need not be readable for that.
 func (f *files) reset() error {
