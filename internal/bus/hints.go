@@ -21,7 +21,7 @@ const (
 	mostHints  = 20
 )
 
-// hints are those of the last refused calls, or of changes that were made, by client.
+// hints are those of the last refused calls, or of what was done, by client.
 type hints struct {
 	mu      sync.Mutex
 	clients map[bool][]string // of root, and of others; the oldest first

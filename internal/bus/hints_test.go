@@ -109,7 +109,7 @@ func TestHintsAboutTheFiles(t *testing.T) {
 
 	path := filepath.Join(b.dir, "zones/home.xml")
 	b.write("zones/home.xml", `<zone><interface name="eth0"/><port port="2" protocol="tcp"/></zone>`)
-	hinted("getChangeHints", b.call("config/zone/"+b.index("home"), "config.zone.addPort", "3", "tcp"),
+	hinted("getRemarks", b.call("config/zone/"+b.index("home"), "config.zone.addPort", "3", "tcp"),
 		path+" was changed by somebody else, and was written over: what it held is kept in "+path+".old until the next reload")
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"richwall/compile"
@@ -24,11 +26,16 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 // Folders that a reload takes for lost, what the kernel refuses, and that it does not answer in time, are an error with code
 // COMMAND_FAILED.
 func (d *Daemon) CheckPermanent(ctx context.Context) error {
-	defer d.opt.Memory.Tidy() // what was read is not in use any more
-	return ofFiles(d.checkPermanent(ctx))
+	return d.CheckTelling(ctx, func(string) {})
 }
 
-func (d *Daemon) checkPermanent(ctx context.Context) error {
+// CheckTelling is CheckPermanent, which calls told with each warning about files that can be used.
+func (d *Daemon) CheckTelling(ctx context.Context, told func(line string)) error {
+	defer d.opt.Memory.Tidy() // what was read is not in use any more
+	return ofFiles(d.checkPermanent(ctx, told))
+}
+
+func (d *Daemon) checkPermanent(ctx context.Context, told func(line string)) error {
 	if err := d.missing(ctx); err != nil {
 		return commandFailed(err)
 	}
@@ -48,7 +55,31 @@ func (d *Daemon) checkPermanent(ctx context.Context) error {
 		return err
 	}
 	d.opt.Memory.Tidy()
-	return d.checkKernel(ctx, cfg.ForRuntime())
+	if err := d.checkDevices(cfg); err != nil {
+		return err
+	}
+	if err := d.checkKernel(ctx, cfg.ForRuntime()); err != nil {
+		return err
+	}
+	for _, p := range r.problems.Shown() {
+		told(p.String())
+	}
+	return nil
+}
+
+// checkDevices tells which interface of NftablesFlowtable there is not: the kernel would refuse the flow table.
+func (d *Daemon) checkDevices(cfg *zones.Config) error {
+	conf := cfg.Conf
+	if d.opt.HasInterface == nil || conf.FirewallBackend != string(ir.NFTables) || conf.NftablesFlowtable == "off" {
+		return nil
+	}
+	for name := range strings.FieldsSeq(conf.NftablesFlowtable) {
+		if !d.opt.HasInterface(name) {
+			return zones.Problems{{Path: filepath.Join(d.opt.Dirs.System, "firewalld.conf"), Code: CommandFailed, Object: zones.Object{Kind: zones.KindConf},
+				Msg: fmt.Sprintf("cannot use NftablesFlowtable=%s: there is no interface %s", conf.NftablesFlowtable, name)}}
+		}
+	}
+	return nil
 }
 
 // checkTime is the longest that somebody waits for what the kernel says of a configuration.

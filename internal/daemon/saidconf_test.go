@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"richwall/grammar"
@@ -102,5 +103,31 @@ func TestSameValueOverALineThatIsWrong(t *testing.T) {
 		if _, problems := zones.Load(zones.Dirs{System: b.dir}); len(problems) > 0 {
 			t.Errorf("%q: %v", text, problems)
 		}
+	}
+}
+
+// A check of the files names an interface of NftablesFlowtable that is not there, for which a reload would be refused; and it says what is
+// passed over of files that can be used.
+func TestCheckOfConf(t *testing.T) {
+	b := start(t, nil)
+	b.opt.HasInterface = func(name string) bool { return name == "eth0" }
+	for text, want := range map[string]string{
+		"NftablesFlowtable=eth0\n":                            "",
+		"NftablesFlowtable=off\n":                             "",
+		"NftablesFlowtable=eth0 eth99\n":                      "firewalld.conf: COMMAND_FAILED: cannot use NftablesFlowtable=eth0 eth99: there is no interface eth99",
+		"FirewallBackend=iptables\nNftablesFlowtable=eth99\n": "",
+	} {
+		b.write(t, map[string]string{"firewalld.conf": text})
+		if err := b.CheckPermanent(t.Context()); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	b.write(t, map[string]string{"firewalld.conf": "Foo=1\n"})
+	var told []string
+	if err := b.CheckTelling(t.Context(), func(line string) { told = append(told, line) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "firewalld.conf:1:1: INVALID_OPTION: warning: unknown key Foo") {
+		t.Errorf("it says %q", told)
 	}
 }

@@ -95,7 +95,7 @@ func (s *session) do() error {
 		s.besideDaemon()
 	}
 	if s.daemon != nil && s.daemon.changed {
-		s.explain("getChangeHints")
+		s.explain("getRemarks")
 	}
 	if err == nil && s.permanent && listings[s.option.do] {
 		s.tellFailed()
