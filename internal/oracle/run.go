@@ -59,7 +59,7 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		for _, name := range st.uses() {
 			r.used[name]++
 		}
-		d, differs := differ(i, st, got)
+		d, differs := differ(s, i, got)
 		reason := ""
 		if differs {
 			if reason = explain(d); reason != "" {
@@ -116,17 +116,19 @@ func (r *runner) states(ctx context.Context, s *session, i int, known bool) (boo
 	r.figures.states++
 	alike := true
 	for _, d := range found {
-		if reason := failed(d); reason != "" {
-			r.explained[reason]++
-			return false, nil
+		reason := failed(d)
+		if reason == "" {
+			continue
 		}
+		r.explained[reason]++
+		wrong, err := r.alone(s, i, d)
+		if err == nil && wrong.what != "" {
+			err = r.report(ctx, s, wrong, true)
+		}
+		return false, err
 	}
 	for _, d := range found {
-		reason := explain(d)
-		if reason == "" && s.conf["CleanupOnExit"] == "no" && strings.Contains(d.what, "tables-save ") && d.ours == "" {
-			reason = "a restart takes out the direct rules of an earlier process that the configuration does not have"
-		}
-		if reason != "" {
+		if reason := explain(d); reason != "" {
 			r.explained[reason]++
 			continue
 		}
@@ -161,21 +163,63 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 		found = []difference{{what: life, theirs: strings.Join(a, "\n"), ours: strings.Join(b, "\n")}}
 	}
 	for j := range found {
-		found[j].step = i
+		found[j].step, found[j].scene = i, scene{s, s.steps[:i+1], states[0], states[1]}
 	}
 	return found, nil
 }
 
-// differ is how the outcomes of a step differ, if they do.
-func differ(i int, st step, got [2]outcome) (difference, bool) {
+// alone is what is wrong with richwall by itself after step i, where firewalld has failed (d) and there is nothing to compare it
+// with: a daemon that runs has files that pass its check, and in effect is what a reload makes of them; one that has failed
+// has files that do not pass. Nothing is wrong where the result is about nothing.
+func (r *runner) alone(s *session, i int, d difference) (difference, error) {
+	if d.what != life {
+		return difference{}, nil
+	}
+	us := r.sides[1]
+	check, err := us.run(append(slices.Clone(us.client), "--check-config")...)
+	if err != nil {
+		return difference{}, err
+	}
+	runs := strings.HasPrefix(d.ours, "RUNNING")
+	found := difference{step: i, theirs: d.theirs, ours: d.ours + "\n" + check.text(), scene: d.scene}
+	if runs != (check.Exit == 0) {
+		found.what = "richwall's own check, where firewalld has failed"
+		return found, nil
+	}
+	if !runs || !s.steps[i].settles() {
+		return difference{}, nil
+	}
+	before, err := us.state()
+	if err != nil {
+		return difference{}, err
+	}
+	reload, err := us.run(append(slices.Clone(us.client), "--reload")...)
+	if err != nil {
+		return difference{}, err
+	}
+	after, err := us.state()
+	if err != nil {
+		return difference{}, err
+	}
+	if again := compare(before, after, r.definitions); reload.Exit != 0 || len(again) > 0 {
+		found.what, found.ours = "richwall before and after a reload, where firewalld has failed", reload.text()
+		if len(again) > 0 {
+			found.theirs, found.ours = again[0].what+"\n"+again[0].theirs, found.ours+"\n"+again[0].ours
+		}
+		return found, nil
+	}
+	return difference{}, nil
+}
+
+// differ is how the outcomes of step i of a session differ, if they do.
+func differ(s *session, i int, got [2]outcome) (difference, bool) {
+	st := s.steps[i]
 	for j := range got {
 		got[j].Stderr = withoutNotes(got[j].Stderr)
 	}
-	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape(), wrong: st.wrong}
-	if got[0] == got[1] || d.theirs == d.ours {
-		return d, false
-	}
-	return d, true
+	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape(), wrong: st.wrong, scene: scene{session: s, before: s.steps[:i+1]}}
+	d.sorted = got[0].Exit == got[1].Exit && got[0].Stderr == got[1].Stderr && got[0].sorted == got[1].sorted
+	return d, d.theirs != d.ours
 }
 
 // moduleTwice is what firewalld's commands say besides of a file whose modules it has written under two names.
@@ -343,7 +387,7 @@ func (r *runner) again(s *session, d difference, ofState bool) (difference, bool
 			return d, false, err
 		}
 		if i == len(s.steps)-1 && !ofState {
-			have, differs := differ(i, st, got)
+			have, differs := differ(s, i, got)
 			return have, differs && have.signature() == d.signature(), nil
 		}
 	}
