@@ -112,6 +112,8 @@ var deviations = []deviation{
 	{"Properties.Get.*IPv[46]ICMPTypes", "^exit 0\n\\[", "^exit 0\n\\[", "ICMP types that are known are those that have a definition", sameICMPTypes},
 	{"--get-zone-of-source=.*--get-zone-of-source=", "^exit", "^exit", "the zones of all sources are told, not only of the first", toldFirst},
 	{"Properties.Get.*config'\" \"'IPv6_rpfilter'", "^exit 0\n\"yes\"$", "^exit 0\n\"no\"$", "the reverse path is not checked with IPv6_rpfilter=no in capitals or as false, whatever firewalld's property says", nil},
+	{"(?i)reload", "^exit (1|254)\nstderr: (Error: '\\w+'|.*KeyError: '\\w+')", "^exit [1-9][^\n]*\nstderr: .*COMMAND_FAILED: ", "firewalld has an internal error, richwall says what is wrong", nil},
+	{"removeChain|--remove-chain", "NOT_ENABLED", "BUILTIN_CHAIN", "a chain that the table has is refused for what it is", nil},
 	{"config.service.*(removeModule|queryModule|addModule)", "^exit 0\n?(true|false)?$|^exit 1\nstderr: [^\n]*(NOT|ALREADY)_ENABLED", "^exit 0\n?(true|false)?$|^exit 1\nstderr: [^\n]*(NOT|ALREADY)_ENABLED", "modules of a service are known by the names of helpers", nil},
 }
 

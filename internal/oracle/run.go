@@ -88,7 +88,7 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !differs && !known && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
 			continue
 		}
-		again, err := r.states(ctx, s, i, known)
+		again, err := r.states(ctx, s, i, known, got[1].Exit == 0)
 		if err != nil {
 			return err
 		}
@@ -107,8 +107,8 @@ func warnings(o outcome) int { return strings.Count(o.Stderr, "Warning: ") }
 func (r *runner) fresh(d difference) bool { return r.found[d.signature()] == 1 && r.shrink > 0 }
 
 // states compares the states, and is true where they are alike. known is true where they may differ for a reason that has been
-// told already.
-func (r *runner) states(ctx context.Context, s *session, i int, known bool) (bool, error) {
+// told already, and took whether richwall has taken the step.
+func (r *runner) states(ctx context.Context, s *session, i int, known, took bool) (bool, error) {
 	found, err := r.compareStates(s, i)
 	if err != nil {
 		return false, err
@@ -121,7 +121,7 @@ func (r *runner) states(ctx context.Context, s *session, i int, known bool) (boo
 			continue
 		}
 		r.explained[reason]++
-		wrong, err := r.alone(s, i, d)
+		wrong, err := r.alone(s, i, took, d)
 		if err == nil && wrong.what != "" {
 			err = r.report(ctx, s, wrong, true)
 		}
@@ -169,10 +169,11 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 }
 
 // alone is what is wrong with richwall by itself after step i, where firewalld has failed (d) and there is nothing to compare it
-// with: a daemon that runs has files that pass its check, and in effect is what a reload makes of them; one that has failed
-// has files that do not pass. Nothing is wrong where the result is about nothing.
-func (r *runner) alone(s *session, i int, d difference) (difference, error) {
-	if d.what != life {
+// with. After a start or a reload that richwall took its files pass its check, and in effect is what one more reload makes of them.
+// After one that it refused, or a start that failed, one more reload is refused and changes nothing; the check may pass, since what
+// the kernel refuses only a reload tells. Nothing is wrong where the result is about nothing.
+func (r *runner) alone(s *session, i int, took bool, d difference) (difference, error) {
+	if d.what != life || !s.steps[i].settles() {
 		return difference{}, nil
 	}
 	us := r.sides[1]
@@ -180,14 +181,11 @@ func (r *runner) alone(s *session, i int, d difference) (difference, error) {
 	if err != nil {
 		return difference{}, err
 	}
-	runs := strings.HasPrefix(d.ours, "RUNNING")
+	sound := took && strings.HasPrefix(d.ours, "RUNNING")
 	found := difference{step: i, theirs: d.theirs, ours: d.ours + "\n" + check.text(), scene: d.scene}
-	if runs != (check.Exit == 0) {
+	if sound && check.Exit != 0 {
 		found.what = "richwall's own check, where firewalld has failed"
 		return found, nil
-	}
-	if !runs || !s.steps[i].settles() {
-		return difference{}, nil
 	}
 	before, err := us.state()
 	if err != nil {
@@ -201,7 +199,7 @@ func (r *runner) alone(s *session, i int, d difference) (difference, error) {
 	if err != nil {
 		return difference{}, err
 	}
-	if again := compare(before, after, r.definitions); reload.Exit != 0 || len(again) > 0 {
+	if again := compare(before, after, r.definitions); sound != (reload.Exit == 0) || len(again) > 0 {
 		found.what, found.ours = "richwall before and after a reload, where firewalld has failed", reload.text()
 		if len(again) > 0 {
 			found.theirs, found.ours = again[0].what+"\n"+again[0].theirs, found.ours+"\n"+again[0].ours
