@@ -235,8 +235,11 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	return err
 }
 
-// directDiffers says whether the rules of the direct interface are to be others than those installed.
+// directDiffers says whether the rules of the direct interface are to be others than those installed. Those that are refused change nothing.
 func (k *nftables) directDiffers(next *ir.Ruleset) bool {
+	if _, err := verify(&Desired{Rules: next}, ir.IPTables, nil); err != nil {
+		return false
+	}
 	var now *ir.Ruleset
 	if k.direct != nil && k.direct.installed != nil {
 		now = k.direct.installed.Rules
