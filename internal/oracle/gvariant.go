@@ -224,10 +224,8 @@ func (r *reader) variant() dbus.Variant {
 	return dbus.MakeVariantWithSignature(value.Interface(), dbus.ParseSignatureMust(signature))
 }
 
-// show is a value that the bus has sent, as text in which equal values are equal.
-func show(v any) string { return render(v, 0) }
-
-// render is show, with the lists of so many levels in order, from the outermost.
+// render is a value that the bus has sent, as text in which equal values are equal, with the lists of so many levels in order, from
+// the outermost.
 func render(v any, levels int) string {
 	switch v := v.(type) {
 	case string:
