@@ -71,7 +71,7 @@ func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
 		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}}
 	k.found, k.foundKnown = o.Left.found()
-	if _, err := find(tool(ir.V4)); err != nil {
+	if _, err := find(tool(ir.V4)); err != nil && direct {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
 	}
 	if err := k.findFamilies(context.Background()); err != nil {

@@ -59,6 +59,9 @@ var ErrForeignChain = errors.New("it is another program's, with another hook, ty
 // was changed, and nothing is wrong with what was to be committed: it can be tried again later.
 var ErrBusy = errors.New("another program does not let the packet filter be changed")
 
+// ErrNotInstalled says that a program which a back end runs is not there.
+var ErrNotInstalled = errors.New("it is not installed")
+
 // Kernel commits rulesets. Its methods may be called from several goroutines; they take turns.
 type Kernel interface {
 	// Commit makes the kernel what next says, as one transaction. On an error nothing changed; if rules are to blame, the

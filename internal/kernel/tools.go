@@ -81,7 +81,7 @@ func find(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("cannot run %s: it is not installed", name)
+	return "", fmt.Errorf("cannot run %s: %w", name, ErrNotInstalled)
 }
 
 // toolError is a program that said no.
