@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +142,7 @@ type Snapshot struct {
 
 // Notices is what there is to say beside a state that it does not change, a line each.
 func (s Snapshot) Notices() []string {
-	if !s.Guarded || s.Panic || slices.Contains(s.Failures, notInKernel) {
+	if !s.Guarded || s.Panic || slices.ContainsFunc(s.Failures, func(f string) bool { return strings.HasPrefix(f, notInKernel) }) {
 		return nil
 	}
 	return []string{guardStands}
@@ -173,10 +174,10 @@ func (d *Daemon) publish() {
 		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.failed)
 	}
 	if d.repairs.remnant != nil {
-		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenBack)
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.left)
 	}
 	if d.timed.overdue() {
-		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut)
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut+": "+d.timed.why)
 	}
 	next.guard, _ = d.kernel.(kernel.Sentinel)
 	was := d.current.Swap(next)
@@ -383,9 +384,37 @@ func desire(
 // commit hands what is desired, with what the direct interface has, to a Kernel.
 func commit(ctx context.Context, k kernel.Kernel, direct *zones.Direct, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
+		err = needed(direct, desired.Direct != nil, err, "ipv4", "ipv6")
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: chainRefusal(direct, err)}
 	}
 	return nil
+}
+
+// needed is an error that a program is not installed, with the place of the first line of the direct interface for one of some IP versions,
+// which needs it; another error as it is, and so where no such line is what needs it.
+func needed(direct *zones.Direct, needs bool, err error, ipvs ...string) error {
+	if !needs || !errors.Is(err, kernel.ErrNotInstalled) {
+		return err
+	}
+	line := 0
+	note := func(ipv string, at int) {
+		if slices.Contains(ipvs, ipv) && at > 0 && (line == 0 || at < line) {
+			line = at
+		}
+	}
+	for _, c := range direct.Chains {
+		note(c.IPV, c.Line)
+	}
+	for _, r := range direct.Rules {
+		note(r.IPV, r.Line)
+	}
+	for _, p := range direct.Passthroughs {
+		note(p.IPV, p.Line)
+	}
+	if line == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; it is needed for %s:%d", err, direct.Origin.Path, line)
 }
 
 // codeOf is an error as a refusal: with its own code where it has one.
