@@ -384,21 +384,27 @@ func desire(
 // commit hands what is desired, with what the direct interface has, to a Kernel.
 func commit(ctx context.Context, k kernel.Kernel, direct *zones.Direct, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
-		err = needed(direct, desired.Direct != nil, err, "ipv4", "ipv6")
+		err = needed(direct, desired.Direct != nil, err)
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: chainRefusal(direct, err)}
 	}
 	return nil
 }
 
-// needed is an error that a program is not installed, with the place of the first line of the direct interface for one of some IP versions,
-// which needs it; another error as it is, and so where no such line is what needs it.
-func needed(direct *zones.Direct, needs bool, err error, ipvs ...string) error {
-	if !needs || !errors.Is(err, kernel.ErrNotInstalled) {
+// needed is an error that a program is not installed, with what of the configuration needs it: the first line of the direct interface for the
+// program, or, unless direct rules are beside the tables of nftables, the back end. Another error is as it is.
+func needed(direct *zones.Direct, beside bool, err error) error {
+	var missing *kernel.NotInstalledError
+	if !errors.As(err, &missing) {
 		return err
+	}
+	ebtables := strings.HasPrefix(missing.Program, "ebtables")
+	if !ebtables && !beside {
+		return fmt.Errorf("%w; it is needed for FirewallBackend=iptables", err)
 	}
 	line := 0
 	note := func(ipv string, at int) {
-		if slices.Contains(ipvs, ipv) && at > 0 && (line == 0 || at < line) {
+		needs := ipv == "ipv6" || !strings.HasPrefix(missing.Program, "ip6") // those for IPv6 are not used without iptables
+		if (ipv == "eb") == ebtables && needs && at > 0 && (line == 0 || at < line) {
 			line = at
 		}
 	}

@@ -112,7 +112,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 		done <- d.guarded("asking the kernel", func() error {
 			if desired.Rules != nil || desired.Direct != nil {
 				if err := d.ask(ctx, backend, desired); err != nil {
-					return chainRefusal(cfg.Direct, needed(cfg.Direct, desired.Direct != nil, err, "ipv4", "ipv6"))
+					return chainRefusal(cfg.Direct, needed(cfg.Direct, desired.Direct != nil, err))
 				}
 			}
 			return d.checkBridge(ctx, cfg)

@@ -81,7 +81,7 @@ func find(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("cannot run %s: %w", name, ErrNotInstalled)
+	return "", &NotInstalledError{name}
 }
 
 // toolError is a program that said no.
