@@ -30,8 +30,9 @@ func router(changes ...func(*mss.Machine)) *mss.Machine {
 	return m
 }
 
-func onlyIPv4(m *mss.Machine)     { m.Forward6 = false }
-func noRouter(m *mss.Machine)     { m.Forward4, m.Forward6 = false, false }
+func onlyIPv4(m *mss.Machine) { m.Forward6 = false }
+func noRouter(m *mss.Machine) { m.Forward4, m.Forward6 = false, false }
+
 // by200 has connections from 10.1.0.0/24 leave by ppp0, by the table 200, and all others by lan0; the rule is for IPv6 if six is set.
 func by200(m *mss.Machine, six bool) {
 	from, all := "10.1.0.0/24", "0.0.0.0/0"
