@@ -113,17 +113,21 @@ func (m *Machine) linkPaths(l Link, keys []wayKey, lead *leading) []Path {
 	var list []Path
 	index := map[wayKey]int{}
 	for _, k := range keys {
-		kept := k
-		kept.internet = k.internet && min(r.mtu, int(k.mtu)) > Ethernet
-		at, ok := index[kept]
+		one := k
+		one.internet = k.internet && min(r.mtu, int(k.mtu)) > Ethernet
+		at, ok := index[one]
 		if !ok {
 			at = len(list)
-			index[kept] = at
-			list = append(list, m.linkPath(l, r, kept))
+			index[one] = at
+			list = append(list, m.linkPath(l, r, one))
 		}
 		p := &list[at]
 		for _, to := range lead.routes[k].list {
-			p.add(to)
+			if len(p.Routes) < kept {
+				p.add(to)
+			} else {
+				p.More++
+			}
 		}
 		p.More += lead.routes[k].more
 		p.addFamilies(lead.routes[k].families)

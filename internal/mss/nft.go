@@ -56,7 +56,7 @@ type nftParser struct {
 func (p *nftParser) base(c *nftChain) {
 	b := base{chain: c.key(c.Name), hook: c.Hook, priority: c.Prio, families: nftFamilies[c.Family]}
 	switch {
-	case c.Family == "arp":
+	case c.Family == "arp", c.Family == "bridge" && c.Hook == "forward": // not passed by what is routed
 		return
 	case c.Family == "bridge":
 		b.conditions = append(b.conditions, depends) // it sees what comes and goes by ports, and not all that is routed
