@@ -21,6 +21,7 @@ type world struct {
 	ns    *lab.Namespace
 	ends  map[string]*wireEnd // by the name of the router's link
 	ports uint16              // the last source port
+	wait  time.Duration       // how long a packet may take through the router; one that does not come is lost
 }
 
 // wireEnd is the other end of a link.
@@ -63,7 +64,7 @@ func newWorld(t *testing.T, script string, ends map[string]string) *world {
 	}
 	t.Cleanup(ns.Close)
 	shell(t, ns, plug+script)
-	w := &world{t: t, ns: ns, ends: map[string]*wireEnd{}, ports: 20000}
+	w := &world{t: t, ns: ns, ends: map[string]*wireEnd{}, ports: 20000, wait: 10 * time.Second}
 	err = ns.Do(func() error {
 		for name, over := range ends {
 			router, err := net.InterfaceByName(over)
@@ -185,9 +186,6 @@ type seen struct {
 	mss      int
 }
 
-// waiting is how long a packet may take through the router; one that does not come is lost.
-const waiting = 5 * time.Second
-
 // next is the next segment that the router sends from a port, by any link.
 func (w *world) next(port uint16) (seen, bool) {
 	names, polls := []string{}, []unix.PollFd{}
@@ -195,7 +193,7 @@ func (w *world) next(port uint16) (seen, bool) {
 		names, polls = append(names, name), append(polls, unix.PollFd{Fd: int32(e.fd), Events: unix.POLLIN})
 	}
 	buffer := make([]byte, 1<<16)
-	for end := time.Now().Add(waiting); time.Now().Before(end); {
+	for end := time.Now().Add(w.wait); time.Now().Before(end); {
 		if n, err := unix.Poll(polls, 100); n <= 0 || err != nil {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ import (
 
 // Read reads the machine's links, routes, routing policy and IPsec policies. What it may not read is in Notes.
 func Read() (*Machine, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(25)) // of a million routes little more is held than what is kept of them
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the machine's links: %w", err)
