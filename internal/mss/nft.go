@@ -55,6 +55,9 @@ type nftParser struct {
 // base adds a chain that the kernel enters.
 func (p *nftParser) base(c *nftChain) {
 	b := base{chain: c.key(c.Name), hook: c.Hook, priority: c.Prio, families: nftFamilies[c.Family]}
+	if c.Type == "nat" { // it sees no answer, and of what opens a connection only what needs an address
+		b.conditions = append(b.conditions, func(s segment) answer { return min(answered(!s.reply), s.untracked.not(), maybe) })
+	}
 	switch {
 	case c.Family == "arp", c.Family == "bridge" && c.Hook == "forward": // not passed by what is routed
 		return
@@ -65,10 +68,11 @@ func (p *nftParser) base(c *nftChain) {
 		if !known {
 			devices, known = p.devices[b.chain], p.devices[b.chain] != nil
 		}
-		b.conditions = append(b.conditions, depends)
+		is := condition(depends)
 		if known {
-			b.conditions[0] = named(c.Hook == "egress", devices, "*")
+			is = named(c.Hook == "egress", devices, "*")
 		}
+		b.conditions = append(b.conditions, is)
 	}
 	p.rules.bases = append(p.rules.bases, b)
 }
@@ -98,6 +102,7 @@ func (p nftPlace) key(name string) string { return p.Family + " " + p.Table + " 
 type nftChain struct {
 	nftPlace
 	Name string
+	Type string // filter, nat or route
 	Hook string
 	Prio int
 	Dev  json.RawMessage // a name, or a list
@@ -140,7 +145,7 @@ func (p *nftParser) parse(r *nftRule) []rule {
 			switch name {
 			case "match":
 				rules.match(body)
-			case "limit", "xt", "quota", "ct count", "fib":
+			case "limit", "xt", "quota", "ct count", "set", "map":
 				rules.ask(depends)
 			case "mangle":
 				rules.mangle(body)
@@ -161,7 +166,7 @@ func (p *nftParser) parse(r *nftRule) []rule {
 // verdict is a rule without conditions; false for statements that decide nothing.
 func (r *nftRule) verdict(name string, body json.RawMessage) (rule, bool) {
 	switch name {
-	case "accept", "drop", "reject", "queue":
+	case "accept", "drop", "reject", "queue", "fwd", "tproxy", "synproxy", "dnat", "snat", "masquerade", "redirect":
 		return rule{action: end}, true
 	case "return":
 		return rule{action: back}, true

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"richwall/compile"
-	"richwall/compile/ir"
 	"richwall/compile/iptables"
+	"richwall/compile/ir"
 	"richwall/compile/nft"
 	"richwall/grammar"
 	"richwall/zones"

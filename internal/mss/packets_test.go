@@ -230,6 +230,9 @@ func parseSegment(frame []byte) (s seen, ok bool) {
 		src, dst = netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40]))
 		tcp = ip[40:]
 	}
+	if frame[12] == 0x08 && frame[13] == 0 && ip[9] == 17 && len(ip) > 20+8+8+14 && ip[22] == 4789>>8 && ip[23] == 4789&0xff {
+		return parseSegment(ip[20+8+8:]) // VXLAN
+	}
 	if len(tcp) < 24 || tcp[20] != 2 {
 		return s, false
 	}
@@ -348,6 +351,8 @@ func TestClampedByPackets(t *testing.T) {
 			map[string]string{"w1": "w1", "w2": "w2"}, "w2", 1400, 1400, 1400, Clamped},
 		{"a route whose MTU is more than that of its link", lan + "plug w1 2 1400\nip route add default via 10.200.2.2 mtu 1500\nip -6 route add default via fd00:200:2::2\n",
 			map[string]string{"w1": "w1"}, "w1 (routes with mtu 1500)", 1400, 1500, 1500, Unclamped},
+		{"an MTU of IPv6 that is less than that of the link", lan + "plug w1 2 1500\nip -6 route add default via fd00:200:2::2\nip -4 address flush dev w1\necho 1300 >/proc/sys/net/ipv6/conf/w1/mtu\n",
+			map[string]string{"w1": "w1"}, "w1 (routes with mtu 1300)", 1300, 1300, 1300, Clamped},
 		{"a bridge with a port that carries less", lan + `plug p1 9 1500
 ip link add br0 mtu 1500 type bridge
 ip address flush dev p1
@@ -419,5 +424,44 @@ func (w *world) mustMeet(p Path, syn, answer int) {
 		if !ok || s.mss+header != syn || a.mss+header != answer {
 			w.t.Errorf("IPv6 %v: SYN %d, SYN/ACK %d; want %d, %d (%v)", six, s.mss+header, a.mss+header, syn, answer, ok)
 		}
+	}
+}
+
+// Packets from the LAN go into a VXLAN, whose own packets go by links of various MTUs and must not be fragmented: what gets through is what fits.
+func TestTunnelsByPackets(t *testing.T) {
+	const lan = "plug lan 1 1500\nip route add 10.1.0.0/16 via 10.200.1.2\nip -6 route add fd01::/16 via fd00:200:1::2\n"
+	const uplinks = lan + "plug w1 2 1400\nplug w2 3 1500\n"
+	vxlan := func(mtu int, with string) string {
+		return fmt.Sprintf("ip link add vx mtu %d type vxlan id 7 dstport 4789 remote 192.0.2.9 df set %s\nip link set vx up\n", mtu, with)
+	}
+	const routed = "address vx 5\nip route add 198.51.100.0/24 via 10.200.5.2\nip -6 route add 2001:db8::/32 via fd00:200:5::2\n"
+	const by10 = routed + "ip route add 198.51.100.0/24 via 10.200.5.2 table 10\n"
+	for _, tt := range []struct {
+		name, script string
+		path         string
+		fits         int
+	}{
+		{"a table for a mark, and main", uplinks + "ip route add default via 10.200.2.2\nip route add default via 10.200.3.2 table 10\nip rule add fwmark 1 lookup 10\n" + vxlan(1450, "") + routed, "vx", 1350},
+		{"a table for what comes in, and main", uplinks + "ip route add default via 10.200.2.2\nip route add default via 10.200.3.2 table 10\nip rule add iif lan lookup 10\n" + vxlan(1450, "") + by10, "vx", 1350},
+		{"a table for all", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 table 10\nip rule add lookup 10\n" + vxlan(1450, "") + by10, "vx", 1350},
+		{"a table for the tunnel's source", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 table 10\nip rule add from 10.200.3.1 lookup 10\n" + vxlan(1450, "local 10.200.3.1") + routed, "vx", 1350},
+		{"a route with an MTU", uplinks + "ip route add default via 10.200.3.2 mtu 1420\n" + vxlan(1450, "") + routed, "vx", 1370},
+		{"a tunnel bound to a link", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 metric 100\n" + vxlan(1450, "dev w1") + routed, "vx", 1350},
+		{"a tunnel as a port of a bridge", uplinks + "ip route add default via 10.200.3.2\n" + vxlan(1500, "") +
+			"ip link add br0 mtu 1500 type bridge\nip link set vx master br0\nip link set br0 up mtu 1500\n" + strings.ReplaceAll(routed, "address vx", "address br0"), "br0", 1450},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, tt.script, map[string]string{"lan": "lan", "w1": "w1", "w2": "w2"})
+			p := pathNamed(t, w.advise(), tt.path)
+			if p.Fit.MTU != tt.fits || p.Clamped != Unclamped {
+				t.Errorf("says that %d fits, want %d: %+v", p.Fit.MTU, tt.fits, p)
+			}
+			for _, six := range []bool{false, true} {
+				near, far := hosts[six][0], hosts[six][1]
+				if !w.passes("lan", near, far, tt.fits) || w.passes("lan", near, far, tt.fits+1) {
+					t.Errorf("%d is not what gets through; IPv6: %v", tt.fits, six)
+				}
+			}
+		})
 	}
 }
