@@ -104,10 +104,11 @@ func (m *Machine) lead() *leading {
 	return d
 }
 
-// key is the path that a route leads by; false for one that leads by none, or over a link that is down.
+// key is the path that a route leads by; false for one that leads by none, or over a link that is down. A route into a VRF leads on by the links
+// of that.
 func (d *leading) key(r Route) (wayKey, bool) {
 	l, ok := d.links[int(r.Link)]
-	if !ok || !l.Up || l.Loopback || r.Refuses || r.Throws {
+	if !ok || !l.Up || l.Loopback || l.Type == "vrf" || r.Refuses || r.Throws {
 		return wayKey{}, false
 	}
 	return wayKey{r.Link, int32(l.mtuOf(r)), internet(r.To)}, true

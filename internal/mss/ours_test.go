@@ -23,7 +23,7 @@ func TestManyInterfaces(t *testing.T) {
 	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
 		for _, place := range []string{"external", "internal"} {
 			t.Run(fmt.Sprint(backend, ", ", place), func(t *testing.T) {
-				rules := rulesOf(t, backend, place, append(many, "lan"))
+				rules := rulesOf(t, backend, place, "rule tcp-mss-clamp mtu=1400", "w1", append(many, "lan"))
 				script := "plug lan 1 1500\nip route add 10.1.0.0/16 via 10.200.1.2\nip -6 route add fd01::/16 via fd00:200:1::2\n" +
 					"plug w1 2 1400\nip route add default via 10.200.2.2\nip -6 route add default via fd00:200:2::2\n"
 				w := newWorld(t, script+load(t, rules), map[string]string{"lan": "lan", "w1": "w1"})
@@ -42,18 +42,18 @@ func TestManyInterfaces(t *testing.T) {
 	}
 }
 
-// rulesOf are the rules of a configuration whose zone external has w1, and internal the others; that of the name has the clamp.
-func rulesOf(t *testing.T, backend ir.Backend, place string, others []string) *ir.Ruleset {
+// rulesOf are the rules of a configuration whose zone external has one interface, and internal the others; that of the name place has a clamp.
+func rulesOf(t *testing.T, backend ir.Backend, place, rule, one string, others []string) *ir.Ruleset {
 	t.Helper()
 	cfg, problems := zones.Load(zones.Dirs{})
 	if cfg == nil {
 		t.Fatal(problems)
 	}
-	for name, interfaces := range map[string][]string{"external": {"w1"}, "internal": others} {
+	for name, interfaces := range map[string][]string{"external": {one}, "internal": others} {
 		z := *cfg.Zones[name]
 		z.Interfaces, z.Target, z.Masquerade = interfaces, "ACCEPT", false
 		if name == place {
-			clamp, err := grammar.Parse("rule tcp-mss-clamp mtu=1400")
+			clamp, err := grammar.Parse(rule)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -261,7 +261,7 @@ func (w *world) handshake(at string, src, dst netip.Addr, mss func(link string) 
 func (w *world) passes(at string, src, dst netip.Addr, size int) bool {
 	w.t.Helper()
 	w.ports++
-	from, to := netip.AddrPortFrom(src, w.ports), netip.AddrPortFrom(dst, 9)
+	from, to := netip.AddrPortFrom(src, w.ports), netip.AddrPortFrom(dst, w.ports^0x8000)
 	w.send(at, segmentOf(from, to, flagSYN, 536, size))
 	w.send(at, segmentOf(from, to, flagSYN, 536, 0))
 	got, ok := w.next(from.Port())

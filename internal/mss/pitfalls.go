@@ -5,15 +5,16 @@ import (
 	"net/netip"
 )
 
-// Misled says, of the links of some names, why the kernel may take the MTU of another route for the way back of what comes in by one of them;
-// "" if it does not. six says which IP version.
-func (m *Machine) Misled(six bool, is func(name string) bool) string {
+// Misled says, by the names of links, why the kernel may take the MTU of another route for the way back of what comes in by them. six says which
+// IP version. Links for which it does not are left out.
+func (m *Machine) Misled(six bool) map[string]string {
+	links := map[string]string{}
 	for _, p := range m.paths() {
-		if !p.tunnel && is(p.Interface) && p.misled(six) && p.Fit.MTU == p.MTU {
-			return m.why(&p, six)
+		if !p.tunnel && p.misled(six) && p.Fit.MTU == p.MTU && links[p.Interface] == "" {
+			links[p.Interface] = m.why(&p, six)
 		}
 	}
-	return ""
+	return links
 }
 
 // why says what makes packets take another route than their destination alone would.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"richwall/compile/ir"
 )
 
 var (
@@ -75,6 +77,9 @@ func drawMachine(t *testing.T, r *rand.Rand) *drawn {
 	for range r.IntN(3) {
 		d.clamp(&b, routed)
 	}
+	if r.IntN(4) == 0 {
+		d.ours(t, &b, routed)
+	}
 	d.script = b.String()
 	d.world = newWorld(t, d.script, ends)
 	return d
@@ -132,7 +137,7 @@ func (d *drawn) policy(b *strings.Builder, n int, routed []string) {
 		if six {
 			ip, from = "ip -6", fmt.Sprintf("fd00:%d::/32", 1+d.r.IntN(n))
 		}
-		what := d.one("from "+from, "iif "+routed[d.r.IntN(n)], "to "+from, "fwmark 7", "iif "+routed[d.r.IntN(n)], "not fwmark 7", "ipproto tcp", "dport 9", "")
+		what := d.one("from "+from, "iif "+routed[d.r.IntN(n)], "to "+from, "fwmark 7", "iif "+routed[d.r.IntN(n)], "not fwmark 7", "ipproto tcp", "dport 30000-60000", "")
 		do := d.one("lookup 200", "lookup 200", "lookup 300", "lookup main suppress_prefixlength 0")
 		fmt.Fprintf(b, "%s rule add priority %d %s %s\n", ip, 100+d.r.IntN(1000), what, do)
 	}
@@ -173,6 +178,16 @@ func (d *drawn) clamp(b *strings.Builder, routed []string) {
 		fmt.Fprintf(b, "nft add rule inet %s c %s accept\n", table, d.one("ct state established,related", `iifname "`+iface+`"`, "tcp dport 80", "ct status dnat"))
 	}
 	fmt.Fprintf(b, "nft add rule inet %s c 'tcp flags syn %s tcp option maxseg size set %s'\n", table, match, size)
+}
+
+// ours adds richwall's own rules: the first link in the zone external, the others in internal, and a clamp in one of them.
+func (d *drawn) ours(t *testing.T, b *strings.Builder, routed []string) {
+	backend := []ir.Backend{ir.NFTables, ir.IPTables}[d.r.IntN(2)]
+	if backend == ir.IPTables && strings.Contains(b.String(), "iptables") {
+		return // it takes the place of what is there
+	}
+	rule := d.one("rule tcp-mss-clamp", "rule tcp-mss-clamp", "rule tcp-mss-clamp mtu="+d.one("1280", "1400", "1492"), "rule tcp-mss-clamp mtu=1300 range=1301-1500", "rule family=ipv4 tcp-mss-clamp")
+	b.WriteString(load(t, rulesOf(t, backend, d.one("external", "internal"), rule, routed[0], routed[1:])))
 }
 
 // try sends connections between all places, and from each to what is far, and compares.
@@ -231,7 +246,7 @@ func (d *drawn) compare(report *Report, from string, src, dst netip.Addr, fewer 
 	what := fmt.Sprintf("from %s of %s to %s by %s, back by %s, %d bytes fewer", src, from, dst, syn.at, answer.at, fewer)
 	d.check(report, what+": SYN", answer.at, src, min(syn.mss, d.mtus[syn.at]-headerOf(six)), six)
 	p := d.check(report, what+": SYN/ACK", syn.at, dst, min(answer.mss, d.mtus[from]-headerOf(six)), six)
-	if p == nil || p.Fit.MTU+tag+1 > d.mtus[from] || fewer != 0 {
+	if p == nil || p.internet || p.Fit.MTU+tag+1 > d.mtus[from] || fewer != 0 {
 		return
 	}
 	d.sized++

@@ -2,6 +2,7 @@ package mss
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -85,5 +86,45 @@ END
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// IPsec policies are read with what says which packets meet them.
+func TestReadPolicies(t *testing.T) {
+	if missing := lab.Missing("ip", "sh"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	ns, err := lab.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	const tunnel = " tmpl src 198.51.100.2 dst 198.51.100.5 proto esp mode tunnel\n"
+	shell(t, ns, "PATH=$PATH:/usr/sbin:/sbin\n"+
+		"ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 dir out if_id 42"+tunnel+
+		"ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 dir out mark 42 mask 0xff"+tunnel+
+		"ip xfrm policy add src 192.168.1.0/24 dst 10.9.0.0/16 dir out"+tunnel+
+		"ip xfrm policy add src 192.168.1.0/24 dst 10.9.0.0/16 dir in"+tunnel+
+		"ip xfrm policy add src 192.168.1.0/24 dst 10.8.0.0/16 dir out action block"+tunnel+
+		"ip xfrm policy add src 192.168.1.0/24 dst 10.7.0.0/16 dir out\n"+
+		"ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 proto udp dport 4789 dir out tmpl proto esp mode transport\n")
+	var m *Machine
+	if err := ns.Do(func() (err error) { m, err = Read(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	all, local, remote := to("0.0.0.0/0"), netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("198.51.100.5")
+	want := []Policy{
+		{From: all, To: all, Local: local, Remote: remote, ID: 42},
+		{From: all, To: all, Local: local, Remote: remote, Mark: 42, Mask: 255},
+		{From: to("192.168.1.0/24"), To: to("10.9.0.0/16"), Local: local, Remote: remote},
+		{From: all, To: all, Transport: true, Protocol: 17, Port: 4789},
+	}
+	for _, p := range want {
+		if !slices.Contains(m.Policies, p) {
+			t.Errorf("%+v is not among %+v", p, m.Policies)
+		}
+	}
+	if len(m.Policies) != len(want) {
+		t.Errorf("got %+v", m.Policies)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"richwall/grammar"
 	"richwall/internal/mss"
@@ -13,7 +14,9 @@ import (
 // onMachine warns about clamps that do less on a machine than they seem to. An interface that no zone names counts as one of
 // the default zone; a zone with sources takes packets from any interface, and then no MTU says what is too large for it.
 func onMachine(cfg *zones.Config, m *mss.Machine) zones.Problems {
-	v := &machineCheck{cfg: cfg, machine: m}
+	v := &machineCheck{cfg: cfg, machine: m, wrong: sync.OnceValue(func() [2]map[string]string {
+		return [2]map[string]string{m.Misled(false), m.Misled(true)}
+	})}
 	for _, name := range zones.Names(cfg.Zones) {
 		z := cfg.Zones[name]
 		v.place("zone "+name, &z.Meta, &z.Content, v.side([]string{name}))
@@ -30,6 +33,7 @@ func onMachine(cfg *zones.Config, m *mss.Machine) zones.Problems {
 type machineCheck struct {
 	cfg      *zones.Config
 	machine  *mss.Machine
+	wrong    func() [2]map[string]string // why pmtu is wrong for links, by their names, for IPv4 and IPv6
 	problems zones.Problems
 }
 
@@ -233,9 +237,14 @@ func (s *clampSite) misled() {
 			continue
 		}
 		s.tunnels(r, six)
-		why := s.machine.Misled(six, func(name string) bool {
-			return slices.ContainsFunc(s.links, func(l mss.Link) bool { return l.Name == name })
-		})
+		why := ""
+		for _, l := range s.links {
+			if why == "" && six {
+				why = s.wrong()[1][l.Name]
+			} else if why == "" {
+				why = s.wrong()[0][l.Name]
+			}
+		}
 		if why != "" {
 			s.warn(r, zones.PartlyApplied, "pmtu may be the MTU of another route: %s, and the way back of a packet is looked up by its address alone; write mtu=", why)
 		}
