@@ -345,11 +345,22 @@ func (p *Path) rules(m *Machine) []string {
 	}
 	for _, six := range []bool{false, true} {
 		if p.misled(six) && p.Fit.MTU == p.MTU && (six && m.Forward6 || !six && m.Forward4) {
-			p.Notes = append(p.Notes, "The way back of what comes in by it is looked up by the address alone, and found elsewhere ("+m.why(p, six)+"): "+
-				"value=pmtu would take the MTU from there.")
+			p.Notes = append(p.Notes, p.elsewhere(m, six))
 			clamp = &grammar.TCPMSSClamp{MTU: max(p.Fit.MTU, grammar.MinMTU)}
 			break
 		}
 	}
 	return []string{(&grammar.Rule{Element: clamp}).String()}
+}
+
+// elsewhere says what the kernel finds for the way back of what comes in, and why.
+func (p *Path) elsewhere(m *Machine, six bool) string {
+	back, finds := p.back[0], "no route"
+	if six {
+		back = p.back[1]
+	}
+	if back.high != noWay {
+		finds = fmt.Sprintf("one of %d bytes", back.high)
+	}
+	return fmt.Sprintf("value=pmtu is too large for what comes in by it: the kernel looks for the route back by the address alone, and finds %s (%s).", finds, m.why(p, six))
 }

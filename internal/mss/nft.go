@@ -71,6 +71,8 @@ func (p *nftParser) base(c *nftChain) {
 		is := condition(depends)
 		if known {
 			is = named(c.Hook == "egress", devices, "*")
+		} else {
+			p.rules.unread(c.nftPlace, c.Name, "nft does not say the device of its hook")
 		}
 		b.conditions = append(b.conditions, is)
 	}
@@ -193,6 +195,7 @@ func (r *nftRules) verdictMap(body json.RawMessage) {
 	}
 	elements, ok := r.pairs(m)
 	if !ok {
+		r.rules.unread(r.nftPlace, r.Chain, "it has a map of verdicts that nft does not list")
 		r.add(rule{action: end}, depends)
 	}
 	for _, e := range elements {
@@ -240,16 +243,28 @@ func (r *nftRules) mangle(body json.RawMessage) {
 	switch {
 	case json.Unmarshal(m.Value, &size) == nil:
 		r.add(rule{action: do, size: size, text: text})
-	case json.Unmarshal(m.Value, &value) != nil:
-	case value.Rt.Key == "mtu" && do == clamp:
+	case json.Unmarshal(m.Value, &value) == nil && value.Rt.Key == "mtu" && do == clamp:
 		r.add(rule{action: do, text: text})
 	case value.Map != nil:
-		elements, _ := r.pairs(*value.Map)
-		for _, e := range elements {
-			if json.Unmarshal(e.value, &size) == nil {
-				r.add(rule{action: do, size: size, text: text}, e.is(r, value.Map.Key))
-			}
+		r.sizeMap(*value.Map, do, text)
+	default:
+		r.rules.unread(r.nftPlace, r.Chain, "it sets a size that is not a number")
+	}
+}
+
+// sizeMap adds a clamp for each element of a map of sizes.
+func (r *nftRules) sizeMap(m nftMap, do action, text string) {
+	elements, ok := r.pairs(m)
+	for _, e := range elements {
+		var size int
+		if json.Unmarshal(e.value, &size) != nil {
+			ok = false
+			continue
 		}
+		r.add(rule{action: do, size: size, text: text}, e.is(r, m.Key))
+	}
+	if !ok {
+		r.rules.unread(r.nftPlace, r.Chain, "it sets sizes from a map that nft does not list")
 	}
 }
 

@@ -39,7 +39,6 @@ type drawn struct {
 	r      *rand.Rand
 	script string
 	mtus   map[string]int                 // of links, and of bridges, by what they carry
-	nets   map[bool][]netip.Prefix        // to which there are routes, by family
 	places map[string]map[bool]netip.Addr // of each end: a host behind it, to which the main table has a route
 	sure   int                            // announcements of paths of which it is said that they are in order
 	sized  int                            // paths whose size was tried

@@ -200,7 +200,7 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 func ReadRules(ctx context.Context) (list []*Rules, notes []string) {
 	native, err := readNFT(ctx) // nil where nft does not tell
 	if native != nil {
-		list = append(list, native)
+		list, notes = append(list, native), append(notes, native.notes...)
 	}
 	if err != nil {
 		notes = append(notes, fmt.Sprintf("The rules of nftables cannot be read: %v.", err))

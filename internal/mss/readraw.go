@@ -164,62 +164,66 @@ func newRoutingRule(message []byte) (RoutingRule, bool) {
 		Not: binary.NativeEndian.Uint32(message[8:])&ruleInverted != 0, SuppressLength: -1, SuppressGroup: -1,
 	}
 	toLength, fromLength, action := int(message[1]), int(message[2]), message[7]
-	prefix := func(value []byte, length int) netip.Prefix {
-		a, _ := netip.AddrFromSlice(value)
-		return netip.PrefixFrom(a, length)
-	}
-	text := func(value []byte) string { return strings.TrimRight(string(value), "\x00") }
 	attributes(message[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 		switch kind {
 		case nl.FRA_DST:
-			r.To = prefix(value, toLength)
+			r.To = prefixFrom(value, toLength)
 		case nl.FRA_SRC:
-			r.From = prefix(value, fromLength)
-		case nl.FRA_IIFNAME:
-			r.In = text(value)
-		case nl.FRA_OIFNAME:
-			r.Out = text(value)
-		case nl.FRA_PRIORITY:
-			r.Priority = int(u32(value))
-		case nl.FRA_FWMARK:
-			r.Mark = u32(value)
-		case nl.FRA_FWMASK:
-			r.Mask = u32(value)
-		case unix.RTA_TABLE:
-			r.Table = u32(value)
-		case nl.FRA_GOTO:
-			r.Goto = int(u32(value))
-		case nl.FRA_IP_PROTO:
-			if len(value) > 0 {
-				r.Protocol = int(value[0])
-			}
-		case nl.FRA_L3MDEV:
-			r.VRF = len(value) > 0 && value[0] != 0
-		case nl.FRA_UID_RANGE:
-			r.Service, r.Root = true, u32(value) == 0
-		case nl.FRA_DPORT_RANGE, nl.FRA_SPORT_RANGE, nl.FRA_TUN_ID:
-			r.Service = true
-		case nl.FRA_SUPPRESS_PREFIXLEN:
-			if u32(value) != anyLength {
-				r.SuppressLength = int(u32(value))
-			}
-		case nl.FRA_SUPPRESS_IFGROUP:
-			if u32(value) != anyLength {
-				r.SuppressGroup = int(u32(value))
-			}
+			r.From = prefixFrom(value, fromLength)
 		default:
-			r.Service = r.Service || kind > nl.FRA_DPORT_RANGE // what later kernels ask for
+			r.read(kind, value)
 		}
 	})
-	switch action {
-	case actionTable:
-	case actionGoto:
-	case actionNothing:
-		r.Nothing = true
-	default:
-		r.Refuses = true
-	}
+	r.Nothing = action == actionNothing
+	r.Refuses = action != actionTable && action != actionGoto && action != actionNothing
 	return r, r.Table != tableLocal
+}
+
+func prefixFrom(value []byte, length int) netip.Prefix {
+	a, _ := netip.AddrFromSlice(value)
+	return netip.PrefixFrom(a, length)
+}
+
+// read takes an attribute of a rule.
+func (r *RoutingRule) read(kind uint16, value []byte) {
+	if len(value) == 0 {
+		return
+	}
+	n, text := u32(value), strings.TrimRight(string(value), "\x00")
+	switch kind {
+	case nl.FRA_IIFNAME:
+		r.In = text
+	case nl.FRA_OIFNAME:
+		r.Out = text
+	case nl.FRA_PRIORITY:
+		r.Priority = int(n)
+	case nl.FRA_FWMARK:
+		r.Mark = n
+	case nl.FRA_FWMASK:
+		r.Mask = n
+	case unix.RTA_TABLE:
+		r.Table = n
+	case nl.FRA_GOTO:
+		r.Goto = int(n)
+	case nl.FRA_IP_PROTO:
+		r.Protocol = int(value[0])
+	case nl.FRA_L3MDEV:
+		r.VRF = value[0] != 0
+	case nl.FRA_UID_RANGE:
+		r.Service, r.Root = true, n == 0
+	case nl.FRA_DPORT_RANGE, nl.FRA_SPORT_RANGE, nl.FRA_TUN_ID:
+		r.Service = true
+	case nl.FRA_SUPPRESS_PREFIXLEN:
+		if n != anyLength {
+			r.SuppressLength = int(n)
+		}
+	case nl.FRA_SUPPRESS_IFGROUP:
+		if n != anyLength {
+			r.SuppressGroup = int(n)
+		}
+	default:
+		r.Service = r.Service || kind > nl.FRA_DPORT_RANGE // what later kernels ask for
+	}
 }
 
 // What the kernel names of tunnels in if_tunnel.h.

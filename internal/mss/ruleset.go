@@ -2,6 +2,7 @@ package mss
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,7 +15,16 @@ type Rules struct {
 	chains map[string][]rule
 	bases  []base
 	sizes  []int             // sizes that some rule asks for, so that what is announced is to be tried on either side of them
+	notes  []string          // what of them cannot be read, a sentence each
 	xt     map[nftPlace]bool // tables with extensions of iptables of which nft does not say whether they clamp
+}
+
+// unread notes why a chain cannot be read, so that what is not found may be there.
+func (r *Rules) unread(place nftPlace, chain, why string) {
+	note := fmt.Sprintf("The chain %s of the table %s %s cannot be read: %s.", chain, place.Family, place.Table, why)
+	if !slices.Contains(r.notes, note) {
+		r.notes = append(r.notes, note)
+	}
 }
 
 // base is a chain that the kernel enters.
