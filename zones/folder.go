@@ -33,11 +33,16 @@ type folder struct {
 	bytes int64                   // that may still be read
 	files int                     // of objects that may still be read
 	room  func(bytes int64) error // as of Dirs
+
+	exposed exposed // of what is read; nil where nobody says that only root can write the folder
 }
 
 // openFolder opens a folder. A path of "" and a folder that does not exist are empty.
 func openFolder(path string, follow bool) (*folder, error) {
 	f := &folder{path: path, bytes: maxFolderBytes, files: math.MaxInt}
+	if follow && path != "" {
+		f.exposed = exposed{}
+	}
 	if follow || path == "" {
 		return f, nil
 	}
@@ -103,6 +108,7 @@ func (f *folder) openRegular(name string) (file *os.File, info fs.FileInfo, err 
 		file.Close()
 		return nil, nil, err
 	}
+	f.exposed.look(name, info)
 	return file, info, nil
 }
 
@@ -278,6 +284,7 @@ func (f *folder) list(name string) ([]fs.DirEntry, error) {
 	case !info.IsDir():
 		return nil, errNoFolder
 	}
+	f.exposed.look(name, info)
 	dir, err := f.open(name)
 	if err != nil {
 		return nil, f.explain(name, err)

@@ -115,6 +115,8 @@ func (l *loader) read() *Config {
 	loadFile(l, "richwall.conf", &c.Own, ReadOwnConf, mendOwnConf)
 	loadFile(l, "direct.xml", &c.Direct, ReadDirect, mendDirect)
 	l.defaultZone(c)
+	l.warnExposed(l.system)
+	l.warnExposed(l.rest)
 	return c
 }
 

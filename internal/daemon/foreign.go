@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -266,14 +265,19 @@ func (d *Daemon) giveUp(k kernel.Kernel) {
 	d.settleLater()
 }
 
-// takeGuard has the Kernel in force guard the machine in place of a remnant, whose rules are beside those in force. The lock is held.
+// takeGuard has the Kernel in force guard the machine in place of a remnant, whose rules are beside those in force. The one's guard stands
+// before the other's goes; where it cannot stand, the other's stays. The lock is held.
 func (d *Daemon) takeGuard(r kernel.Remnant) {
 	g, ok := d.kernel.(kernel.Guarder)
 	if !ok {
 		return
 	}
-	if err := errors.Join(r.YieldGuard(), g.KeepOut(context.Background(), d.panic)); err != nil {
-		d.opt.Log.Error("new connections are not kept out, although rules of another back end are in the kernel beside those in force", "reason", err)
+	if err := g.KeepOutAlone(context.Background(), d.panic); err != nil {
+		d.opt.Log.Error("the back end in force cannot keep out what is new, although rules of another one are in the kernel beside its own: that does it as long as it can", "reason", err)
+		return
+	}
+	if err := r.YieldGuard(); err != nil {
+		d.opt.Log.Error("what is new is dropped by more than one table until what is left of another back end is taken back", "reason", err)
 	}
 }
 

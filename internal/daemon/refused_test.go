@@ -314,6 +314,10 @@ func (k *keptOut) KeepOut(_ context.Context, panicked bool) error {
 	return k.cannot
 }
 
+func (k *keptOut) KeepOutAlone(ctx context.Context, panicked bool) error {
+	return k.KeepOut(ctx, panicked)
+}
+
 // While the first rules cannot be put into the kernel, the state and the log say whether new connections are kept out, and that changes when
 // it does. Each try asks for it again, with panic mode if that is on. A running firewall, of which a change fails, is not asked.
 func TestSaysWhetherNewConnectionsAreKeptOut(t *testing.T) {

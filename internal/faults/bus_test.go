@@ -21,8 +21,11 @@ import (
 	"richwall/internal/lab"
 )
 
-// program is firewalld itself, over a folder.
-func program() { os.Exit(firewalldcmd.Main(os.Args[1:], os.Stdout, os.Stderr)) }
+// program is firewalld itself, over a folder. Its end may take longer than that of firewalld, as the machine is busy with other tests.
+func program() {
+	firewalldcmd.StopTime, firewalldcmd.ConfTime = 30*time.Second, 3*time.Second
+	os.Exit(firewalldcmd.Main(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // options are those of firewalld over a folder.
 func options(folder string) []string {

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 		role()
 		return
 	}
-	lab.MainApart(mounting{m}, "TestBrokenOffStarts", "TestStopDuringStart", "TestStopWhileEbtablesDoesNotAnswer") // a stop waits a second for others
+	lab.MainApart(mounting{m})
 }
 
 // mounting runs tests where what they mount is seen by nobody else, if this process may.

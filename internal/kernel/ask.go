@@ -45,9 +45,9 @@ func (e *tableEdit) ask(ctx context.Context, byChain, ours map[string][]string) 
 	if err != nil {
 		return err
 	}
-	for _, why := range untried {
-		if len(e.saved.unlisted) > 0 {
-			return &untriedError{tool(e.family), e.table, why}
+	if len(e.saved.unlisted) > 0 && !e.k.despite {
+		if err := untriedOf(tool(e.family), e.table, untried); err != nil {
+			return err
 		}
 	}
 	if !slices.Contains(e.saved.order, trialChain) { // it was one that a killed process has left

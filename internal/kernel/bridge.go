@@ -64,7 +64,7 @@ func CommitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	defer unlock()
 	o.Left.begin(true)
 	was, err = commitBridge(ctx, o, old, next)
-	if err == nil || old == nil || ctx.Err() != nil || refusesNext(err) {
+	if err == nil || old == nil || ctx.Err() != nil || refusesNext(err) || errors.Is(err, errNothingDone) {
 		return was, err
 	}
 	found, again := commitBridge(ctx, o, nil, next)
@@ -112,7 +112,11 @@ func commitBridge(ctx context.Context, o Options, old, next *Bridge) (was *Bridg
 	}
 	var before *Bridge
 	o.Left.bridge(func(noted *Bridge) *Bridge { before = noted; return noted.with(found.was).with(found.next) })
-	if done, err := t.changeBridge(ctx, found); errors.Is(err, ErrNotPutBack) {
+	done, err := t.changeBridge(ctx, found)
+	if err == nil && len(done) > 0 {
+		done, err = t.seenBridge(ctx, found, done)
+	}
+	if errors.Is(err, ErrNotPutBack) {
 		return nil, err
 	} else if err != nil {
 		if back := t.backTo(ctx, done, found); back != nil {

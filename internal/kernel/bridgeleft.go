@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"richwall/compile/ir"
@@ -234,8 +233,10 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 	}
 	f.saved, f.unclaimed = saved, map[BridgeChain]map[string][]int{}
 	for table, s := range saved {
-		if slices.Contains(s.order, trialChain) && !f.asks {
-			f.endTrial(ctx, table)
+		for _, chain := range s.order {
+			if isTrial(chain) && !f.asks {
+				f.endTrial(ctx, table, chain)
+			}
 		}
 		if !f.asks && f.left.unlistedBridge(table, len(s.unlisted) > 0) {
 			f.log.Warn(unlistedByAnother("ebtables"), "look", "nft list table bridge "+table)
@@ -250,7 +251,7 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 			for i, text := range texts {
 				places[text] = append(places[text], i)
 			}
-			if chain != trialChain {
+			if !isTrial(chain) {
 				f.unclaimed[BridgeChain{table, chain}] = places
 			}
 		}
@@ -260,22 +261,15 @@ func (f *bridgeFinder) list(ctx context.Context) error {
 
 // listBridge is all tables of ebtables, by name.
 func (t tools) listBridge(ctx context.Context) (map[string]*savedTable, error) {
-	text, err := t.run(ctx, "", "ebtables-save")
-	tables := map[string]*savedTable{}
-	switch {
-	case cannotList(text, err), err == nil && broken(text):
-		for _, table := range bridgeTables {
-			if tables[table], err = t.readUnlisted(ctx, bridgeLister, table); err != nil {
-				return nil, err
-			}
-		}
-		return tables, nil
-	case err != nil:
-		return nil, err
+	tables, err := t.list(ctx, bridgeLister, bridgeTables)
+	if tables != nil || err != nil {
+		return tables, err
 	}
-	for _, part := range strings.Split("\n"+text, "\n*")[1:] {
-		name, rest, _ := strings.Cut(part, "\n")
-		tables[name] = parseSaved(rest)
+	tables = map[string]*savedTable{}
+	for _, table := range bridgeTables {
+		if tables[table], err = t.readUnlisted(ctx, bridgeLister, table); err != nil {
+			return nil, err
+		}
 	}
 	return tables, nil
 }
@@ -367,7 +361,7 @@ func (f *bridgeFinder) try(ctx context.Context, table string, rules []BridgeRule
 	if len(lines) == head {
 		return nil
 	}
-	defer f.endTrial(ctx, table)
+	defer f.endTrial(ctx, table, trialChain)
 	for range mostReadings {
 		if err := f.tryLines(ctx, table, lines, head, func(good [][]string) { lines = good }); err != nil {
 			return err
@@ -441,7 +435,7 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 		return err
 	}
 	if untried > 0 && len(f.saved[table].unlisted) > 0 {
-		return &untriedError{"ebtables", table, errNoTime}
+		return &untriedError{program: "ebtables", table: table, why: errNoTime}
 	}
 	if untried > 0 {
 		f.log.Warn("there was no time to find out whether all rules for bridges are there: some count as not there", "table", table, "rules", untried)
@@ -451,16 +445,16 @@ func (f *bridgeFinder) tryLines(ctx context.Context, table string, lines [][]str
 	return restore()
 }
 
-// endTrial takes out the chain in which rules were tried, be it there or not.
-func (f *bridgeFinder) endTrial(ctx context.Context, table string) {
+// endTrial takes out a chain in which rules were tried, be it there or not.
+func (f *bridgeFinder) endTrial(ctx context.Context, table, chain string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	script, err := joinLines([][]string{{"*" + table}, {":" + trialChain, "RETURN"}, {"-F", trialChain}, {"-X", trialChain}})
+	script, err := joinLines([][]string{{"*" + table}, {":" + chain, "RETURN"}, {"-F", chain}, {"-X", chain}})
 	if err == nil {
 		_, err = f.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	if err != nil {
-		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", trialChain, "table", table, "reason", err)
+		f.log.Warn("a chain for bridges stays that no packet comes to", "chain", chain, "table", table, "reason", err)
 	}
 }
 

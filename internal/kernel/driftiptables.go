@@ -88,6 +88,21 @@ func (k *iptablesKernel) Guarded() bool { return k.watch.guard.stands() }
 func (k *iptablesKernel) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.keepOut(ctx, panicked)
+}
+
+// KeepOutAlone implements Guarder.
+func (k *iptablesKernel) KeepOutAlone(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.watch.guard.aside(); err != nil {
+		return err
+	}
+	return k.keepOut(ctx, panicked)
+}
+
+// keepOut is KeepOut by one who holds the lock.
+func (k *iptablesKernel) keepOut(ctx context.Context, panicked bool) error {
 	if k.watch.monitor != nil {
 		if err := k.review(); err != nil { // it is done again
 			k.options.Log.Warn(err.Error())
@@ -327,6 +342,7 @@ func (k *iptablesKernel) settle(committed error, by []Writer) error {
 		return committed
 	}
 	k.watch.committed()
+	k.silently = nil
 	if k.watch.monitor != nil {
 		k.watch.note(k.against(k.held), by)
 	}
@@ -411,7 +427,7 @@ func (k *iptablesKernel) eachChain(f func(p part, c *chainRules)) {
 			if k.lacking[sharedChain{family: family, table: table}] {
 				continue
 			}
-			for _, c := range rulesOf(k.installed.Rules, family, table).chains {
+			for _, c := range k.rulesOf(k.installed.Rules, family, table).chains {
 				f(part{family: familyNumber(family), table: table, kind: chainPart, name: c.name}, c)
 			}
 		}
@@ -523,9 +539,9 @@ func (k *iptablesKernel) differences() ([]string, error) {
 	return k.against(now), nil
 }
 
-// against says what of the chains that are held is not as it was committed.
+// against says what of the chains that are held is not as it was committed, beside what was found of iptables-legacy and is not put back yet.
 func (k *iptablesKernel) against(now heldChains) []string {
-	list := madeDormant(now, func(p part) bool { return k.uses(k.installed, p) })
+	list := append(slices.Clone(k.silently), madeDormant(now, func(p part) bool { return k.uses(k.installed, p) })...)
 	for p, c := range k.held {
 		if p.kind == dormantPart {
 			continue

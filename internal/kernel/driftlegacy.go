@@ -56,7 +56,7 @@ func (k *iptablesKernel) textOf(chain sharedChain, spec string) string {
 }
 
 // reviewSilent compares what iptables-legacy lists with what it listed after the last commit. That is all there is to find out
-// what others have changed.
+// what others have changed. The guard stands from then on, until a commit has put it back.
 func (k *iptablesKernel) reviewSilent() {
 	if k.installed == nil || k.amiss() {
 		return
@@ -69,13 +69,16 @@ func (k *iptablesKernel) reviewSilent() {
 	}
 	if len(list) > 0 {
 		k.options.Log.Warn("another program has changed the rules; they are put back", "changes", strings.Join(list, "; "))
+		if k.installed.Rules != nil && !k.installed.Unguarded {
+			k.watch.guard.raise(k.installed.Panic)
+		}
 	}
-	k.watch.changed = list
+	k.watch.changed, k.silently = list, list
 }
 
 // silentDifferences says what of ours in a table is not as it was committed.
 func (k *iptablesKernel) silentDifferences(family ir.Families, table string) (list []string) {
-	want := rulesOf(k.installed.Rules, family, table)
+	want := k.rulesOf(k.installed.Rules, family, table)
 	if len(want.chains) == 0 && !k.installed.Panic {
 		return nil
 	}

@@ -71,6 +71,9 @@ func Remains(table, text string) (rules, chains []string) {
 	return rules, chains
 }
 
+// TrialChain is where this process tries rules.
+var TrialChain = trialChain
+
 // TargetOf is the chain or target that a rule goes to, by its text.
 func TargetOf(rule string) string { return targetOf(rule) }
 
@@ -251,4 +254,15 @@ func HoldFor(t *testing.T, limit time.Duration) {
 	was := holdTime
 	t.Cleanup(func() { holdTime = was })
 	holdTime = limit
+}
+
+// ForgetOwn has a Kernel forget which rules of chains that others may have rules in are its own.
+func ForgetOwn(k Kernel) {
+	d, ok := k.(*iptablesKernel)
+	if n, beside := k.(*nftables); beside {
+		d, ok = n.direct, n.direct != nil
+	}
+	if ok {
+		clear(d.own)
+	}
 }

@@ -32,8 +32,9 @@ const (
 var quiet = 10 * time.Second
 
 // guardChains are the chains of the guard, which drop what no rule lets pass. With everything they have no rules. Else what
-// passes is established and related connections, loopback, DHCP of a client (RFC 2131 and 8415, ports), and the messages by
-// which IPv6 finds routers, neighbours and listeners to multicast (RFC 4861, 2710 and 3810).
+// passes is established and related connections, loopback, DHCP of a client (RFC 2131 and 8415, ports), the messages by
+// which IPv6 finds routers, neighbours and listeners to multicast (RFC 4861, 2710 and 3810), and questions of this machine to name servers
+// (RFC 1035, and over TLS RFC 7858, ports): behind the guard the programs of iptables look up the hosts that direct rules name.
 func guardChains(everything bool) []*ir.Chain {
 	var chains []*ir.Chain
 	for _, hook := range []string{"input", "forward", "output"} {
@@ -65,6 +66,12 @@ func guardRules(hook string) []*ir.Rule {
 		pass(ir.Both, ir.Iface{Side: outside, Name: "lo"}),
 		pass(ir.V4, ir.NFProto{Family: ir.V4}, udp(far, 67), udp(near, 68)),
 		pass(ir.V6, ir.NFProto{Family: ir.V6}, udp(far, 547), udp(near, 546)))
+	if hook == "output" {
+		for _, server := range []ir.Port{{Protocol: "udp", Low: 53, High: 53}, {Protocol: "tcp", Low: 53, High: 53}, {Protocol: "tcp", Low: 853, High: 853}} {
+			server.Side = ir.Dest
+			rules = append(rules, pass(ir.Both, server))
+		}
+	}
 	for _, kind := range []int{130, 131, 132, 133, 134, 135, 136, 143} {
 		rules = append(rules, pass(ir.V6, ir.ICMP{Family: ir.V6, Type: kind, Code: ir.AnyCode}))
 	}
@@ -188,6 +195,19 @@ func (g *guard) giveWay() (free bool) {
 	g.log.Warn("another table keeps out what is new in place of the usual one", "table", "inet "+g.name,
 		"reason", fmt.Errorf("table inet %s: %w%s", taken, ErrForeignOwner, ownerHint(t.owner)))
 	return true
+}
+
+// aside has a guard take another name, unless it stands so that nobody else can take it away, where a table of its name is there: that may be
+// the guard of another Kernel of this process, and go with it.
+func (g *guard) aside() error {
+	if g == nil || g.protected() {
+		return nil
+	}
+	t, err := g.socket.tableHead(g.name)
+	if err == nil && t.there {
+		g.name, g.up = spareName(guardTable), false
+	}
+	return err
 }
 
 // messages put a guard in the place of one that there may be, or take it away.

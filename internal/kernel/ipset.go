@@ -20,10 +20,13 @@ type setPlan struct {
 	make     input                 // input of "ipset restore" before the rules
 	refused  int                   // the line of that, from 1, that ipset has refused; 0 for none
 	undoText input                 // input of "ipset restore" that takes back changes of elements
+	toUndo   *[]string             // what is still to be taken back of the rest, see back; nil before that has begun
 	swapped  []string              // sets that hold what was there before, under other names
 	gone     []string              // sets that go after the rules
 	retyped  []string              // sets that must go before they can be made with another type
 	others   []string              // sets whose names other programs' sets have, in whose place they come
+	created  []string              // sets that are made, also under other names
+	probe    probe                 // what shows that the change of elements was made
 	origins  map[string]*ir.Origin // of sets, by the names they are made under
 }
 
@@ -50,7 +53,7 @@ func (t tools) listUsedSets(ctx context.Context) (types map[string]string, used 
 	text, err := t.run(ctx, "", "ipset", "list", "-terse")
 	if err != nil {
 		var said *toolError
-		if !errors.As(err, &said) {
+		if !errors.As(err, &said) && !errors.Is(err, errLimit) {
 			return types, used, nil // no ipset: an error only for those who want a set
 		}
 		return nil, nil, fmt.Errorf("cannot list the sets: %w", err)
@@ -185,6 +188,7 @@ func (p *setPlan) set(old, next *ir.Set, types map[string]string) {
 
 // whole makes a set with all its elements.
 func (p *setPlan) whole(s *ir.Set) {
+	p.created = append(p.created, s.Name)
 	p.origins[s.Name] = s.Origin
 	if err := iptables.WriteSets(&p.make, &ir.Ruleset{Sets: []*ir.Set{s}}); err != nil {
 		panic("internal error: " + err.Error()) // it was verified, and an input takes everything
@@ -235,6 +239,7 @@ func (p *setPlan) difference(old, next *ir.Set) {
 	if len(gone)+len(added) == 0 {
 		return
 	}
+	p.probed(next, gone, added)
 	var had map[string]ir.Element
 	if expires(next) {
 		had = byName(old.Elements, elementText)
@@ -322,10 +327,13 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 	}
 	_, err := k.runOn(ctx, func(int) {}, &p.make, "ipset", "restore")
 	var said *toolError
-	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) { // it was not run
+	if p.refused = lineNamed(err); err != nil && !errors.As(err, &said) && !errors.Is(err, errLimit) { // it was not run
 		p.refused = 1
 	}
-	return k.blameSet(p, err)
+	if err != nil {
+		return k.blameSet(p, err)
+	}
+	return k.seenSets(ctx, p)
 }
 
 // blameSet is the error of ipset with the set it is about, as far as its line number tells.
@@ -337,45 +345,109 @@ func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
 	e := &RuleError{Err: err}
 	if m := lineNumber.FindStringSubmatch(said.said); m != nil {
 		refused, _ := strconv.Atoi(m[1])
-		for n, line := range p.make.lines() {
+		reading := p.make.eachLine(func(n int, line string) bool {
 			if n != refused {
-				continue
+				return true
 			}
 			e.Err = fmt.Errorf("ipset refuses %q: %s", line, said.said)
 			if words := strings.Fields(line); len(words) > 1 && p.origins[words[1]] != nil {
 				e.Origin = p.origins[words[1]]
 			}
-		}
+			return false
+		})
+		e.Err = errors.Join(e.Err, reading)
 	}
 	return e
 }
 
-// undoSets takes back what was done, as far as it was.
-func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) {
-	if !p.undoText.empty() {
-		if _, err := k.runOn(ctx, func(int) {}, &p.undoText, "ipset", "restore"); err != nil {
-			k.options.Log.Error("sets could not be put back", "error", err)
+// undoSets takes back what was done, as far as it was and the sets are still there. On an error not all of it is taken back: that can be tried
+// again. A set that was made, and that something refers to by now, stays until it can be taken out.
+func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) error {
+	if p.toUndo == nil {
+		lines, err := p.back()
+		if err != nil {
+			return fmt.Errorf("it is not known which sets were made: %w", err)
 		}
+		p.toUndo = &lines
 	}
-	for lines := p.back(); len(lines) > 0; {
-		_, err := k.run(ctx, strings.Join(lines, "\n")+"\n", "ipset", "restore")
-		if err == nil {
-			return
+	err := k.undoElements(ctx, p)
+	var made []string
+	*p.toUndo = filter(*p.toUndo, func(line string) bool {
+		if name, is := strings.CutPrefix(line, "destroy "); is {
+			made = append(made, name)
+			return true
 		}
-		k.options.Log.Error("a set could not be put back", "error", err)
-		at := lineNamed(err)
-		if at == 0 {
-			return
-		}
-		lines = lines[min(at, len(lines)):]
+		swap := k.restoreSets(ctx, line)
+		err = errors.Join(err, swap)
+		return swap != nil // what is exchanged is not exchanged again
+	})
+	if err != nil {
+		return err
 	}
+	stay, err := k.destroySets(ctx, made)
+	if err != nil {
+		return err
+	}
+	k.keepSets(filter(made, func(name string) bool { return stay[name] != nil }), stay)
+	return nil
 }
 
-// back are the lines for "ipset restore" that take back what makeSets has made and exchanged, last first, up to the line that was refused.
-func (p *setPlan) back() (lines []string) {
-	for n, line := range p.make.lines() {
+// undoElements takes back changes of the elements of sets that are still there. It can be done again.
+func (k *iptablesKernel) undoElements(ctx context.Context, p *setPlan) error {
+	if p.undoText.empty() {
+		return nil
+	}
+	_, err := k.runOn(ctx, func(int) {}, &p.undoText, "ipset", "restore")
+	if err == nil {
+		return nil
+	}
+	rest := &input{}
+	defer rest.close()
+	all, reading := k.ofSetsThere(ctx, p, rest)
+	if reading != nil || all {
+		return errors.Join(err, reading)
+	}
+	_, err = k.runOn(ctx, func(int) {}, rest, "ipset", "restore")
+	return err
+}
+
+// ofSetsThere are the lines of undoText that are about sets that are there, and whether those are all.
+func (k *iptablesKernel) ofSetsThere(ctx context.Context, p *setPlan, lines *input) (all bool, err error) {
+	types, err := k.listSets(ctx)
+	if err != nil {
+		return false, err
+	}
+	all = true
+	err = p.undoText.eachLine(func(_ int, line string) bool {
+		if words := strings.Fields(line); len(words) > 1 && types[words[1]] == "" {
+			all = false
+		} else {
+			fmt.Fprintln(lines, line)
+		}
+		return true
+	})
+	return all, err
+}
+
+// restoreSets carries out a line that exchanges two sets. It is no error that one of them is not there any more: another program has taken it out.
+func (k *iptablesKernel) restoreSets(ctx context.Context, line string) error {
+	_, err := k.run(ctx, line+"\n", "ipset", "restore")
+	if err == nil {
+		return nil
+	}
+	types, listing := k.listSets(ctx)
+	if listing == nil && slices.ContainsFunc(strings.Fields(line)[1:], func(name string) bool { return types[name] == "" }) {
+		return nil
+	}
+	return errors.Join(err, listing)
+}
+
+// back are the lines for "ipset restore" that take back what makeSets has made and exchanged, last first, up to the line that was refused. The
+// error is that what makeSets has done cannot be read.
+func (p *setPlan) back() (lines []string, err error) {
+	err = p.make.eachLine(func(n int, line string) bool {
 		if n == p.refused {
-			break
+			return false
 		}
 		command, rest, _ := strings.Cut(line, " ")
 		name, _, _ := strings.Cut(rest, " ")
@@ -385,9 +457,10 @@ func (p *setPlan) back() (lines []string) {
 		case "swap":
 			lines = append(lines, line)
 		}
-	}
+		return true
+	})
 	slices.Reverse(lines)
-	return lines
+	return lines, err
 }
 
 // finishSets removes what no rule looks up any more. A set that another program's rules look up stays. It warns of sets of other programs
@@ -398,10 +471,19 @@ func (k *iptablesKernel) finishSets(ctx context.Context, p *setPlan) {
 	}
 	names := slices.Concat(p.swapped, p.gone)
 	stay, err := k.destroySets(ctx, names)
-	for _, name := range names {
-		if reason := cmp.Or(err, stay[name]); reason != nil {
-			k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", reason)
-			k.options.Left.stays(name)
+	if err != nil {
+		stay = map[string]error{}
+		for _, name := range names {
+			stay[name] = err
 		}
+	}
+	k.keepSets(filter(names, func(name string) bool { return stay[name] != nil }), stay)
+}
+
+// keepSets notes sets that cannot be taken out now, and logs why.
+func (k *iptablesKernel) keepSets(names []string, reasons map[string]error) {
+	for _, name := range names {
+		k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", reasons[name])
+		k.options.Left.stays(name)
 	}
 }

@@ -46,23 +46,30 @@ type iptablesKernel struct {
 	checking                bool       // nothing is to be changed in the kernel
 	steps                   []step     // what a commit has done that has not succeeded
 	last                    []step     // what the last commit has done, of one beside nftables
+	behind                  func()     // what is to be done when it stands (conclude); nil for nothing
 	former                  memory     // of what was there before that
 	made                    map[sharedChain]bool
 	lacking                 map[sharedChain]bool               // tables, without a chain's name, that the kernel does not have
 	texts                   map[sharedRule]string              // how the tool saves rules of ours
 	unlisted                map[sharedChain]bool               // tables, without a chain's name, that the tool cannot list, of which the log has told
 	own                     map[sharedChain]map[uint64]ownRule // rules that this process has put into chains that others may have rules in, by their handles
+	addressed               map[sharedRule][]string            // what rules of the direct interface were put in as that name hosts or several addresses
 	madeOf                  map[sharedChain]map[string]string  // of such tables, how the tool lists rules that may be ours, by what they are made of
 	listed                  map[sharedChain][]string           // chains of silent families as the tool saved them after a commit; of a partial one our rules
+	silently                []string                           // what was found of the changes of other programs by iptables-legacy, and is not put back yet
 	loose                   bool                               // a process that Allow let do what it wants has changed or removed something of what is installed
 	anew                    bool                               // of the commit that is going on: Desired.Anew
+	// ends and despite are of the commit that is going on: the firewall ends with it, and, as then, or where panic mode ends, it goes on although
+	// it cannot be found out whether some rules are there. These stay as they are; stayed names them.
+	ends, despite bool
+	stayed        []string
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
-		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}}
+		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
@@ -285,8 +292,10 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	}
 	if !k.direct {
 		k.starting = k.installed == nil
+		k.ends = next.Rules == nil && !next.Succeeded
+		k.despite = next.Rules == nil || k.installed != nil && k.installed.Panic && !next.Panic
 	}
-	k.awaits, k.anew = next.Awaits, next.Anew
+	k.awaits, k.anew, k.stayed = next.Awaits, next.Anew, nil
 	first := k.installed == nil && len(k.steps) == 0
 	if found, known := k.options.Left.begin(first); first {
 		k.found, k.foundKnown = found, known // an attempt before this one, or a note that could not be read, may have told more
@@ -306,6 +315,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	if err == nil && k.anew {
 		k.loose = false
 	}
+	if err != nil && len(k.silently) > 0 {
+		k.watch.report(Foreign{Changes: k.silently})
+	}
 	switch {
 	case k.options.Guard.check() != nil: // the start was broken off, and the guard with it
 	case len(k.steps) > 0:
@@ -313,13 +325,24 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	case g == nil:
 	case err == nil:
 		k.settleGuard(next)
+	case len(k.silently) > 0: // it stands until that is put back
 	case !stood && g.up: // it stood while rules were out of the way, and these are back
 		if err := g.set(false, false); err != nil {
 			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
 			g.later(k.unguard)
 		}
 	}
+	if err == nil && k.ends && len(k.stayed) > 0 {
+		return &StayError{k.stayed}
+	}
 	return err
+}
+
+// StayError is that the firewall has ended but for some direct rules: it could not be found out whether they are there.
+type StayError struct{ Rules []string }
+
+func (e *StayError) Error() string {
+	return "direct rules stay, if they are there, until a start can find out which they are: " + strings.Join(e.Rules, "; ")
 }
 
 // settleGuard makes the guard stand behind a commit, or takes it away.
@@ -340,7 +363,7 @@ func (k *iptablesKernel) commitOrUndo(ctx context.Context, next *Desired) error 
 		return fmt.Errorf("an earlier change was not made, and not all of it is taken back: %w", err)
 	}
 	before := k.remember()
-	k.came = leftThings{}
+	k.came, k.stayed = leftThings{}, nil
 	err := k.commit(ctx, next)
 	if err == nil {
 		if k.direct {
@@ -381,7 +404,7 @@ func (k *iptablesKernel) commitWithoutLeft(ctx context.Context, next *Desired, r
 func (k *iptablesKernel) undoLast(ctx context.Context, next *Desired) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.steps, k.last = k.last, nil
+	k.steps, k.last, k.behind = k.last, nil, nil
 	k.noteFormer()
 	err := k.watched(func() error {
 		k.recall(k.former)
@@ -416,7 +439,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	if !sets.make.empty() {
-		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { k.undoSets(ctx, sets); return nil }})
+		k.steps = append(k.steps, step{"sets", func(ctx context.Context) error { return k.undoSets(ctx, sets) }})
 	}
 	if err := k.makeSets(ctx, sets); err != nil {
 		return err
@@ -428,9 +451,31 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	k.installed = next
-	k.finishSets(ctx, sets)
-	k.noteDone(ctx, next, first)
+	k.behind = func() {
+		k.finishSets(ctx, sets)
+		k.noteDone(ctx, next, first)
+	}
+	if !k.direct {
+		k.endCommit()
+	}
 	return nil
+}
+
+// endCommit does what cannot be taken back behind a commit that stands: sets go that hold what was there before it.
+func (k *iptablesKernel) endCommit() {
+	if k.behind != nil {
+		k.behind()
+	}
+	k.behind = nil
+}
+
+// conclude ends the last commit of one beside nftables, whose own rules are committed behind it. stopped is the error of that commit's context.
+func (k *iptablesKernel) conclude(stopped func() error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stopped = stopped
+	defer func() { k.stopped = nil }()
+	k.endCommit()
 }
 
 // script is the input of a restore tool for one table.
@@ -447,6 +492,7 @@ type script struct {
 	kept         []string           // direct chains that rules of other programs stay in at a start
 	gone         []goneRule         // rules in chains that are not listed, which go when the lines are done, but for those that delete chains
 	begun        bool               // the lines are done, and not all of gone
+	done         bool               // all is done, as the tool says
 	after        *savedTable        // the table behind it, once it was committed
 }
 
@@ -480,13 +526,12 @@ func tablesInOrder(before, next *Desired) []string {
 	return iptables.Tables
 }
 
+// script is the change of one table; nil if there is nothing to do.
 func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table string, before, next *Desired) (*script, error) {
-	want := rulesOf(next.Rules, family, table)
-	was, had, first := &tableRules{}, (*tableRules)(nil), before == nil
-	if before != nil {
+	want, was, first := rulesOf(next.Rules, family, table), &tableRules{}, before == nil
+	if !first {
 		was = rulesOf(before.Rules, family, table)
-		had = was
-		if !k.changed() && had.equal(want) && before.Panic == next.Panic {
+		if !k.changed() && was.equal(want) && before.Panic == next.Panic {
 			return nil, nil
 		}
 	}
@@ -502,47 +547,82 @@ func (k *iptablesKernel) script(ctx context.Context, family ir.Families, table s
 		return nil, nil
 	}
 	k.tellUnlisted(saved, family, table)
-	may := []*tableRules{was}
-	if first { // an earlier process may have put in what shall be there
-		may = append(may, want)
+	e := &tableEdit{k: k, saved: saved, before: was, want: want, script: &script{family: family, table: table,
+		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
+	if err := e.identify(ctx, first, next); err != nil {
+		return nil, err
 	}
-	asked, err := k.recognise(ctx, saved, family, table, k.mayBeHere(saved, family, table, had == nil && !k.direct, may...))
+	if first && !next.Succeeded {
+		err = e.addLeft(ctx)
+	} else {
+		changed := e.had.otherThan(e.want).shared()
+		err = e.ask(ctx, changed, changed)
+	}
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case had != nil && k.changed():
-		had = saved.stillThere(had)
-		if next.Panic {
-			before = nil // the policies that panic mode needs may have gone
-		}
-	case had != nil:
-	case k.direct:
-		had = &tableRules{}
-	default:
-		var direct leftThings
-		if next.Succeeded { // the other Kernel may have some here
-			noted, _ := k.options.Left.found()
-			direct = noted.in(family, table)
-		}
-		had = saved.remains(table, direct)
-	}
-	if next.Succeeded {
-		had = had.withoutShared()
-	}
-	e := &tableEdit{k: k, saved: saved, before: was, had: had, want: want, asked: asked, absent: k.taken(saved, family, table), script: &script{family: family, table: table, want: want,
-		rules: map[int]*ir.Rule{}, chains: map[int]string{}, listings: map[string]listing{}}}
-	if first && !next.Succeeded {
-		if err := e.addLeft(ctx); err != nil {
-			return nil, err
-		}
-	} else if err := e.ask(ctx, e.had.shared(), e.had.shared()); err != nil {
-		return nil, err
+	if !first && k.changed() && next.Panic {
+		before = nil // the policies that panic mode needs may have gone
 	}
 	if !k.direct {
 		e.setPolicies(before, next)
 	}
 	return e.build(ctx)
+}
+
+// identify finds out what is ours in the table, where before and want are rules as they are written, and makes them what they are put in as. first
+// says that it is not known what was committed before.
+func (e *tableEdit) identify(ctx context.Context, first bool, next *Desired) error {
+	k, plain := e.k, e.before
+	e.before = k.asPutIn(plain, e.family, e.table)
+	unfound, err := k.address(ctx, e.saved, e.family, e.table, plain, e.want)
+	if err != nil {
+		return err
+	}
+	e.want = k.asPutIn(e.want, e.family, e.table)
+	may := []*tableRules{e.before}
+	switch {
+	case first: // an earlier process may have put in what shall be there, but for what the tool is about to refuse
+		may = append(may, e.want.without(unfound, e.saved.unlisted))
+	case !k.changed(): // nothing in a chain that stays is looked for
+		may = []*tableRules{e.before.otherThan(e.want)}
+	}
+	e.asked, err = k.recognise(ctx, e.saved, e.family, e.table, k.mayBeHere(e.saved, e.family, e.table, first && !k.direct, may...))
+	if e.asked == nil {
+		e.asked = map[string][]string{}
+	}
+	for _, spec := range unfound { // which nobody asks for again
+		e.asked[spec] = nil
+	}
+	e.had, e.absent = e.hadBefore(first, next), k.taken(e.saved, e.family, e.table)
+	if untried := (*untriedError)(nil); k.despite && errors.As(err, &untried) {
+		k.leaveUntried(e.family, e.table, e.saved.unlisted, untried, may...)
+		e.had, e.want, err = e.had.without(untried.rules, e.saved.unlisted), e.want.without(untried.rules, e.saved.unlisted), nil
+	}
+	e.script.want = e.want
+	return err
+}
+
+// hadBefore is what is ours in the table: what was committed before, as far as it is still there, or what an earlier process seems to have left.
+func (e *tableEdit) hadBefore(first bool, next *Desired) *tableRules {
+	had := &tableRules{}
+	switch {
+	case !first && e.k.changed():
+		had = e.saved.stillThere(e.before)
+	case !first:
+		had = e.before
+	case !e.k.direct:
+		var direct leftThings
+		if next.Succeeded { // the other Kernel may have some here
+			noted, _ := e.k.options.Left.found()
+			direct = noted.in(e.family, e.table)
+		}
+		had = e.saved.remains(e.table, direct)
+	}
+	if next.Succeeded {
+		return had.withoutShared()
+	}
+	return had
 }
 
 // test lets the tools read all scripts, and shows what they do not understand before anything is changed. A script alone
@@ -656,7 +736,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 			return err
 		}
 	}
-	k.noteChains(scripts)
+	k.noteRules(next, scripts)
 	for _, s := range scripts {
 		if err := k.put(ctx, s); err != nil {
 			return k.culprits(ctx, s, err)

@@ -75,13 +75,17 @@ type Guarder interface {
 	// KeepOut makes the machine drop what is not of a connection that is there already, or with panicked every packet, until the next
 	// commit succeeds. Rules of an earlier process let nothing else in meanwhile.
 	KeepOut(ctx context.Context, panicked bool) error
+	// KeepOutAlone is KeepOut by a table of this Kernel's own, whatever another Kernel of this process keeps out: that one can end it then, and
+	// nothing comes in between (Remnant.YieldGuard).
+	KeepOutAlone(ctx context.Context, panicked bool) error
 }
 
 // Remnant is a Kernel that says whether a commit which has failed has left something that could not be taken back.
 type Remnant interface {
 	// Unfinished is that it has. The next commit begins with taking that back; until then the guard stands, as long as the Kernel is open.
 	Unfinished() bool
-	// YieldGuard takes the guard of this Kernel away, for good: another Kernel keeps out what is new (Desired.Guarded).
+	// YieldGuard takes the guard of this Kernel away, for good: another Kernel keeps out what is new by then (Guarder.KeepOutAlone), and
+	// goes on with it (Desired.Guarded).
 	YieldGuard() error
 }
 

@@ -485,28 +485,34 @@ func (k *iptablesKernel) leaves(d *Desired) leftThings {
 				if err != nil {
 					panic("internal error: a rule was not verified: " + err.Error())
 				}
-				left := leftRule{leftChain: chainLeft(family, c.Table, c.Name), Spec: strings.TrimPrefix(string(spec), " ")}
-				left.Text = k.texts[sharedRule{sharedChain{family, c.Table, c.Name}, left.Spec}]
-				t.Rules = append(t.Rules, left)
+				in := sharedChain{family, c.Table, c.Name}
+				for _, made := range k.madeFrom(sharedRule{in, strings.TrimPrefix(string(spec), " ")}) {
+					t.Rules = append(t.Rules, leftRule{chainLeft(family, c.Table, c.Name), made, k.texts[sharedRule{in, made}]})
+				}
 			}
 		}
 	}
 	return t
 }
 
-// note notes what a commit is about to bring, the chains apart, and with it the sets that it makes for a while. Sets of other programs, in
-// whose place ours come, are others' until then.
+// note notes the sets that a commit is about to bring, and those that it makes for a while. Sets of other programs, in whose place ours come,
+// are others' until then.
 func (k *iptablesKernel) note(next *Desired, sets *setPlan) {
 	if !next.Succeeded && k.options.Left != nil {
 		t := k.leaves(next)
+		t.Rules = nil
 		t.Sets = append(filter(t.Sets, func(name string) bool { return !slices.Contains(sets.others, name) }), sets.swapped...)
 		k.options.Left.before(t)
 	}
 }
 
-// noteChains notes the chains that scripts are about to make, and those of an earlier process that they have found without a note.
-func (k *iptablesKernel) noteChains(scripts []*script) {
+// noteRules notes the rules that a commit is about to bring, the chains that its scripts are about to make, and those of an earlier process that
+// they have found without a note.
+func (k *iptablesKernel) noteRules(next *Desired, scripts []*script) {
 	var t leftThings
+	if !next.Succeeded && k.options.Left != nil {
+		t.Rules = k.leaves(next).Rules
+	}
 	for _, s := range scripts {
 		for _, name := range s.made {
 			t.Chains = append(t.Chains, chainLeft(s.family, s.table, name))

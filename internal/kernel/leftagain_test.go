@@ -453,7 +453,7 @@ func TestCheckForARunningFirewallIsNoStart(t *testing.T) {
 func TestChainOfATrialGoes(t *testing.T) {
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
 		ns := namespace(t)
-		run(t, ns, "*filter\n:firewalld_guard_trial - [0:0]\n-A firewalld_guard_trial -s 10.0.0.1 -j ACCEPT\nCOMMIT\n", "iptables-restore", "--noflush")
+		run(t, ns, "*filter\n:firewalld_guard_trial_0a1b2c - [0:0]\n-A firewalld_guard_trial_0a1b2c -s 10.0.0.1 -j ACCEPT\nCOMMIT\n", "iptables-restore", "--noflush")
 		k, o, end := process(t, ns, backend, &disk{})
 		defer end()
 		commit(t, k, directly(t, backend, ""))

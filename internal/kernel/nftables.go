@@ -111,6 +111,21 @@ func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.keepOut(ctx, panicked)
+}
+
+// KeepOutAlone implements Guarder.
+func (k *nftables) KeepOutAlone(ctx context.Context, panicked bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.watch.guard.aside(); err != nil {
+		return err
+	}
+	return k.keepOut(ctx, panicked)
+}
+
+// keepOut is KeepOut by one who holds the lock.
+func (k *nftables) keepOut(ctx context.Context, panicked bool) error {
 	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
 	if err == nil {
 		k.watch.guard.keep()
@@ -177,14 +192,22 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
 }
 
-// commitAll commits the rules of the direct interface, and the tables.
+// commitAll commits the rules of the direct interface, and the tables. Where the firewall ends, the tables go also if those rules stay.
 func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
+	ends := next.Rules == nil && !next.Succeeded && ctx.Err() == nil
 	done, err := k.commitDirect(ctx, next)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = k.commitTables(ctx, next)
-		if err != nil && done {
+		switch {
+		case !done:
+		case err != nil:
 			k.direct.undoLast(context.WithoutCancel(ctx), next)
+		default:
+			k.direct.conclude(ctx.Err)
 		}
+	case ends:
+		return errors.Join(err, k.commitTables(context.WithoutCancel(ctx), next)) // the time may be over that the programs have taken
 	}
 	if err == nil && !done {
 		k.options.Left.wantNothing()
@@ -214,6 +237,8 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, 
 		return false, err
 	}
 	d.starting = !k.begun
+	d.ends = next.Rules == nil && !next.Succeeded
+	d.despite = next.Rules == nil || k.installed != nil && k.installed.Panic && !next.Panic
 	return true, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded, Awaits: next.Awaits, Anew: next.Anew})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -208,14 +209,49 @@ func (k *iptablesKernel) taken(saved *savedTable, family ir.Families, table stri
 // untriedError is that it could not be found out whether rules of ours are in a table that the tool cannot list.
 type untriedError struct {
 	program, table string
-	why            error
+	rules          []string // those rules, in order, if they are known
+	why            error    // of the first of them
+}
+
+// untriedOf is the error that some rules could not be tried; nil for none.
+func untriedOf(program, table string, untried map[string]error) error {
+	rules := slices.Sorted(maps.Keys(untried))
+	if len(rules) == 0 {
+		return nil
+	}
+	return &untriedError{program, table, rules, untried[rules[0]]}
 }
 
 func (e *untriedError) Error() string {
-	return fmt.Sprintf("it cannot be found out which rules of ours are in table %s, which has rules that %s cannot list: %v", e.table, e.program, e.why)
+	which := "which rules of ours are"
+	if len(e.rules) > 0 {
+		which = fmt.Sprintf("whether the rule %q is", e.rules[0])
+	}
+	return fmt.Sprintf("it cannot be found out %s in table %s, which has rules that %s cannot list: %v", which, e.table, e.program, e.why)
 }
 
 func (e *untriedError) Unwrap() error { return e.why }
 
 // errDisturbed is why rules could not be tried.
 var errDisturbed = fmt.Errorf("%w: it empties or fills the chain %s all the time", ErrBusy, trialChain)
+
+// leaveUntried has rules in chains that are not listed stay as they are, as it cannot be found out whether they are there: rules that may be
+// there, or that are noted. They stay noted, and the log names each.
+func (k *iptablesKernel) leaveUntried(family ir.Families, table string, chains []string, e *untriedError, may ...*tableRules) {
+	stay := filter(k.found.in(family, table).Rules, func(r leftRule) bool { return k.installed == nil && slices.Contains(e.rules, cmp.Or(r.Text, r.Spec)) })
+	for _, t := range may {
+		for _, c := range t.chains {
+			for _, spec := range c.specs {
+				if slices.Contains(chains, c.name) && slices.Contains(e.rules, spec) {
+					stay = union(stay, []leftRule{{leftChain: chainLeft(family, table, c.name), Spec: spec}}, leftRule.key)
+				}
+			}
+		}
+	}
+	for _, r := range stay {
+		k.options.Log.Error("a direct rule stays, if it is there, as that cannot be found out: a later start tries again",
+			"program", r.Tool, "table", r.Table, "chain", r.Chain, "rule", r.Spec, "reason", e)
+		k.stayed = append(k.stayed, fmt.Sprintf("%s -t %s -A %s %s", r.Tool, r.Table, r.Chain, r.Spec))
+	}
+	k.options.Left.keep(stay)
+}

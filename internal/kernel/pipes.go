@@ -15,8 +15,9 @@ import (
 // piped runs a command that reads a text, and returns what it has written on both its outputs by its end. Nothing more is waited for then: a
 // child of the command that still holds an output open keeps nobody waiting, and what the command itself has written is read to its end,
 // however long that takes on a busy machine. started is called with the id of the process. The streams are pipes, as rules of SELinux
-// let each program use those.
-func piped(cmd *exec.Cmd, stdin io.Reader, started func(pid int)) (out, said string, err error) {
+// let each program use those. No more than so many bytes are read of each: when there are more, stop is called with errTooMuch, to end the
+// command.
+func piped(cmd *exec.Cmd, stdin io.Reader, started func(pid int), most int64, stop func(error)) (out, said string, err error) {
 	var pipes []*os.File
 	defer func() {
 		for _, f := range pipes {
@@ -39,7 +40,7 @@ func piped(cmd *exec.Cmd, stdin io.Reader, started func(pid int)) (out, said str
 		theirs.Close()
 	}
 	written := write(ends[1], stdin)
-	texts := [2]*reading{read(ends[2]), read(ends[4])}
+	texts := [2]*reading{read(ends[2], most, stop), read(ends[4], most, stop)}
 	err = cmd.Wait()
 	errs := []error{err, written()}
 	for _, t := range texts {
@@ -86,17 +87,28 @@ func (f *failing) Read(b []byte) (int, error) {
 type reading struct {
 	pipe *os.File
 	text strings.Builder
+	left int64 // how many bytes more it may be
+	stop func(error)
 	err  error
 	done chan struct{}
 }
 
-func read(pipe *os.File) *reading {
-	r := &reading{pipe: pipe, done: make(chan struct{})}
+func read(pipe *os.File, most int64, stop func(error)) *reading {
+	r := &reading{pipe: pipe, left: most, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		_, r.err = io.Copy(&r.text, pipe)
+		_, r.err = io.Copy(r, pipe)
 	}()
 	return r
+}
+
+// Write keeps what there is room for. The error is errTooMuch.
+func (r *reading) Write(b []byte) (int, error) {
+	if r.left -= int64(len(b)); r.left < 0 {
+		r.stop(errTooMuch)
+		return 0, errTooMuch
+	}
+	return r.text.Write(b)
 }
 
 // end reads what the pipe holds now, once the program has ended, and no more.
@@ -125,7 +137,9 @@ func (r *reading) end() error {
 				err = reading
 				return true
 			default:
-				r.text.Write(buf[:n])
+				if _, err = r.Write(buf[:n]); err != nil {
+					return true
+				}
 			}
 		}
 	})

@@ -55,32 +55,47 @@ func lacks(err error) bool {
 
 // read reads a table that is there.
 func (t tools) read(ctx context.Context, family ir.Families, table string) (*savedTable, error) {
-	text, err := t.run(ctx, "", tool(family)+"-save", "-t", table)
+	listed, err := t.list(ctx, listerOf(family), []string{table}, "-t", table)
 	switch {
-	case cannotList(text, err):
-		return t.readUnlisted(ctx, listerOf(family), table)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read table %s: %w", table, err)
-	case broken(text):
-		switch kind, err := t.kindOf(ctx, tool(family)); {
-		case err != nil:
-			return nil, err
-		case kind == "nft":
-			return t.readUnlisted(ctx, listerOf(family), table)
-		}
+	case listed[table] == nil:
+		return t.readUnlisted(ctx, listerOf(family), table)
 	}
-	return parseSaved(text), nil
+	return listed[table], nil
 }
 
+func newSavedTable() *savedTable {
+	return &savedTable{policies: map[string]string{}, rules: map[string][]string{}}
+}
+
+// declare adds a chain by the line that lists it: a colon, its name, and its policy or "-".
+func (s *savedTable) declare(line string) {
+	name, rest, _ := strings.Cut(line[1:], " ")
+	s.order = append(s.order, name)
+	if policy, _, _ := strings.Cut(rest, " "); policy != "-" {
+		s.policies[name] = policy
+	}
+}
+
+// addBuiltins adds those of the kernel's chains that nf_tables does not have yet, as a program that lists the table does: the programs make them
+// with the first rule, and a change that puts rules into them is taken back by that.
+func (s *savedTable) addBuiltins(table string) {
+	for _, chain := range builtins[table] {
+		if !slices.Contains(s.order, chain) {
+			s.order = append(s.order, chain)
+			s.policies[chain] = "ACCEPT"
+		}
+	}
+}
+
+// parseSaved is the chains and rules that a program of iptables lists, of rules that are ours, or known to be plain.
 func parseSaved(text string) *savedTable {
-	s := &savedTable{policies: map[string]string{}, rules: map[string][]string{}}
+	s := newSavedTable()
 	for line := range savedLines(text) {
 		switch name, rest, _ := strings.Cut(line, " "); {
-		case strings.HasPrefix(line, ":") && len(s.rules) == 0: // behind a rule it is a part of one, which has a line break
-			s.order = append(s.order, name[1:])
-			if policy, _, _ := strings.Cut(rest, " "); policy != "-" {
-				s.policies[name[1:]] = policy
-			}
+		case strings.HasPrefix(line, ":"):
+			s.declare(line)
 		case name == "-A":
 			chain, spec, _ := strings.Cut(rest, " ")
 			s.rules[chain] = append(s.rules[chain], spec)
@@ -121,31 +136,6 @@ func savedLines(text string) iter.Seq[string] {
 	}
 }
 
-// broken tells whether what a program of iptables prints of tables may have rules with line breaks in them, in a comment or in the name of an
-// interface: it prints those as they are, and what follows one may look like a line of its own, whatever it says.
-func broken(text string) bool {
-	ruled := false
-	for line := range strings.Lines(text) {
-		line = strings.TrimSuffix(line, "\n")
-		quotes := strings.Count(line, `"`) - strings.Count(line, `\"`)
-		switch {
-		case quotes%2 != 0:
-			return true
-		case line == "COMMIT", strings.HasPrefix(line, "*"):
-			ruled = false
-		case strings.HasPrefix(line, ":"):
-			if ruled {
-				return true
-			}
-		case strings.HasPrefix(line, "-A "):
-			ruled = true
-		case line != "" && !strings.HasPrefix(line, "#"):
-			return true
-		}
-	}
-	return false
-}
-
 // baseRule are the rules that stand beside the jumps to chains of ours in the kernel's chains, as iptables-save prints them.
 var baseRule = regexp.MustCompile(`^(?:` +
 	`-m conntrack --ctstate (?:RELATED,ESTABLISHED(?:,DNAT)?|DNAT|INVALID) -j (?:ACCEPT|DROP)|` +
@@ -157,7 +147,9 @@ var baseRule = regexp.MustCompile(`^(?:` +
 
 // isEntry says whether a chain is, by its name, one that rules of ours in the kernel's chains lead to: of a ruleset, or the guard.
 func isEntry(table, chain string) bool {
-	return ir.IsEntryChain(table, chain) || strings.HasPrefix(chain, baseChain+"_")
+	return ir.IsEntryChain(table, chain) || isTrial(chain) || slices.ContainsFunc(builtins["filter"], func(hook string) bool {
+		return chain == baseChain+"_"+strings.ToLower(hook)
+	})
 }
 
 // remains is what an earlier process seems to have left in a table: in the kernel's chains the jumps to chains of ours, and
@@ -177,9 +169,7 @@ func (s *savedTable) remains(table string, direct leftThings) *tableRules {
 			reached = append(reached, targets(block)...)
 		}
 	}
-	if slices.Contains(s.order, trialChain) {
-		reached = append(reached, trialChain)
-	}
+	reached = append(reached, filter(s.order, isTrial)...)
 	if len(reached) == 0 {
 		return left
 	}
@@ -322,8 +312,8 @@ func ownBlock(table string, rules []string) []string {
 // jumpTo is the rule of ours that leads from one of the kernel's chains to an entry chain, as iptables-save prints it.
 func jumpTo(chain string) string {
 	switch {
-	case chain == trialChain:
-		return toTrial
+	case isTrial(chain):
+		return toTrial(chain)
 	case strings.HasSuffix(chain, "_"+ir.ChainDNAT):
 		return "-m conntrack --ctstate DNAT -j " + chain
 	case strings.HasSuffix(chain, "_"+ir.ChainMSS):

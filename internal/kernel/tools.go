@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -132,14 +132,23 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 	if err != nil {
 		return "", &toolError{name: name, err: err}
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	longest := stdin.longest()
+	ctx, cancel := context.WithTimeoutCause(ctx, longest, errTooLong)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	var out, said string
 	err = t.enter(func() (err error) {
-		out, said, err = piped(cmd, in, started)
+		out, said, err = piped(cmd, in, started, mostPrinted(), stop)
 		return err
 	})
-	switch {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTooMuch):
+		return "", fmt.Errorf("%s: %w", name, errTooMuch)
+	case err != nil && errors.Is(cause, errTooLong):
+		return "", fmt.Errorf("%s: %w: that is %v here", name, errTooLong, longest)
 	case err != nil && strings.Contains(said, "xtables lock"):
 		return out, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
 	case err != nil:
@@ -147,6 +156,32 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 	}
 	return out, nil
 }
+
+// errLimit is that a program was ended, as it went beyond a limit: errTooMuch or errTooLong. It is not known how much of its work it had done.
+var (
+	errLimit   = errors.New("the program was ended")
+	errTooMuch = fmt.Errorf("%w: it prints more than there is room for", errLimit)
+	errTooLong = fmt.Errorf("%w: it takes longer than a program may", errLimit)
+)
+
+// mostText is the most bytes that a program may print: a million rules fit in. It is a variable for tests.
+var mostText int64 = 512 << 20
+
+// mostPrinted is mostText, or an eighth of the data memory that the process may have (ulimit -d) if that is less: what is printed is in memory
+// up to twice, beside what is made of it.
+func mostPrinted() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &limit); err != nil || limit.Cur/8 > uint64(mostText) {
+		return mostText
+	}
+	return int64(limit.Cur / 8)
+}
+
+// longestRun is how long a program may take at most, without an input: as long as the start of the daemon waits for a lock (patientChains). It is
+// a variable for tests. Each MiB of its input is worth longestRead more.
+var longestRun = time.Minute
+
+const longestRead = 10 * time.Second
 
 // memoryFile is a new file without a name (memfd_create(2)). What is in it is none of the process's data memory.
 func memoryFile() (*os.File, error) {
@@ -185,6 +220,17 @@ func (t *input) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// longest is how long a program may take that reads it.
+func (t *input) longest() time.Duration {
+	size := int64(0)
+	if t.file != nil {
+		if info, err := t.file.Stat(); err == nil {
+			size = info.Size()
+		}
+	}
+	return longestRun + time.Duration(size>>20)*longestRead
+}
+
 // fromStart is the file, to be read from its start.
 func (t *input) fromStart() (f *os.File, err error) {
 	if t.err == nil && t.file == nil {
@@ -199,17 +245,19 @@ func (t *input) fromStart() (f *os.File, err error) {
 	return t.file, t.err
 }
 
-// lines are the lines by their numbers, from 1, without what ends them; as far as it can be read.
-func (t *input) lines() iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		f, err := t.fromStart()
-		if err != nil {
-			return
-		}
-		scanner := bufio.NewScanner(f)
-		for n := 1; scanner.Scan() && yield(n, scanner.Text()); n++ {
+// eachLine calls f with each line and its number, from 1, without what ends it, until f is false. The error is that it cannot be read.
+func (t *input) eachLine(f func(n int, line string) bool) error {
+	file, err := t.fromStart()
+	if err != nil {
+		return err
+	}
+	scanner := bufio.NewScanner(file)
+	for n := 1; scanner.Scan(); n++ {
+		if !f(n, scanner.Text()) {
+			return nil
 		}
 	}
+	return scanner.Err()
 }
 
 func (t *input) close() {

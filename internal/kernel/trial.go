@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -11,13 +13,25 @@ import (
 	"richwall/compile/ir"
 )
 
-const (
-	// trialChain is where rules are tried. Should it ever be left, a later start finds it among the remains of an earlier process.
-	trialChain = baseChain + "_trial"
-	// toTrial leads there, so that the kernel checks the rules for the place they are for, and no packet ever passes it: no mark is
-	// 1 of which no bit counts.
-	toTrial = "-m mark --mark 0x1/0x0 -j " + trialChain
-)
+// trialName is how the name of a chain begins in which rules are tried.
+const trialName = baseChain + "_trial_"
+
+// trialChain is where this process tries rules. No other program has a chain of that name, as it is another one in each process. Should it
+// ever be left, a later start finds it among the remains of an earlier process (isTrial).
+var trialChain = fmt.Sprintf("%s%06x", trialName, rand.Uint32N(1<<24))
+
+// trialEnd is how its name goes on behind trialName: a name has no room for more.
+var trialEnd = regexp.MustCompile(`^[0-9a-f]{6}$`)
+
+// isTrial says whether a chain is, by its name, one in which this process or an earlier one has tried rules.
+func isTrial(chain string) bool {
+	end, ok := strings.CutPrefix(chain, trialName)
+	return ok && trialEnd.MatchString(end)
+}
+
+// toTrial leads to a chain in which rules are tried, so that the kernel checks the rules for the place they are for, and no packet ever passes
+// it: no mark is 1 of which no bit counts.
+func toTrial(chain string) string { return "-m mark --mark 0x1/0x0 -j " + chain }
 
 // trialTime is the longest that rules are tried. What is found by then is named.
 var trialTime = 5 * time.Second
@@ -158,13 +172,13 @@ func (t *trial) run(group []candidate) (bad []candidate) {
 		begin = append(begin, fmt.Sprintf(":%s - [0:0]", chain))
 	}
 	for _, root := range t.roots {
-		if !slices.Contains(t.saved.rules[root], toTrial) { // one that was killed may have left it
-			begin = append(begin, fmt.Sprintf("-A %s %s", root, toTrial))
+		if !slices.Contains(t.saved.rules[root], toTrial(trialChain)) { // one that was killed may have left it
+			begin = append(begin, fmt.Sprintf("-A %s %s", root, toTrial(trialChain)))
 		}
 		if t.saved.isUnlisted(root) {
 			continue // see end
 		}
-		end = append(end, fmt.Sprintf("-D %s %s", root, toTrial))
+		end = append(end, fmt.Sprintf("-D %s %s", root, toTrial(trialChain)))
 	}
 	end = append(end, "-F "+trialChain)
 	for _, chain := range append([]string{trialChain}, t.extra...) {

@@ -18,8 +18,8 @@ func TestOnlyWhatWasMadeOfSetsIsTakenBack(t *testing.T) {
 	} {
 		p := &setPlan{refused: refused}
 		io.WriteString(&p.make, "create fresh hash:ip -exist\nflush fresh\ncreate _richwall_0 hash:ip -exist\nadd _richwall_0 10.0.0.1\nswap _richwall_0 banned\nadd other 10.0.0.2\n")
-		if got := p.back(); !slices.Equal(got, want) {
-			t.Errorf("behind a refusal of line %d these go back: %q, want %q", refused, got, want)
+		if got, err := p.back(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("behind a refusal of line %d these go back: %q, %v, want %q", refused, got, err, want)
 		}
 	}
 }

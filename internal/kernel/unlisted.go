@@ -137,6 +137,7 @@ func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*saved
 		}
 		saved := raw.saved(table)
 		if l != bridgeLister {
+			saved.addBuiltins(table)
 			if err := t.listOwn(ctx, l, table, saved); err != nil {
 				return nil, err
 			}
@@ -149,7 +150,7 @@ func (t tools) readUnlisted(ctx context.Context, l lister, table string) (*saved
 
 // saved is the table with what is known of its rules by themselves.
 func (r *rawTable) saved(table string) *savedTable {
-	saved := parseSaved("")
+	saved := newSavedTable()
 	saved.raw = r.rules
 	for _, chain := range r.chains {
 		name := text(attribute(chain, unix.NFTA_CHAIN_NAME))
@@ -159,9 +160,9 @@ func (r *rawTable) saved(table string) *savedTable {
 		}
 		for _, body := range r.rules[name] {
 			rule, plain := plainText(body)
-			switch {
-			case slices.Contains(jumpsOf(body), trialChain):
-				rule = toTrial
+			switch trials := filter(jumpsOf(body), isTrial); {
+			case len(trials) > 0:
+				rule = toTrial(trials[0])
 			case !plain:
 				rule = unlistedRule(body)
 			}
@@ -187,14 +188,13 @@ func (t tools) listOwn(ctx context.Context, l lister, table string, saved *saved
 		if passes(err) {
 			return fmt.Errorf("cannot read table %s: %w", table, err)
 		}
-		listed, shown := parseSaved(said), map[string]bool{}
-		for line := range strings.Lines(said) {
-			if words := strings.Fields(line); len(words) > 1 && (words[0] == "-N" || words[0] == "-P") {
-				shown[words[1]] = true
+		lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n")
+		for len(names) > 0 {
+			rules, rest, ok := listedChain(names[0], len(saved.rules[names[0]]), lines)
+			if !ok {
+				break
 			}
-		}
-		for len(names) > 0 && shown[names[0]] && len(listed.rules[names[0]]) == len(saved.rules[names[0]]) {
-			saved.rules[names[0]] = listed.rules[names[0]]
+			lines, saved.rules[names[0]] = rest, rules
 			saved.unlisted = slices.DeleteFunc(saved.unlisted, func(name string) bool { return name == names[0] })
 			names = names[1:]
 		}
@@ -203,6 +203,23 @@ func (t tools) listOwn(ctx context.Context, l lister, table string, saved *saved
 		}
 	}
 	return nil
+}
+
+// listedChain is the rules of a chain at the beginning of lines, and the lines behind it. It is false if the chain is not there with so many rules,
+// each in a line: what looks like a line and is the rest of a rule would be one too many.
+func listedChain(name string, n int, lines []string) (rules, rest []string, ok bool) {
+	if len(lines) <= n || !slices.Contains([]string{"-N " + name, "-P " + name + " ACCEPT", "-P " + name + " DROP"}, lines[0]) {
+		return nil, nil, false
+	}
+	for _, line := range lines[1 : n+1] {
+		rule, is := strings.CutPrefix(line, "-A "+name)
+		if !is || rule != "" && rule[0] != ' ' {
+			return nil, nil, false
+		}
+		rules = append(rules, strings.TrimPrefix(rule, " "))
+	}
+	rest = lines[n+1:]
+	return rules, rest, len(rest) == 0 || strings.HasPrefix(rest[0], "-N ") || strings.HasPrefix(rest[0], "-P ")
 }
 
 // plainText is how iptables and ebtables list a rule without conditions that leads to a chain or gives a verdict, or does nothing. They make none that
@@ -460,7 +477,7 @@ func (k *iptablesKernel) recognised(family ir.Families, table string) func(*save
 
 // recognise finds out which rules of a table are ones that may be ours, in the chains that are not listed. texts is how the tool lists
 // each of them: see listTogether. Those that are known by their handles are not asked for. A check changes nothing, and recognises none. The
-// error, an *untriedError among others, is that of one of them it cannot be found out.
+// error, an *untriedError among others, is that of some of them it cannot be found out; the others are recognised.
 func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, family ir.Families, table string, may map[string][]string) (texts map[string][]string, err error) {
 	delete(k.madeOf, sharedChain{family: family, table: table}) // a set that is made anew has another index
 	var specs []string
@@ -474,9 +491,6 @@ func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, famil
 	if err != nil {
 		return nil, err
 	}
-	for _, why := range untried {
-		return nil, &untriedError{tool(family), table, why}
-	}
 	for _, chain := range saved.unlisted {
 		for _, spec := range may[chain] {
 			if list := texts[spec]; len(list) == 1 {
@@ -485,7 +499,7 @@ func (k *iptablesKernel) recognise(ctx context.Context, saved *savedTable, famil
 		}
 	}
 	k.listOwn(saved, family, table)
-	return texts, nil
+	return texts, untriedOf(tool(family), table, untried)
 }
 
 // mayBeHere is the rules that may be ours in each chain of a table: those of some rulesets, those that are noted, and, at a start, those that
@@ -517,7 +531,7 @@ func (k *iptablesKernel) mayBeHere(saved *savedTable, family ir.Families, table 
 // lead to chains that are there.
 func blockSpecs(family ir.Families, table string, chains []string) (specs []string) {
 	for _, chain := range chains {
-		if chain != trialChain && isEntry(table, chain) {
+		if !isTrial(chain) && isEntry(table, chain) {
 			specs = append(specs, jumpTo(chain))
 		}
 	}

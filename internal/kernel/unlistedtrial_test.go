@@ -46,7 +46,7 @@ func disturbed(t *testing.T, family string, programs ...string) (disturb func(bo
 		if err != nil {
 			t.Skip(err)
 		}
-		script := fmt.Sprintf("#!/bin/sh\n%s \"$@\"\nrc=$?\ntest -e %s && nft flush chain %s filter firewalld_guard_trial 2>/dev/null\nexit $rc\n", path, begun, family)
+		script := fmt.Sprintf("#!/bin/sh\n%s \"$@\"\nrc=$?\ntest -e %s && nft flush chain %s filter %s 2>/dev/null\nexit $rc\n", path, begun, family, kernel.TrialChain)
 		if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +249,7 @@ func TestStartBesideATrialThatWasKilled(t *testing.T) {
 				k, _, killed := process(t, ns, ir.IPTables, store)
 				commit(t, k, directly(t, ir.IPTables, shopless))
 				killed()
-				run(t, ns, "*filter\n:firewalld_guard_trial - [0:0]\n-A firewalld_guard_trial -j ACCEPT\nCOMMIT\n", "iptables-restore", "--noflush")
+				run(t, ns, "*filter\n:firewalld_guard_trial_0a1b2c - [0:0]\n-A firewalld_guard_trial_0a1b2c -j ACCEPT\nCOMMIT\n", "iptables-restore", "--noflush")
 				remove := func() {}
 				if rule != "" {
 					remove = native(t, ns, rule, "ip filter INPUT")

@@ -19,15 +19,16 @@ type memory struct {
 	installed *Desired
 	made      map[sharedChain]bool
 	listed    map[sharedChain][]string
+	addressed map[sharedRule][]string
 	left      leftState
 }
 
 func (k *iptablesKernel) remember() memory {
-	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), k.options.Left.state()}
+	return memory{k.installed, maps.Clone(k.made), maps.Clone(k.listed), maps.Clone(k.addressed), k.options.Left.state()}
 }
 
 func (k *iptablesKernel) recall(m memory) {
-	k.installed, k.made, k.listed = m.installed, m.made, m.listed
+	k.installed, k.made, k.listed, k.addressed = m.installed, m.made, m.listed, m.addressed
 }
 
 // unwind takes back what was done, last first. What cannot be taken back stays among the steps, with all that was done before
@@ -78,17 +79,13 @@ func (k *iptablesKernel) put(ctx context.Context, s *script) error {
 		return err
 	}
 	u := &undoing{script: s, before: before}
-	restored := k.carryOut(ctx, s)
-	if restored != nil && !s.begun {
+	after, restored := k.carryOutSeen(ctx, s, before)
+	if restored != nil && !s.begun && !s.done {
 		return restored
 	}
 	k.steps = append(k.steps, step{fmt.Sprintf("table %s of %s", s.table, tool(s.family)), func(ctx context.Context) error { return k.takeBack(ctx, u) }})
-	if restored != nil {
-		return restored
-	}
-	u.after, err = k.read(ctx, s.family, s.table)
-	s.after = u.after
-	return err
+	u.after, s.after = after, after
+	return restored
 }
 
 // undoing is a table as a commit has found it, and as it has left it. after is nil where it could not be read.
@@ -111,7 +108,8 @@ func (k *iptablesKernel) takeBack(ctx context.Context, u *undoing) error {
 		return err
 	}
 	s := &script{family: u.family, table: u.table, lines: append(append([]string{"*" + u.table}, lines...), "COMMIT"), gone: gone, want: u.want}
-	return k.carryOut(ctx, s)
+	_, err = k.carryOutSeen(ctx, s, now)
+	return err
 }
 
 // linesBack are the input of a restore tool for a table as it is now; nil if there is nothing to do. Rules are the text that the

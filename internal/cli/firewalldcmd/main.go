@@ -37,12 +37,12 @@ const (
 	statusNotRoot = 255
 )
 
-// stopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown. It is a variable for
-// tests.
-var stopTime = time.Second
-
-// confTime is the longest that a start that is broken off waits for firewalld.conf.
-const confTime = 500 * time.Millisecond
+// StopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown. ConfTime is the
+// longest that a start that is broken off waits for firewalld.conf. Both are variables for tests, which run on busy machines.
+var (
+	StopTime = time.Second
+	ConfTime = 500 * time.Millisecond
+)
 
 // Main runs the daemon until a signal ends it, and returns its exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
@@ -316,17 +316,17 @@ func begin(what string, f func() error) <-chan error {
 	return done
 }
 
-// awaitEnd waits for what must end before the program does, for stopTime, and for as long as the kernel is carrying out a transaction, as the
+// awaitEnd waits for what must end before the program does, for StopTime, and for as long as the kernel is carrying out a transaction, as the
 // process could not end before that. The error is what has come of it, or that it takes longer.
 func awaitEnd(done <-chan error, busy func() bool) error {
-	for until := time.Now().Add(stopTime); ; {
+	for until := time.Now().Add(StopTime); ; {
 		select {
 		case err := <-done:
 			return err
 		case <-time.After(time.Millisecond):
 		}
 		if busy() {
-			until = time.Now().Add(stopTime)
+			until = time.Now().Add(StopTime)
 		} else if time.Now().After(until) {
 			return errTooLong
 		}
@@ -368,7 +368,7 @@ func takeOut(lower func() error, bridges, rules func(context.Context) error) (st
 	if err := lower(); err != nil {
 		return statusFailed, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), StopTime)
 	defer cancel()
 	ofBridges := begin("removing rules of bridges", func() error { return bridges(ctx) })
 	others := begin("removing rules", func() error { return rules(ctx) })
@@ -391,7 +391,7 @@ func (p *program) keeps() (reason string) {
 	select {
 	case reason := <-done:
 		return reason
-	case <-time.After(confTime):
+	case <-time.After(ConfTime):
 		return "firewalld.conf could not be read in time"
 	}
 }
@@ -545,7 +545,7 @@ func (p *program) tellChanges() {
 // leave ends the daemon without its rules, for another one that has taken its place. The guard, which stands if no rules of this one are
 // in the kernel yet, goes: the other one does not know of it.
 func (p *program) leave(guard *kernel.Guard) (status int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), StopTime)
 	defer cancel()
 	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx), guard.Lower())
 }
@@ -555,7 +555,7 @@ func (p *program) stop() (status int, err error) {
 	p.log.Info("the firewall stops")
 	p.tell("STOPPING=1")
 	p.bus.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), StopTime)
 	defer cancel()
 	if err := p.daemon.Stop(ctx); err != nil {
 		return statusFailed, err

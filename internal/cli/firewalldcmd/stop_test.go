@@ -21,9 +21,9 @@ import (
 
 // stopWithin makes the time for a stop another one, until the test ends.
 func stopWithin(t *testing.T, limit time.Duration) {
-	was := stopTime
-	t.Cleanup(func() { stopTime = was })
-	stopTime = limit
+	was := StopTime
+	t.Cleanup(func() { StopTime = was })
+	StopTime = limit
 }
 
 // What must end before the program does is waited for as long as the kernel is busy, and else for a bounded time. What has come of it is the

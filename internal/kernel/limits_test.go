@@ -1,0 +1,83 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// limited changes a limit for the time of a test.
+func limited[T any](t *testing.T, limit *T, to T) {
+	was := *limit
+	*limit = to
+	t.Cleanup(func() { *limit = was })
+}
+
+// inPlaceOf puts a script in the place of iptables.
+func inPlaceOf(t *testing.T, script string) tools {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return tools{enter: func(do func() error) error { return do() }}
+}
+
+// A program in the place of iptables may print without end, on either output, by itself or by a child that it leaves behind. It is ended, and
+// the error says why.
+func TestProgramThatPrintsWithoutEnd(t *testing.T) {
+	limited(t, &mostText, 1<<20)
+	for _, script := range []string{"yes", "yes >&2", "exec yes", "yes &\nsleep 1", "head -c 3000000 /dev/zero"} {
+		t.Run(script, func(t *testing.T) {
+			out, err := inPlaceOf(t, script+"\n").run(context.Background(), "", "iptables")
+			if !errors.Is(err, errTooMuch) || !strings.Contains(err.Error(), "prints more") || out != "" {
+				t.Errorf("there are %d bytes, error %v", len(out), err)
+			}
+		})
+	}
+}
+
+// What fits is all there.
+func TestProgramThatPrintsMuch(t *testing.T) {
+	limited(t, &mostText, 1<<20)
+	out, err := inPlaceOf(t, "head -c 1048576 /dev/zero\n").run(context.Background(), "", "iptables")
+	if err != nil || len(out) != 1<<20 {
+		t.Errorf("there are %d bytes, error %v", len(out), err)
+	}
+}
+
+// A program that never ends is ended, whether it says something now and then or not; one with a long input has more time.
+func TestProgramThatDoesNotEnd(t *testing.T) {
+	limited(t, &longestRun, time.Second)
+	for _, script := range []string{"exec sleep 600", "while :; do echo x; sleep 0.1; done"} {
+		t.Run(script, func(t *testing.T) {
+			if _, err := inPlaceOf(t, script+"\n").run(context.Background(), "", "iptables"); !errors.Is(err, errTooLong) || !passes(err) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+	if _, err := inPlaceOf(t, "sleep 2; cat >/dev/null\n").run(context.Background(), strings.Repeat("x", 1<<20), "iptables"); err != nil {
+		t.Error(err)
+	}
+}
+
+// An ipset that does not end is no ipset that is not there.
+func TestIpsetThatDoesNotEnd(t *testing.T) {
+	limited(t, &longestRun, time.Second)
+	in := inPlaceOf(t, "exec sleep 600\n")
+	path, err := find("iptables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, filepath.Join(filepath.Dir(path), "ipset")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.listSets(context.Background()); !errors.Is(err, errTooLong) {
+		t.Errorf("the error is %v", err)
+	}
+}
