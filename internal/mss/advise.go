@@ -71,12 +71,13 @@ type Options struct {
 // Advise says for each path of a machine what fits, whether it is clamped, and what to add.
 func Advise(m *Machine, o Options) *Report {
 	r := &Report{Forward4: m.Forward4, Forward6: m.Forward6, Notes: m.Notes, Paths: m.paths()}
+	rules := merge(o.Rules)
 	for i := range r.Paths {
 		p := &r.Paths[i]
 		if o.Zone != nil {
 			p.Zone = o.Zone(p.Interface)
 		}
-		p.need(m, r.Paths, o)
+		p.need(m, r.Paths, rules, o.RulesUnknown)
 	}
 	return r
 }
@@ -205,7 +206,7 @@ func (p *Path) fits(six bool) int {
 }
 
 // need finds out whether a path has to be clamped, whether it is, and what to add.
-func (p *Path) need(m *Machine, all []Path, o Options) {
+func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 	p.Clamped = NotNeeded
 	forwards, wider := false, false
 	for _, six := range p.families {
@@ -219,8 +220,8 @@ func (p *Path) need(m *Machine, all []Path, o Options) {
 		}
 		wider = true
 		for _, w := range legs {
-			met := p.meeting(w, wide, six, o.Rules)
-			if met.Clamped == Unclamped && o.RulesUnknown {
+			met := p.meeting(w, wide, six, rules)
+			if met.Clamped == Unclamped && unknown {
 				met.Clamped = Unknown
 			}
 			p.Segments = append(p.Segments, met)
@@ -284,12 +285,11 @@ type leg struct {
 var legs = []leg{{"SYN out", true, false}, {"SYN/ACK in", false, true}, {"SYN in", false, false}, {"SYN/ACK out", true, true}}
 
 // meeting is what segments of one direction meet that come from, or go to, interfaces of wider paths.
-func (p *Path) meeting(w leg, wide []other, six bool, rules []*Rules) Meeting {
+func (p *Path) meeting(w leg, wide []other, six bool, rules *Rules) Meeting {
 	m := Meeting{Family: grammar.IPv4, Segment: w.name}
 	if six {
 		m.Family = grammar.IPv6
 	}
-	all := merge(rules)
 	found := findings{}
 	var states []State
 	for _, o := range wide {
@@ -299,7 +299,7 @@ func (p *Path) meeting(w leg, wide []other, six bool, rules []*Rules) Meeting {
 		if w.out {
 			s.in, s.inVRF, s.src, s.out, s.dst = o.iface, o.vrf, p.from, p.Interface, p.to
 		}
-		states = append(states, all.clamped(s, p.fits(six), o.mss, &found))
+		states = append(states, rules.clamped(s, p.fits(six), o.mss, &found))
 	}
 	m.By = found.list
 	m.Clamped = together(states)
