@@ -184,6 +184,7 @@ type seen struct {
 	src, dst netip.AddrPort
 	size     int // bytes, of the IP packet
 	mss      int
+	inside   bool // it was in a VXLAN
 }
 
 // next is the next segment that the router sends from a port, by any link.
@@ -231,7 +232,9 @@ func parseSegment(frame []byte) (s seen, ok bool) {
 		tcp = ip[40:]
 	}
 	if frame[12] == 0x08 && frame[13] == 0 && ip[9] == 17 && len(ip) > 20+8+8+14 && ip[22] == 4789>>8 && ip[23] == 4789&0xff {
-		return parseSegment(ip[20+8+8:]) // VXLAN
+		s, ok = parseSegment(ip[20+8+8:]) // VXLAN
+		s.inside = true
+		return s, ok
 	}
 	if len(tcp) < 24 || tcp[20] != 2 {
 		return s, false
@@ -447,6 +450,7 @@ func TestTunnelsByPackets(t *testing.T) {
 		{"a table for the tunnel's source", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 table 10\nip rule add from 10.200.3.1 lookup 10\n" + vxlan(1450, "local 10.200.3.1") + routed, "vx", 1350},
 		{"a route with an MTU", uplinks + "ip route add default via 10.200.3.2 mtu 1420\n" + vxlan(1450, "") + routed, "vx", 1370},
 		{"a tunnel bound to a link", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 metric 100\n" + vxlan(1450, "dev w1") + routed, "vx", 1350},
+		{"a tunnel bound to a link, of whose routes one is behind another link's", uplinks + "ip route add default via 10.200.2.2 mtu 1300\nip route add 192.0.2.0/24 via 10.200.3.2\n" + vxlan(1450, "dev w1") + routed, "vx", 1250},
 		{"a tunnel as a port of a bridge", uplinks + "ip route add default via 10.200.3.2\n" + vxlan(1500, "") +
 			"ip link add br0 mtu 1500 type bridge\nip link set vx master br0\nip link set br0 up mtu 1500\n" + strings.ReplaceAll(routed, "address vx", "address br0"), "br0", 1450},
 	} {

@@ -70,6 +70,9 @@ func drawMachine(t *testing.T, r *rand.Rand) *drawn {
 	}
 	d.routes(&b, n)
 	d.policy(&b, n, routed)
+	if r.IntN(3) == 0 {
+		d.tunnel(&b, routed)
+	}
 	if r.IntN(3) > 0 {
 		b.WriteString(clamps[d.one("nftables", "iptables")](0))
 	}
@@ -123,6 +126,48 @@ func (d *drawn) routes(b *strings.Builder, n int) {
 					how = "nexthop " + how + " nexthop " + gateway(1+d.r.IntN(n), six)
 				}
 				fmt.Fprintf(b, "%s route add %s table %s %s || true\n", ip, to, table, how)
+			}
+		}
+	}
+}
+
+// throughTunnel are addresses that main has a route to by a VXLAN, if there is one.
+var throughTunnel = map[bool]netip.Addr{false: at("203.0.113.9"), true: at("2001:db8:7::9")}
+
+// tunnel adds a VXLAN, whose packets must not be fragmented, with an MTU of its own, as a link or as the port of a bridge.
+func (d *drawn) tunnel(b *strings.Builder, routed []string) {
+	bound := ""
+	if d.r.IntN(3) == 0 {
+		bound = "dev " + routed[d.r.IntN(len(routed))]
+	}
+	name, mtu := "vx", 1300+d.r.IntN(300)
+	fmt.Fprintf(b, "ip link add vx mtu %d type vxlan id 7 dstport 4789 remote 192.0.2.9 df set %s\nip link set vx up\n", mtu, bound)
+	if d.r.IntN(2) == 0 {
+		name = "brvx"
+		fmt.Fprintf(b, "ip link add brvx type bridge\nip link set vx master brvx\nip link set brvx up mtu %d\n", mtu+d.r.IntN(100))
+	}
+	fmt.Fprintf(b, "address %s 9\nip route add 203.0.113.0/24 via 10.200.9.2\nip -6 route add 2001:db8:7::/48 via fd00:200:9::2\n", name)
+}
+
+// tunnelled compares what gets through the VXLAN with what is said to fit. Of several next hops below the smallest is said, and another may be taken.
+func (d *drawn) tunnelled(report *Report, names []string) {
+	d.t.Helper()
+	i := slices.IndexFunc(report.Paths, func(p Path) bool { return p.Name == "vx" || p.Name == "brvx" })
+	if i < 0 {
+		return
+	}
+	fits := report.Paths[i].Fit.MTU
+	for _, name := range names {
+		for _, six := range report.Paths[i].families {
+			d.ports++
+			from, to := netip.AddrPortFrom(d.places[name][six], d.ports), netip.AddrPortFrom(throughTunnel[six], d.ports^0x8000)
+			d.send(name, segmentOf(from, to, flagSYN, 536, 0))
+			if got, ok := d.next(d.ports); !ok || !got.inside || fits+tag+1 > d.mtus[name] {
+				continue
+			}
+			d.sized++
+			if !d.passes(name, from.Addr(), to.Addr(), fits) || !strings.Contains(d.script, "nexthop") && d.passes(name, from.Addr(), to.Addr(), fits+tag+1) {
+				d.t.Errorf("from %s by the VXLAN: %d is not what gets through", name, fits)
 			}
 		}
 	}
@@ -214,6 +259,7 @@ func (d *drawn) try() {
 			}
 		}
 	}
+	d.tunnelled(report, names)
 	if d.t.Failed() {
 		d.t.Logf("%s\n%+v", d.script, report.Paths)
 	}

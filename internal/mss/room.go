@@ -133,11 +133,9 @@ func (m *Machine) below(l Link) []hop {
 	known := to.IsValid() && !to.IsMulticast() && !to.IsUnspecified()
 	if parent, ok := m.link(l.Parent); ok {
 		if known {
-			f.oif = parent.Name
-			for _, h := range m.lookup(to, f) {
-				if h.link == parent.Index {
-					return []hop{h}
-				}
+			f.oif, f.bound = parent.Name, parent.Index
+			if list := m.lookup(to, f); len(list) > 0 {
+				return list
 			}
 		}
 		return []hop{{link: parent.Index}}

@@ -88,8 +88,9 @@ type flow struct {
 	src     netip.Addr // not valid if it is not known
 	mark    uint32
 	anyMark bool // the mark is not known
-	oif     string
-	not     int // index of a link that is no answer
+	oif     string // the link that it is bound to, "" for none
+	bound   int    // the index of that link
+	not     int    // index of a link that is no answer
 }
 
 // matches says whether a rule is for a flow to an address.
@@ -199,9 +200,12 @@ func (w *ways) pop(i int32) {
 	w.tables[t] = w.tables[t][:len(w.tables[t])-1]
 }
 
-// longest are the routes of the longest prefix of a table, by metric.
-func (w *ways) longest(table uint32) []int32 {
+// longest are the routes of the longest prefix of a table, by metric. Where a flow is bound to a link, routes over others are not there.
+func (w *ways) longest(table uint32, bound int) []int32 {
 	list := w.tables[table]
+	if bound != 0 {
+		list = slices.DeleteFunc(slices.Clone(list), func(i int32) bool { return int(w.machine.Routes[i].Link) != bound })
+	}
 	if len(list) == 0 {
 		return nil
 	}
@@ -220,7 +224,7 @@ type found struct {
 
 // ask is what a rule's table says, nil for nothing. live says that links that are down and worse metrics do not count.
 func (w *ways) ask(r RoutingRule, table uint32, f flow, live bool) *found {
-	list := w.longest(table)
+	list := w.longest(table, f.bound)
 	if len(list) == 0 {
 		return nil
 	}
