@@ -2,6 +2,7 @@ package mss
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 
@@ -119,8 +120,12 @@ func (p *Path) policyRules() []string {
 	}
 	size := max(p.fits(six), grammar.MinMSS)
 	if p.mask != 0 {
+		match := fmt.Sprintf("meta mark %d", p.mark)
+		if p.mask != math.MaxUint32 {
+			match = fmt.Sprintf("meta mark & 0x%x == %d", p.mask, p.mark)
+		}
 		p.Notes = append(p.Notes, fmt.Sprintf("Only packets with the mark %d go by it, and no rich rule asks for a mark. In a chain of nft at hook forward: "+
-			"meta mark & %d == %d tcp flags syn tcp option maxseg size set %d", p.mark, p.mask, p.mark, size))
+			"%s tcp flags syn tcp option maxseg size set %d", p.mark, match, size))
 		return nil
 	}
 	clamp := &grammar.TCPMSSClamp{Value: strconv.Itoa(size)}

@@ -87,7 +87,7 @@ type flow struct {
 	back    bool       // the kernel asks for the way back to an address, and says nothing else
 	src     netip.Addr // not valid if it is not known
 	mark    uint32
-	anyMark bool // the mark is not known
+	anyMark bool   // the mark is not known
 	oif     string // the link that it is bound to, "" for none
 	bound   int    // the index of that link
 	not     int    // index of a link that is no answer
