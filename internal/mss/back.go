@@ -258,9 +258,14 @@ func (s *sweep) compareBack(k wayKey, i int32, way *found) {
 		s.found(s.six, k, int(k.mtu))
 		return
 	}
+	any := false
 	for _, j := range way.routes {
 		if other, ok := s.key(routes[j]); ok {
 			s.found(s.six, k, int(other.mtu))
+			any = true
 		}
+	}
+	if !any {
+		s.found(s.six, k, noWay)
 	}
 }

@@ -42,8 +42,12 @@ func Read() (*Machine, error) {
 		n.MTU6 = number("ipv6/conf/" + n.Name + "/mtu")
 		m.Links = append(m.Links, n)
 	}
+	nexthops, err := readNexthops()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the machine's next hops: %w", err)
+	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		if err := m.readRoutes(family); err != nil {
+		if err := m.readRoutes(family, nexthops); err != nil {
 			return nil, fmt.Errorf("cannot read the machine's routes: %w", err)
 		}
 	}

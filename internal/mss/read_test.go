@@ -128,3 +128,45 @@ func TestReadPolicies(t *testing.T) {
 		t.Errorf("got %+v", m.Policies)
 	}
 }
+
+// Next hops that are objects of their own are read, whether the kernel repeats them in routes or not, and also groups of them.
+func TestReadNexthops(t *testing.T) {
+	if missing := lab.Missing("ip", "sh"); missing != nil {
+		t.Skip(strings.Join(missing, "; "))
+	}
+	for _, repeats := range []string{"1", "0"} {
+		ns, err := lab.NewNamespace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		shell(t, ns, plug+`
+plug w1 1 1500
+plug w2 2 1400
+echo `+repeats+` >/proc/sys/net/ipv4/nexthop_compat_mode
+ip nexthop add id 1 via 10.200.1.2 dev w1
+ip nexthop add id 2 via 10.200.2.2 dev w2
+ip nexthop add id 3 group 1/2
+ip nexthop add id 4 via fd00:200:2::2 dev w2
+ip nexthop add id 5 blackhole
+ip route add 198.51.100.0/24 nhid 3
+ip route add 203.0.113.0/24 nhid 2
+ip route add 192.0.2.0/24 nhid 5
+ip -6 route add 2001:db8::/32 nhid 4
+`)
+		var m *Machine
+		if err := ns.Do(func() (err error) { m, err = Read(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range m.Routes {
+			if l, ok := m.link(int(r.Link)); ok && !l.Loopback && !strings.HasPrefix(r.To.String(), "10.200.") && !strings.HasPrefix(r.To.String(), "fd00:") {
+				got = append(got, r.To.String()+" "+l.Name)
+			}
+		}
+		slices.Sort(got)
+		if want := []string{"198.51.100.0/24 w1", "198.51.100.0/24 w2", "2001:db8::/32 w2", "203.0.113.0/24 w2"}; !slices.Equal(got, want) {
+			t.Errorf("nexthop_compat_mode %s: got %q, want %q", repeats, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package mss
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"strings"
 
@@ -35,9 +36,12 @@ func u32(value []byte) uint32 {
 func dump(request, answer uint16, family int, f func(message []byte)) error {
 	q := nl.NewNetlinkRequest(int(request), unix.NLM_F_DUMP)
 	q.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
-	if request == unix.RTM_GETLINK {
+	switch request {
+	case unix.RTM_GETLINK:
 		q.Data = nil
 		q.AddData(nl.NewIfInfomsg(family))
+	case unix.RTM_GETNEXTHOP:
+		q.Data, q.RawData = nil, make([]byte, sizeofNexthop)
 	}
 	return q.ExecuteIter(unix.NETLINK_ROUTE, answer, func(message []byte) bool {
 		f(message)
@@ -46,15 +50,52 @@ func dump(request, answer uint16, family int, f func(message []byte)) error {
 }
 
 // readRoutes adds the routes of a family, of all tables.
-func (m *Machine) readRoutes(family int) error {
+func (m *Machine) readRoutes(family int, nexthops map[uint32][]int32) error {
 	return dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, family, func(message []byte) {
-		m.Routes = appendRoutes(m.Routes, message)
+		m.Routes = appendRoutes(m.Routes, message, nexthops)
 	})
+}
+
+// What the kernel names of next hops that are objects of their own (nexthop.h), and what a route has of them.
+const (
+	routeNexthop                         = 30
+	nexthopID, nexthopGroup, nexthopLink = 1, 2, 5
+	sizeofNexthop, sizeofGroupEntry      = 8, 8
+)
+
+// readNexthops are the links of next hops that are objects of their own, by their IDs; none for one that is a black hole. Where
+// net.ipv4.nexthop_compat_mode is off, routes do not say them.
+func readNexthops() (map[uint32][]int32, error) {
+	links, groups := map[uint32][]int32{}, map[uint32][]uint32{}
+	err := dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, unix.AF_UNSPEC, func(message []byte) {
+		var id uint32
+		attributes(message[min(sizeofNexthop, len(message)):], func(kind uint16, value []byte) {
+			switch kind {
+			case nexthopID:
+				id = u32(value)
+			case nexthopLink:
+				links[id] = []int32{int32(u32(value))}
+			case nexthopGroup:
+				for ; len(value) >= sizeofGroupEntry; value = value[sizeofGroupEntry:] {
+					groups[id] = append(groups[id], u32(value))
+				}
+			}
+		})
+	})
+	for id, members := range groups {
+		for _, one := range members {
+			links[id] = append(links[id], links[one]...)
+		}
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // Linux before 5.3
+		err = nil
+	}
+	return links, err
 }
 
 // appendRoutes adds the routes of a message, one for each next hop. Those to this machine itself, to many, and to neighbours on a link are not
 // for what is forwarded.
-func appendRoutes(list []Route, message []byte) []Route {
+func appendRoutes(list []Route, message []byte, nexthops map[uint32][]int32) []Route {
 	if len(message) < unix.SizeofRtMsg {
 		return list
 	}
@@ -97,6 +138,8 @@ func appendRoutes(list []Route, message []byte) []Route {
 			})
 		case unix.RTA_MULTIPATH:
 			hops = hopsOf(value)
+		case routeNexthop:
+			hops = nexthops[u32(value)]
 		}
 	})
 	if to.IsMulticast() || to.IsLinkLocalUnicast() || toLength > to.BitLen() {
