@@ -110,6 +110,7 @@ install: build ## install programs, unit, bus policy, polkit actions, configurat
 	packaging/keep packaging/firewalld.conf $(DESTDIR)$(SYSCONFDIR)/firewalld/firewalld.conf
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	for page in packaging/man/*.1; do gzip -9n <$$page >$(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/}.gz; done
+	install -d $(DESTDIR)$(PREFIX)/share/man/man5; for page in packaging/man/*.5; do gzip -9n <$$page >$(DESTDIR)$(PREFIX)/share/man/man5/$${page##*/}.gz; done
 	for command in firewall-cmd firewall-offline-cmd; do \
 	  install -D -m 0644 packaging/completions/bash/$$command $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$command; \
 	  install -D -m 0644 packaging/completions/zsh/_$$command $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_$$command; \

@@ -414,7 +414,7 @@ func TestDestinationsOfICMPTypes(t *testing.T) {
 
 func TestObjects(t *testing.T) {
 	zone := func(name string) Object { return Object{KindZone, name} }
-	c := must(t, builtins(t), New(zone("mine"), nil), SetDefaultZone("mine"), New(Object{KindService, "app"}, nil),
+	c := must(t, builtins(t), New(zone("mine"), nil), SetDefaultZone("mine", true), New(Object{KindService, "app"}, nil),
 		Add(Permanent, zone("mine"), item("service app")), New(Object{KindService, "inner"}, nil),
 		Add(Permanent, Object{KindService, "app"}, item("include inner")))
 	shipped := builtins(t)
@@ -444,10 +444,10 @@ func TestObjects(t *testing.T) {
 		{Rename(zone("mine"), "allow-host-ipv6"), "NAME_CONFLICT: "},
 		{LoadDefaults(zone("public"), shipped), "NO_DEFAULTS: public"},
 		{LoadDefaults(zone("mine"), shipped), "NO_DEFAULTS: 'mine' not a built-in zone"},
-		{SetDefaultZone("mine"), "ZONE_ALREADY_SET: mine"},
-		{SetDefaultZone("none"), "INVALID_ZONE: "},
-		{SetLogDenied("off"), "ALREADY_SET: off"},
-		{SetLogDenied("al"), "INVALID_VALUE: cannot set LogDenied to al: it must be one of all, unicast, broadcast, multicast, off: did you mean all?"},
+		{SetDefaultZone("mine", true), "ZONE_ALREADY_SET: mine"},
+		{SetDefaultZone("none", true), "INVALID_ZONE: "},
+		{SetLogDenied("off", true), "ALREADY_SET: off"},
+		{SetLogDenied("al", true), "INVALID_VALUE: cannot set LogDenied to al: it must be one of all, unicast, broadcast, multicast, off: did you mean all?"},
 		{SetConf("CleanupOnExit", "perhaps"), "INVALID_VALUE: "},
 		{SetConf("CleanOnExit", "no"), "INVALID_OPTION: "},
 		{SetConf("DefaultZone", "pubic"), `INVALID_ZONE: there is no zone "pubic": did you mean public?`},
@@ -540,7 +540,7 @@ func TestDifference(t *testing.T) {
 	next := must(t, old, Delete(Object{KindZone, "old"}), New(Object{KindIPSet, "s"}, Settings{KeyType: "hash:ip"}),
 		Add(Permanent, publicZone, item("port 85-95:tcp")), Remove(Permanent, publicZone, item("service ssh")),
 		Add(Permanent, publicZone, item("masquerade")), Add(Permanent, publicZone, item("rule rule service name=ssh drop")),
-		Update(Permanent, publicZone, Settings{KeyShort: "x"}), SetLogDenied("all"),
+		Update(Permanent, publicZone, Settings{KeyShort: "x"}), SetLogDenied("all", true),
 		Add(Permanent, Object{KindDirect, ""}, item("chain ipv4:filter:mine")))
 	want := []Change{
 		{Object: Object{KindIPSet, "s"}, Made: true},

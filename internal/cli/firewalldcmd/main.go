@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -271,6 +272,10 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 		},
 		CheckBridge: func(ctx context.Context, next *kernel.Bridge) error {
 			return kernel.CheckBridge(ctx, kernel.Options{Log: p.log, Left: p.left}, next)
+		},
+		HasInterface: func(name string) bool {
+			_, err := net.InterfaceByName(name)
+			return err == nil
 		},
 		Busy:   kernel.Busy,
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
