@@ -70,6 +70,9 @@ type Options struct {
 
 // Advise says for each path of a machine what fits, whether it is clamped, and what to add.
 func Advise(m *Machine, o Options) *Report {
+	with := *m
+	with.Marks = m.Marks || o.RulesUnknown || slices.ContainsFunc(o.Rules, func(r *Rules) bool { return r.marks })
+	m = &with
 	r := &Report{Forward4: m.Forward4, Forward6: m.Forward6, Notes: m.Notes, Paths: m.paths()}
 	rules := merge(o.Rules)
 	for i := range r.Paths {

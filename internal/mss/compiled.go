@@ -57,6 +57,9 @@ func (rules *Rules) compiled(r *ir.Rule, key func(string) string) []rule {
 		}
 	}
 	for _, a := range r.Actions {
+		if _, is := a.(ir.SetMark); is {
+			rules.marks = true
+		}
 		if decide, is := a.(ir.Decide); is {
 			for _, e := range decide.Map.Elements {
 				add(e.Verdict(), compiledElement(decide.Map, e, ir.Source))

@@ -117,6 +117,9 @@ func (p *iptablesParser) act(r *rule, option, target string) {
 		r.action = clamp
 	case "NOTRACK":
 		r.action = untrack
+	case "MARK", "CONNMARK":
+		p.rules.marks = true
+		r.action, r.target = jump, p.key(target)
 	case "ACCEPT", "DROP", "REJECT", "QUEUE", "NFQUEUE":
 		r.action = end
 	case "RETURN":

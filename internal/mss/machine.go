@@ -13,6 +13,7 @@ type Machine struct {
 	Rules    []RoutingRule // the whole routing policy, in ascending priority for each family; none means that of a machine that was not told otherwise
 	Forward4 bool          // it forwards IPv4
 	Forward6 bool
+	Marks    bool     // packets that it forwards may have marks
 	Notes    []string // what could not be read, a sentence each
 }
 

@@ -216,6 +216,7 @@ func (r *nftRules) verdictMap(body json.RawMessage) {
 func (r *nftRules) mangle(body json.RawMessage) {
 	var m struct {
 		Key struct {
+			Meta    struct{ Key string }
 			Option  struct{ Name string } `json:"tcp option"`
 			Payload struct {
 				Base        string
@@ -229,6 +230,9 @@ func (r *nftRules) mangle(body json.RawMessage) {
 	}
 	do, text := clamp, fmt.Sprintf("nft: table %s %s, chain %s", r.Family, r.Table, r.Chain)
 	switch {
+	case m.Key.Meta.Key == "mark":
+		r.rules.marks = true
+		return
 	case m.Key.Option.Name == "maxseg":
 	case m.Key.Payload.Base == "th" && m.Key.Payload.Offset == 176 && m.Key.Payload.Len == 16: // the value of an MSS that is the first option
 		do = force

@@ -445,6 +445,9 @@ func TestTunnelsByPackets(t *testing.T) {
 		fits         int
 	}{
 		{"a table for a mark, and main", uplinks + "ip route add default via 10.200.2.2\nip route add default via 10.200.3.2 table 10\nip rule add fwmark 1 lookup 10\n" + vxlan(1450, "") + routed, "vx", 1350},
+		{"a table for a mark that what is carried has", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 table 10\nip rule add fwmark 1 lookup 10\n" +
+			"nft add table inet m\nnft add chain inet m c '{ type filter hook prerouting priority mangle; }'\nnft add rule inet m c iifname lan meta mark set 1\n" + vxlan(1450, "") + by10 +
+			"ip -6 rule add fwmark 1 lookup main\n", "vx", 1350},
 		{"a table for what comes in, and main", uplinks + "ip route add default via 10.200.2.2\nip route add default via 10.200.3.2 table 10\nip rule add iif lan lookup 10\n" + vxlan(1450, "") + by10, "vx", 1350},
 		{"a table for all", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 table 10\nip rule add lookup 10\n" + vxlan(1450, "") + by10, "vx", 1350},
 		{"a table for the tunnel's source", uplinks + "ip route add default via 10.200.3.2\nip route add default via 10.200.2.2 table 10\nip rule add from 10.200.3.1 lookup 10\n" + vxlan(1450, "local 10.200.3.1") + routed, "vx", 1350},

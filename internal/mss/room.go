@@ -118,10 +118,22 @@ func (m *Machine) throughTunnel(l Link, r room, seen map[int]bool) room {
 	return r
 }
 
+// anyMark says whether a tunnel's own packets may have marks that the link does not say: those of peers, or of what they carry (vxlan_get_route,
+// geneve_get_v4_rt, ip6_tnl_xmit).
+func (m *Machine) anyMark(l Link) bool {
+	switch l.Type {
+	case "wireguard", "ovpn":
+		return true
+	case "vxlan", "geneve", "ip6tnl", "ip6gre", "ip6gretap":
+		return m.Marks && l.Mark == 0
+	}
+	return false
+}
+
 // below are the ways that a tunnel's packets may take: those of the link that it is bound to, else those to its other end, else the default
 // routes. A tunnel whose peers and marks the kernel does not say may take any.
 func (m *Machine) below(l Link) []hop {
-	f := flow{src: l.Local, mark: l.Mark, anyMark: l.Type == "wireguard" || l.Type == "ovpn", own: true, not: l.Index}
+	f := flow{src: l.Local, mark: l.Mark, anyMark: m.anyMark(l), own: true, not: l.Index}
 	to := l.Remote
 	if l.Type == "xfrm" {
 		for _, p := range m.Policies {

@@ -15,6 +15,7 @@ type Rules struct {
 	chains map[string][]rule
 	bases  []base
 	sizes  []int             // sizes that some rule asks for, so that what is announced is to be tried on either side of them
+	marks  bool              // some of them mark packets
 	notes  []string          // what of them cannot be read, a sentence each
 	xt     map[nftPlace]bool // tables with extensions of iptables of which nft does not say whether they clamp
 }
