@@ -10,7 +10,7 @@ import (
 // a packet of its own without a mark (nf_ip_route, tcpmss_reverse_mtu). Where the routing policy asks for more, the way back that it finds may
 // be another one than that by which answers go.
 
-// way names what is one path: a link, and the MTU of the routes over it.
+// wayKey names what is one path: a link, and the MTU of the routes over it.
 type wayKey struct {
 	link     int32
 	mtu      int32 // bytes, as the kernel has it

@@ -120,7 +120,7 @@ func compiledElement(set *ir.Set, e ir.Element, side ir.Side) condition {
 				one = func(segment) answer { return no }
 			}
 		}
-		c = both2(c, one)
+		c = bothHold(c, one)
 	}
 	return c
 }

@@ -56,8 +56,8 @@ func TestMachines(t *testing.T) {
 		{"IPsec's packets go by main", 0, []Link{ppp, eth9}, []Route{table10, byPPP}, marked, []Policy{policy(Policy{To: to("10.9.0.0/16")})}, "IPsec to 10.9.0.0/16", 1300,
 			`rule family="ipv4" destination address="10.9.0.0/16" tcp-mss-clamp value="1260" rule family="ipv4" source address="10.9.0.0/16" tcp-mss-clamp value="1260"`},
 		{"a route with two next hops below", 0, []Link{ppp, eth9, vxlan}, []Route{byEth9, byPPP, inside}, nil, nil, "vx", 1350, `rule tcp-mss-clamp mtu="1350"`},
-		{"a better metric below", 0, []Link{ppp, eth9, vxlan}, []Route{with2(byPPP, func(r *Route) { r.Metric = 600 }), byEth9, inside}, nil, nil, "vx", 1450, `rule tcp-mss-clamp value="pmtu"`},
-		{"a route with an MTU below", 0, []Link{eth9, vxlan}, []Route{with2(byEth9, func(r *Route) { r.MTU = 1400 }), inside}, nil, nil, "vx", 1350, `rule tcp-mss-clamp mtu="1350"`},
+		{"a better metric below", 0, []Link{ppp, eth9, vxlan}, []Route{changed(byPPP, func(r *Route) { r.Metric = 600 }), byEth9, inside}, nil, nil, "vx", 1450, `rule tcp-mss-clamp value="pmtu"`},
+		{"a route with an MTU below", 0, []Link{eth9, vxlan}, []Route{changed(byEth9, func(r *Route) { r.MTU = 1400 }), inside}, nil, nil, "vx", 1350, `rule tcp-mss-clamp mtu="1350"`},
 		{"a tunnel that is bound to a link", 0, []Link{ppp, eth9, with(vxlan, func(l *Link) { l.Parent = 2 })}, []Route{byEth9, inside}, nil, nil, "vx", 1350, `rule tcp-mss-clamp mtu="1350"`},
 
 		{"IPsec of an xfrm interface", 0, []Link{eth9}, []Route{byEth9}, nil, []Policy{policy(Policy{ID: 42})}, "eth9", 1500, ""},
@@ -112,7 +112,7 @@ func TestMachines(t *testing.T) {
 	}
 }
 
-func with2(r Route, change func(*Route)) Route { change(&r); return r }
+func changed(r Route, change func(*Route)) Route { change(&r); return r }
 
 // A million routes, with a rule that asks for the source, are looked through once: the time is generous, and a way that is quadratic takes days.
 func TestManyRoutes(t *testing.T) {

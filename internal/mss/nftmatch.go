@@ -25,13 +25,13 @@ type nftPair struct {
 func (e nftPair) is(r *nftRules, left json.RawMessage) condition {
 	c := r.compare(left, e.key, false)
 	if e.passing {
-		return both2(c, depends)
+		return bothHold(c, depends)
 	}
 	return c
 }
 
-// both2 is that two conditions hold.
-func both2(a, b condition) condition {
+// bothHold is that two conditions hold.
+func bothHold(a, b condition) condition {
 	return func(s segment) answer { return min(a(s), b(s)) }
 }
 
@@ -114,7 +114,7 @@ func (r *nftRules) compare(left, right json.RawMessage, bits bool) condition {
 	}
 	c := r.oneOf(l, elements, bits)
 	if passing {
-		return both2(c, depends)
+		return bothHold(c, depends)
 	}
 	return c
 }
@@ -150,7 +150,7 @@ func (r *nftRules) concat(left []json.RawMessage, element json.RawMessage) condi
 	}
 	c := condition(func(segment) answer { return yes })
 	for i := range left {
-		c = both2(c, r.compare(left[i], e.Concat[i], false))
+		c = bothHold(c, r.compare(left[i], e.Concat[i], false))
 	}
 	return c
 }
