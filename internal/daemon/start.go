@@ -385,7 +385,7 @@ func blamed(err error) zones.Problems {
 			continue
 		}
 		msg := e.Err.Error()
-		if e.Chain != "" && e.Origin.Object == "direct" { // a chain of the file, and not one of a ruleset
+		if e.Origin.Object == "direct" && !strings.Contains(msg, e.Chain) { // the message quotes neither the rule nor its chain
 			msg = "chain " + e.Chain + ": " + msg
 		}
 		p := compile.Blame(e.Origin, CommandFailed, msg)
