@@ -74,8 +74,12 @@ func (l *Listener) prepare(index int) error {
 			return err
 		}
 	}
-	protocol := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	return unix.Bind(l.socket, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: index})
+	return unix.Bind(l.socket, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
+}
+
+// networkOrder turns a number of this machine's byte order into one of the network's, and the other way round.
+func networkOrder(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
 }
 
 // Close ends listening.
@@ -85,33 +89,33 @@ func (l *Listener) Close() { unix.Close(l.socket) }
 // a second.
 func (l *Listener) Run(ctx context.Context, c *Counter, progress func(Stats)) (Stats, error) {
 	const wait = 100 * time.Millisecond
-	var s Stats
+	d := decoder{counter: c}
 	for ctx.Err() == nil {
 		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(l.socket), Events: unix.POLLIN}}, int(wait.Milliseconds()))
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return s, fmt.Errorf("cannot wait for packets: %w", err)
+			return d.stats, fmt.Errorf("cannot wait for packets: %w", err)
 		}
 		if ready > 0 {
-			if err := l.drain(c, &s); err != nil {
-				return s, err
+			if err := l.drain(&d); err != nil {
+				return d.stats, err
 			}
 		}
 		if progress != nil {
-			progress(s)
+			progress(d.stats)
 		}
 	}
-	err := l.drain(c, &s) // what came before the end
+	err := l.drain(&d) // what came before the end
 	if stats, statsErr := unix.GetsockoptTpacketStats(l.socket, unix.SOL_PACKET, unix.PACKET_STATISTICS); statsErr == nil {
-		s.Lost = int64(stats.Drops)
+		d.stats.Lost = int64(stats.Drops)
 	}
-	return s, err
+	return d.stats, err
 }
 
 // drained is how many packets are read at most before the context is asked again: more than the buffer holds.
 const drained = 1 << 16
 
 // drain reads what the socket holds.
-func (l *Listener) drain(c *Counter, s *Stats) error {
+func (l *Listener) drain(d *decoder) error {
 	var buffer [captured]byte
 	for range drained {
 		n, from, err := unix.Recvfrom(l.socket, buffer[:], unix.MSG_DONTWAIT)
@@ -125,14 +129,12 @@ func (l *Listener) drain(c *Counter, s *Stats) error {
 		case err != nil:
 			return fmt.Errorf("cannot read packets: %w", err)
 		}
-		if link, ok := from.(*unix.SockaddrLinklayer); ok && link.Pkttype == unix.PACKET_OUTGOING {
+		link, ok := from.(*unix.SockaddrLinklayer)
+		if !ok || link.Pkttype == unix.PACKET_OUTGOING {
 			continue
 		}
-		o, v := parse(buffer[:n])
-		s.note(v)
-		if v == offered {
-			c.Add(o)
-		}
+		d.begin(false)
+		d.payload(networkOrder(link.Protocol), buffer[:n])
 	}
 	return nil
 }

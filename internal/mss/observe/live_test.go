@@ -70,7 +70,7 @@ func TestListenSeesEverySYN(t *testing.T) {
 	if err != nil || s.SYNs != 2*each || s.Packets > 3*each || s.Lost != 0 {
 		t.Errorf("%+v, %v; want %d SYNs, and neither ACKs nor datagrams", s, err, 2*each)
 	}
-	r := c.Report("near", s, nil)
+	r := c.Report("near", s)
 	if r.IPv4.Endpoints != each || r.IPv6.Endpoints != each || len(r.IPv4.Values) != 400 || r.IPv6.Values[0] != (Value{1440, each, 1}) {
 		t.Errorf("%d and %d endpoints, want %d each", r.IPv4.Endpoints, r.IPv6.Endpoints, each)
 	}
