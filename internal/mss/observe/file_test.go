@@ -150,6 +150,13 @@ func FuzzReadFile(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(ng.Bytes())
+	f.Add(zipped(ng.Bytes()))
+	little := binary.LittleEndian
+	f.Add(join(ngSectionOf(little, 1, 2), ngInterfaceOf(little, 101, 0), ngPacketOf(little, 0, v4, []byte{2, 0, 4, 0, 2, 0, 0, 0})))
+	f.Add(join([]byte{0x34, 0xcd, 0xb2, 0xa1}, captureOf(little, 113)[4:], modifiedOf(8, 4, v4)))
+	for _, c := range linkCases() {
+		f.Add(captureOf(little, c.link, c.data))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, s, _ := read(data)
 		if int64(c.Endpoints()) > s.SYNs {

@@ -11,11 +11,15 @@ import (
 // headers and a TCP header with all its options can have together.
 const captured = 512
 
-// synFilter is the kernel's filter for a socket that gets packets without their first link layer. It lets through TCP
+// networkOffset, added to an offset, makes the kernel count from behind the first link layer (SKF_NET_OFF of
+// linux/filter.h, which is negative).
+const networkOffset = 0xfff00000
+
+// synFilter is the kernel's filter. It lets through TCP
 // segments that have SYN but neither RST nor FIN, below VLAN tags, PPPoE, MPLS and SNAP too. What it cannot look into it lets
 // through as well, and the decoder sees or counts it: IPv6 packets with extension headers, other Ethernet types.
 func synFilter() []bpf.Instruction {
-	return slices.Concat([]bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtProto}}, byType(0, 2))
+	return slices.Concat([]bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtProto}}, byType(networkOffset, 2))
 }
 
 // Blocks of a filter are lists of instructions that all end in take or drop, so that one stands behind the other.

@@ -259,8 +259,8 @@ func TestFilter(t *testing.T) {
 		"MACsec":                  {0x88e5, make([]byte, 100), captured}, // to be counted as not understood
 		"LLDP":                    {0x88cc, make([]byte, 100), 0},
 	} {
-		// What the kernel knows of a packet, the test's machine is given as a number.
-		vm, err := bpf.NewVM(slices.Concat([]bpf.Instruction{bpf.LoadConstant{Val: uint32(c.kind)}}, synFilter()[1:]))
+		// What the kernel knows of a packet, its type and where it starts, the test's machine is given as numbers.
+		vm, err := bpf.NewVM(slices.Concat([]bpf.Instruction{bpf.LoadConstant{Val: uint32(c.kind)}}, byType(0, 2)))
 		if err != nil {
 			t.Fatal(err)
 		}

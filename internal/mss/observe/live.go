@@ -29,7 +29,7 @@ func Listen(device string) (*Listener, error) {
 		index = link.Index
 	}
 	// Without a protocol nothing comes before the filter is there.
-	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EPERM) {
 		return nil, errors.New("cannot listen: that needs root, or the capability CAP_NET_RAW; a file that tcpdump wrote can be read without")
 	}
@@ -66,6 +66,9 @@ func (l *Listener) prepare(index int) error {
 		return err
 	}
 	if err := unix.SetsockoptSockFprog(l.socket, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, filter); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(l.socket, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
 		return err
 	}
 	if unix.SetsockoptInt(l.socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
@@ -114,11 +117,32 @@ func (l *Listener) Run(ctx context.Context, c *Counter, progress func(Stats)) (S
 // drained is how many packets are read at most before the context is asked again: more than the buffer holds.
 const drained = 1 << 16
 
+// controlSize is room for what the kernel says beside a packet, in bytes.
+const controlSize = 128
+
+// networkHeader is where the packet starts behind its link layer, as the kernel says it beside the packet. A socket that
+// gets packets without the link layer (SOCK_DGRAM) would not do: below a second VLAN tag newer kernels tell the type of
+// what is below that tag, and hand the tag over before it (vlan_get_protocol_dgram of net/packet/af_packet.c).
+func networkHeader(control []byte) int {
+	const offset, size = 14, 2 // of tp_net in struct tpacket_auxdata of linux/if_packet.h
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_PACKET && m.Header.Type == unix.PACKET_AUXDATA && len(m.Data) >= offset+size {
+			return int(binary.NativeEndian.Uint16(m.Data[offset:]))
+		}
+	}
+	return 0
+}
+
 // drain reads what the socket holds.
 func (l *Listener) drain(d *decoder) error {
 	var buffer [captured]byte
+	var control [controlSize]byte
 	for range drained {
-		n, from, err := unix.Recvfrom(l.socket, buffer[:], unix.MSG_DONTWAIT)
+		n, size, _, from, err := unix.Recvmsg(l.socket, buffer[:], control[:], unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
@@ -134,7 +158,8 @@ func (l *Listener) drain(d *decoder) error {
 			continue
 		}
 		d.begin(false)
-		d.payload(networkOrder(link.Protocol), buffer[:n])
+		d.begin(false)
+		d.payload(networkOrder(link.Protocol), buffer[min(networkHeader(control[:size]), n):n])
 	}
 	return nil
 }

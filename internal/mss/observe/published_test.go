@@ -172,7 +172,7 @@ func TestPublishedMeasurement(t *testing.T) {
 // number in words and in its height.
 func checkFigures(t *testing.T, r *Report, want map[string]map[int]int) {
 	t.Helper()
-	stem := regexp.MustCompile(`<title>MSS (\d+): ([\d,]+) endpoints?, [\d.]+ %</title><path stroke-width="1.5" d="M([\d.]+) ([\d.]+)V([\d.]+)"`)
+	stem := regexp.MustCompile(`<title>(?:(IPv.), )?MSS (\d+): ([\d,]+) endpoints?, [\d.]+ %</title><path stroke-width="1.5" d="M[\d.]+ [\d.]+V([\d.]+)"`)
 	step := regexp.MustCompile(`<circle cx="([\d.]+)" cy="([\d.]+)" r="5" fill-opacity="0"><title>MSS (\d+) or less: ([\d,]+) endpoints? over (IPv.)`)
 	for _, name := range Figures {
 		picture := figure(t, r, name)
@@ -181,9 +181,11 @@ func checkFigures(t *testing.T, r *Report, want map[string]map[int]int) {
 		case "frequency":
 			checkStems(t, name, stem.FindAllStringSubmatch(picture, -1), want[""])
 		case "families":
-			four, six, _ := strings.Cut(picture, ">IPv4</text>")
-			checkStems(t, "IPv4", stem.FindAllStringSubmatch(four, -1), want["IPv4"])
-			checkStems(t, "IPv6", stem.FindAllStringSubmatch(six, -1), want["IPv6"])
+			lines := stem.FindAllStringSubmatch(picture, -1)
+			for _, family := range []string{"IPv4", "IPv6"} {
+				others := func(m []string) bool { return m[1] != family }
+				checkStems(t, family, slices.DeleteFunc(slices.Clone(lines), others), want[family])
+			}
 		case "cumulative":
 			got := map[string]map[int]int{"IPv4": {}, "IPv6": {}}
 			for _, m := range step.FindAllStringSubmatch(picture, -1) {
@@ -209,9 +211,9 @@ func checkStems(t *testing.T, name string, lines [][]string, want map[int]int) {
 	t.Helper()
 	got, heights := map[int]int{}, map[int]float64{}
 	for _, m := range lines {
-		n := atoi(t, m[2])
-		got[atoi(t, m[1])] = n
-		y, err := strconv.ParseFloat(m[5], 64)
+		n := atoi(t, m[3])
+		got[atoi(t, m[2])] = n
+		y, err := strconv.ParseFloat(m[4], 64)
 		if err != nil {
 			t.Fatal(err)
 		}

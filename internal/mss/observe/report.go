@@ -147,6 +147,15 @@ func (h *histogram) distribution(plain int) *Distribution {
 	return d
 }
 
+// count is how many endpoints offered an MSS.
+func (d *Distribution) count(mss int) int {
+	i, found := slices.BinarySearchFunc(d.Values, mss, func(v Value, mss int) int { return v.MSS - mss })
+	if !found {
+		return 0
+	}
+	return d.Values[i].Count
+}
+
 // share is a number of endpoints as a share of those with an offer, 0 to 1.
 func (d *Distribution) share(n int) float64 { return share(n, d.Offered) }
 

@@ -1,16 +1,18 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// A picture has one row of two panels, or two rows. The left panel shows all sizes, on a logarithmic scale; the right one
-// shows those that most endpoints offer, byte by byte. Both have the same height for the same number, logarithmic too.
+// A picture has two panels. The left one shows all sizes, on a logarithmic scale; the right one shows those that most
+// endpoints offer, byte by byte. Both have the same height for the same number, logarithmic too.
 
 // Size of a picture and of its parts, in its own units.
 const (
@@ -84,23 +86,30 @@ func (r *Report) frequency(s *svg) {
 	const labels = 108
 	row := r.row(svgTop, svgHeight-svgBottom, countScale(r.All), labels)
 	row.ground(s, "endpoints", countLabel)
-	row.stems(s, r.All, svgColours[""])
-	row.names(s, r.All, 12, svgColours[""], 1)
+	row.stems(s, column{"", r.All}, 0)
+	row.names(s, 1, column{"", r.All})
 	row.sizes(s)
 }
 
-// families is the same for each family, one below the other, on the same scales.
+// families is the same for each family, side by side.
 func (r *Report) families(s *svg) {
-	const height, labels = (svgHeight - svgTop - svgBottom - svgRowGap) / 2, 76
-	scale := countScale(r.All)
-	for i, f := range []column{{"IPv4", r.IPv4}, {"IPv6", r.IPv6}} {
-		top := svgTop + i*(height+svgRowGap)
-		row := r.row(top, top+height, scale, labels)
-		row.ground(s, "endpoints", countLabel)
-		row.stems(s, f.d, svgColours[f.name])
-		row.names(s, f.d, 12, svgColours[f.name], 0)
-		row.sizes(s)
-		fmt.Fprintf(s, `<text x="%d" y="%d" font-size="17" font-weight="bold" fill="%s">%s</text>`+"\n", svgLeft+10, top+24, svgColours[f.name], f.name)
+	const labels = 134
+	row := r.row(svgTop, svgHeight-svgBottom, countScale(r.All), labels)
+	row.ground(s, "endpoints", countLabel)
+	four, six := column{"IPv4", r.IPv4}, column{"IPv6", r.IPv6}
+	row.stems(s, four, -1)
+	row.stems(s, six, 1)
+	row.names(s, 0, four, six)
+	row.sizes(s)
+	legend(s, "IPv4", "IPv6")
+}
+
+// legend names the families' colours, in the left panel.
+func legend(s *svg, names ...string) {
+	for i, name := range names {
+		y := svgTop + 30 + 24*i
+		fmt.Fprintf(s, `<path stroke="%s" stroke-width="4" d="M%d %dh26"/><text x="%d" y="%d" font-weight="bold" fill="%s">%s</text>`+"\n",
+			svgColours[name], svgLeft+14, y-5, svgLeft+48, y, svgColours[name], name)
 	}
 }
 
@@ -113,11 +122,11 @@ func (r *Report) cumulative(s *svg) {
 		row.steps(s, c)
 	}
 	row.sizes(s)
-	for i, c := range a.curves {
-		y := svgTop + 32 + 24*i
-		fmt.Fprintf(s, `<path stroke="%s" stroke-width="4" d="M%d %dh26"/><text x="%d" y="%d" font-weight="bold" fill="%s">%s</text>`+"\n",
-			svgColours[c.name], svgLeft+14, y-5, svgLeft+48, y, svgColours[c.name], c.name)
+	var names []string
+	for _, c := range a.curves {
+		names = append(names, c.name)
 	}
+	legend(s, names...)
 }
 
 // scale puts numbers between 0, for the lowest, and 1.
@@ -190,10 +199,11 @@ func (p panelRow) ground(s *svg, what string, label func(decade int) string) {
 
 // sizes draws the lower edges, with sizes below them.
 func (p panelRow) sizes(s *svg) {
+	narrow := p.whole.high < 30*p.whole.low
 	for decade := 1.0; decade <= p.whole.high; decade *= 10 {
 		for n := 1.0; n < 10; n++ {
 			if mss := n * decade; mss >= p.whole.low && mss <= p.whole.high {
-				p.tick(s, p.wholeX(mss), mss, n == 1)
+				p.tick(s, p.wholeX(mss), mss, n == 1 || narrow && (n == 2 || n == 5))
 			}
 		}
 	}
@@ -212,43 +222,68 @@ func (p panelRow) tick(s *svg, x, mss float64, named bool) {
 	fmt.Fprintf(s, `<path stroke="%s" d="M%.1f %.1fv%d"/>`+"\n", svgInk, x, p.bottom, length)
 }
 
-// stems draws a line for each size, as high as its number of endpoints.
-func (p panelRow) stems(s *svg, d *Distribution, colour string) {
-	fmt.Fprintf(s, `<g stroke="%s" fill="%s">`+"\n", colour, colour)
-	for _, v := range d.Values {
+// stems draws a line for each size, as high as its number of endpoints, to one side of its place (−1 or 1) or at it.
+func (p panelRow) stems(s *svg, c column, side float64) {
+	const thin, thick = 0.8, 1.8
+	fmt.Fprintf(s, `<g stroke="%s" fill="%s">`+"\n", svgColours[c.name], svgColours[c.name])
+	for _, v := range c.d.Values {
 		y := p.height(float64(v.Count))
 		title := ""
-		if len(d.Values) <= svgTooltips {
-			title = fmt.Sprintf("<title>MSS %d: %s, %s</title>", v.MSS, plural(int64(v.Count), "endpoint"), percent(v.Share))
+		if len(c.d.Values) <= svgTooltips {
+			title = fmt.Sprintf("<title>%sMSS %d: %s, %s</title>", strings.TrimPrefix(c.name+", ", ", "), v.MSS, plural(int64(v.Count), "endpoint"), percent(v.Share))
 		}
-		x := p.wholeX(float64(max(v.MSS, 1)))
+		x := p.wholeX(float64(max(v.MSS, 1))) + thin*side
 		fmt.Fprintf(s, `<g>%s<path stroke-width="1.5" d="M%.1f %.1fV%.1f"/><circle cx="%.1f" cy="%.1f" r="2"/></g>`, title, x, p.bottom, y, x, y)
 		if v.MSS >= svgCloseLow && v.MSS <= svgCloseHigh {
-			fmt.Fprintf(s, `<g>%s<path stroke-width="3" d="M%.1f %.1fV%.1f"/></g>`, title, p.closeX(float64(v.MSS)), p.bottom, y)
+			fmt.Fprintf(s, `<g>%s<path stroke-width="3" d="M%.1f %.1fV%.1f"/></g>`, title, p.closeX(float64(v.MSS))+thick*side, p.bottom, y)
 		}
 		s.WriteByte('\n')
 	}
 	s.WriteString("</g>\n")
 }
 
-// names writes the most common sizes above the right panel's lines, with their shares.
-func (p panelRow) names(s *svg, d *Distribution, most int, colour string, digits int) {
-	const apart = 15.5
-	list := d.Top(most, svgCloseLow, svgCloseHigh)
-	slices.SortFunc(list, func(a, b Value) int { return b.MSS - a.MSS })
+// names writes the most common sizes above the right panel's lines, with their shares in each column.
+func (p panelRow) names(s *svg, digits int, columns ...column) {
+	const apart, most = 15.5, 12
+	list := common(most, columns)
 	free := float64(svgWidth-svgRight) - 2
 	places := make([]float64, len(list))
-	for i, v := range list { // from the right, where the most are: each as near to its line as there is room
-		places[i] = min(p.closeX(float64(v.MSS))+4.5, free)
+	for i, mss := range list { // from the right, where the most are: each as near to its line as there is room
+		places[i] = min(p.closeX(float64(mss))+4.5, free)
 		free = places[i] - apart
 	}
-	base := p.top + p.labels - 14
-	for i, v := range list {
-		x := p.closeX(float64(v.MSS))
-		fmt.Fprintf(s, `<path stroke="%s" stroke-opacity=".45" fill="none" d="M%.1f %.1fL%.1f %.1fV%.1f"/>`, colour, places[i]-4.5, base+2, x, p.top+p.labels-4, p.height(float64(v.Count)))
-		fmt.Fprintf(s, `<text transform="translate(%.1f %.1f) rotate(-90)" font-size="13"><tspan font-weight="bold">%d</tspan> %s</text>`+"\n",
-			places[i], base, v.MSS, roughly(v.Share, digits))
+	base := p.top + p.labels - 16
+	for i, mss := range list {
+		high := 0
+		var shares strings.Builder
+		for _, c := range columns {
+			n := c.d.count(mss)
+			high = max(high, n)
+			text := "–"
+			if n > 0 {
+				text = roughly(c.d.share(n), digits)
+			}
+			fmt.Fprintf(&shares, ` <tspan fill="%s">%s</tspan>`, svgColours[c.name], text)
+		}
+		x := p.closeX(float64(mss))
+		fmt.Fprintf(s, `<path stroke="%s" stroke-opacity=".45" fill="none" d="M%.1f %.1fL%.1f %.1fV%.1f"/>`, svgColours[""], places[i]-4.5, base+2, x, p.top+p.labels-5, p.height(float64(high)))
+		fmt.Fprintf(s, `<text transform="translate(%.1f %.1f) rotate(-90)" font-size="13"><tspan font-weight="bold">%d</tspan>%s</text>`+"\n",
+			places[i], base, mss, shares.String())
 	}
+}
+
+// common is the sizes of the right panel that have the largest shares in any of the columns, from the largest size down.
+func common(most int, columns []column) []int {
+	shares := map[int]float64{}
+	for _, c := range columns {
+		for _, v := range c.d.Top(most, svgCloseLow, svgCloseHigh) {
+			shares[v.MSS] = max(shares[v.MSS], v.Share)
+		}
+	}
+	list := slices.SortedFunc(maps.Keys(shares), func(a, b int) int { return cmp.Or(cmp.Compare(shares[b], shares[a]), b-a) })
+	list = list[:min(most, len(list))]
+	slices.SortFunc(list, func(a, b int) int { return b - a })
+	return list
 }
 
 // roughly is a share in percent for labels, with so many digits behind the point if it is not too small for that.
