@@ -158,7 +158,6 @@ func (l *Listener) drain(d *decoder) error {
 			continue
 		}
 		d.begin(false)
-		d.begin(false)
 		d.payload(networkOrder(link.Protocol), buffer[min(networkHeader(control[:size]), n):n])
 	}
 	return nil
