@@ -184,7 +184,7 @@ func (r *Report) summary(w io.Writer) {
 	t.row(without...)
 	t.row(cells...)
 	t.print(w)
-	fmt.Fprintln(w, "1260 to 1440: most likely set on purpose, by an endpoint or by a clamp.")
+	fmt.Fprintln(w, "1260 to 1440: set on purpose, for the most part, by an endpoint or by a clamp; but 1440 over IPv6 is Ethernet's own.")
 	fmt.Fprintln(w, "lowered: from 1220 up, but less than an Ethernet of 1500 offers (1460; IPv6 1440): a tunnel, or clamped somewhere.")
 }
 
