@@ -3,7 +3,6 @@ package observe
 import (
 	"bytes"
 	"encoding/binary"
-	"net/netip"
 	"slices"
 	"testing"
 
@@ -300,9 +299,4 @@ func TestUnknownThingsAreBounded(t *testing.T) {
 	if notes := (&Report{Stats: d.stats, Families: families(d.counter, func(k kept) (int, bool) { return k.first(), true })}).notes(); len(notes) != mostNotes+1 {
 		t.Errorf("%q", notes)
 	}
-}
-
-// addressOf is an IPv4 address by its number.
-func addressOf(n uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
 }

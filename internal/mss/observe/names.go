@@ -82,7 +82,17 @@ func (d database) Origin(a netip.Addr) (Origin, error) {
 		code, _ := c["iso_code"].(string)
 		o.Country = cmp.Or(o.Country, code)
 	}
-	return o, nil
+	return Origin{clip(o.Network), clip(o.Country)}, nil
+}
+
+// clip cuts a name that is longer than names are. Records of an MMDB file may overlap, so that a small file has very many
+// long ones.
+func clip(name string) string {
+	const longest = 200 // bytes
+	if len(name) <= longest {
+		return name
+	}
+	return strings.ToValidUTF8(strings.Clone(name[:longest]), "") + "…"
 }
 
 // prefixes is a CSV file: the longest prefix that contains an address has its origin.

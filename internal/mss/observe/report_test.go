@@ -15,7 +15,10 @@ var update = flag.Bool("update", false, "accept what comes out now as what shoul
 
 func compareGolden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
+	path := filepath.Join("testdata", name)
+	if filepath.Ext(name) != ".svg" { // pictures keep their name, so that they can be looked at, and shown in docs
+		path += ".golden"
+	}
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -191,10 +191,10 @@ func (r *Report) summary(w io.Writer) {
 // suggest prints the advice.
 func (r *Report) suggest(w io.Writer) {
 	a := r.Advice
-	fmt.Fprintf(w, "Advice. Less than %d is offered by %s of the IPv4 endpoints, less than %d by %s of the IPv6 endpoints. They know that they\n",
-		Plain4-Wrapped, percent(r.IPv4.below(Plain4)), Plain6-Wrapped, percent(r.IPv6.below(Plain6)))
-	fmt.Fprintln(w, "are behind more than one tunnel, or somebody on the way knows; they need no clamp here. Of those that offer more, this")
-	fmt.Fprintln(w, "suits a share: so many offer that much or more, so the paths of such endpoints carry it.")
+	fmt.Fprintf(w, "Advice. %s of the IPv4 endpoints offer less than %d, and %s of the IPv6 endpoints less than %d. They, or\n",
+		percent(r.IPv4.below(Plain4)), Plain4-Wrapped, percent(r.IPv6.below(Plain6)), Plain6-Wrapped)
+	fmt.Fprintln(w, "somebody on the way, know of a narrow path already, and need no clamp here. The others may offer more than")
+	fmt.Fprintln(w, "their path carries. A clamp suits a share of the others, as many of them as offer that much or more:")
 	t := newTable()
 	t.row("share", "IPv4", "IPv6")
 	for i := range max(len(a.IPv4), len(a.IPv6)) {

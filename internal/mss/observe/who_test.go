@@ -200,6 +200,7 @@ func TestNamesFromMMDB(t *testing.T) {
 		"MaxMind's networks":  {mmdbMap("autonomous_system_number", asn, "autonomous_system_organization", mmdbText("Example")), Origin{"AS64496 Example", ""}},
 		"MaxMind's countries": {mmdbMap("country", mmdbMap("iso_code", mmdbText("DE"))), Origin{"", "DE"}},
 		"IPinfo":              {mmdbMap("asn", mmdbText("AS64496"), "as_name", mmdbText("Example"), "country", mmdbText("Germany"), "country_code", mmdbText("DE")), Origin{"AS64496 Example", "DE"}},
+		"a very long name":    {mmdbMap("autonomous_system_number", asn, "autonomous_system_organization", mmdbText(strings.Repeat("é", 130))), Origin{"AS64496 " + strings.Repeat("é", 96) + "…", ""}},
 		"something else":      {mmdbMap("city", mmdbText("Berlin")), Origin{}},
 	} {
 		path := filepath.Join(t.TempDir(), "names.mmdb")
