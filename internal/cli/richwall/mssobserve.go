@@ -49,9 +49,9 @@ that is seen of it.
 
 It listens on the interfaces of this machine until Ctrl-C or the end of --for, and leaves
 out what this machine sends itself; that needs root or CAP_NET_RAW. With --read it reads
-what tcpdump -w, Wireshark, pppd or NFLOG wrote, pcap or pcapng, packed by gzip or not:
-Ethernet, VLANs, PPPoE, PPP, MPLS, LLC and SNAP, 802.11, raw IP, loopback, NFLOG and Linux
-cooked. It says what it does not understand. Ctrl-C prints what was seen so far.
+what tcpdump -w or Wireshark wrote, pcap or pcapng, packed by gzip or not: Ethernet, VLANs,
+PPPoE, PPP, MPLS, LLC and SNAP, 802.11, raw IP, loopback, NFLOG and Linux cooked. What it
+does not understand it counts, and says so. Ctrl-C prints what was seen so far.
 
 The report has no addresses. --names counts the endpoints by network and by country, and
 --addresses lists the endpoints and their prefixes. It has no rules either: --advise says
@@ -79,7 +79,7 @@ remain those of all; the report says so.`,
 	f.BoolVar(&o.addresses, "addresses", false, "also print endpoints and their prefixes, by MSS")
 	f.StringSliceVar(&o.sizes, "mss", nil, "with --addresses: only these sizes, a `LIST` such as 0-500,9000")
 	f.IntVar(&o.top, "top", 10, "how many of the most common values, networks, prefixes and endpoints to print, as a `NUMBER` from 1")
-	f.IntVar(&o.limit, "limit", observe.DefaultLimit, "how many endpoints to remember at most, as a `NUMBER` from 1; each takes up to 40 bytes")
+	f.IntVar(&o.limit, "limit", observe.DefaultLimit, "how many endpoints to remember at most, as a `NUMBER` from 1; each takes up to 50 bytes")
 	f.BoolVar(&o.advise, "advise", false, "also say which clamp suits the peers")
 	f.Float64SliceVar(&o.covers, "cover", []float64{90, 95, 99}, "with --advise: the shares of the endpoints that a clamp is to suit, a `LIST` in percent")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -233,6 +233,9 @@ func openPicture(text string) (*picture, error) {
 	p := &picture{figure: "cumulative", path: text}
 	if figure, path, ok := strings.Cut(text, "="); ok && slices.Contains(observe.Figures, figure) {
 		p.figure, p.path = figure, path
+	}
+	if p.path == "" {
+		return nil, fmt.Errorf("%q names no file", text)
 	}
 	if info, err := os.Stat(p.path); err == nil && !info.Mode().IsRegular() {
 		p.file, err = os.OpenFile(p.path, os.O_WRONLY, 0) // such as /dev/stdout

@@ -15,22 +15,25 @@ const deepest = 16
 
 // linkTypes are the readers of link layers, by https://www.tcpdump.org/linktypes.html.
 var linkTypes = map[int]func(*decoder, []byte){
-	0:   (*decoder).loopback,  // NULL: BSD loopback, the family in the byte order of whoever captured
-	1:   (*decoder).ethernet,  // ETHERNET
-	9:   (*decoder).ppp,       // PPP
-	12:  (*decoder).raw,       // RAW, as OpenBSD and some writers number it
-	14:  (*decoder).raw,       // the same
-	50:  (*decoder).pppSerial, // PPP_HDLC
-	51:  (*decoder).pppoe,     // PPP_ETHER
-	101: (*decoder).raw,       // RAW
-	105: (*decoder).wifi,      // IEEE802_11
-	108: (*decoder).loopback,  // LOOP: OpenBSD loopback
-	113: (*decoder).cooked,    // LINUX_SLL
-	127: (*decoder).radiotap,  // IEEE802_11_RADIOTAP
-	228: (*decoder).raw,       // IPV4
-	229: (*decoder).raw,       // IPV6
-	239: (*decoder).nflog,     // NFLOG
-	276: (*decoder).cookedTwo, // LINUX_SLL2
+	0:   (*decoder).loopback,    // NULL: BSD loopback, the family in the byte order of whoever captured
+	1:   (*decoder).ethernet,    // ETHERNET
+	9:   (*decoder).ppp,         // PPP
+	12:  (*decoder).raw,         // RAW, as OpenBSD and some writers number it
+	14:  (*decoder).raw,         // the same
+	50:  (*decoder).pppSerial,   // PPP_HDLC
+	51:  (*decoder).pppoe,       // PPP_ETHER
+	100: (*decoder).llc,         // ATM_RFC1483
+	101: (*decoder).raw,         // RAW
+	104: (*decoder).pppSerial,   // C_HDLC
+	105: (*decoder).wifi,        // IEEE802_11
+	108: (*decoder).loopback,    // LOOP: OpenBSD loopback
+	113: (*decoder).cooked,      // LINUX_SLL
+	127: (*decoder).radiotap,    // IEEE802_11_RADIOTAP
+	204: (*decoder).pppDirected, // PPP_WITH_DIR
+	228: (*decoder).raw,         // IPV4
+	229: (*decoder).raw,         // IPV6
+	239: (*decoder).nflog,       // NFLOG
+	276: (*decoder).cookedTwo,   // LINUX_SLL2
 }
 
 // packet counts what is in a captured packet.
@@ -280,6 +283,14 @@ func (d *decoder) pppSerial(data []byte) {
 		return
 	}
 	d.ppp(data)
+}
+
+// pppDirected is a frame of PPP behind a byte that tells the direction: 0 came in.
+func (d *decoder) pppDirected(data []byte) {
+	if d.has(data, 1) {
+		d.sent = d.sent || data[0] != 0
+		d.ppp(data[1:])
+	}
 }
 
 // pppoe is a packet of a PPPoE session (RFC 2516, 4), without its Ethernet header.

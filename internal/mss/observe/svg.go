@@ -222,9 +222,16 @@ func (p panelRow) tick(s *svg, x, mss float64, named bool) {
 	fmt.Fprintf(s, `<path stroke="%s" d="M%.1f %.1fv%d"/>`+"\n", svgInk, x, p.bottom, length)
 }
 
+// svgMany is how many sizes can be drawn as lines. Of more, those that are not among the most common are dots on the left and
+// thin lines on the right, so that none hides others.
+const svgMany = 60
+
 // stems draws a line for each size, as high as its number of endpoints, to one side of its place (−1 or 1) or at it.
 func (p panelRow) stems(s *svg, c column, side float64) {
-	const thin, thick = 0.8, 1.8
+	common := map[int]bool{}
+	for _, v := range c.d.Top(svgMany/3, 0, 65535) {
+		common[v.MSS] = true
+	}
 	fmt.Fprintf(s, `<g stroke="%s" fill="%s">`+"\n", svgColours[c.name], svgColours[c.name])
 	for _, v := range c.d.Values {
 		y := p.height(float64(v.Count))
@@ -232,10 +239,14 @@ func (p panelRow) stems(s *svg, c column, side float64) {
 		if len(c.d.Values) <= svgTooltips {
 			title = fmt.Sprintf("<title>%sMSS %d: %s, %s</title>", strings.TrimPrefix(c.name+", ", ", "), v.MSS, plural(int64(v.Count), "endpoint"), percent(v.Share))
 		}
-		x := p.wholeX(float64(max(v.MSS, 1))) + thin*side
-		fmt.Fprintf(s, `<g>%s<path stroke-width="1.5" d="M%.1f %.1fV%.1f"/><circle cx="%.1f" cy="%.1f" r="2"/></g>`, title, x, p.bottom, y, x, y)
+		x, from := p.wholeX(float64(max(v.MSS, 1)))+0.8*side, p.bottom
+		thick, away, dot := 3.0, 1.8, 2.0
+		if len(c.d.Values) > svgMany && !common[v.MSS] {
+			from, thick, away, dot = y, 0.8, 0.45, 1.2
+		}
+		fmt.Fprintf(s, `<g>%s<path stroke-width="1.5" d="M%.1f %.1fV%.1f"/><circle cx="%.1f" cy="%.1f" r="%.1f"/></g>`, title, x, from, y, x, y, dot)
 		if v.MSS >= svgCloseLow && v.MSS <= svgCloseHigh {
-			fmt.Fprintf(s, `<g>%s<path stroke-width="3" d="M%.1f %.1fV%.1f"/></g>`, title, p.closeX(float64(v.MSS))+thick*side, p.bottom, y)
+			fmt.Fprintf(s, `<g>%s<path stroke-width="%.1f" d="M%.1f %.1fV%.1f"/></g>`, title, thick, p.closeX(float64(v.MSS))+away*side, p.bottom, y)
 		}
 		s.WriteByte('\n')
 	}
@@ -288,6 +299,9 @@ func common(most int, columns []column) []int {
 
 // roughly is a share in percent for labels, with so many digits behind the point if it is not too small for that.
 func roughly(share float64, digits int) string {
+	if share > 0.9995 {
+		digits = 0
+	}
 	for share > 0 && digits < 3 && 100*share*math.Pow10(digits) < 0.95 {
 		digits++
 	}

@@ -42,7 +42,7 @@ func (r *Report) sizes(b *strings.Builder, top, columns int) {
 	three("", 0, 65535)
 	three("500 or less:", 0, Absurd)
 	three("Above 1460:", Plain4+1, 65535)
-	valueTable(b, "By what was seen first of those that opened connections, and of those that answered:", []column{
+	valueTable(b, "SYN (who opens connections) and SYN/ACK (who answers) apart, the first of each endpoint:", []column{
 		{"SYN, IPv4", r.SYN.IPv4}, {"SYN/ACK, IPv4", r.SYNACK.IPv4}, {"SYN, IPv6", r.SYN.IPv6}, {"SYN/ACK, IPv6", r.SYNACK.IPv6},
 	}, top, 0, 65535)
 	b.WriteByte('\n')
