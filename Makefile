@@ -56,7 +56,7 @@ race: ## run all tests, or those of the packages RACE, under the race detector; 
 unit: ## boot a machine of its own, and try every feature under the restrictions of packaging/firewalld.service; as root
 	@internal/tools/setup unit
 	rm -rf bin/stage
-	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
+	$(MAKE) install DESTDIR="$(CURDIR)/bin/stage"
 	internal/tools/unit/machine
 
 bare: ## run "make lab" and "make test" in a fresh Debian 12 and 13 with make and git alone; as root
@@ -97,23 +97,7 @@ PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 
 install: build ## install programs, unit, bus policy, polkit actions, configuration, man pages and completions below DESTDIR
-	install -D -m 0755 bin/richwall $(DESTDIR)$(PREFIX)/bin/richwall
-	install -D -m 0755 bin/firewall-cmd $(DESTDIR)$(PREFIX)/bin/firewall-cmd
-	install -D -m 0755 bin/firewall-offline-cmd $(DESTDIR)$(PREFIX)/bin/firewall-offline-cmd
-	install -D -m 0755 bin/firewalld $(DESTDIR)$(PREFIX)/sbin/firewalld
-	install -D -m 0644 packaging/firewalld.service $(DESTDIR)$(PREFIX)/lib/systemd/system/firewalld.service
-	install -D -m 0644 packaging/org.fedoraproject.FirewallD1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.fedoraproject.FirewallD1.conf
-	install -D -m 0644 packaging/polkit/org.fedoraproject.FirewallD1.server.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.fedoraproject.FirewallD1.policy
-	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/firewalld
-	install -d -m 0755 $(addprefix $(DESTDIR)$(SYSCONFDIR)/firewalld/,zones policies services icmptypes ipsets helpers)
-	packaging/keep packaging/logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/firewalld
-	packaging/keep packaging/firewalld.conf $(DESTDIR)$(SYSCONFDIR)/firewalld/firewalld.conf
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1
-	for page in packaging/man/*.1; do gzip -9n <$$page >$(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/}.gz; done
-	for command in firewall-cmd firewall-offline-cmd; do \
-	  install -D -m 0644 packaging/completions/bash/$$command $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$command; \
-	  install -D -m 0644 packaging/completions/zsh/_$$command $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_$$command; \
-	  install -D -m 0644 packaging/completions/fish/$$command.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$command.fish; done
+	packaging/install "$(DESTDIR)" "$(PREFIX)" "$(SYSCONFDIR)"
 
 VERSION ?= 0.1.0
 # Who answers for a package: whoever makes it, by the variables that Debian's tools read. The project has no address to write to, so the
@@ -132,11 +116,11 @@ apk: stage ## make bin/richwall_VERSION_ARCH.apk
 
 stage: ## put what a package holds into bin/stage
 	rm -rf bin/stage
-	$(MAKE) install DESTDIR=$(CURDIR)/bin/stage
+	$(MAKE) install DESTDIR="$(CURDIR)/bin/stage"
 	mkdir -p bin/package
 	packaging/copyright >bin/package/copyright
 	sed 's/@MAINTAINER@/$(MAINTAINER)/' packaging/changelog | gzip -9n >bin/package/changelog.gz
-	for script in packaging/deb/*; do packaging/include $$script >bin/package/$${script##*/}; done
+	set -e; for script in packaging/deb/*; do packaging/include $$script >bin/package/$${script##*/}; done
 
 # package makes a package of a kind that nfpm knows from what is in bin/stage.
 package = VERSION=$(VERSION) MAINTAINER='$(MAINTAINER)' ARCH=$$(go env GOARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager $(1) --target bin/

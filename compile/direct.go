@@ -139,12 +139,13 @@ func (s *state) directOrigin(rule fmt.Stringer, line int) *ir.Origin {
 }
 
 // directRule puts a rule before all rules of its chain but direct ones of the same or a lower priority; rules for one of the
-// kernel's chains go to a chain of ours that it jumps to.
+// kernel's chains go to a chain of ours that it jumps to, where there is one.
 func (s *state) directRule(f ir.Families, r *zones.DirectRule) {
 	name := r.Chain
 	if builtin := strings.TrimSuffix(name, "_direct"); s.isBuiltin(r.Table, builtin) {
-		if name = builtin; !s.directOnly {
-			name = s.chain(r.Table, builtin, ir.ChainDirect)
+		name = builtin
+		if own := s.chain(r.Table, builtin, ir.ChainDirect); !s.directOnly && s.chains[chainKey{r.Table, own}] != nil {
+			name = own
 		}
 	}
 	c := s.chainFor(r.Table, name, f)

@@ -41,12 +41,12 @@ func forwardingOf(old, next *zones.Config, o zones.Object, content *zones.Conten
 	}
 	asked := map[forwarder]bool{}
 	if before != nil {
-		for f := range forwarders(before) {
+		for f := range forwarders(old, before) {
 			asked[f] = true
 		}
 	}
 	var families ir.Families
-	for f, of := range forwarders(content) {
+	for f, of := range forwarders(next, content) {
 		if !asked[f] {
 			families |= of
 		}
@@ -71,32 +71,53 @@ type forwarder struct {
 	rule string // the text of a rich rule
 }
 
-// forwarders are all of a zone or policy, each with the families it is for.
-func forwarders(c *zones.Content) map[forwarder]ir.Families {
+// forwarders are all of a zone or policy of c, each with the families it is for.
+func forwarders(c *zones.Config, content *zones.Content) map[forwarder]ir.Families {
 	found := map[forwarder]ir.Families{}
-	if c.Masquerade {
+	if content.Masquerade {
 		found[forwarder{}] = ir.V4
 	}
-	for _, p := range c.ForwardPorts {
+	for _, p := range content.ForwardPorts {
 		if p.ToAddr != "" {
 			found[forwarder{port: p}] = familyOfAddress(p.ToAddr)
 		}
 	}
-	for _, r := range c.Rules {
-		families := ir.Both
-		if r.Family != grammar.AnyFamily {
-			families = familyNamed(string(r.Family))
-		}
+	for _, r := range content.Rules {
 		switch e := r.Element.(type) {
 		case *grammar.Masquerade:
-			found[forwarder{rule: r.String()}] = families
+			found[forwarder{rule: r.String()}] = familiesOf(c, r.Rule)
 		case *grammar.ForwardPort:
 			if e.ToAddr != "" {
-				found[forwarder{rule: r.String()}] = familyOfAddress(e.ToAddr)
+				found[forwarder{rule: r.String()}] = familyOfAddress(e.ToAddr) & familiesOf(c, r.Rule)
 			}
 		}
 	}
 	return found
+}
+
+// familiesOf are the families of the packets that a rich rule can match: by its family, and by those of the ipsets of c that
+// it looks up.
+func familiesOf(c *zones.Config, r *grammar.Rule) ir.Families {
+	families := ir.Both
+	narrow := func(f grammar.Family) {
+		if f != grammar.AnyFamily {
+			families &= familyNamed(string(f))
+		}
+	}
+	narrow(r.Family)
+	var names []string
+	if r.Source != nil {
+		names = append(names, r.Source.IPSet)
+	}
+	if r.Destination != nil {
+		names = append(names, r.Destination.IPSet)
+	}
+	for _, name := range names {
+		if set := c.IPSets[name]; set != nil {
+			narrow(set.Family())
+		}
+	}
+	return families
 }
 
 // familyOfAddress is the family of an address that was checked, which may be in brackets.

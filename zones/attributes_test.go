@@ -70,7 +70,7 @@ func TestSaveKeepsAttributes(t *testing.T) {
 		t.Fatal(problems)
 	}
 	port := func(zone string) Edit { return Add(Permanent, Object{KindZone, zone}, item("port 80:tcp")) }
-	c, err := s.Save(c, must(t, c, port("public"), port("home"), port("work"), port("block"), SetLogDenied("all")))
+	c, err := s.Save(c, must(t, c, port("public"), port("home"), port("work"), port("block"), SetLogDenied("all", true)))
 	if err != nil {
 		t.Fatal(err)
 	}

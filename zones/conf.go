@@ -21,6 +21,7 @@ type Conf struct {
 
 	missing string // the default zone that was named and does not exist, so that DefaultZone is another; "" is none
 	written string // "KEY=VALUE\n" for each value that was written otherwise than Value has it
+	asked   string // "KEY\n" for each key that an edit has set, also to the value that it had: the line of the file may say something else
 }
 
 // Written is the value of a key as it was written, such as True for a key that is on, or as Value has it.
@@ -53,6 +54,16 @@ func (c *Conf) keepWritten(key, value string) {
 		lines.WriteString(key + "=" + value + "\n")
 	}
 	c.written = lines.String()
+}
+
+// isAsked tells whether an edit has set a key.
+func (c *Conf) isAsked(key string) bool { return strings.Contains("\n"+c.asked, "\n"+key+"\n") }
+
+// unasked is the configuration file when what was asked for is written.
+func (c *Conf) unasked() *Conf {
+	next := *c
+	next.asked = ""
+	return &next
 }
 
 // DefaultConf is firewalld.conf when there is none.

@@ -202,7 +202,7 @@ func boolean(field func(*Conf) *bool) confValue {
 	return confValue{yesNo(field), func(c *Conf, value string) string {
 		is, ok := truth(value)
 		if !ok {
-			return "yes or no"
+			return "yes or no" + hintValue(value, []string{"yes", "no"}).String()
 		}
 		*field(c) = is
 		return ""
@@ -229,11 +229,11 @@ func word(field func(*Conf) *string, words ...string) confValue {
 }
 
 func oneOf(value string, words []string) string {
-	return fmt.Sprintf("one of %s%s", strings.Join(words, ", "), hint(value, words))
+	return fmt.Sprintf("one of %s%s", strings.Join(words, ", "), hintValue(value, words))
 }
 
 func rpFilter(c *Conf, value string) string {
-	words := []string{"strict", "loose", "strict-forward", "loose-forward", "no"}
+	words := []string{"strict", "loose", "strict-forward", "loose-forward", "yes", "true", "no", "false"}
 	value = strings.ToLower(value)
 	if is, ok := truth(value); ok {
 		value = map[bool]string{true: "strict", false: "no"}[is]
@@ -409,7 +409,7 @@ func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
 		words := ownKeys[i].words
 		if !slices.Contains(words, value) {
 			first, last := words[:len(words)-1], words[len(words)-1]
-			return refuse(InvalidValue, "cannot set %s to %s: it must be %s or %s%s", key, value, strings.Join(first, ", "), last, hint(value, words))
+			return refuse(InvalidValue, "cannot set %s to %s: it must be %s or %s%s", key, value, strings.Join(first, ", "), last, hintValue(value, words))
 		}
 		*ownKeys[i].field(c) = value
 		return nil

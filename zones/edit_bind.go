@@ -63,9 +63,9 @@ func (b bindings) add(e env, z *Zone, args []string) error {
 	case owner == "" || folderOf(owner) == folderOf(z.Name):
 		return b.list.add(e, z, args)
 	case e.scope == Runtime:
-		return refuse(ZoneConflict, b.words.taken, text, owner)
+		return b.conflict(text, owner, z.Name, "").worded(b.words.taken, text, owner)
 	case e.scope == Permanent:
-		return refuse(ZoneConflict, "%s", text)
+		return b.conflict(text, owner, z.Name, "--permanent ").worded("%s", text)
 	default:
 		return refuse(b.words.invalid, "cannot bind %s %s to zone %s: it is bound to zone %s", b.words.what, text, z.Name, owner).
 			worded("%s '%s' already bound to zone '%s'", b.words.what, text, owner).within(e.object)
@@ -82,10 +82,17 @@ func (b bindings) set(e env, z *Zone, value any) error {
 	for _, text := range *b.slice(z) {
 		owner := b.owner(e.c, text)
 		if owner != "" && folderOf(owner) != folderOf(z.Name) && !slices.Contains(had, text) {
-			return refuse(ZoneConflict, "%s", text)
+			return b.conflict(text, owner, z.Name, "--permanent ").worded("%s", text)
 		}
 	}
 	return nil
+}
+
+// conflict is that a zone cannot have what is bound to another one, and the command that moves it. how is the option for the permanent
+// configuration, with a blank; "" for the runtime one.
+func (b bindings) conflict(text, owner, name, how string) *Problem {
+	return refuse(ZoneConflict, "%s %s is bound to zone %s: firewall-cmd %s--zone=%s --change-%s=%s moves it",
+		b.words.what, text, owner, how, folderOf(name), b.words.what, text)
 }
 
 // folderOf is the zone that a zone's file belongs to.

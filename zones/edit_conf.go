@@ -1,6 +1,7 @@
 package zones
 
-// SetConf sets a key of firewalld.conf. A deprecated key changes nothing. The error has code INVALID_OPTION, INVALID_VALUE
+// SetConf sets a key of firewalld.conf. A deprecated key changes nothing. Save writes the line of the file also where only that says
+// something else, or cannot be used. The error has code INVALID_OPTION, INVALID_VALUE
 // or, for a default zone that does not exist, INVALID_ZONE.
 func SetConf(key, value string) Edit {
 	return func(c *Config) (*Config, error) {
@@ -14,24 +15,32 @@ func SetConf(key, value string) Edit {
 		if err := conf.together(); err != nil {
 			return nil, err
 		}
+		if key == "DefaultZone" {
+			conf.missing = ""
+		}
+		if !conf.isAsked(key) {
+			conf.asked += key + "\n"
+		}
 		return c.WithConf(&conf), nil
 	}
 }
 
-// SetDefaultZone sets the default zone. The error has code INVALID_ZONE or ZONE_ALREADY_SET.
-func SetDefaultZone(name string) Edit {
+// SetDefaultZone sets the default zone. said tells whether firewalld.conf names it already, as Store.Says does. The error has code
+// INVALID_ZONE or, if all is so already, ZONE_ALREADY_SET.
+func SetDefaultZone(name string, said bool) Edit {
 	return func(c *Config) (*Config, error) {
-		if name == "" || name == c.Conf.DefaultZone {
+		if name == "" || said && name == c.Conf.DefaultZone {
 			return nil, refuse(ZoneAlreadySet, "%s", c.Conf.DefaultZone)
 		}
 		return SetConf("DefaultZone", name)(c)
 	}
 }
 
-// SetLogDenied sets what is logged of what is refused. The error has code INVALID_VALUE or ALREADY_SET.
-func SetLogDenied(value string) Edit {
+// SetLogDenied sets what is logged of what is refused. said tells whether firewalld.conf says so already, as Store.Says does. The error has
+// code INVALID_VALUE or, if all is so already, ALREADY_SET.
+func SetLogDenied(value string, said bool) Edit {
 	return func(c *Config) (*Config, error) {
-		if value == c.Conf.LogDenied {
+		if said && value == c.Conf.LogDenied {
 			return nil, refuse(AlreadySet, "%s", value)
 		}
 		next, err := SetConf("LogDenied", value)(c)

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -283,11 +284,21 @@ func TestBindings(t *testing.T) {
 				t.Errorf("%s: got %v, want %s", text, err, want)
 			}
 		}
-		refused(Add(Runtime, workZone, i), "ZONE_CONFLICT: '"+i.String()+"' already bound to ")
+		conflicts := func(edit Edit, want string) { // as scripts compare it
+			t.Helper()
+			var p *Problem
+			if _, err := Apply(c, edit); !errors.As(err, &p) {
+				t.Fatalf("%s: got %v, want ZONE_CONFLICT: %s", text, err, want)
+			}
+			if code, detail := p.Wire(); code != ZoneConflict || !strings.HasPrefix(detail, want) || !strings.Contains(p.Msg, "is bound to zone public") {
+				t.Errorf("%s: got %s: %s (%s), want ZONE_CONFLICT: %s", text, code, detail, p.Msg, want)
+			}
+		}
+		conflicts(Add(Runtime, workZone, i), "'"+i.String()+"' already bound to ")
 		refused(Remove(Runtime, workZone, i), "ZONE_CONFLICT: cannot remove ")
 		refused(Remove(Permanent, workZone, i), "NOT_ENABLED: "+i.String())
 		refused(Rebind(Runtime, "none", i), "INVALID_ZONE")
-		refused(Add(Permanent, workZone, i), "ZONE_CONFLICT: "+i.String())
+		conflicts(Add(Permanent, workZone, i), i.String())
 		if i.Key == KeyInterface {
 			refused(Add(Command, workZone, i), "INVALID_INTERFACE: cannot bind interface eth0 to zone work: it is bound to zone public")
 		} else {
@@ -414,7 +425,7 @@ func TestDestinationsOfICMPTypes(t *testing.T) {
 
 func TestObjects(t *testing.T) {
 	zone := func(name string) Object { return Object{KindZone, name} }
-	c := must(t, builtins(t), New(zone("mine"), nil), SetDefaultZone("mine"), New(Object{KindService, "app"}, nil),
+	c := must(t, builtins(t), New(zone("mine"), nil), SetDefaultZone("mine", true), New(Object{KindService, "app"}, nil),
 		Add(Permanent, zone("mine"), item("service app")), New(Object{KindService, "inner"}, nil),
 		Add(Permanent, Object{KindService, "app"}, item("include inner")))
 	shipped := builtins(t)
@@ -444,10 +455,10 @@ func TestObjects(t *testing.T) {
 		{Rename(zone("mine"), "allow-host-ipv6"), "NAME_CONFLICT: "},
 		{LoadDefaults(zone("public"), shipped), "NO_DEFAULTS: public"},
 		{LoadDefaults(zone("mine"), shipped), "NO_DEFAULTS: 'mine' not a built-in zone"},
-		{SetDefaultZone("mine"), "ZONE_ALREADY_SET: mine"},
-		{SetDefaultZone("none"), "INVALID_ZONE: "},
-		{SetLogDenied("off"), "ALREADY_SET: off"},
-		{SetLogDenied("al"), "INVALID_VALUE: cannot set LogDenied to al: it must be one of all, unicast, broadcast, multicast, off: did you mean all?"},
+		{SetDefaultZone("mine", true), "ZONE_ALREADY_SET: mine"},
+		{SetDefaultZone("none", true), "INVALID_ZONE: "},
+		{SetLogDenied("off", true), "ALREADY_SET: off"},
+		{SetLogDenied("al", true), "INVALID_VALUE: cannot set LogDenied to al: it must be one of all, unicast, broadcast, multicast, off: did you mean all?"},
 		{SetConf("CleanupOnExit", "perhaps"), "INVALID_VALUE: "},
 		{SetConf("CleanOnExit", "no"), "INVALID_OPTION: "},
 		{SetConf("DefaultZone", "pubic"), `INVALID_ZONE: there is no zone "pubic": did you mean public?`},
@@ -540,7 +551,7 @@ func TestDifference(t *testing.T) {
 	next := must(t, old, Delete(Object{KindZone, "old"}), New(Object{KindIPSet, "s"}, Settings{KeyType: "hash:ip"}),
 		Add(Permanent, publicZone, item("port 85-95:tcp")), Remove(Permanent, publicZone, item("service ssh")),
 		Add(Permanent, publicZone, item("masquerade")), Add(Permanent, publicZone, item("rule rule service name=ssh drop")),
-		Update(Permanent, publicZone, Settings{KeyShort: "x"}), SetLogDenied("all"),
+		Update(Permanent, publicZone, Settings{KeyShort: "x"}), SetLogDenied("all", true),
 		Add(Permanent, Object{KindDirect, ""}, item("chain ipv4:filter:mine")))
 	want := []Change{
 		{Object: Object{KindIPSet, "s"}, Made: true},

@@ -33,9 +33,9 @@ func TestCrashWhileFilesChange(t *testing.T) {
 			saving(Delete(Object{KindPolicy, "p"}), Delete(Object{KindZone, "mine"}))},
 		"a service goes from its zones": {map[string]string{"services/mine.xml": "<service/>", "zones/work.xml": `<zone><service name="mine"/></zone>`,
 			"zones/home.xml": `<zone><service name="mine"/></zone>`}, saving(Delete(Object{KindService, "mine"}))},
-		"the first files are made": {nil, saving(Add(Permanent, publicZone, item("port 80:tcp")), New(Object{KindService, "app"}, nil), SetLogDenied("all"))},
+		"the first files are made": {nil, saving(Add(Permanent, publicZone, item("port 80:tcp")), New(Object{KindService, "app"}, nil), SetLogDenied("all", true))},
 		"a link stays one": {map[string]string{"elsewhere/work.xml": "<zone/>", "link zones/work.xml": "../elsewhere/work.xml"},
-			saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all"))},
+			saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all", true))},
 		"a change that is given up": {map[string]string{"zones/block.xml": `<zone><interface name="eth0"/></zone>`},
 			givingUp(Rebind(Permanent, "work", item("interface eth0")))},
 		"a reset":                    {map[string]string{"firewalld.conf/x": "", "zones/a.xml": "<zone><", "zones/a.xml.old": "older", "ipsets": "no folder", "zones/lan/b.xml": "<zone/>", "zones/c.xml": "<zone/>", "zones/c.xml.old/x": ""}, resetting(false)},
@@ -119,7 +119,7 @@ func givingUp(edits ...Edit) func(Store, func()) error {
 func TestKeptWhenAllIsOnTheDisk(t *testing.T) {
 	s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 	loaded, _ := s.Load()
-	next := must(t, must(t, loaded, SetLogDenied("all")), New(Object{KindService, "app"}, nil))
+	next := must(t, must(t, loaded, SetLogDenied("all", true)), New(Object{KindService, "app"}, nil))
 	asked, after := false, 0
 	reached = func() {
 		if asked {
@@ -295,7 +295,7 @@ func TestNotTakenBack(t *testing.T) {
 			c.prepare(t, filepath.Join(s.Dirs.System, journalName), zone)
 			before := allOf(t, s.Dirs.System)
 			_, problems := loadToUse(s)
-			_, saved := s.Save(loaded, must(t, loaded, SetLogDenied("all")))
+			_, saved := s.Save(loaded, must(t, loaded, SetLogDenied("all", true)))
 			for _, err := range []error{problems.Err(), saved} {
 				if err == nil || !strings.Contains(errorText(err), c.want) || !strings.Contains(errorText(err), journalName) {
 					t.Errorf("the error is %v", err)
@@ -526,7 +526,7 @@ func TestCrashBehindLinks(t *testing.T) {
 	link(t, "../outside/zones", filepath.Join(s.Dirs.System, "zones"))
 	before := allOf(t, top)
 	moments := momentsOf(t, top, func() error {
-		return saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all"))(s, nil)
+		return saving(Add(Permanent, Object{KindZone, "work"}, item("port 80:tcp")), SetLogDenied("all", true))(s, nil)
 	})
 	after := allOf(t, top)
 	for i, m := range moments {

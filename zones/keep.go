@@ -65,7 +65,7 @@ func (k *keeper) all(most int, where string) Problems {
 	for severity, n := range k.found {
 		if more := n - most; more > 0 {
 			p := k.next[severity]
-			p.Msg, p.Then, p.Wording = fmt.Sprintf("and %d more %s", more, where), "", nil
+			p.Msg, p.Then, p.Wording, p.others = fmt.Sprintf("and %d more %s", more, where), "", nil, true
 			k.list = append(k.list, &p)
 		}
 	}

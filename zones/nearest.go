@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"richwall/grammar"
 )
@@ -40,12 +41,14 @@ func (s suggestion) String() string {
 	if len(known) > mostKnown {
 		return ""
 	}
-	best, distance := "", 1+max(1, len(s.word)/3)
+	word := strings.ToLower(s.word)
+	best, distance := "", 1+max(1, len(word)/3)
 	for _, k := range known {
-		if len(k) >= len(s.word)+distance || len(s.word) >= len(k)+distance {
+		if len(k) > len(word)+distance || len(word) > len(k)+distance {
 			continue
 		}
-		if d := editDistance(strings.ToLower(s.word), strings.ToLower(k)); d < distance {
+		d := editDistance(word, strings.ToLower(k))
+		if d < distance || d == distance && best != "" && likelier(word, strings.ToLower(k), strings.ToLower(best)) {
 			best, distance = k, d
 		}
 	}
@@ -55,21 +58,69 @@ func (s suggestion) String() string {
 	return fmt.Sprintf(": did you mean %s?", best)
 }
 
-// Meant is the message of an error whose code is about a name or a word, if it says which one was meant; otherwise none. There is
-// none where firewalld's own words of the same error name it.
-func Meant(err error) []string {
-	code, msg := ReasonOf(err)
+// likelier tells whether a typo stands for one word rather than for another that is as near: it begins more alike, or else is as long.
+func likelier(typo, word, other string) bool {
+	if a, b := commonStart(typo, word), commonStart(typo, other); a != b {
+		return a > b
+	}
+	return len(word) == len(typo) && len(other) != len(typo)
+}
+
+// commonStart is how many bytes two words have in common at their beginning.
+func commonStart(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// switches are words that people write for yes and no, each with what it stands for.
+var switches = map[string]string{
+	"on": "yes", "1": "yes", "true": "yes", "yes": "yes", "y": "yes", "enable": "yes", "enabled": "yes",
+	"off": "no", "0": "no", "false": "no", "no": "no", "n": "no", "none": "no", "disable": "no", "disabled": "no",
+}
+
+// hintValue suggests one of the values of a setting. For a word that switches something on or off it is one that does the same, or none: such
+// words are near to their opposites.
+func hintValue(value string, known []string) suggestion {
+	if means, ok := switches[strings.ToLower(value)]; ok {
+		i := slices.IndexFunc(known, func(k string) bool { return switches[k] == means })
+		if i < 0 {
+			return suggestion{}
+		}
+		known = known[i : i+1]
+		return suggestion{known[0], func() []string { return known }}
+	}
+	return hint(value, known)
+}
+
+// Explanation is the message of an error for which firewalld has other words, if it says more than they do: they are no more than a value,
+// or that it is invalid, or are of a rule or of what is bound to another zone, or another word was meant. Otherwise there is none, as where they name the word that was meant
+// or end as a sentence, and of a name that does not exist and that is near to none.
+func Explanation(err error) []string {
+	_, msg := ReasonOf(err)
+	code, said := CodeOf(err)
 	_, meant, found := strings.Cut(msg, "did you mean ")
-	if _, said := CodeOf(err); !aboutWords[code] || !found || strings.Contains(said, strings.TrimSuffix(meant, "?")) {
+	switch {
+	case said == msg || strings.HasSuffix(said, ".") || alreadySo[code]:
+		return nil
+	case found && slices.Contains(strings.FieldsFunc(said, notInName), strings.TrimSuffix(meant, "?")):
+		return nil
+	case !found && strings.Contains(msg, "there is no "):
+		return nil
+	case !found && code != grammar.InvalidRule && code != ZoneConflict && strings.Contains(said, " ") && !strings.Contains(said, ": invalid "):
 		return nil
 	}
 	return []string{msg}
 }
 
-// aboutWords are the codes of errors about names that do not exist and words that the language of rules does not have.
-var aboutWords = map[grammar.Code]bool{
-	grammar.InvalidRule: true, grammar.InvalidIPSet: true, grammar.InvalidProtocol: true, InvalidZone: true, InvalidPolicy: true,
-	InvalidService: true, InvalidICMPType: true, InvalidHelper: true, InvalidOption: true, InvalidType: true,
+// alreadySo are the codes of errors that say that something is as it was to become.
+var alreadySo = map[grammar.Code]bool{AlreadyEnabled: true, NotEnabled: true, AlreadySet: true, ZoneAlreadySet: true}
+
+// notInName tells whether a character is between words.
+func notInName(c rune) bool {
+	return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_./:", c)
 }
 
 // Nearest is "did you mean X?" for the known word that a typo most likely stands for, or "" when none is near.

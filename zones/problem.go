@@ -40,10 +40,11 @@ type Problem struct {
 	// not enough to tell: several may stand in one.
 	Rule fmt.Stringer
 
-	item  string // of the object, such as "service ssh", if a Check found it; "" is the whole object
-	lost  bool   // of a Warning: what is passed over may have been meant to refuse something
-	stays bool   // of one that is lost: it would still be there if the file was written anew
-	later bool   // an edit may bring it: what the object refers to may be made after it
+	item   string // of the object, such as "service ssh", if a Check found it; "" is the whole object
+	others bool   // it stands for several, of which it is the first
+	lost   bool   // of a Warning: what is passed over may have been meant to refuse something
+	stays  bool   // of one that is lost: it would still be there if the file was written anew
+	later  bool   // an edit may bring it: what the object refers to may be made after it
 }
 
 // place is where the problem stands in its file.

@@ -513,7 +513,7 @@ func TestRestOfADamagedConf(t *testing.T) {
 		doubt, noConf bool
 	}{
 		{"DefaultZone=drop\nCleanupOnExit=no\n", false, false},
-		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=\n", true, false},
+		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=\n", false, false},
 		{"DefaultZone=drop\nLockdown=yes\nAutomaticHelpers=x\nMinimalMark=x\n", false, false},
 		{"Default", true, false},
 		{"DefaultZone=", true, false},
@@ -521,8 +521,10 @@ func TestRestOfADamagedConf(t *testing.T) {
 		{"DefaultZon=drop\n", true, false},
 		{"DefaultZone==drop\n", true, false},
 		{"DefaultZone=drop\nDefaultZone=trusted\n", true, false},
-		{"DefaultZone=drop\nCleanupOnExit=noo\n", true, false},
-		{"DefaultZone=drop\nLogDenied=al\n", true, false},
+		{"DefaultZone=drop\nCleanupOnExit=noo\nIPv6_rpfilter=on\nReloadPolicy=acept\n", false, false},
+		{"DefaultZone=drop\nLogDenied=al\n", false, false},
+		{"DefaultZone=drop\nFirewallBackend=iptable\n", true, false},
+		{"DefaultZone=drop\nFlushAllOnReload=0\n", true, false},
 		{strings.Repeat("\x00", 100), true, false},
 		{"\xff\xfeD\x00e\x00f\x00a\x00u\x00l\x00t\x00Z\x00o\x00n\x00e\x00=\x00d\x00r\x00o\x00p\x00", true, false},
 		{"", false, true},

@@ -7,23 +7,24 @@ import (
 
 // Beside are the losses that count for one who has used another configuration before: those of what is wrong, and those of what a load
 // passes over, if more may be let in for that than by the other. That is so when an ipset or ICMP type by which something refuses has a
-// hole, a service of a zone or policy has lost a destination, a value of firewalld.conf is another one without a line that says so, a
-// default zone does not exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over
+// hole, a service of a zone or policy has lost a destination, a key of firewalld.conf has its default where the line of that key cannot be
+// used and its value before was stricter, a default zone does not exist, a rule of direct.xml is gone, or a zone that was made up of several files has none. What a load passed over
 // is no loss where all of that is as it was. A start and a reload go by the same rule.
 func (r *Rest) Beside(before *Config) []Loss {
 	return slices.DeleteFunc(slices.Clone(r.Losses), func(l Loss) bool {
-		return l.Problem.Severity == Warning && (l.Way != Doubtful || !r.mayLetInMore(l.Problem.Object, before))
+		return l.Problem.Severity == Warning && (l.Way != Doubtful || !r.mayLetInMore(l.Problem, before))
 	})
 }
 
-// mayLetInMore tells whether something may be let in that another configuration refuses, because a part of an object was passed over.
-// The zero object is firewalld.conf, too.
-func (r *Rest) mayLetInMore(o Object, before *Config) bool {
+// mayLetInMore tells whether something may be let in that another configuration refuses, because a part of an object was passed over for a
+// problem. The zero object is firewalld.conf, too.
+func (r *Rest) mayLetInMore(p *Problem, before *Config) bool {
+	o := p.Object
 	switch o.Kind {
 	case KindIPSet, KindICMPType:
 		return len(r.Config.relying(o)) > 0 || r.Config.directRelies(o)
 	case KindConf, "":
-		return r.confGuesses(before.Conf)
+		return slices.ContainsFunc(r.guessed(before.Conf), func(key string) bool { return r.mayBeOf(p, key, before.Conf) })
 	case KindService: // what is lost of one is a destination
 		was := before.Services[o.Name]
 		return (was == nil || len(was.Destination) > 0) && r.Config.usedServices()[o.Name]
@@ -45,23 +46,4 @@ func (r *Rest) Unsaid(before *Conf) []string {
 		}
 	}
 	return list
-}
-
-// confGuesses tells whether a value is another one than before, and no line of firewalld.conf says so, or the default zone is
-// one that stands in for another.
-func (r *Rest) confGuesses(before *Conf) bool {
-	now := r.Config.Conf
-	if now.missing != "" && (now.missing != before.missing || now.DefaultZone != before.DefaultZone) {
-		return true
-	}
-	return slices.ContainsFunc(now.differing(before), func(key string) bool {
-		said, ok := r.conf.get(key)
-		read := DefaultConf()
-		if !ok || setConf(read, key, said) != nil {
-			return true
-		}
-		value, _ := now.Value(key)
-		meant, _ := read.Value(key)
-		return meant != value
-	})
 }

@@ -127,7 +127,7 @@ func blank(data []byte) {
 
 // mendConf is firewalld.conf as a load reads it, with the strictest value in place of the one that cannot be used beside others. What a
 // load passes over is a doubt: the line may have named the default zone, or turned on StrictForwardPorts. A line that sets a
-// deprecated key, or says once more what an earlier one says, costs nothing.
+// key by whose default nothing more is let in, or says once more what an earlier one says, costs nothing.
 func mendConf(l *loader, data []byte, c *Conf, problems Problems) *Conf {
 	if problems.Err() != nil {
 		c.IPv6RPFilter = DefaultConf().IPv6RPFilter
@@ -137,7 +137,7 @@ func mendConf(l *loader, data []byte, c *Conf, problems Problems) *Conf {
 	for _, p := range problems {
 		way := LeftOut
 		if p.Severity == Warning {
-			if file.deprecated(p.Line) || file.repeats(p.Line) {
+			if file.harmless(p) {
 				continue
 			}
 			way = Doubtful

@@ -129,6 +129,9 @@ func (s Store) SaveIf(old, next *Config, keep func() bool) (stored *Config, w Wr
 		return nil, w, err
 	}
 	files = append(files, confs...)
+	if next.Conf.asked != "" {
+		next = next.WithConf(next.Conf.unasked())
+	}
 	if stored, err = s.reread(next, files); err != nil {
 		return nil, w, err
 	}
@@ -262,6 +265,11 @@ func (s Store) confFiles(old, next *Config) ([]file, error) {
 	values := map[string]map[string]string{"firewalld.conf": {}, "richwall.conf": {}}
 	for _, key := range old.Conf.respelled(next.Conf) {
 		values["firewalld.conf"][key] = next.Conf.Written(key)
+	}
+	for _, key := range keysWith(next.Conf.isAsked) {
+		if value := next.Conf.Written(key); !s.Says(key, value) {
+			values["firewalld.conf"][key] = value
+		}
 	}
 	if old.Own.TCPMSSClamp != next.Own.TCPMSSClamp {
 		values["richwall.conf"]["TCPMSSClamp"] = next.Own.TCPMSSClamp

@@ -107,13 +107,13 @@ func TestSaveWritesWhatChanged(t *testing.T) {
 		t.Errorf("the zone is from %+v", origin)
 	}
 	first, _ := os.ReadFile(filepath.Join(s.Dirs.System, "zones/public.xml"))
-	save(Add(Permanent, publicZone, item("port 81:tcp")), New(Object{KindZone, "a/b"}, nil), SetLogDenied("all"))
+	save(Add(Permanent, publicZone, item("port 81:tcp")), New(Object{KindZone, "a/b"}, nil), SetLogDenied("all", true))
 	check("firewalld.conf 600", "zones 750", "zones/a 750", "zones/a/b.xml 644", "zones/public.xml 644", "zones/public.xml.old 644")
 	if old, _ := os.ReadFile(filepath.Join(s.Dirs.System, "zones/public.xml.old")); string(old) != string(first) {
 		t.Errorf("the file before is\n%s\nnot\n%s", old, first)
 	}
 	shipped, _ := s.Shipped()
-	save(LoadDefaults(publicZone, shipped), Delete(Object{KindZone, "a/b"}), SetLogDenied("off"))
+	save(LoadDefaults(publicZone, shipped), Delete(Object{KindZone, "a/b"}), SetLogDenied("off", true))
 	check("firewalld.conf 600", "firewalld.conf.old 600", "zones 750", "zones/a 750", "zones/a/b.xml.old 644", "zones/public.xml.old 644")
 	save(Add(Permanent, Object{KindDirect, ""}, item("chain ipv4:filter:mine")))
 	if data, err := os.ReadFile(filepath.Join(s.Dirs.System, "direct.xml")); err != nil || !strings.Contains(string(data), `chain="mine"`) {
@@ -132,7 +132,7 @@ func TestSaveKeepsComments(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, _ := s.Load()
-	if _, err := s.Save(c, must(t, c, SetLogDenied("all"), SetConf("NftablesCounters", "yes"))); err != nil {
+	if _, err := s.Save(c, must(t, c, SetLogDenied("all", true), SetConf("NftablesCounters", "yes"))); err != nil {
 		t.Fatal(err)
 	}
 	if data, _ := os.ReadFile(path); string(data) != "# mine\nLogDenied=all\nDefaultZone=work\nNftablesCounters=yes\n" {
@@ -369,7 +369,7 @@ func TestUndoOverAnEdit(t *testing.T) {
 	s := Store{Dirs: Dirs{System: t.TempDir(), Follow: true}}
 	writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=off\n")
 	loaded, _ := s.Load()
-	for _, edits := range [][]Edit{{SetLogDenied("all")}, {SetLogDenied("all"), New(Object{KindService, "app"}, nil)}} {
+	for _, edits := range [][]Edit{{SetLogDenied("all", true)}, {SetLogDenied("all", true), New(Object{KindService, "app"}, nil)}} {
 		_, written, err := s.SaveIf(loaded, must(t, loaded, edits...), Always)
 		succeed(t, err)
 		writeFile(t, filepath.Join(s.Dirs.System, "firewalld.conf"), "LogDenied=unicast\n")
@@ -385,9 +385,9 @@ func TestUndoOverAnEdit(t *testing.T) {
 // tried again.
 func TestUndoWhileOthersChange(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, Store) (undo func() error){
-		"one file": func(t *testing.T, s Store) func() error { return undoOf(t, s, SetLogDenied("all")) },
+		"one file": func(t *testing.T, s Store) func() error { return undoOf(t, s, SetLogDenied("all", true)) },
 		"two files": func(t *testing.T, s Store) func() error {
-			return undoOf(t, s, SetLogDenied("all"), New(Object{KindService, "app"}, nil))
+			return undoOf(t, s, SetLogDenied("all", true), New(Object{KindService, "app"}, nil))
 		},
 		"a reset": func(t *testing.T, s Store) func() error {
 			_, undo, err := s.Reset(Always)
@@ -441,9 +441,9 @@ func TestErrorsOfTheDiskNameTheFile(t *testing.T) {
 		want   string // DIR is the folder
 	}{
 		"one file":    {map[string]string{"zones/public.xml.old": ""}, true, func(s Store) error { return saving(zone)(s, nil) }, "cannot write DIR/zones: input/output error"},
-		"two files":   {map[string]string{"zones": ""}, false, func(s Store) error { return saving(SetLogDenied("all"), zone)(s, nil) }, "cannot read DIR/zones: it is not a folder"},
-		"names":       {nil, true, func(s Store) error { return saving(SetLogDenied("all"))(s, nil) }, "cannot write DIR: input/output error"},
-		"its journal": {nil, true, func(s Store) error { return saving(SetLogDenied("all"), zone)(s, nil) }, "cannot write DIR: input/output error"},
+		"two files":   {map[string]string{"zones": ""}, false, func(s Store) error { return saving(SetLogDenied("all", true), zone)(s, nil) }, "cannot read DIR/zones: it is not a folder"},
+		"names":       {nil, true, func(s Store) error { return saving(SetLogDenied("all", true))(s, nil) }, "cannot write DIR: input/output error"},
+		"its journal": {nil, true, func(s Store) error { return saving(SetLogDenied("all", true), zone)(s, nil) }, "cannot write DIR: input/output error"},
 		"a reset":     {map[string]string{"zones/a.xml": "<zone/>"}, true, func(s Store) error { return resetting(false)(s, nil) }, "cannot write DIR: input/output error"},
 		"one not mended": {map[string]string{"direct.xml": "<direct>\n<chain ipv='ipv4' table='filter' chain='c'/><x/></direct>"}, false,
 			func(s Store) error {

@@ -107,6 +107,33 @@ func EmptyFolder(path string) (bool, error) {
 	return empty, err
 }
 
+// Exists tells whether there is something by a path below the administrator's folder.
+func (s Store) Exists(path string) bool {
+	f, err := openFolder(s.Dirs.System, s.Dirs.Follow)
+	if err != nil {
+		return false
+	}
+	defer f.close()
+	_, err = f.stat(filepath.ToSlash(path))
+	return err == nil
+}
+
+// Says tells whether firewalld.conf gives a key a value: in a line that can be used, or, as no line sets the key, by its default. It is
+// false where the file cannot be read.
+func (s Store) Says(key, value string) bool {
+	data, err := readRegular(s.path("firewalld.conf"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	says, wants := DefaultConf(), DefaultConf()
+	if line, ok := ParseConfFile(data).get(key); ok && setConf(says, key, line) != nil || setConf(wants, key, value) != nil {
+		return false
+	}
+	said, _ := says.Value(key)
+	wanted, _ := wants.Value(key)
+	return said == wanted
+}
+
 // NoConf tells whether firewalld.conf is not there, or sets nothing, as Rest has it.
 func (s Store) NoConf() bool {
 	data, err := s.ReadFile("firewalld.conf")

@@ -247,3 +247,71 @@ func entryText(e Entry) string {
 	}
 	return strings.Join(parts, ",")
 }
+
+// Of words that are as near to a typo, the one that begins as it does is meant, and then the one that is as long. A typo may hold the whole
+// of what was meant.
+func TestNearestOfSeveral(t *testing.T) {
+	for word, c := range map[string]struct {
+		known []string
+		want  string
+	}{
+		"htp":  {[]string{"ftp", "http", "ntp"}, "http"},
+		"hom":  {[]string{"dom", "home", "how"}, "home"},
+		"sshd": {[]string{"ssh", "nfs"}, "ssh"},
+		"imap": {[]string{"amap", "imaps"}, "imaps"},
+	} {
+		if got := Nearest(word, c.known); got != "did you mean "+c.want+"?" {
+			t.Errorf("%s: %q, want %s", word, got, c.want)
+		}
+	}
+	c := builtins(t)
+	_, err := Add(Runtime, publicZone, item("service sshd"))(c)
+	if got := Explanation(err); len(got) != 1 || !strings.HasSuffix(got[0], "did you mean ssh?") {
+		t.Errorf("of service sshd it says %q: %v", got, err)
+	}
+}
+
+// A word that switches a setting on or off is never taken for its opposite: what is suggested does the same, or nothing is.
+func TestNoGuessBetweenOpposites(t *testing.T) {
+	want := map[string]map[string]string{
+		"IPv6_rpfilter":    {"yes": "yes", "no": "no"},
+		"LogDenied":        {"no": "off"},
+		"AutomaticHelpers": {"yes": "yes", "no": "no"},
+	}
+	for _, key := range []string{"CleanupOnExit", "CleanupModulesOnExit", "IndividualCalls", "FlushAllOnReload", "RFC3964_IPv4", "AllowZoneDrifting"} {
+		want[key] = want["IPv6_rpfilter"]
+	}
+	for _, k := range confKeys {
+		for word, means := range switches {
+			err := CheckConf(k.name, word)
+			if err == nil {
+				continue
+			}
+			_, meant, _ := strings.Cut(err.Error(), "did you mean ")
+			if got := strings.TrimSuffix(meant, "?"); got != want[k.name][means] {
+				t.Errorf("%s=%s: did you mean %q, want %q: %v", k.name, word, got, want[k.name][means], err)
+			}
+		}
+	}
+}
+
+// What richwall says of a mistake beyond firewalld's words is there for all mistakes of rules of which those are no more than the value.
+func TestExplanation(t *testing.T) {
+	c := builtins(t)
+	for rule, want := range map[string]string{
+		"rule service name=ssh":                             "cannot use service alone: write what to do",
+		"rule family=ipv4 source address=1.2.3.4/40 accept": "cannot use /40 in address 1.2.3.4/40: ",
+		"rule protocol value=foo accept":                    "cannot use protocol foo: it is no number",
+		"rule source address=192.0.2.1 accept":              "cannot match source address 192.0.2.1 in a rule for both families: write family=ipv4",
+		"rule accept limit value=5/x":                       "cannot limit to 5/x: ",
+		"rule masquerade accept":                            "cannot accept beside masquerade: ",
+		"rule family=ipv5 accept":                           "", // firewalld says it
+		"drop":                                              "", // richwall says it in the error itself
+		"rule icmp-type name=foo accept":                    "", // the code says it
+	} {
+		_, err := Add(Runtime, publicZone, Item{Key: KeyRule, Args: []string{rule}})(c)
+		if got := strings.Join(Explanation(err), "\n"); err == nil || !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s: %v, and it says %q, want %q", rule, err, got, want)
+		}
+	}
+}

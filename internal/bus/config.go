@@ -57,7 +57,12 @@ func (c *call) create(k *kind, settings zones.Settings) (any, error) {
 }
 
 func (c *call) changePermanent(edit zones.Edit) error {
-	return c.server.daemon.ChangePermanent(daemon.Change{Edit: edit, Sender: c.sender})
+	return c.server.daemon.ChangePermanent(daemon.Change{Edit: edit, Sender: c.sender, Told: c.remark})
+}
+
+// remark keeps a line for the client to ask for.
+func (c *call) remark(line string) {
+	c.server.told.keep(c.sender, c.uid, append(c.server.told.of(c.sender), line))
 }
 
 func permanentZoneOf(key zones.Key) func(*call) (any, error) {

@@ -56,7 +56,7 @@ var permanentSide = side{
 	change: actConfig, read: actConfig,
 	cfg: func(c *call) *zones.Config { return c.snapshot().Permanent },
 	apply: func(c *call, edit zones.Edit) error {
-		return c.server.daemon.ChangePermanent(daemon.Change{Edit: edit, Sender: c.sender})
+		return c.changePermanent(edit)
 	},
 	tell: func(*call, directItem, string, ...[]any) {}, // the change of the file is told
 }

@@ -21,7 +21,7 @@ const (
 	mostHints  = 20
 )
 
-// hints are those of the last refused calls, by client.
+// hints are those of the last refused calls, or of what was done, by client.
 type hints struct {
 	mu      sync.Mutex
 	clients map[bool][]string // of root, and of others; the oldest first
@@ -69,6 +69,9 @@ var reloads = map[string]bool{"reload": true, "completeReload": true}
 
 // hintsOf is what there is to say of a refused call beyond the error: what of the files is wrong and where, or which name was meant.
 func (s *Server) hintsOf(in *inbound, err error) []string {
+	if lines := s.inFilesAlone(in, err); len(lines) > 0 {
+		return lines
+	}
 	if lines := daemon.Explain(err); len(lines) > 0 {
 		return lines
 	}
@@ -93,6 +96,32 @@ func (s *Server) hintsOf(in *inbound, err error) []string {
 		}
 	}
 	return nil
+}
+
+// inFilesAlone says of a name that the configuration which was asked for does not have that a reload brings it: the permanent configuration
+// has it, or a file that was made since the files were read.
+func (s *Server) inFilesAlone(in *inbound, err error) []string {
+	if daemon.OfFiles(err) {
+		return nil
+	}
+	code, name, _ := strings.Cut(wire(err), ": ")
+	if before, _, found := strings.Cut(name, "' not among existing "); found {
+		name = before[strings.LastIndex(before, "'")+1:]
+	}
+	i := slices.IndexFunc(kinds, func(k *kind) bool { return string(k.missing) == code })
+	if i < 0 || zones.CheckName(kinds[i].name, name) != nil {
+		return nil
+	}
+	k, now := kinds[i], s.daemon.Snapshot()
+	has := func(cfg *zones.Config) bool { return cfg != nil && slices.Contains(k.objects.names(cfg), name) }
+	permanent := has(now.Permanent)
+	if permanent && (has(now.Runtime) || strings.HasPrefix(in.iface, base+".config")) {
+		return nil
+	}
+	if !permanent && !s.daemon.HasFile(s.ctx, strings.ToLower(k.plural)+"/"+name+".xml") {
+		return nil
+	}
+	return []string{k.name + " " + name + " is in the files: firewall-cmd --reload puts it in force"}
 }
 
 // namesFor are the names of the objects that a code is about; none for other codes.

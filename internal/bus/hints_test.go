@@ -77,3 +77,60 @@ func TestHintsAreFew(t *testing.T) {
 		t.Errorf("%d clients are kept after a call without hints", len(h.lines))
 	}
 }
+
+// A name that only the permanent configuration has, or only a file that was made since the files were read, is said to be in the files.
+// What is bound to another zone is said to be there, with the command that moves it. A file that somebody has changed and that an order
+// writes over is said to its caller.
+func TestHintsAboutTheFiles(t *testing.T) {
+	b := newBed(t, map[string]string{"zones/work.xml": "<zone/>", "zones/home.xml": `<zone><interface name="eth0"/></zone>`})
+	hinted := func(method string, call *dbus.Call, want ...string) {
+		t.Helper()
+		var lines []string
+		if err := b.call("", "richwall."+method).Store(&lines); err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(lines) != fmt.Sprint(want) {
+			t.Errorf("after %v the hints are %q, want %q", call.Err, lines, want)
+		}
+	}
+	if call := b.call("config", "config.addService2", "mine", map[string]dbus.Variant{}); call.Err != nil {
+		t.Fatal(call.Err)
+	}
+	hinted("getHints", b.call("", "zone.addService", "work", "mine", 0), "service mine is in the files: firewall-cmd --reload puts it in force")
+	hinted("getHints", b.call("", "zone.addRichRule", "work", "rule service name=mine accept", 0), "service mine is in the files: firewall-cmd --reload puts it in force")
+	b.write("zones/new.xml", "<zone/>")
+	hinted("getHints", b.call("", "zone.addService", "new", "ssh", 0), "zone new is in the files: firewall-cmd --reload puts it in force")
+	b.write("services/hand.xml", `<service><port port="5" protocol="tcp"/></service>`)
+	hinted("getHints", b.call("config/zone/"+b.index("work"), "config.zone.addService", "hand"), "service hand is in the files: firewall-cmd --reload puts it in force")
+	hinted("getHints", b.call("", "zone.addService", "work", "../zones/new", 0))
+	hinted("getHints", b.call("", "zone.addInterface", "work", "eth0"), "interface eth0 is bound to zone home: firewall-cmd --zone=work --change-interface=eth0 moves it")
+	hinted("getHints", b.call("config/zone/"+b.index("work"), "config.zone.addInterface", "eth0"),
+		"interface eth0 is bound to zone home: firewall-cmd --permanent --zone=work --change-interface=eth0 moves it")
+
+	path := filepath.Join(b.dir, "zones/home.xml")
+	b.write("zones/home.xml", `<zone><interface name="eth0"/><port port="2" protocol="tcp"/></zone>`)
+	hinted("getRemarks", b.call("config/zone/"+b.index("home"), "config.zone.addPort", "3", "tcp"),
+		path+" was changed by somebody else, and was written over: what it held is kept in "+path+".old until the next reload")
+}
+
+// write writes a file of the configuration.
+func (b *bed) write(name, text string) {
+	b.Helper()
+	path := filepath.Join(b.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// index is the number of a permanent zone in its path.
+func (b *bed) index(zone string) string {
+	b.Helper()
+	var path dbus.ObjectPath
+	if err := b.call("config", "config.getZoneByName", zone).Store(&path); err != nil {
+		b.Fatal(err)
+	}
+	return string(path[strings.LastIndex(string(path), "/")+1:])
+}

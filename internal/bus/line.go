@@ -128,6 +128,7 @@ func (s *Server) comeBack() bool {
 func (s *Server) take(l *line) {
 	s.line.Store(l)
 	s.hints.forget()
+	s.told.forget()
 	if s.ctx.Err() != nil {
 		l.close()
 	}

@@ -39,7 +39,7 @@ var mainIface = &iface{
 		order("reload", (*daemon.Daemon).Reload),
 		order("completeReload", (*daemon.Daemon).CompleteReload),
 		order("resetToDefaults", (*daemon.Daemon).ResetToDefaults),
-		order("checkPermanentConfig", (*daemon.Daemon).CheckPermanent),
+		def("checkPermanentConfig", "", "", actConfig, func(c *call) (any, error) { return nil, c.server.daemon.CheckTelling(c.ctx, c.remark) }),
 		order("runtimeToPermanent", (*daemon.Daemon).RuntimeToPermanent),
 		atOnce(order("enablePanicMode", func(d *daemon.Daemon, ctx context.Context) error { return d.SetPanic(ctx, true) })),
 		order("disablePanicMode", func(d *daemon.Daemon, ctx context.Context) error { return d.SetPanic(ctx, false) }),

@@ -31,6 +31,7 @@ type Server struct {
 	budget   budget
 	turns    turns
 	hints    hints
+	told     hints // of what was done
 	attach   sync.Once
 	attached chan struct{} // closed when the daemon is known, which may not have started
 	ready    chan struct{} // closed when all calls can be answered

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,10 +22,11 @@ type Change struct {
 	There   func(*zones.Config) bool // whether it is in a configuration
 	Whole   zones.Object             // the object whose settings it sets as a whole; the zero Object for a single item
 	// What the caller said, for signals that repeat it.
-	Sender  string // the caller's name on the bus
-	Text    string // a rich rule as written
-	Manager bool   // NetworkManager asks: what it binds stays out of the files
-	InPanic bool   // it may be made in panic mode, too: it is about sets or the direct interface
+	Sender  string            // the caller's name on the bus
+	Text    string            // a rich rule as written
+	Manager bool              // NetworkManager asks: what it binds stays out of the files
+	Told    func(line string) // is called for what the caller should know of a change that is made; nil for nobody
+	InPanic bool              // it may be made in panic mode, too: it is about sets or the direct interface
 }
 
 // ChangeRuntime edits the runtime configuration.
@@ -72,7 +74,11 @@ func (d *Daemon) changePermanent(c Change) (undo func() error, err error) {
 	if now.State == Failed && !d.readable {
 		return nil, errFailed()
 	}
-	old := now.Permanent
+	return d.editFiles(now.Permanent, c)
+}
+
+// editFiles is changePermanent of a permanent configuration, in any state.
+func (d *Daemon) editFiles(old *zones.Config, c Change) (undo func() error, err error) {
 	next, err := c.Edit(old)
 	if err != nil {
 		return nil, err
@@ -144,6 +150,9 @@ func (d *Daemon) save(store zones.Store, old, next *zones.Config, c *Change) (un
 	for _, s := range written.Strange {
 		d.kept[s.Path] = true
 		d.opt.Log.Warn("a file that somebody else had changed was written over: what it held is kept beside it until the next reload", "file", s.Path, "kept", s.Kept)
+		if c != nil && c.Told != nil {
+			c.Told(fmt.Sprintf("%s was changed by somebody else, and was written over: what it held is kept in %s until the next reload", s.Path, s.Kept))
+		}
 	}
 	d.permanentIs(stored, c)
 	return written.Undo, nil
@@ -255,8 +264,11 @@ func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, bef
 		return r, commandFailed(err)
 	}
 	d.mu.Lock()
-	inForce := d.loaded
+	inForce, runtime := d.loaded, d.runtime
 	d.mu.Unlock()
+	if !inForce.Conf.FlushAllOnReload && !flushes(runtime, inForce, r.rest.Config) {
+		inForce = withoutKeeping(inForce)
+	}
 	if doubts := r.rest.Beside(inForce); len(doubts) > 0 {
 		return r, inDoubt(doubts)
 	}
@@ -331,6 +343,21 @@ func keepRuntime(old, next *zones.Config) *zones.Config {
 		}
 	}
 	return next
+}
+
+// flushes tells whether a reload would forget something that FlushAllOnReload=no keeps of the runtime configuration. before is what was
+// loaded last.
+func flushes(runtime, before, loaded *zones.Config) bool {
+	next := loaded.ForRuntime()
+	kept := keepRuntime(runtime, next).WithDirect(next.Direct.With(runtime.Direct, before.Direct))
+	return len(zones.Difference(next, kept)) > 0
+}
+
+// withoutKeeping is a configuration as one that keeps nothing of the runtime configuration at a reload.
+func withoutKeeping(c *zones.Config) *zones.Config {
+	conf := *c.Conf
+	conf.FlushAllOnReload = true
+	return c.WithConf(&conf)
 }
 
 // joined is a set with the entries that it has in the files and those that it had.

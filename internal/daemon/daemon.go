@@ -58,6 +58,8 @@ type Options struct {
 	Bridge func(ctx context.Context, old, next *kernel.Bridge) (was *kernel.Bridge, err error)
 	// CheckBridge asks ebtables whether it would take next, without a change; nil if it is not to be asked.
 	CheckBridge func(ctx context.Context, next *kernel.Bridge) error
+	// HasInterface tells whether the machine has a network interface, where the rules are; nil is that it is not asked.
+	HasInterface func(name string) bool
 	// RemoveOther takes out what earlier processes have put into the kernel elsewhere than where the rules of a Kernel are, which are in
 	// force. Nil leaves it there.
 	RemoveOther func(ctx context.Context, inForce kernel.Kernel) error

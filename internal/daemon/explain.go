@@ -38,10 +38,10 @@ func Midway(err error) bool {
 }
 
 // Explain is what there is to say of a refusal beyond firewalld's words, a line each: of files, each mistake with file, line and
-// column; otherwise the word that was meant. There are no lines where nothing is known.
+// column; otherwise what is wrong and why, and the word that was meant. There are no lines where nothing is known.
 func Explain(err error) []string {
 	if !OfFiles(err) {
-		return zones.Meant(err)
+		return zones.Explanation(err)
 	}
 	var lines []string
 	for _, p := range wrong(err).Shown() {

@@ -57,6 +57,12 @@ func (d *Daemon) FilesTouched(paths []string) {
 	}
 }
 
+// HasFile tells whether the administrator's folder has a file, by its path below it, whether it was read or not.
+func (d *Daemon) HasFile(ctx context.Context, path string) bool {
+	found, err := inTime(ctx, d, d.opt.Dirs.System, func() bool { return d.store.Exists(path) })
+	return err == nil && found
+}
+
 // wouldLoad reads the files as a reload would, and changes nothing. The error is why a reload would be refused, but for what the kernel would
 // refuse. files is held.
 func (d *Daemon) wouldLoad(before *zones.Config) (*zones.Config, error) {

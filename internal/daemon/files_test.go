@@ -62,7 +62,7 @@ func TestFilesOfOthers(t *testing.T) {
 	check(touched("richwall.conf"))
 
 	for _, edit := range []zones.Edit{
-		zones.Add(zones.Permanent, public, port("8080", "tcp")), zones.SetLogDenied("all"),
+		zones.Add(zones.Permanent, public, port("8080", "tcp")), zones.SetLogDenied("all", true),
 		zones.New(zones.Object{Kind: zones.KindIPSet, Name: "s"}, zones.Settings{zones.KeyType: "hash:ip"}),
 		zones.New(zones.Object{Kind: zones.KindService, Name: "app"}, nil), zones.Delete(zones.Object{Kind: zones.KindZone, Name: "mine"}),
 	} {

@@ -56,6 +56,10 @@ func TestForwardingIsSwitchedOn(t *testing.T) {
 		{"masquerade", runtimeItem(public, zones.KeyMasquerade), "10"},
 		{"masquerade for IPv6", rule(`rule family="ipv6" masquerade`), "01"},
 		{"masquerade for both", rule(`rule masquerade`), "11"},
+		{"masquerade for what is in an ipset of IPv4", rule(`rule source ipset="v4" masquerade`), "10"},
+		{"masquerade for what is in an ipset of IPv6", rule(`rule source ipset="v6" masquerade`), "01"},
+		{"masquerade for all but what is in an ipset of IPv6", rule(`rule source not ipset="v6" masquerade`), "01"},
+		{"masquerade for what is in an ipset of MAC addresses", rule(`rule source ipset="macs" masquerade`), "11"},
 		{"a port of this machine", runtimeItem(public, zones.KeyForwardPort, "80", "tcp", "81", ""), "00"},
 		{"a port of another machine", runtimeItem(public, zones.KeyForwardPort, "80", "tcp", "", "192.0.2.1"), "10"},
 		{"a port of another IPv6 machine", runtimeItem(public, zones.KeyForwardPort, "80", "tcp", "", "2001:db8::1"), "01"},
@@ -68,7 +72,10 @@ func TestForwardingIsSwitchedOn(t *testing.T) {
 	} {
 		k := &forwarding{v4: "0", v6: "0"}
 		b := startOn(t, k.sysctl, map[string]string{
-			"zones/nat.xml": `<zone><masquerade/></zone>`,
+			"ipsets/v4.xml":   `<ipset type="hash:ip"/>`,
+			"ipsets/v6.xml":   `<ipset type="hash:ip"><option name="family" value="inet6"/></ipset>`,
+			"ipsets/macs.xml": `<ipset type="hash:mac"/>`,
+			"zones/nat.xml":   `<zone><masquerade/></zone>`,
 			"policies/pol.xml": `<policy target="CONTINUE"><ingress-zone name="dmz"/><egress-zone name="HOST"/>` +
 				`<forward-port port="80" protocol="tcp" to-addr="2001:db8::1"/></policy>`,
 		})

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"richwall/compile"
@@ -24,11 +26,16 @@ func (d *Daemon) CompleteReload(ctx context.Context) error { return d.Reload(ctx
 // Folders that a reload takes for lost, what the kernel refuses, and that it does not answer in time, are an error with code
 // COMMAND_FAILED.
 func (d *Daemon) CheckPermanent(ctx context.Context) error {
-	defer d.opt.Memory.Tidy() // what was read is not in use any more
-	return ofFiles(d.checkPermanent(ctx))
+	return d.CheckTelling(ctx, func(string) {})
 }
 
-func (d *Daemon) checkPermanent(ctx context.Context) error {
+// CheckTelling is CheckPermanent, which calls told with each warning about files that can be used.
+func (d *Daemon) CheckTelling(ctx context.Context, told func(line string)) error {
+	defer d.opt.Memory.Tidy() // what was read is not in use any more
+	return ofFiles(d.checkPermanent(ctx, told))
+}
+
+func (d *Daemon) checkPermanent(ctx context.Context, told func(line string)) error {
 	if err := d.missing(ctx); err != nil {
 		return commandFailed(err)
 	}
@@ -48,7 +55,31 @@ func (d *Daemon) checkPermanent(ctx context.Context) error {
 		return err
 	}
 	d.opt.Memory.Tidy()
-	return d.checkKernel(ctx, cfg.ForRuntime())
+	if err := d.checkDevices(cfg); err != nil {
+		return err
+	}
+	if err := d.checkKernel(ctx, cfg.ForRuntime()); err != nil {
+		return err
+	}
+	for _, p := range r.problems.Shown() {
+		told(p.String())
+	}
+	return nil
+}
+
+// checkDevices tells which interface of NftablesFlowtable there is not: the kernel would refuse the flow table.
+func (d *Daemon) checkDevices(cfg *zones.Config) error {
+	conf := cfg.Conf
+	if d.opt.HasInterface == nil || conf.FirewallBackend != string(ir.NFTables) || conf.NftablesFlowtable == "off" {
+		return nil
+	}
+	for name := range strings.FieldsSeq(conf.NftablesFlowtable) {
+		if !d.opt.HasInterface(name) {
+			return zones.Problems{{Path: filepath.Join(d.opt.Dirs.System, "firewalld.conf"), Code: CommandFailed, Object: zones.Object{Kind: zones.KindConf},
+				Msg: fmt.Sprintf("cannot use NftablesFlowtable=%s: there is no interface %s", conf.NftablesFlowtable, name)}}
+		}
+	}
+	return nil
 }
 
 // checkTime is the longest that somebody waits for what the kernel says of a configuration.
@@ -123,7 +154,8 @@ func (d *Daemon) ask(ctx context.Context, backend ir.Backend, desired *kernel.De
 	return errors.Join(k.Check(desired), k.Close())
 }
 
-// SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once.
+// SetDefaultZone makes a zone the one for what is bound nowhere: in firewalld.conf, and at once. That it is so already is an error with code
+// ZONE_ALREADY_SET.
 func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
@@ -134,30 +166,51 @@ func (d *Daemon) SetDefaultZone(ctx context.Context, zone string) error {
 	if runtime.Zones[zone] == nil {
 		return refuse(zones.InvalidZone, "%s", zone)
 	}
-	if runtime.Conf.DefaultZone == zone {
+	said, err := d.saysConf(ctx, "DefaultZone", zone)
+	if err != nil {
+		return err
+	}
+	inForce := runtime.Conf.DefaultZone == zone
+	if inForce && said {
 		return refuse(ZoneAlreadySet, "%s", zone)
 	}
-	return d.setConf(ctx, zones.SetDefaultZone(zone), links)
+	return d.setConf(ctx, zones.SetDefaultZone(zone, false), inForce, links)
 }
 
-// SetLogDenied says which refused packets are logged: in firewalld.conf, and at once.
+// SetLogDenied says which refused packets are logged: in firewalld.conf, and at once. That it is so already is an error with code ALREADY_SET.
 func (d *Daemon) SetLogDenied(ctx context.Context, value string) error {
 	links := d.askManager(ctx)
 	if err := d.lockFiles(ctx); err != nil {
 		return err
 	}
 	defer d.unlockFiles()
-	if d.Snapshot().Runtime.Conf.LogDenied == value {
+	said, err := d.saysConf(ctx, "LogDenied", value)
+	if err != nil {
+		return err
+	}
+	inForce := d.Snapshot().Runtime.Conf.LogDenied == value
+	if inForce && said {
 		return refuse(AlreadySet, "%s", value)
 	}
-	return d.setConf(ctx, zones.SetLogDenied(value), links)
+	return d.setConf(ctx, zones.SetLogDenied(value, false), inForce, links)
 }
 
-// setConf changes the permanent configuration and reloads; if the reload is refused the files are put back. files is held.
-func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, links map[string]string) error {
-	old := d.Snapshot().Permanent
-	undo, err := d.changePermanent(Change{Edit: edit})
+// saysConf tells whether firewalld.conf gives a key a value, as zones.Store.Says does. The error is that the disk does not answer in time.
+func (d *Daemon) saysConf(ctx context.Context, key, value string) (bool, error) {
+	said, err := inTime(ctx, d, d.opt.Dirs.System, func() bool { return d.store.Says(key, value) })
 	if err != nil {
+		return false, commandFailed(err)
+	}
+	return said, nil
+}
+
+// setConf changes firewalld.conf and reloads; if the reload is refused the files are put back. Of a value that is in force while the daemon
+// runs as the files say, only the line of the file is mended: there is nothing to reload. files is held.
+func (d *Daemon) setConf(ctx context.Context, edit zones.Edit, inForce bool, links map[string]string) error {
+	now := d.Snapshot()
+	old := now.Permanent
+	undo, err := d.editFiles(old, Change{Edit: edit}) // in the state Failed, too: the line may be what is wrong, and the reload tells
+	if err != nil || inForce && now.State != Failed {
 		return err
 	}
 	if err := d.reload(ctx, links); err != nil {

@@ -210,7 +210,7 @@ func (d *Daemon) besideGood(ctx context.Context, rest *zones.Rest, good lastGood
 		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", err)
 		return rest.Losses, ctx.Err()
 	}
-	return rest.Beside(before), nil
+	return rest.Beside(withoutKeeping(before)), nil // at a start there is nothing to keep
 }
 
 // goodDirs are the folders of the last good configuration.

@@ -770,7 +770,10 @@ func TestReloadInDoubt(t *testing.T) {
 		"a key too many, and another value":          {"firewalld.conf", strings.Replace(conf, "all", "off", 1) + "NoSuchKey=yes\n", ""},
 		"a key twice":                                {"firewalld.conf", conf + "DefaultZone=public\n", ""},
 		"a key less, and a line twice":               {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=all\n", ""},
-		"a key less, and another twice":              {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=off\n", "LogDenied is set in line 2 already"},
+		"a key less, and another twice":              {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nLogDenied=off\n", ""},
+		"a key less, and one too many":               {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nNoSuchKey=yes\n", ""},
+		"a key less, and a line that is none":        {"firewalld.conf", "DefaultZone=drop\nLogDenied=all\nStrict\n", "firewalld.conf:3:1: PARSE_ERROR: "},
+		"a default zone less, named by another key":  {"firewalld.conf", "Zone=drop\nStrictForwardPorts=yes\n", "firewalld.conf:1:1: INVALID_OPTION: "},
 		"a value that is none":                       {"firewalld.conf", conf + "IPv6_rpfilter=perhaps\n", ""},
 		"an entry of a set that is dropped by":       {"ipsets/bad.xml", strings.Replace(set, "2.2<", "2.2/<", 1), "ipsets/bad.xml:1:47: INVALID_ENTRY: "},
 		"an entry of an unused set":                  {"ipsets/other.xml", strings.Replace(set, "2.2<", "2.2/<", 1), ""},
@@ -821,6 +824,69 @@ func TestReloadInDoubt(t *testing.T) {
 	}
 	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "zones/work: INVALID_ZONE: ") {
 		t.Errorf("a zone loses all of its files, and a reload gives %v", err)
+	}
+}
+
+// A line of firewalld.conf that cannot be used is refused only where its key had a stricter value than the default that it has now. It
+// does not count what other lines have wrong, nor, at a start, what could be kept at a reload.
+func TestTypoInConf(t *testing.T) {
+	for _, c := range []struct {
+		before, now   string
+		reload, start bool // whether either uses the files
+	}{
+		{"LogDenied=all", "LogDenied=al", true, true},
+		{"LogDenied=unicast", "Foo=1", true, true},
+		{"LogDenied=unicast", "CleanupOnExit=maybe", true, true},
+		{"ReloadPolicy=ACCEPT", "ReloadPolicy=acept", true, true},
+		{"IPv6_rpfilter=loose", "IPv6_rpfilter=on", true, true},
+		{"IPv6_rpfilter=no", "IPv6_rpfilter=off", true, true},
+		{"CleanupOnExit=no", "CleanupOnExit=maybe", true, true},
+		{"RFC3964_IPv4=no", "RFC3964_IPv4=off", true, true},
+		{"NftablesFlowtable=eth0", "NftablesFlowtable=a/b", true, true},
+		{"FlushAllOnReload=no", "FlushAllOnReload=0", true, true},
+		{"StrictForwardPorts=yes", "StrictForwardPort=yes", false, false},
+		{"StrictForwardPorts=yes", "Foo=yes", true, true},
+		{"StrictForwardPorts=yes", "LogDenied=al", true, true},
+		{"StrictForwardPorts=yes", "StrictForwardPorts=", false, false},
+		{"FirewallBackend=iptables", "FirewallBackend=iptable", false, false},
+	} {
+		t.Run(c.before+", then "+c.now, func(t *testing.T) {
+			b := startKept(t, map[string]string{"firewalld.conf": "DefaultZone=public\n" + c.before + "\n"})
+			b.write(t, map[string]string{"firewalld.conf": "DefaultZone=public\n" + c.now + "\n", "zones/work.xml": workZone})
+			if err := b.Reload(t.Context()); (err == nil) != c.reload || err != nil && !strings.Contains(err.Error(), "firewalld.conf:2:1: ") {
+				t.Errorf("a reload gives %v", err)
+			}
+			b.write(t, map[string]string{"firewalld.conf": "DefaultZone=public\n" + c.before + "\n"})
+			if err := b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.write(t, map[string]string{"firewalld.conf": "DefaultZone=public\n" + c.now + "\n"})
+			b.again(t)
+			if state := b.Snapshot().State; (state == Running) != c.start {
+				t.Errorf("the state after a start is %v:\n%s", state, b.log.String())
+			}
+		})
+	}
+}
+
+// FlushAllOnReload=no keeps in which zone an interface is, and entries of sets: a typo in it is refused where a reload would forget
+// something of that, and taken where there is nothing to forget.
+func TestTypoInFlushAllOnReload(t *testing.T) {
+	b := startKept(t, map[string]string{"firewalld.conf": "FlushAllOnReload=no\n", "ipsets/bad.xml": `<ipset type="hash:ip"/>`})
+	b.write(t, map[string]string{"firewalld.conf": "FlushAllOnReload=0\n"})
+	bad := zones.Object{Kind: zones.KindIPSet, Name: "bad"}
+	entry := zones.Item{Key: zones.KeyEntry, Args: []string{"192.0.2.1"}}
+	if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, bad, entry)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "firewalld.conf:1:1: INVALID_VALUE: cannot set FlushAllOnReload to 0") {
+		t.Errorf("a reload gives %v", err)
+	}
+	if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, bad, entry)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -434,6 +434,9 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	first := k.installed == nil
+	if k.anew && !first && k.inParts(next, sets) {
+		k.watch.guard.raise(next.Panic)
+	}
 	k.note(next, sets)
 	if err := k.retypeSets(ctx, sets, next); err != nil {
 		return err
@@ -459,6 +462,26 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		k.endCommit()
 	}
 	return nil
+}
+
+// inParts says whether a commit changes sets and rules, or several tables of a family. It is made in several transactions then, and
+// between two of them packets could pass that neither what is installed nor what comes lets pass.
+func (k *iptablesKernel) inParts(next *Desired, sets *setPlan) bool {
+	for _, family := range k.families {
+		parts := 0
+		if !sets.make.empty() {
+			parts++
+		}
+		for _, table := range iptables.Tables {
+			if !rulesOf(k.installed.Rules, family, table).equal(rulesOf(next.Rules, family, table)) {
+				parts++
+			}
+		}
+		if parts > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // endCommit does what cannot be taken back behind a commit that stands: sets go that hold what was there before it.

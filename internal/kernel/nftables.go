@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"richwall/compile/iptables"
 	"richwall/compile/ir"
 	"richwall/compile/nft"
 )
@@ -192,9 +194,17 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
 }
 
-// commitAll commits the rules of the direct interface, and the tables. Where the firewall ends, the tables go also if those rules stay.
+// commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former these are two transactions,
+// and the guard stands from before the first until the second, which takes it away. So it does in one that changes elements of sets and
+// rules: with Linux 6.18 packets met new elements and old rules for some milliseconds of one transaction. Where the firewall
+// ends, the tables go also if the rules of the direct interface stay.
 func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	ends := next.Rules == nil && !next.Succeeded && ctx.Err() == nil
+	g := k.watch.guard
+	stood := g.up
+	if next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
+		g.raise(next.Panic)
+	}
 	done, err := k.commitDirect(ctx, next)
 	switch {
 	case err == nil:
@@ -213,10 +223,30 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 		k.options.Left.wantNothing()
 		k.options.Left.tryAgain(context.WithoutCancel(ctx), ctx.Err, tools{enter: k.options.Enter})
 	}
-	if err != nil && k.directLost() {
-		k.watch.guard.raise(next.Panic || k.installed != nil && k.installed.Panic)
+	switch {
+	case err != nil && k.directLost():
+		g.raise(next.Panic || k.installed != nil && k.installed.Panic)
+	case err != nil && !stood && g.up && k.installed != nil: // all is as it was
+		if err := g.set(false, false); err != nil {
+			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
+			g.later(k.unguard)
+		}
 	}
 	return err
+}
+
+// directDiffers says whether the rules of the direct interface are to be others than those installed. Those that are refused change nothing.
+func (k *nftables) directDiffers(next *ir.Ruleset) bool {
+	if _, err := verify(&Desired{Rules: next}, ir.IPTables, nil); err != nil {
+		return false
+	}
+	var now *ir.Ruleset
+	if k.direct != nil && k.direct.installed != nil {
+		now = k.direct.installed.Rules
+	}
+	return slices.ContainsFunc(iptables.Tables, func(table string) bool {
+		return !rulesOf(now, ir.V4, table).equal(rulesOf(next, ir.V4, table)) || !rulesOf(now, ir.V6, table).equal(rulesOf(next, ir.V6, table))
+	})
 }
 
 // commitDirect commits the rules of the direct interface. done is false where there are none, and were none.
@@ -294,6 +324,9 @@ func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *ans
 	p, err := newPlan(known, next, planned{canOwn: k.owner, echo: echo, foreignPanic: foreign})
 	if err != nil {
 		return nil, nil, err
+	}
+	if next.Anew && p.elements && len(p.chains) > 0 {
+		k.watch.guard.raise(next.Panic)
 	}
 	if err := p.setGuard(k.watch.guard, next); err != nil {
 		return nil, nil, err

@@ -26,6 +26,7 @@ type plan struct {
 	echo       bool             // the kernel is to tell the handles of new rules
 	table      int              // where among the changes the table is made, if it is a new one
 	guarded    bool             // the guard stands behind it
+	elements   bool             // the elements of a set that stays change
 	guessed    bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs       []*RuleError
 	enter      func(func() error) error // as of Options
@@ -350,6 +351,7 @@ func (p *plan) updateElements(old, next *ir.Set) {
 		return
 	}
 	gone, added := elementDifference(old.Elements, next.Elements)
+	p.elements = p.elements || len(gone)+len(added) > 0
 	what := "cannot take elements out of set " + next.Name
 	messages, err := p.enc.DeleteElements(next, gone)
 	p.put(what, next.Origin, err, messages...)

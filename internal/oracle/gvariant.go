@@ -224,48 +224,66 @@ func (r *reader) variant() dbus.Variant {
 	return dbus.MakeVariantWithSignature(value.Interface(), dbus.ParseSignatureMust(signature))
 }
 
-// show is a value that the bus has sent, as text in which equal values are equal.
-func show(v any) string {
+// render is a value that the bus has sent, as text in which equal values are equal, with the lists of so many levels in order, from
+// the outermost.
+func render(v any, levels int) string {
 	switch v := v.(type) {
 	case string:
 		return strconv.Quote(v)
 	case dbus.Variant:
-		return show(v.Value())
+		return render(v.Value(), levels)
 	case []any:
-		return "(" + shown(v) + ")"
+		return "(" + strings.Join(rendered(v, levels), ", ") + ")"
 	case map[string]dbus.Variant:
-		return shownMap(v)
+		return renderedMap(v, levels)
 	case map[string]string:
-		return shownMap(v)
+		return renderedMap(v, levels)
 	case map[string]map[string][]string:
-		return shownMap(v)
+		return renderedMap(v, levels)
 	case map[string][]string:
-		return shownMap(v)
+		return renderedMap(v, levels)
 	case []string:
-		return "[" + shown(v) + "]"
+		return renderedList(v, levels)
 	case [][]any:
-		return "[" + shown(v) + "]"
+		return renderedList(v, levels)
 	case [][]string:
-		return "[" + shown(v) + "]"
+		return renderedList(v, levels)
 	default:
 		return fmt.Sprint(v)
 	}
 }
 
-func shown[T any](list []T) string {
+func rendered[T any](list []T, levels int) []string {
 	out := make([]string, len(list))
 	for i, v := range list {
-		out[i] = show(v)
+		out[i] = render(v, levels)
 	}
-	return strings.Join(out, ", ")
+	return out
 }
 
-func shownMap[T any](m map[string]T) string {
+func renderedList[T any](list []T, levels int) string {
+	out := rendered(list, max(0, levels-1))
+	if levels > 0 {
+		slices.Sort(out)
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+func renderedMap[T any](m map[string]T, levels int) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, strconv.Quote(k)+": "+show(m[k]))
+		out = append(out, strconv.Quote(k)+": "+render(m[k], levels))
 	}
 	return "{" + strings.Join(out, ", ") + "}"
+}
+
+// unordered is how many levels of lists have no order in what a method gives: of rules and passthroughs the list itself, whose
+// words have one.
+func unordered(method string) int {
+	if strings.Contains(method, ".direct.") {
+		return 1
+	}
+	return 9
 }
 
 // text is a string as GVariant's text has it.

@@ -59,7 +59,7 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		for _, name := range st.uses() {
 			r.used[name]++
 		}
-		d, differs := differ(i, st, got)
+		d, differs := differ(s, i, got)
 		reason := ""
 		if differs {
 			if reason = explain(d); reason != "" {
@@ -88,7 +88,7 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !differs && !known && i%r.every != r.every-1 && i != len(s.steps)-1 && !st.settles() {
 			continue
 		}
-		again, err := r.states(ctx, s, i, known)
+		again, err := r.states(ctx, s, i, known, got[1].Exit == 0)
 		if err != nil {
 			return err
 		}
@@ -107,8 +107,8 @@ func warnings(o outcome) int { return strings.Count(o.Stderr, "Warning: ") }
 func (r *runner) fresh(d difference) bool { return r.found[d.signature()] == 1 && r.shrink > 0 }
 
 // states compares the states, and is true where they are alike. known is true where they may differ for a reason that has been
-// told already.
-func (r *runner) states(ctx context.Context, s *session, i int, known bool) (bool, error) {
+// told already, and took whether richwall has taken the step.
+func (r *runner) states(ctx context.Context, s *session, i int, known, took bool) (bool, error) {
 	found, err := r.compareStates(s, i)
 	if err != nil {
 		return false, err
@@ -116,17 +116,19 @@ func (r *runner) states(ctx context.Context, s *session, i int, known bool) (boo
 	r.figures.states++
 	alike := true
 	for _, d := range found {
-		if reason := failed(d); reason != "" {
-			r.explained[reason]++
-			return false, nil
+		reason := failed(d)
+		if reason == "" {
+			continue
 		}
+		r.explained[reason]++
+		wrong, err := r.alone(s, i, took, d)
+		if err == nil && wrong.what != "" {
+			err = r.report(ctx, s, wrong, true)
+		}
+		return false, err
 	}
 	for _, d := range found {
-		reason := explain(d)
-		if reason == "" && s.conf["CleanupOnExit"] == "no" && strings.Contains(d.what, "tables-save ") && d.ours == "" {
-			reason = "a restart takes out the direct rules of an earlier process that the configuration does not have"
-		}
-		if reason != "" {
+		if reason := explain(d); reason != "" {
 			r.explained[reason]++
 			continue
 		}
@@ -161,21 +163,63 @@ func (r *runner) compareStates(s *session, i int) ([]difference, error) {
 		found = []difference{{what: life, theirs: strings.Join(a, "\n"), ours: strings.Join(b, "\n")}}
 	}
 	for j := range found {
-		found[j].step = i
+		found[j].step, found[j].scene = i, scene{s, s.steps[:i+1], states[0], states[1]}
 	}
 	return found, nil
 }
 
-// differ is how the outcomes of a step differ, if they do.
-func differ(i int, st step, got [2]outcome) (difference, bool) {
+// alone is what is wrong with richwall by itself after step i, where firewalld has failed (d) and there is nothing to compare it
+// with. After a start or a reload that richwall took its files pass its check, and in effect is what one more reload makes of them.
+// After one that it refused, or a start that failed, one more reload is refused and changes nothing; the check may pass, since what
+// the kernel refuses only a reload tells. Nothing is wrong where the result is about nothing.
+func (r *runner) alone(s *session, i int, took bool, d difference) (difference, error) {
+	if d.what != life || !s.steps[i].settles() {
+		return difference{}, nil
+	}
+	us := r.sides[1]
+	check, err := us.run(append(slices.Clone(us.client), "--check-config")...)
+	if err != nil {
+		return difference{}, err
+	}
+	sound := took && strings.HasPrefix(d.ours, "RUNNING")
+	found := difference{step: i, theirs: d.theirs, ours: d.ours + "\n" + check.text(), scene: d.scene}
+	if sound && check.Exit != 0 {
+		found.what = "richwall's own check, where firewalld has failed"
+		return found, nil
+	}
+	before, err := us.state()
+	if err != nil {
+		return difference{}, err
+	}
+	reload, err := us.run(append(slices.Clone(us.client), "--reload")...)
+	if err != nil {
+		return difference{}, err
+	}
+	after, err := us.state()
+	if err != nil {
+		return difference{}, err
+	}
+	delete(before, life) // where it has failed that ends with what the log has said last
+	delete(after, life)
+	if again := compare(before, after, r.definitions); sound != (reload.Exit == 0) || len(again) > 0 {
+		found.what, found.ours = "richwall before and after a reload, where firewalld has failed", reload.text()
+		if len(again) > 0 {
+			found.theirs, found.ours = again[0].what+"\n"+again[0].theirs, found.ours+"\n"+again[0].ours
+		}
+		return found, nil
+	}
+	return difference{}, nil
+}
+
+// differ is how the outcomes of step i of a session differ, if they do.
+func differ(s *session, i int, got [2]outcome) (difference, bool) {
+	st := s.steps[i]
 	for j := range got {
 		got[j].Stderr = withoutNotes(got[j].Stderr)
 	}
-	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape(), wrong: st.wrong}
-	if got[0] == got[1] || d.theirs == d.ours {
-		return d, false
-	}
-	return d, true
+	d := difference{step: i, what: st.String(), theirs: got[0].text(), ours: got[1].text(), shape: st.shape(), wrong: st.wrong, scene: scene{session: s, before: s.steps[:i+1]}}
+	d.sorted = got[0].Exit == got[1].Exit && got[0].Stderr == got[1].Stderr && got[0].sorted == got[1].sorted
+	return d, d.theirs != d.ours
 }
 
 // moduleTwice is what firewalld's commands say besides of a file whose modules it has written under two names.
@@ -343,7 +387,7 @@ func (r *runner) again(s *session, d difference, ofState bool) (difference, bool
 			return d, false, err
 		}
 		if i == len(s.steps)-1 && !ofState {
-			have, differs := differ(i, st, got)
+			have, differs := differ(s, i, got)
 			return have, differs && have.signature() == d.signature(), nil
 		}
 	}

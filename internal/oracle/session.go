@@ -150,11 +150,11 @@ func newSession(seed uint64, backend string, level, steps int, methods []method,
 	s := newSource(seed)
 	out := &session{seed: seed, backend: backend, level: level, conf: map[string]string{}}
 	if s.chance(0.3) {
-		for key, choice := range map[string]string{"CleanupOnExit": "yes no", "FlushAllOnReload": "yes no", "LogDenied": "off all unicast", "IPv6_rpfilter": "strict loose no", "RFC3964_IPv4": "yes no", "StrictForwardPorts": "no yes", "IndividualCalls": "no yes"} {
+		for key, choice := range map[string]string{"CleanupOnExit": "yes no", "FlushAllOnReload": "yes no", "LogDenied": "off all unicast", "IPv6_rpfilter": "strict loose no", "RFC3964_IPv4": "yes no", "StrictForwardPorts": "no yes", "IndividualCalls": "no yes", "ReloadPolicy": "DROP ACCEPT INPUT:REJECT,FORWARD:ACCEPT"} {
 			out.conf[key] = choice
 		}
 		// The order of a map is random, that of the seed's numbers must not be.
-		for _, key := range []string{"CleanupOnExit", "FlushAllOnReload", "LogDenied", "IPv6_rpfilter", "RFC3964_IPv4", "StrictForwardPorts", "IndividualCalls"} {
+		for _, key := range []string{"CleanupOnExit", "FlushAllOnReload", "LogDenied", "IPv6_rpfilter", "RFC3964_IPv4", "StrictForwardPorts", "IndividualCalls", "ReloadPolicy"} {
 			out.conf[key] = s.pick(strings.Fields(out.conf[key])...)
 		}
 	}
@@ -301,7 +301,7 @@ func (s *side) do(st step) (outcome, error) {
 	if kind, name, ok := st.named(); ok {
 		call := s.conn.Object(busName, busPath+"/config").CallWithContext(ctx, busName+".config.get"+objects[kind]+"ByName", 0, name)
 		if e, ok := call.Err.(dbus.Error); ok {
-			return outcome{Exit: 1, Stderr: e.Name + ": " + shown(e.Body)}, nil
+			return outcome{Exit: 1, Stderr: e.Name + ": " + strings.Join(rendered(e.Body, 0), ", ")}, nil
 		} else if err := call.Store(&path); err != nil {
 			return outcome{}, err
 		}
@@ -311,11 +311,11 @@ func (s *side) do(st step) (outcome, error) {
 		return outcome{}, fmt.Errorf("%s does not answer within %v: %s", s.name, longest, st)
 	}
 	if e, ok := call.Err.(dbus.Error); ok {
-		return outcome{Exit: 1, Stderr: e.Name + ": " + shown(e.Body)}, nil
+		return outcome{Exit: 1, Stderr: e.Name + ": " + strings.Join(rendered(e.Body, 0), ", ")}, nil
 	} else if call.Err != nil {
 		return outcome{}, call.Err
 	}
-	return outcome{Stdout: shown(call.Body)}, nil
+	return outcome{Stdout: strings.Join(rendered(call.Body, 0), ", "), sorted: strings.Join(rendered(call.Body, unordered(st.method)), ", ")}, nil
 }
 
 // text is an outcome as one text.

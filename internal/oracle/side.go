@@ -167,6 +167,7 @@ func (s *side) ask(request map[string]any) (answer struct {
 type outcome struct {
 	Exit           int
 	Stdout, Stderr string
+	sorted         string // the output with what has no order in one
 }
 
 // run runs a program and waits for its end.
@@ -175,7 +176,7 @@ func (s *side) run(words ...string) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return outcome{*answer.Exit, answer.Stdout, answer.Stderr}, nil
+	return outcome{*answer.Exit, answer.Stdout, answer.Stderr, sortedListing(words, answer.Stdout)}, nil
 }
 
 // start starts the daemon and waits until it says that it runs, or has failed.
@@ -295,7 +296,7 @@ func (s *side) files(into map[string][]string) error {
 		if err != nil {
 			return err
 		}
-		into["file "+name] = strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+		into["file "+name] = elementsOf(strings.Split(strings.TrimRight(string(text), "\n"), "\n"))
 		into["mode "+name] = []string{info.Mode().String()}
 		return nil
 	})

@@ -34,7 +34,7 @@ func (s *side) state() (state, error) {
 		call := s.conn.Object(busName, dbus.ObjectPath(object)).Call(busName+method, 0, args...)
 		lines := []string{"error"}
 		if call.Err == nil {
-			lines = asLines(call.Body)
+			lines = asLines(call.Body, unordered(method))
 		}
 		out[strings.TrimSpace("bus "+strings.TrimPrefix(method, ".")+" "+strings.Trim(fmt.Sprintln(args...), "\n"))] = lines
 		return call
@@ -61,7 +61,7 @@ func (s *side) state() (state, error) {
 	}
 	var all map[string]dbus.Variant
 	if err := s.conn.Object(busName, busPath+"/config").Call(properties+".GetAll", 0, busName+".config").Store(&all); err == nil {
-		out["bus properties of config"] = asLines([]any{all})
+		out["bus properties of config"] = asLines([]any{all}, 0)
 	}
 	if err := s.files(out); err != nil {
 		return nil, err
@@ -91,21 +91,25 @@ func (s *side) alive(out state) error {
 	return nil
 }
 
-// asLines are values as lines: one for each setting.
-func asLines(body []any) []string {
+// asLines are values as lines: one for each setting, or element of a list. levels of lists have no order.
+func asLines(body []any, levels int) []string {
 	var out []string
 	for _, v := range body {
 		switch v := v.(type) {
 		case map[string]dbus.Variant:
 			for name, value := range v {
-				out = append(out, name+": "+show(value))
+				out = append(out, name+": "+render(value, levels))
+			}
+		case map[string]map[string][]string:
+			for name, value := range v {
+				out = append(out, name+": "+render(value, levels))
 			}
 		case []string:
-			for _, value := range v {
-				out = append(out, show(value))
-			}
+			out = append(out, rendered(v, levels-1)...)
+		case [][]any:
+			out = append(out, rendered(v, levels-1)...)
 		default:
-			out = append(out, show(v))
+			out = append(out, render(v, levels))
 		}
 	}
 	slices.Sort(out)
@@ -176,6 +180,7 @@ func (s *side) kernel(out state) error {
 			slices.Sort(lines)
 		}
 	}
+	out.bridges()
 	return nil
 }
 
@@ -189,30 +194,18 @@ func elements(lines []string) []string {
 	return words
 }
 
-// unordered is a state in which the order does not count of what the bus says, where firewalld has none; and unless settled of
-// what is in the kernel, where firewalld puts what was added since the last reload behind the rest.
+// unordered is a state in which unless settled the order does not count of what is in the kernel, where firewalld puts what was
+// added since the last reload behind the rest.
 func (s state) unordered(settled bool) state {
 	out := state{}
 	for key, lines := range s {
-		if key != life && !strings.HasPrefix(key, "file ") && (!settled || strings.HasPrefix(key, "bus ")) {
+		if key != life && !strings.HasPrefix(key, "file ") && !strings.HasPrefix(key, "bus ") && !settled {
 			lines = slices.Clone(lines)
-			if strings.HasPrefix(key, "bus ") {
-				for i, line := range lines {
-					lines[i] = sortedWords(line)
-				}
-			}
 			slices.Sort(lines)
 		}
 		out[key] = lines
 	}
 	return out
-}
-
-// sortedWords is a text with its words in order.
-func sortedWords(line string) string {
-	words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" ,[](){}\n", r) })
-	slices.Sort(words)
-	return strings.Join(words, " ")
 }
 
 // difference is one thing that is not alike.
@@ -221,9 +214,23 @@ type difference struct {
 	what         string // the step's text, or the name of a thing of the state
 	shape        string // of the step, or empty
 	theirs, ours string
-	wrong        int  // how many of the step's values are not valid
-	shipped      bool // a file of the reference alone that says what the shipped one does
+	sorted       bool     // the outcomes say the same in another order
+	lost, more   []string // of a state: the lines that are only theirs, and only ours; gone for a thing that is not there
+	reason       string   // why both say the same in other words; empty where they do not
+	wrong        int      // how many of the step's values are not valid
+	shipped      bool     // a file of the reference alone that says what the shipped one does
+	scene
 }
+
+// scene is what a difference stands in.
+type scene struct {
+	session      *session
+	before       []step // up to the step it came at
+	theirs, ours state  // of the sides, where states are compared
+}
+
+// gone is the line of a thing that is not there.
+const gone = "(not there)"
 
 // compare is how two states differ, thing by thing.
 //
@@ -245,18 +252,18 @@ func compare(theirs, ours state, shipped string) (out []difference) {
 		if strings.HasPrefix(key, "mode ") && (!inA || !inB) { // which the file itself tells
 			continue
 		}
-		d := difference{what: key, theirs: "(not there)", ours: "(not there)"}
+		d := difference{what: key, lost: onlyIn(a, b), more: onlyIn(b, a), reason: same(key, a, b)}
 		if name, isFile := strings.CutPrefix(key, "file "); isFile && !inB {
 			d.shipped = sameTags(theirs["file "+name], filepath.Join(shipped, name))
 		}
-		lost, more := onlyIn(a, b), onlyIn(b, a)
-		if inA {
-			d.theirs = strings.Join(lost, "\n")
+		switch {
+		case !inA:
+			d.lost = []string{gone}
+		case !inB:
+			d.more = []string{gone}
 		}
-		if inB {
-			d.ours = strings.Join(more, "\n")
-		}
-		if inA && inB && len(lost)+len(more) == 0 {
+		d.theirs, d.ours = strings.Join(d.lost, "\n"), strings.Join(d.more, "\n")
+		if inA && inB && len(d.lost)+len(d.more) == 0 {
 			d.theirs, d.ours = "(order) "+strings.Join(a, "\n"), "(order) "+strings.Join(b, "\n")
 		}
 		out = append(out, d)

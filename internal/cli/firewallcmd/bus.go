@@ -24,7 +24,10 @@ const (
 )
 
 // daemon is a running firewalld.
-type daemon struct{ conn *dbus.Conn }
+type daemon struct {
+	conn    *dbus.Conn
+	changed bool // a call was made that changes files
+}
 
 // dial connects to the system bus.
 func dial() (*daemon, error) {
@@ -34,7 +37,7 @@ func dial() (*daemon, error) {
 			"the message bus does not answer, so that it is not known how the firewall is: its rules stay in force without the bus; systemctl status dbus firewalld says more",
 		}}
 	}
-	return &daemon{conn}, nil
+	return &daemon{conn: conn}, nil
 }
 
 // unreachable says in firewalld's words, which are those of libdbus, why the bus cannot be reached.
@@ -64,6 +67,7 @@ func (d *daemon) call(path dbus.ObjectPath, iface, method string, args []any, re
 	if answer.Err != nil {
 		return d.withHints(busError(answer.Err))
 	}
+	d.changed = d.changed || strings.HasPrefix(iface, "config") && !strings.HasPrefix(method, "get") && !strings.HasPrefix(method, "query")
 	if len(results) == 0 {
 		return nil
 	}

@@ -266,11 +266,15 @@ func (f *files) open(k *kind, name string) (place, error) {
 	return &filesPlace{files: f, object: objectOf(k, name), next: f.config}, err
 }
 
-func (f *files) setDefaultZone(zone string) error  { return f.apply(zones.SetDefaultZone(zone)) }
+func (f *files) setDefaultZone(zone string) error {
+	return f.apply(zones.SetDefaultZone(zone, f.disk.Says("DefaultZone", zone)))
+}
 func (f *files) automaticHelpers() (string, error) { return "no", nil }
 func (f *files) setAutomaticHelpers(string) error  { return nil }
-func (f *files) setLogDenied(value string) error   { return f.apply(zones.SetLogDenied(value)) }
-func (f *files) logDenied() (string, error)        { return f.config.Conf.LogDenied, nil }
+func (f *files) setLogDenied(value string) error {
+	return f.apply(zones.SetLogDenied(value, f.disk.Says("LogDenied", value)))
+}
+func (f *files) logDenied() (string, error) { return f.config.Conf.LogDenied, nil }
 
 // reset makes the files mean the shipped configuration. They need not be readable for that.
 func (f *files) reset() error {

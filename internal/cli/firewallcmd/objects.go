@@ -1,6 +1,7 @@
 package firewallcmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -245,7 +246,11 @@ func (s *session) path() error {
 	}
 	if path == "" {
 		path = "(built in)"
-		defer s.out.hint(fmt.Sprintf("%s %s has no file until it is changed: then it is in /etc/firewalld/%s", s.option.item, s.first(), s.itemKind().plural))
+		folder := cmp.Or(s.value("system-config"), systemConfig) + "/" + s.itemKind().plural
+		if s.daemon != nil {
+			folder += ", or in the folder that firewalld was started with"
+		}
+		defer s.out.hint(fmt.Sprintf("%s %s has no file until it is changed: then it is in %s", s.option.item, s.first(), folder))
 	}
 	return s.show(path, path)
 }

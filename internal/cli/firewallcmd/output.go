@@ -159,7 +159,7 @@ func hintsOf(err error) []string {
 	if errors.As(err, &f) {
 		return f.hints
 	}
-	return zones.Meant(err)
+	return zones.Explanation(err)
 }
 
 // oneLine is an error as "CODE: detail".

@@ -94,6 +94,9 @@ func (s *session) do() error {
 	if err == nil && s.program == offline {
 		s.besideDaemon()
 	}
+	if s.daemon != nil && s.daemon.changed {
+		s.explain("getRemarks")
+	}
 	if err == nil && s.permanent && listings[s.option.do] {
 		s.tellFailed()
 	}

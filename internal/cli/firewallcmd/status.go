@@ -150,7 +150,13 @@ func (s *session) apply(do func() error) error {
 
 func (s *session) checkConfig() error {
 	if s.program == online {
-		return s.once(func() error { return s.withoutPlaces(s.general().check()) })
+		return s.once(func() error {
+			err := s.withoutPlaces(s.general().check())
+			if err == nil && s.out.terminal { // programs compare the one line that firewalld prints
+				s.explain("getRemarks")
+			}
+			return err
+		})
 	}
 	if folder := cmp.Or(s.value("system-config"), systemConfig); !exists(folder) {
 		s.out.complain(fmt.Sprintf("hint: %s is not there: what is checked is the shipped configuration", folder))

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// lines are the lines of a text; an empty one has none.
+func lines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
+
+// stepThat is the difference of a step's outcomes.
+func stepThat(what, theirs, ours string) difference {
+	shape, _, _ := strings.Cut(what, "=")
+	return difference{what: what, shape: shape, theirs: theirs, ours: ours}
+}
+
+// A lost or changed setting is not excused by a row about something else in the same place.
+func TestStepIsNotExcused(t *testing.T) {
+	for _, d := range []difference{
+		stepThat("$ --reload", "exit 13\nstderr: Error: COMMAND_FAILED: Direct: '/usr/sbin/iptables-restore -w -n' failed", "exit 0\nsuccess"),
+		stepThat("$ --zone=public --add-service=x", "exit 101\nstderr: Error: INVALID_SERVICE: x", "exit 13\nstderr: Error: COMMAND_FAILED: the kernel says no"),
+		stepThat("$ --permanent --path-zone=public", "exit 0\n/x/etc/zones/public.xml", "exit 0\n/usr/lib/firewalld/zones/work.xml"),
+		stepThat("dbus config/service/x org.fedoraproject.FirewallD1.config.service.removeModule x", "exit 0", "exit 1\nstderr: org.freedesktop.DBus.Error.NoReply: gone"),
+		stepThat("dbus config config.getZoneByName x", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/3", "exit 0\n/org/fedoraproject/FirewallD1/config/service/99"),
+		stepThat("$ --zone=work --query-service=http", "exit 1\nno", "exit 112\nstderr: Error: INVALID_ZONE: work"),
+		stepThat("$ --zone=work --query-service=http", "exit 1\nno\nstderr: Warning: NOT_ENABLED: x", "exit 13\nstderr: Error: COMMAND_FAILED: x"),
+		stepThat("$ --list-all", "exit 2\nstderr: usage: x", "exit 2"),
+		stepThat("$ --list-services --zone=x", "exit 0\nssh\nstderr: Warning: ALREADY_ENABLED: x", "exit 0\n\nstderr: Warning: ALREADY_ENABLED: y"),
+		stepThat("dbus / setDefaultZone work", "exit 1\nstderr: x: COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Could not process rule: No such file or directory", "exit 0"),
+		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\npublic", "exit 0\nwork\nhome"),
+		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"x\"]", "exit 0\n[\"x\"]"),
+		stepThat("$ --complete-reload", "exit 254\nstderr: dictionary changed size during iteration", "exit 13\nstderr: Error: COMMAND_FAILED: x"),
+	} {
+		if reason := explain(d); reason != "" {
+			t.Errorf("%s: %q and %q are excused: %s", d.what, d.theirs, d.ours, reason)
+		}
+	}
+}
+
+// A difference that a row is about is excused, where the row's reason is one.
+func TestStepIsExcused(t *testing.T) {
+	on := scene{session: &session{conf: map[string]string{"StrictForwardPorts": "yes"}}}
+	failed := stepThat("$ --set-default-zone=work", "exit 13\nstderr: Error: COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Could not process rule: No such file or directory", "exit 0\nsuccess")
+	failed.scene = on
+	removed := stepThat("$ --zone=nosuch --remove-service=http", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: x", "exit 112\nstderr: Error: INVALID_ZONE: nosuch")
+	removed.wrong = 1
+	for _, d := range []difference{
+		failed, removed,
+		stepThat("$ --permanent --path-zone=public", "exit 0\n/x/etc/zones/public.xml", "exit 0\n/y/usr/lib/firewalld/zones/public.xml"),
+		stepThat("dbus config config.getZoneByName x", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/3", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/99"),
+		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\npublic", "exit 0\npublic\nhome"),
+		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"x\"]", "exit 0\n[\"echo-request\"]"),
+	} {
+		if explain(d) == "" {
+			t.Errorf("%s: %q and %q have no reason", d.what, d.theirs, d.ours)
+		}
+	}
+}
+
+// What both sides have printed is the same in another order only if each line of it has the same words, below the same object.
+func TestOrderOfOutput(t *testing.T) {
+	for _, c := range []struct {
+		words, theirs, ours string
+		want                bool
+	}{
+		{"--list-all", "public\n  services: ssh http\n  masquerade: no", "public\n  services: http ssh\n  masquerade: no", true},
+		{"--list-all", "public\n  masquerade: yes\n  forward: no", "public\n  masquerade: no\n  forward: yes", false},
+		{"--get-active-zones", "public\n  interfaces: eth0\nwork\n  interfaces: eth1", "work\n  interfaces: eth1\npublic\n  interfaces: eth0", true},
+		{"--get-active-zones", "public\n  interfaces: eth0\nwork\n  interfaces: eth1", "public\n  interfaces: eth1\nwork\n  interfaces: eth0", false},
+		{"--get-all-rules", "ipv4 filter INPUT 0 -s 1.1.1.1 -j DROP\nipv4 filter INPUT 1 -j ACCEPT", "ipv4 filter INPUT 1 -s 1.1.1.1 -j DROP\nipv4 filter INPUT 0 -j ACCEPT", false},
+		{"--list-rich-rules", "rule source address=1.1.1.1 destination address=2.2.2.2 drop", "rule source address=2.2.2.2 destination address=1.1.1.1 drop", false},
+		{"--list-services", "ssh http", "http ssh", true},
+		{"--list-services", "ssh http", "http", false},
+	} {
+		words := []string{"firewall-cmd", c.words}
+		if got := sortedListing(words, c.theirs) == sortedListing(words, c.ours); got != c.want {
+			t.Errorf("%s: %q and %q are the same is %v, want %v", c.words, c.theirs, c.ours, got, c.want)
+		}
+	}
+}
+
+// On the bus the elements of a list have no order. Whose they are, and the words of a direct rule, have one.
+func TestOrderOnTheBus(t *testing.T) {
+	zones := func(public, work []string) map[string]map[string][]string {
+		return map[string]map[string][]string{"public": {"interfaces": public}, "work": {"interfaces": work}}
+	}
+	rules := func(words ...string) [][]any { return [][]any{{"ipv4", "filter", "INPUT", int32(0), words}} }
+	for _, c := range []struct {
+		method       string
+		theirs, ours any
+		want         bool
+	}{
+		{".zone.getActiveZones", zones([]string{"a", "b"}, nil), zones([]string{"b", "a"}, nil), true},
+		{".zone.getActiveZones", zones([]string{"a"}, []string{"b"}), zones([]string{"b"}, []string{"a"}), false},
+		{".direct.getAllRules", rules("-s", "a", "-d", "b"), rules("-s", "b", "-d", "a"), false},
+		{".direct.getAllRules", append(rules("x"), rules("y")...), append(rules("y"), rules("x")...), true},
+		{".policy.getPolicies", []string{"a", "b"}, []string{"b", "a"}, true},
+	} {
+		a, b := state{"bus x": asLines([]any{c.theirs}, unordered(c.method))}, state{"bus x": asLines([]any{c.ours}, unordered(c.method))}
+		if got := len(compare(a, b, "")) == 0; got != c.want {
+			t.Errorf("%s: %v and %v are the same is %v, want %v", c.method, c.theirs, c.ours, got, c.want)
+		}
+	}
+}
+
+// lostLines are the differences without a reason of two states; a text is the lines of a thing, or gone.
+func lostLines(what, theirs, ours string, also scene) (out []difference) {
+	states := [2]state{{}, {}}
+	for i, from := range []state{also.theirs, also.ours} {
+		for key, value := range from {
+			states[i][key] = value
+		}
+		if text := []string{theirs, ours}[i]; text != gone {
+			states[i][what] = elementsOf(lines(text))
+		}
+		states[i].bridges()
+	}
+	if also.session == nil {
+		also.session = &session{}
+	}
+	for _, d := range compare(states[0], states[1], "") {
+		d.scene = scene{also.session, also.before, states[0], states[1]}
+		if explain(d) == "" {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// A rule or a setting that richwall has lost, or has beyond what firewalld has, is not excused by what else differs beside it.
+func TestLostIsNotExcused(t *testing.T) {
+	for _, c := range []struct{ what, theirs, ours string }{
+		{"ebtables-save filter FORWARD_direct", "RETURN\n-A FORWARD_direct -s 00:11:22:33:44:55 -j DROP", gone},
+		{"ebtables-save filter FORWARD_direct", "ACCEPT\n-A FORWARD_direct -s 00:11:22:33:44:55 -j DROP\n-A FORWARD_direct -j RETURN", "RETURN"},
+		{"ebtables-save filter INPUT", "ACCEPT\n-A INPUT -j INPUT_direct", "ACCEPT"},
+		{"ebtables-save filter mychain", "ACCEPT\n-A mychain -s 00:11:22:33:44:55 -j DROP\n-A mychain -j RETURN", "RETURN"},
+		{"ebtables-save filter INPUT", "DROP", "ACCEPT"},
+		{"file zones/public.xml", "  <port port=\"1000-2000\" protocol=\"tcp\"/>", ""},
+		{"file zones/public.xml", "  <port port=\"1000-2000\" protocol=\"tcp\"/>\n  <port port=\"1500-2010\" protocol=\"tcp\"/>", "  <port port=\"1000-2000\" protocol=\"tcp\"/>"},
+		{"file zones/public.xml", "", "  <interface name=\"eth0\"/>"},
+		{"file zones/public.xml", "  <rule>\n    <service name=\"a\"/>\n    <accept/>\n  </rule>\n  <rule>\n    <service name=\"b\"/>\n    <drop/>\n  </rule>",
+			"  <rule>\n    <service name=\"b\"/>\n    <accept/>\n  </rule>\n  <rule>\n    <service name=\"a\"/>\n    <drop/>\n  </rule>"},
+		{"file services/x.xml", "  <module name=\"nf_conntrack_ftp\"/>\n  <port port=\"21\" protocol=\"tcp\"/>", "  <module name=\"ftp\"/>"},
+		{"file services/x.xml", "  <module name=\"nf_conntrack_ftp\"/>", ""},
+		{"file direct.xml", "<direct>\n  <rule>x</rule>\n</direct>", gone},
+		{"bus listServices", "\"ssh\"\n\"http\"", ""},
+		{"bus getDefaultZone", "\"x COMMAND_FAILED: 'handle'\"", "\"anything\""},
+		{"nft chain nat_PRE_public_allow", "tcp dport 1 redirect to :0\nip saddr 1.2.3.4 tcp dport 80 dnat ip to 10.0.0.1:80", "tcp dport 1 redirect"},
+		{"nft chain nat_PRE_public_allow", "tcp dport 80 dnat ip to 10.0.0.1:8080", "tcp dport 80 dnat ip to 10.0.0.1:80"},
+		{"nft chain mangle_PRE_public_allow", "meta mark set meta mark & 0xffffffef ^ 0x10", "meta mark set meta mark & 0xffffffef ^ 0x20"},
+		{"nft chain raw_output", gone, "type filter hook output priority raw; policy drop;"},
+		{"ipset nets", "create nets hash:net\nadd nets 192.0.2.0/24", gone},
+		{"iptables-save filter INPUT_direct", "-A INPUT_direct -j DROP", ""},
+		{"iptables-save filter mychain", gone, "-\n-A mychain -j ACCEPT"},
+	} {
+		if len(lostLines(c.what, c.theirs, c.ours, scene{theirs: state{"bus direct.getAllChains": {`("ipv4", "filter", "mychain")`}}, ours: state{"bus direct.getAllChains": {`("ipv4", "filter", "mychain")`}}})) == 0 {
+			t.Errorf("%s: %q and %q are excused", c.what, c.theirs, c.ours)
+		}
+	}
+}
+
+// Where a restart has to take out what a process before has left, the rules of the direct interface have to be there.
+func TestRestartKeepsDirectRules(t *testing.T) {
+	at := func(rules ...string) scene {
+		s := state{"bus direct.getAllRules": rules}
+		return scene{session: &session{conf: map[string]string{"CleanupOnExit": "no"}}, before: []step{{verb: "restart"}}, theirs: s, ours: s}
+	}
+	rule := `("ipv4", "filter", "INPUT", 0, ["-j", "DROP"])`
+	if len(lostLines("iptables-save filter INPUT_direct", "-A INPUT_direct -j DROP", "", at(rule))) == 0 {
+		t.Error("a rule that the direct interface has is lost, and excused")
+	}
+	if found := lostLines("iptables-save filter INPUT_direct", "-A INPUT_direct -j DROP", "", at()); len(found) > 0 {
+		t.Errorf("a rule that the direct interface does not have is not excused: %v", found)
+	}
+}
+
+// What only is told in another way is excused.
+func TestOtherSpellingIsExcused(t *testing.T) {
+	for _, c := range []struct{ what, theirs, ours string }{
+		{"ebtables-save filter FORWARD_direct", "ACCEPT\n-A FORWARD_direct -j RETURN", gone},
+		{"ebtables-save filter mychain", "ACCEPT\n-A mychain -s 00:11:22:33:44:55 -j DROP\n-A mychain -j RETURN", "RETURN\n-A mychain -s 00:11:22:33:44:55 -j DROP"},
+		{"file zones/public.xml", "  <source-port port=\"1990-2010\" protocol=\"udp\"/>\n  <source-port port=\"1000-2000\" protocol=\"udp\"/>", "  <source-port port=\"1000-2010\" protocol=\"udp\"/>"},
+		{"file zones/public.xml", "  <forward-port port=\"ssh-http\" protocol=\"tcp\" to-port=\"80-80\"/>", "  <forward-port port=\"22-80\" protocol=\"tcp\" to-port=\"80\"/>"},
+		{"file services/x.xml", "  <module name=\"nf_conntrack_netbios_ns\"/>", "  <module name=\"netbios-ns\"/>"},
+		{"file direct.xml", "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<direct>\n</direct>", gone},
+		{"nft chain mangle_PRE_public_allow", "meta mark set meta mark & 0x00000000 ^ 0x10", "meta mark set meta mark & 0xffffffef ^ 0x10"},
+	} {
+		if found := lostLines(c.what, c.theirs, c.ours, scene{}); len(found) > 0 {
+			t.Errorf("%s: %q and %q have no reason", c.what, c.theirs, c.ours)
+		}
+	}
+}
