@@ -119,10 +119,11 @@ func (c *classic) modified() int {
 		if err != nil {
 			break
 		}
-		end := pcapRecord + extra + int(c.order.Uint32(first[8:]))
-		if end > buffered-pcapRecord {
-			continue
+		length := c.order.Uint32(first[8:])
+		if length > buffered-3*pcapRecord-modifiedSS990915 {
+			break // farther than can be looked ahead
 		}
+		end := pcapRecord + extra + int(length)
 		ahead, _ := c.r.Peek(end + pcapRecord)
 		if len(ahead) == end {
 			return extra
@@ -130,8 +131,8 @@ func (c *classic) modified() int {
 		if len(ahead) < end+pcapRecord {
 			continue
 		}
-		captured, length := c.order.Uint32(ahead[end+8:]), c.order.Uint32(ahead[end+12:])
-		if captured > 0 && captured <= length && captured <= c.longest {
+		captured, whole := c.order.Uint32(ahead[end+8:]), c.order.Uint32(ahead[end+12:])
+		if captured > 0 && captured <= whole && captured <= c.longest {
 			return extra
 		}
 	}

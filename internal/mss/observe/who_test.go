@@ -233,7 +233,7 @@ func TestOrigins(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := peers()
-	r := c.Report("eth0", Stats{SYNs: 8})
+	r := c.Report("a\x1b[2J\nfile", Stats{SYNs: 8})
 	if r.Origins, err = c.Origins([]Names{networks, countries}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestOrigins(t *testing.T) {
 		t.Errorf("got %+v, want %+v", r.Origins, want)
 	}
 	out := text(t, r)
-	if strings.Contains(out, "\x1b") || !strings.Contains(out, "AS64496 ?[2JExample") {
+	if strings.Contains(out, "\x1b") || !strings.Contains(out, "AS64496 ?[2JExample") || !strings.HasPrefix(out, "a?[2J?file: ") {
 		t.Errorf("a name reaches the terminal as it is: %q", out)
 	}
 	compareGolden(t, "origins", out)
