@@ -96,8 +96,9 @@ func TestRuleOfARestoreToolThatWasEnded(t *testing.T) {
 	restore := toolPath(t, "iptables-restore")
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
 		eachWayOfAnEnd(t, func(t *testing.T, how string) {
-			script, arm := armed(t, restore+` "$@"; `+how)
-			before(t, `case "$*" in *--test*) exec `+restore+` "$@";; esac; `+script, "iptables-restore")
+			end, arm := armed(t, `echo "$input" | `+restore+` "$@"; `+how)
+			script := `case "$*" in *--test*) ;; *) input=$(cat); case "$input" in *192.0.2.2*) %s;; esac; echo "$input" | %s "$@"; exit;; esac`
+			before(t, fmt.Sprintf(script, end, restore), "iptables-restore")
 			ns, store := namespace(t), &disk{}
 			k, _, killed := process(t, ns, backend, store)
 			defer killed()
