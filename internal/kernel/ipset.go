@@ -47,22 +47,29 @@ func setKind(s *ir.Set) string {
 	return s.Type
 }
 
-// listSets are the types of the sets that there are, by name, with inet6 behind those of sets for IPv6; of our own and of others.
-func (t tools) listSets(ctx context.Context) (types map[string]string, err error) {
-	types, _, err = t.listUsedSets(ctx)
-	return types, err
+// setList is the sets that there are, by name, of our own and of others.
+type setList struct {
+	types   map[string]string // with inet6 behind those of sets for IPv6
+	used    map[string]bool   // a rule or another set refers to it
+	entries map[string]string // how many it has
 }
 
-// listUsedSets is listSets, and which sets a rule or another set refers to.
-func (t tools) listUsedSets(ctx context.Context) (types map[string]string, used map[string]bool, err error) {
-	types, used = map[string]string{}, map[string]bool{}
+// listSets are the types of the sets that there are, as in setList.
+func (t tools) listSets(ctx context.Context) (types map[string]string, err error) {
+	list, err := t.describeSets(ctx)
+	return list.types, err
+}
+
+// describeSets lists the sets without their entries.
+func (t tools) describeSets(ctx context.Context) (setList, error) {
+	list := setList{map[string]string{}, map[string]bool{}, map[string]string{}}
 	text, err := t.run(ctx, "", "ipset", "list", "-terse")
 	if err != nil {
 		var said *toolError
 		if !errors.As(err, &said) && !errors.Is(err, errLimit) {
-			return types, used, nil // no ipset: an error only for those who want a set
+			return list, nil // no ipset: an error only for those who want a set
 		}
-		return nil, nil, fmt.Errorf("cannot list the sets: %w", err)
+		return setList{}, fmt.Errorf("cannot list the sets: %w", err)
 	}
 	name := ""
 	for line := range strings.Lines(text) {
@@ -71,16 +78,18 @@ func (t tools) listUsedSets(ctx context.Context) (types map[string]string, used 
 		case "Name":
 			name = value
 		case "Type":
-			types[name] = value
+			list.types[name] = value
 		case "Header":
 			if strings.HasPrefix(value, "family inet6 ") {
-				types[name] += inet6
+				list.types[name] += inet6
 			}
 		case "References":
-			used[name] = value != "0"
+			list.used[name] = value != "0"
+		case "Number of entries":
+			list.entries[name] = value
 		}
 	}
-	return types, used, nil
+	return list, nil
 }
 
 // errUsed is why a set stays that was not tried, as the list of sets says already that it would be refused.
@@ -92,16 +101,16 @@ var errUsed = errors.New("something refers to it")
 func (t tools) destroySets(ctx context.Context, names []string) (stay map[string]error, err error) {
 	stay = map[string]error{}
 	for round := 0; len(names) > 0; round++ {
-		types, used, err := t.listUsedSets(ctx)
+		sets, err := t.describeSets(ctx)
 		if err != nil {
 			return nil, err
 		}
-		maps.DeleteFunc(stay, func(name string, _ error) bool { return types[name] == "" }) // ipset was ended behind that
+		maps.DeleteFunc(stay, func(name string, _ error) bool { return sets.types[name] == "" }) // ipset was ended behind that
 		names = filter(names, func(name string) bool {
-			if round > 0 && used[name] { // at first it may be a rule that is being taken out just now
+			if round > 0 && sets.used[name] { // at first it may be a rule that is being taken out just now
 				stay[name] = errUsed
 			}
-			return types[name] != "" && stay[name] == nil
+			return sets.types[name] != "" && stay[name] == nil
 		})
 		refused, err := t.destroyUntilRefused(ctx, names)
 		switch {
@@ -152,10 +161,11 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 	if len(want) == 0 && len(had) == 0 {
 		return p, nil
 	}
-	types, err := k.listSets(ctx)
+	sets, err := k.describeSets(ctx)
 	if err != nil {
 		return nil, err
 	}
+	types := sets.types
 	old := byName(had, setName)
 	noted, _ := k.options.Left.found()
 	for _, s := range want {
@@ -164,7 +174,7 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 			p.others = append(p.others, s.Name)
 		}
 		delete(old, s.Name)
-		if types[s.Name] == "" || k.unsure[s.Name] && !k.despite {
+		if types[s.Name] == "" || (k.unsure[s.Name] || k.emptied(o, sets)) && !k.despite {
 			o = nil
 		}
 		p.set(o, s, types)
@@ -337,6 +347,24 @@ func (k *iptablesKernel) remakeSets(ctx context.Context, names []string, saved s
 	return errors.Join(errs...)
 }
 
+// emptied says whether another program has changed a set that this process has made, as far as the number of its entries tells: nothing is heard
+// of changes of ipset. Only a reload asks: until one, what others put into a set stays. Entries that time out go by themselves.
+func (k *iptablesKernel) emptied(made *ir.Set, now setList) bool {
+	if !k.anew || made == nil || expires(made) || k.entries[made.Name] == now.entries[made.Name] {
+		return false
+	}
+	if before := k.entries[made.Name]; before != "" {
+		k.options.Log.Warn("another program has changed the entries of an ipset: it is filled anew", "set", made.Name, "entries", now.entries[made.Name], "before", before)
+	}
+	return true
+}
+
+// countEntries notes how many entries each set has. Where that cannot be told, the next reload fills them anew.
+func (k *iptablesKernel) countEntries(ctx context.Context) {
+	list, _ := k.describeSets(ctx)
+	k.entries = list.entries
+}
+
 func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 	if p.make.empty() {
 		return nil
@@ -358,6 +386,7 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 		}
 		s.done = true
 	}
+	k.countEntries(ctx)
 	return nil
 }
 
@@ -390,6 +419,7 @@ func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
 func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) error {
 	var names []string
 	apart := map[string]error{}
+	k.entries = nil
 	for _, s := range p.had {
 		names = append(names, s.Name)
 	}
@@ -414,6 +444,7 @@ func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) error {
 	}
 	reason := func(name string) error { return cmp.Or(apart[name], stay[name]) }
 	k.keepSets(filter(made, func(name string) bool { return reason(name) != nil }), reason)
+	k.countEntries(ctx)
 	return nil
 }
 

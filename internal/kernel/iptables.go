@@ -63,7 +63,8 @@ type iptablesKernel struct {
 	// it cannot be found out whether some rules are there. These stay as they are; stayed names them.
 	ends, despite bool
 	stayed        []string
-	unsure        map[string]bool // sets of ours that do not hold what was committed, as that could not be put back
+	entries       map[string]string // how many entries each set had behind the last change of one
+	unsure        map[string]bool   // sets of ours that do not hold what was committed, as that could not be put back
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.

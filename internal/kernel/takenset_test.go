@@ -118,3 +118,34 @@ func TestSetOfAnotherTypeInUse(t *testing.T) {
 		})
 	}
 }
+
+// ipset tells nobody of changes. A reload puts back what another program has taken out of a set, and takes out what it has put in; any other
+// change leaves that.
+func TestReloadFillsSetsAnew(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		ns := namespace(t)
+		k, _, log := hearing(t, kernel.Options{Backend: backend, Enter: ns.Do}, &disk{})
+		next := func(anew bool) *kernel.Desired {
+			d := desired(t, bans, backend, false)
+			d.Anew = anew
+			return d
+		}
+		commit(t, k, next(false))
+		for _, change := range []string{"flush bans", "add bans 10.9.0.78", "del bans 10.9.0.77"} {
+			run(t, ns, change+"\n", "ipset", "restore")
+			changed := run(t, ns, "", "ipset", "save", "bans")
+			commit(t, k, next(false))
+			sameLines(t, changed, run(t, ns, "", "ipset", "save", "bans"))
+			commit(t, k, next(true))
+			if got := run(t, ns, "", "ipset", "save", "bans"); !strings.HasSuffix(got, "\nadd bans 10.9.0.77\n") || strings.Count(got, "add ") != 1 {
+				t.Errorf("behind %q and a reload the set is\n%s", change, got)
+			}
+		}
+		before := run(t, ns, "", "ipset", "list", "bans")
+		commit(t, k, next(true))
+		sameLines(t, before, run(t, ns, "", "ipset", "list", "bans"))
+		if got := strings.Count(log.String(), "level=WARN"); got != 3 || strings.Count(log.String(), "set=bans") != 3 {
+			t.Errorf("the log has %d warnings, want 3:\n%s", got, log)
+		}
+	})
+}
