@@ -196,6 +196,13 @@ type unreadable struct{ err error }
 func (unreadable) concerns(part) bool               { return true }
 func (u unreadable) differences() ([]string, error) { return nil, u.err }
 
+// SetHostTime makes the time for which name servers are waited for another one, until restore is called.
+func SetHostTime(limit time.Duration) (restore func()) {
+	was := hostTime
+	hostTime = limit
+	return func() { hostTime = was }
+}
+
 // FailReview looks at what other programs may have changed, and cannot. It returns the error, and what tells that it is to be looked at again.
 func FailReview(o Options, why error) (again <-chan struct{}, end func(), err error) {
 	o = o.withDefaults()

@@ -521,6 +521,9 @@ type script struct {
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
 func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]*script, error) {
+	if err := k.findHosts(ctx, before, next); err != nil {
+		return nil, err
+	}
 	var list []*script
 	for _, family := range k.families {
 		for _, table := range tablesInOrder(before, next) {
