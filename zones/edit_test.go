@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -283,11 +284,21 @@ func TestBindings(t *testing.T) {
 				t.Errorf("%s: got %v, want %s", text, err, want)
 			}
 		}
-		refused(Add(Runtime, workZone, i), "ZONE_CONFLICT: '"+i.String()+"' already bound to ")
+		conflicts := func(edit Edit, want string) { // as scripts compare it
+			t.Helper()
+			var p *Problem
+			if _, err := Apply(c, edit); !errors.As(err, &p) {
+				t.Fatalf("%s: got %v, want ZONE_CONFLICT: %s", text, err, want)
+			}
+			if code, detail := p.Wire(); code != ZoneConflict || !strings.HasPrefix(detail, want) || !strings.Contains(p.Msg, "is bound to zone public") {
+				t.Errorf("%s: got %s: %s (%s), want ZONE_CONFLICT: %s", text, code, detail, p.Msg, want)
+			}
+		}
+		conflicts(Add(Runtime, workZone, i), "'"+i.String()+"' already bound to ")
 		refused(Remove(Runtime, workZone, i), "ZONE_CONFLICT: cannot remove ")
 		refused(Remove(Permanent, workZone, i), "NOT_ENABLED: "+i.String())
 		refused(Rebind(Runtime, "none", i), "INVALID_ZONE")
-		refused(Add(Permanent, workZone, i), "ZONE_CONFLICT: "+i.String())
+		conflicts(Add(Permanent, workZone, i), i.String())
 		if i.Key == KeyInterface {
 			refused(Add(Command, workZone, i), "INVALID_INTERFACE: cannot bind interface eth0 to zone work: it is bound to zone public")
 		} else {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strings"
 	"unsafe"
 
@@ -20,9 +21,10 @@ import (
 // read a table: it is not changed then.
 
 // list is some tables of a family, by name, as the program lists them that prints them with some arguments. They are nil where they can only be
-// read from the kernel itself. The error is that they cannot be read, or, for iptables-legacy, that the listing does not agree.
+// read from the kernel itself. The error is that they cannot be read, or, for iptables-legacy, that the listing does not agree. Other programs
+// may change a table while it is listed: so a chain may have as many rules as before the listing, as behind it, or any number between.
 func (t tools) list(ctx context.Context, l lister, tables []string, args ...string) (map[string]*savedTable, error) {
-	last := uint32(0)
+	var before kernelCounts
 	for range mostReadings {
 		text, err := t.run(ctx, "", l.program+"-save", args...)
 		switch {
@@ -35,20 +37,23 @@ func (t tools) list(ctx context.Context, l lister, tables []string, args ...stri
 		if err != nil {
 			return nil, err
 		}
-		var listed map[string]*savedTable
-		generation := uint32(0)
-		if nft {
-			listed, generation, err = t.agreedNFT(l, tables, text)
-		} else {
-			listed, err = t.agreedLegacy(l, tables, text)
+		after, err := t.kernelCounts(l, tables, nft)
+		if err != nil {
+			return nil, err
 		}
-		if listed != nil || err != nil {
-			return listed, err
+		plain := plainListings(l, tables, text, nft)
+		for _, listed := range plain {
+			if after.allow(before, listed) {
+				return listed, nil
+			}
 		}
-		if nft && generation == last { // nobody has changed anything since the reading before
+		if nft && (len(plain) == 0 || after.equal(before)) { // no other program's doing
 			return nil, nil
 		}
-		last = generation
+		before = after
+	}
+	if before.nft {
+		return nil, nil
 	}
 	return nil, fmt.Errorf("what %s-save prints does not agree with the kernel: other programs change the rules all the time, or the text of a rule has a line break in it", l.program)
 }
@@ -67,26 +72,101 @@ func (t tools) listsNFT(ctx context.Context, l lister, text string) (bool, error
 	return kind == "nft", err
 }
 
-// agreedNFT is a listing of tables; nil if it does not agree with what nf_tables has. generation is that of nf_tables behind it.
-func (t tools) agreedNFT(l lister, tables []string, text string) (listed map[string]*savedTable, generation uint32, err error) {
-	s, err := openSocket(t.enter)
-	if err != nil {
-		return nil, 0, err
+// plainListings is how a listing of tables may be read, where each line is what it may be at its place: in iptables-legacy a comment may have
+// line breaks.
+func plainListings(l lister, tables []string, text string, nft bool) (list []map[string]*savedTable) {
+	ways := []iter.Seq[string]{strings.SplitSeq(text, "\n")}
+	if !nft && l != bridgeLister {
+		ways = append(ways, savedLines(text))
 	}
-	defer s.conn.Close()
-	listed, plain := tablesIn(strings.SplitSeq(text, "\n"), l != bridgeLister)
-	for _, table := range tables {
-		counts, err := s.countRules(l.family, table)
-		if err != nil {
-			return nil, 0, fmt.Errorf("cannot read table %s of %s: %w", table, l.program, err)
+	for _, lines := range ways {
+		if listed, plain := tablesIn(lines, l != bridgeLister); plain && onlyOf(listed, tables) {
+			list = append(list, listed)
 		}
-		plain = plain && listed[table].agrees(counts)
 	}
-	if plain && onlyOf(listed, tables) {
-		return listed, 0, nil
+	return list
+}
+
+// kernelCounts is how many rules the kernel has in some tables: by table and chain in nf_tables, and by table in iptables-legacy, where all
+// entries of it are counted. Of ebtables-legacy there is nothing.
+type kernelCounts struct {
+	nft     bool
+	chains  map[string]map[string]int
+	entries map[string]int
+}
+
+func (t tools) kernelCounts(l lister, tables []string, nft bool) (c kernelCounts, err error) {
+	c = kernelCounts{nft: nft, chains: map[string]map[string]int{}, entries: map[string]int{}}
+	var s *socket
+	if nft {
+		if s, err = openSocket(t.enter); err != nil {
+			return c, err
+		}
+		defer s.conn.Close()
 	}
-	generation, err = s.generation()
-	return nil, generation, err
+	for _, table := range tables {
+		switch {
+		case nft:
+			c.chains[table], err = s.countRules(l.family, table)
+		case l != bridgeLister:
+			c.entries[table], err = t.legacyEntries(l.family, table)
+		}
+		if err != nil {
+			return c, fmt.Errorf("cannot read table %s of %s: %w", table, l.program, err)
+		}
+	}
+	return c, nil
+}
+
+// equal says whether the counts are the same as others, which may not be known.
+func (c kernelCounts) equal(d kernelCounts) bool {
+	return d.chains != nil && maps.Equal(c.entries, d.entries) && maps.EqualFunc(c.chains, d.chains, maps.Equal[map[string]int, map[string]int])
+}
+
+// allow says whether listed tables have the rules that the kernel has, from the counts behind the listing and those before it, which may not be
+// known.
+func (c kernelCounts) allow(before kernelCounts, listed map[string]*savedTable) bool {
+	if before.chains == nil {
+		before = c
+	}
+	for table, n := range c.entries {
+		if s := listed[table]; s == nil || !isBetween(s.entries(), n, before.entries[table]) {
+			return false
+		}
+	}
+	for table, counts := range c.chains {
+		if !listed[table].agrees(before.chains[table], counts) {
+			return false
+		}
+	}
+	return true
+}
+
+func isBetween(n, a, b int) bool { return min(a, b) <= n && n <= max(a, b) }
+
+// agrees says whether a listed table has the chains of a table in the kernel, each with a number of rules between two counts. nil is a table that
+// is not listed. A program also lists those of the kernel's chains that are not there: they let everything pass.
+func (s *savedTable) agrees(before, after map[string]int) bool {
+	if s == nil {
+		return len(after) == 0
+	}
+	there, seen := 0, map[string]bool{}
+	for _, chain := range s.order {
+		n, is := after[chain]
+		m, was := before[chain]
+		if seen[chain] || is != was || !isBetween(len(s.rules[chain]), m, n) || !is && s.policies[chain] != "ACCEPT" {
+			return false
+		}
+		if seen[chain] = true; is {
+			there++
+		}
+	}
+	for chain := range s.rules {
+		if !seen[chain] {
+			return false
+		}
+	}
+	return there == len(after)
 }
 
 // onlyOf says whether no other tables are listed than some.
@@ -133,30 +213,6 @@ func (s *socket) countRules(family uint8, table string) (map[string]int, error) 
 	return counts, nil
 }
 
-// agrees says whether a listed table has the chains of a table in the kernel, each with as many rules. nil is a table that is not listed. A
-// program also lists those of the kernel's chains that are not there: they let everything pass.
-func (s *savedTable) agrees(counts map[string]int) bool {
-	if s == nil {
-		return len(counts) == 0
-	}
-	there, seen := 0, map[string]bool{}
-	for _, chain := range s.order {
-		n, is := counts[chain]
-		if seen[chain] || len(s.rules[chain]) != n || !is && s.policies[chain] != "ACCEPT" {
-			return false
-		}
-		if seen[chain] = true; is {
-			there++
-		}
-	}
-	for chain := range s.rules {
-		if !seen[chain] {
-			return false
-		}
-	}
-	return there == len(counts)
-}
-
 // tablesIn is the tables that lines list, by name. plain says that each line is what it may be at its place. commits says that a table ends
 // with COMMIT; ebtables prints none. Lines that are no rules are told from the rest of a rule by that: a table has no remark in it, or one
 // before it and one behind it.
@@ -194,36 +250,6 @@ func tablesIn(lines iter.Seq[string], commits bool) (tables map[string]*savedTab
 		plain = plain && (commits || n <= len(tables) && (kind == "Generated" || kind == "Completed"))
 	}
 	return tables, plain
-}
-
-// agreedLegacy is a listing of tables of iptables-legacy or ebtables-legacy; nil if it does not agree with the kernel. In iptables-legacy a
-// comment may have line breaks. Of ebtables-legacy it is only known whether each line is one of a listing.
-func (t tools) agreedLegacy(l lister, tables []string, text string) (map[string]*savedTable, error) {
-	if l == bridgeLister {
-		listed, plain := tablesIn(strings.SplitSeq(text, "\n"), false)
-		if !plain {
-			return nil, nil
-		}
-		return listed, nil
-	}
-	for _, lines := range []iter.Seq[string]{strings.SplitSeq(text, "\n"), savedLines(text)} {
-		listed, plain := tablesIn(lines, true)
-		if !plain || !onlyOf(listed, tables) {
-			continue
-		}
-		agrees := true
-		for _, table := range tables {
-			n, err := t.legacyEntries(l.family, table)
-			if err != nil {
-				return nil, fmt.Errorf("cannot read table %s of %s: %w", table, l.program, err)
-			}
-			agrees = agrees && listed[table] != nil && listed[table].entries() == n
-		}
-		if agrees {
-			return listed, nil
-		}
-	}
-	return nil, nil
 }
 
 // entries is how many entries iptables-legacy has of a table: its rules, a policy for each of the kernel's chains, a beginning and an end for

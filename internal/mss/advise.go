@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"richwall/grammar"
 )
@@ -36,7 +35,8 @@ type Path struct {
 	Kind      string    `json:"kind"`
 	MTU       int       `json:"kernel_mtu"` // bytes, as the kernel has it
 	Fit       Fit       `json:"fits"`
-	Routes    []string  `json:"routes,omitempty"`
+	Routes    []string  `json:"routes,omitempty"`      // no more than 100
+	More      int       `json:"more_routes,omitempty"` // how many are left out
 	Clamped   State     `json:"clamped"`
 	Why       string    `json:"why,omitempty"` // if no clamp is needed
 	Segments  []Meeting `json:"segments,omitempty"`
@@ -44,7 +44,13 @@ type Path struct {
 	Rules     []string  `json:"rules,omitempty"` // rich rules for that zone
 	Notes     []string  `json:"notes,omitempty"`
 	families  []bool    // that are routed over it: IPv6 or not
-	to        netip.Prefix
+	back      [2]span   // MTUs that the kernel finds for the way back over it, of IPv4 and IPv6; 0 if it was not asked
+	internet  bool      // what lies beyond carries no more than an Ethernet
+	vrf       string    // the VRF that the interface is a part of, "" for none
+	tunnel    bool      // IPsec without an interface
+	from, to  netip.Prefix
+	mark      uint32 // that packets of an IPsec tunnel have, in the bits of mask
+	mask      uint32
 }
 
 // Meeting is what a kind of segment meets.
@@ -64,43 +70,75 @@ type Options struct {
 
 // Advise says for each path of a machine what fits, whether it is clamped, and what to add.
 func Advise(m *Machine, o Options) *Report {
+	with := *m
+	with.Marks = m.Marks || o.RulesUnknown || slices.ContainsFunc(o.Rules, func(r *Rules) bool { return r.marks })
+	m = &with
 	r := &Report{Forward4: m.Forward4, Forward6: m.Forward6, Notes: m.Notes, Paths: m.paths()}
+	rules := merge(o.Rules)
 	for i := range r.Paths {
 		p := &r.Paths[i]
 		if o.Zone != nil {
 			p.Zone = o.Zone(p.Interface)
 		}
-		p.need(m, r.Paths, o)
+		p.need(m, r.Paths, rules, o.RulesUnknown)
 	}
 	return r
 }
 
 // paths are those of the links that are up and have routes, in the order of the links, each followed by its IPsec tunnels.
 func (m *Machine) paths() []Path {
+	lead := m.lead()
+	byLink := map[int][]wayKey{}
+	for _, k := range lead.order {
+		byLink[int(k.link)] = append(byLink[int(k.link)], k)
+	}
+	tunnels := map[string][]Path{}
+	for _, p := range m.Tunnels() {
+		for _, path := range m.policyPaths(p) {
+			tunnels[path.Interface] = append(tunnels[path.Interface], path)
+		}
+	}
 	list := []Path{}
 	for _, l := range m.Links {
-		if !l.Up || l.Loopback {
-			continue
+		list = append(list, m.linkPaths(l, byLink[l.Index], lead)...)
+		if l.Up && !l.Loopback {
+			list = append(list, tunnels[l.Name]...)
 		}
-		first := len(list)
-		for _, r := range m.Routes {
-			if r.Link != l.Index {
-				continue
-			}
-			mtu := l.MTU
-			if r.MTU != 0 {
-				mtu = min(mtu, r.MTU)
-			}
-			at := slices.IndexFunc(list[first:], func(p Path) bool { return p.MTU == mtu })
-			if at < 0 {
-				list = append(list, m.linkPath(l, mtu))
-				at = len(list) - 1 - first
-			}
-			list[first+at].add(r.To)
+	}
+	return list
+}
+
+// linkPaths are the paths over a link, by the MTUs of its routes. Default routes are one of their own where the link carries more than Ethernet.
+func (m *Machine) linkPaths(l Link, keys []wayKey, lead *leading) []Path {
+	if len(keys) == 0 {
+		return nil
+	}
+	r := m.room(l, map[int]bool{})
+	var list []Path
+	index := map[wayKey]int{}
+	for _, k := range keys {
+		one := k
+		one.internet = k.internet && min(r.mtu, int(k.mtu)) > Ethernet
+		at, ok := index[one]
+		if !ok {
+			at = len(list)
+			index[one] = at
+			list = append(list, m.linkPath(l, r, one))
 		}
-		for _, p := range m.Policies {
-			if under, ok := m.toward(p.Remote, 0); ok && under.Index == l.Index {
-				list = append(list, policyPath(p, l))
+		p := &list[at]
+		for _, to := range lead.routes[k].list {
+			if len(p.Routes) < kept {
+				p.add(to)
+			} else {
+				p.More++
+			}
+		}
+		p.More += lead.routes[k].more
+		p.addFamilies(lead.routes[k].families)
+		for i, six := range []bool{false, true} {
+			if s := lead.back[six][k]; s != nil {
+				p.back[i].add(s.low)
+				p.back[i].add(s.high)
 			}
 		}
 	}
@@ -112,8 +150,14 @@ func (p *Path) add(to netip.Prefix) {
 	if text := routeText(to); !slices.Contains(p.Routes, text) {
 		p.Routes = append(p.Routes, text)
 	}
-	if six := to.Addr().Is6(); !slices.Contains(p.families, six) {
-		p.families = append(p.families, six)
+	p.addFamilies([2]bool{!to.Addr().Is6(), to.Addr().Is6()})
+}
+
+func (p *Path) addFamilies(have [2]bool) {
+	for i, six := range []bool{false, true} {
+		if have[i] && !slices.Contains(p.families, six) {
+			p.families = append(p.families, six)
+		}
 	}
 }
 
@@ -127,45 +171,33 @@ func routeText(to netip.Prefix) string {
 	return "default (IPv4)"
 }
 
-// linkPath is the path over a link whose MTU, or that of its routes, is given.
-func (m *Machine) linkPath(l Link, mtu int) Path {
-	k := l.kind()
-	p := Path{Name: l.Name, Interface: l.Name, Kind: k.words, MTU: mtu}
-	p.Fit = k.inside.fit(m.narrower(&p, l, mtu))
-	if mtu < l.MTU {
+// linkPath is the path over a link that has room for r, by routes of an MTU.
+func (m *Machine) linkPath(l Link, r room, k wayKey) Path {
+	kind, mtu := l.kind(), int(k.mtu)
+	p := Path{Name: l.Name, Interface: l.Name, Kind: kind.words, MTU: mtu, internet: k.internet}
+	if vrf, ok := m.Master(l); ok && vrf.Type == "vrf" {
+		p.vrf = vrf.Name
+	}
+	switch {
+	case k.internet:
+		p.Name += " (default route)"
+		p.Fit = kind.inside.fit(Ethernet)
+		p.Notes = append(p.Notes, fmt.Sprintf("The Internet carries no more than %d bytes, whatever the first link does. If all that this route leads to carries more, no clamp is needed.", Ethernet))
+		return p
+	case mtu != l.MTU:
 		p.Name = fmt.Sprintf("%s (routes with mtu %d)", l.Name, mtu)
 	}
+	p.Fit = kind.inside.fit(min(mtu, r.mtu))
+	switch {
+	case mtu > l.MTU && r.mtu == l.MTU:
+		p.Notes = append(p.Notes, fmt.Sprintf("The MTU of these routes is more than the %d bytes of the link, and what is larger vanishes there.", l.MTU))
+	case mtu > r.mtu:
+		p.Notes = append(p.Notes, r.why)
+	}
+	if r.note != "" {
+		p.Notes = append(p.Notes, r.note)
+	}
 	return p
-}
-
-// narrower is the MTU that really fits a link: less than its own where a tunnel does not fit what it goes over.
-func (m *Machine) narrower(p *Path, l Link, mtu int) int {
-	overhead := l.overhead()
-	if overhead < 0 {
-		return mtu
-	}
-	under, ok := m.below(l)
-	if !ok {
-		return mtu
-	}
-	fits := under.MTU - overhead
-	if mtu > fits {
-		p.Notes = append(p.Notes, fmt.Sprintf("Its MTU is too large for %s, which it goes over (%d − %d): ip link set dev %s mtu %d", under.Name, under.MTU, overhead, l.Name, fits))
-		return fits
-	}
-	if l.Type == "wireguard" && mtu > under.MTU-l.kind().overhead6 {
-		p.Notes = append(p.Notes, fmt.Sprintf("Its MTU fits only while all peers are reached by IPv4; by IPv6 it is %d.", under.MTU-l.kind().overhead6))
-	}
-	return mtu
-}
-
-// policyPath is the path through an IPsec tunnel that leaves by a link. What it adds depends on ciphers and on NAT; what is
-// taken off is customary, and enough for all.
-func policyPath(p Policy, under Link) Path {
-	k, _ := KindNamed("ipsec")
-	path := Path{Name: "IPsec to " + p.To.String(), Interface: under.Name, Kind: "IPsec, customary", MTU: under.MTU, Fit: k.Over(under.MTU), to: p.To}
-	path.add(p.To)
-	return path
 }
 
 // fits is the MSS that fits a path, 0 if it does not carry the family.
@@ -177,7 +209,7 @@ func (p *Path) fits(six bool) int {
 }
 
 // need finds out whether a path has to be clamped, whether it is, and what to add.
-func (p *Path) need(m *Machine, all []Path, o Options) {
+func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 	p.Clamped = NotNeeded
 	forwards, wider := false, false
 	for _, six := range p.families {
@@ -185,19 +217,14 @@ func (p *Path) need(m *Machine, all []Path, o Options) {
 			continue
 		}
 		forwards = true
-		var wide []string
-		for _, q := range all {
-			if q.fits(six) > p.fits(six) && q.Interface != p.Interface && !slices.Contains(wide, q.Interface) {
-				wide = append(wide, q.Interface)
-			}
-		}
+		wide := p.wider(all, six)
 		if wide == nil {
 			continue
 		}
 		wider = true
-		for _, w := range ways {
-			met := p.meeting(w, wide, six, o.Rules)
-			if met.Clamped == Unclamped && o.RulesUnknown {
+		for _, w := range legs {
+			met := p.meeting(w, wide, six, rules)
+			if met.Clamped == Unclamped && unknown {
 				met.Clamped = Unknown
 			}
 			p.Segments = append(p.Segments, met)
@@ -206,9 +233,13 @@ func (p *Path) need(m *Machine, all []Path, o Options) {
 	switch {
 	case !forwards:
 		p.Why = "nothing is forwarded over it, and connections of this machine itself take the MTU from the route"
-		return
 	case !wider:
 		p.Why = "no other path carries more"
+	}
+	if p.Why != "" {
+		if p.internet {
+			p.Notes = nil
+		}
 		return
 	}
 	var states []State
@@ -219,56 +250,81 @@ func (p *Path) need(m *Machine, all []Path, o Options) {
 	if p.Clamped == Clamped {
 		return
 	}
-	p.Rules = p.rules()
+	p.Rules = p.rules(m)
 }
 
-// way is one of the segments that limit what goes over a path.
-type way struct {
+// other is a wider path, by its interface: what comes from there, or goes there, may be too large.
+type other struct {
+	iface, vrf string
+	mss        int // bytes, that it carries
+}
+
+// wider are the interfaces of paths that carry more, each with the most that a path over it does.
+func (p *Path) wider(all []Path, six bool) []other {
+	var list []other
+	at := map[string]int{}
+	for i := range all {
+		q := &all[i]
+		if q.fits(six) <= p.fits(six) || q.Interface == p.Interface && !p.internet {
+			continue
+		}
+		if k, ok := at[q.Interface]; ok {
+			list[k].mss = max(list[k].mss, q.fits(six))
+			continue
+		}
+		at[q.Interface] = len(list)
+		list = append(list, other{q.Interface, q.vrf, q.fits(six)})
+	}
+	return list
+}
+
+// leg is one of the segments that limit what goes over a path.
+type leg struct {
 	name       string
 	out, reply bool
 }
 
-// ways are those of connections from here, and from there.
-var ways = []way{{"SYN out", true, false}, {"SYN/ACK in", false, true}, {"SYN in", false, false}, {"SYN/ACK out", true, true}}
+// legs are those of connections from here, and from there.
+var legs = []leg{{"SYN out", true, false}, {"SYN/ACK in", false, true}, {"SYN in", false, false}, {"SYN/ACK out", true, true}}
 
-// meeting is what segments of one way meet that come from, or go to, interfaces of wider paths.
-func (p *Path) meeting(w way, wide []string, six bool, rules []*Rules) Meeting {
+// meeting is what segments of one direction meet that come from, or go to, interfaces of wider paths.
+func (p *Path) meeting(w leg, wide []other, six bool, rules *Rules) Meeting {
 	m := Meeting{Family: grammar.IPv4, Segment: w.name}
 	if six {
 		m.Family = grammar.IPv6
 	}
+	found := findings{}
 	var states []State
-	for _, other := range wide {
-		s := segment{in: p.Interface, src: p.to, out: other, reply: w.reply, six: six}
+	for _, o := range wide {
+		s := segment{
+			in: p.Interface, inVRF: p.vrf, src: p.to, out: o.iface, dst: p.from, reply: w.reply, six: six, pmtu: p.seen(w.out, six),
+		}
 		if w.out {
-			s = segment{in: other, out: p.Interface, dst: p.to, reply: w.reply, six: six}
+			s.in, s.inVRF, s.src, s.out, s.dst = o.iface, o.vrf, p.from, p.Interface, p.to
 		}
-		state := Unclamped
-		for _, r := range rules {
-			for _, f := range r.meets(s) {
-				f.Enough = p.enough(f, six)
-				m.By = append(m.By, f)
-				switch {
-				case !f.Enough:
-				case f.Sure:
-					state = Clamped
-				case state == Unclamped:
-					state = InPart
-				}
-			}
-		}
-		states = append(states, state)
+		states = append(states, rules.clamped(s, p.fits(six), o.mss, &found))
 	}
+	m.By = found.list
 	m.Clamped = together(states)
 	return m
 }
 
-// enough says whether a clamp is to a size that fits. What the kernel makes of the path's MTU is that of its route.
-func (p *Path) enough(f Found, six bool) bool {
-	if f.Size != 0 {
-		return f.Size <= p.fits(six)
+// seen are the sizes that the kernel makes of the path's MTU, in bytes of MSS, for what goes out or comes in by it.
+func (p *Path) seen(out, six bool) span {
+	header, i := header4, 0
+	if six {
+		header, i = header6, 1
 	}
-	return p.MTU <= p.Fit.MTU
+	mtu := span{p.MTU, p.MTU}
+	if !out && p.back[i].high != 0 {
+		mtu = p.back[i]
+	}
+	return span{max(mtu.low-header, grammar.MinMSS), max(mtu.high-header, grammar.MinMSS)}
+}
+
+// misled says whether the kernel may find a larger MTU than fits for the way back.
+func (p *Path) misled(six bool) bool {
+	return slices.Contains(p.families, six) && p.fits(six) != 0 && p.seen(false, six).high > p.fits(six)
 }
 
 // together is the state of several: InPart unless all are the same.
@@ -282,21 +338,32 @@ func together(list []State) State {
 }
 
 // rules are the rich rules to add to the zone of a path's interface.
-func (p *Path) rules() []string {
+func (p *Path) rules(m *Machine) []string {
+	if p.tunnel {
+		return p.policyRules()
+	}
 	clamp := &grammar.TCPMSSClamp{Value: "pmtu"}
 	if p.Fit.MTU != p.MTU {
 		clamp = &grammar.TCPMSSClamp{MTU: max(p.Fit.MTU, grammar.MinMTU)}
 	}
-	if !p.to.IsValid() {
-		return []string{(&grammar.Rule{Element: clamp}).String()}
+	for _, six := range []bool{false, true} {
+		if p.misled(six) && p.Fit.MTU == p.MTU && (six && m.Forward6 || !six && m.Forward4) {
+			p.Notes = append(p.Notes, p.elsewhere(m, six))
+			clamp = &grammar.TCPMSSClamp{MTU: max(p.Fit.MTU, grammar.MinMTU)}
+			break
+		}
 	}
-	family, six := grammar.IPv4, p.to.Addr().Is6()
+	return []string{(&grammar.Rule{Element: clamp}).String()}
+}
+
+// elsewhere says what the kernel finds for the way back of what comes in, and why.
+func (p *Path) elsewhere(m *Machine, six bool) string {
+	back, finds := p.back[0], "no route"
 	if six {
-		family = grammar.IPv6
+		back = p.back[1]
 	}
-	clamp = &grammar.TCPMSSClamp{Value: strconv.Itoa(max(p.fits(six), grammar.MinMSS))}
-	return []string{
-		(&grammar.Rule{Family: family, Destination: &grammar.Destination{Address: p.to.String()}, Element: clamp}).String(),
-		(&grammar.Rule{Family: family, Source: &grammar.Source{Address: p.to.String()}, Element: clamp}).String(),
+	if back.high != noWay {
+		finds = fmt.Sprintf("one of %d bytes", back.high)
 	}
+	return fmt.Sprintf("value=pmtu is too large for what comes in by it: the kernel looks for the route back by the address alone, and finds %s (%s).", finds, m.why(p, six))
 }

@@ -50,7 +50,7 @@ func router() *Machine {
 			{Index: 5, Name: "vx7", Type: "vxlan", MTU: 1450, Up: true, Remote: netip.MustParseAddr("192.168.1.9")},
 			{Index: 6, Name: "he", Type: "sit", MTU: 1280, Up: true},
 			{Index: 7, Name: "off", Type: "wireguard", MTU: 1280},
-			{Index: 8, Name: "gre1", Type: "gre", MTU: 1468, Up: true, Remote: netip.MustParseAddr("198.51.100.1"), Keyed: true},
+			{Index: 8, Name: "gre1", Type: "gre", MTU: 1468, Up: true, Remote: netip.MustParseAddr("198.51.100.1"), Extra: 4},
 		},
 		Routes: []Route{
 			{To: to("192.168.1.0/24"), Link: 2}, {To: to("2001:db8:1::/64"), Link: 2},
@@ -118,7 +118,7 @@ func TestHost(t *testing.T) {
 // What a tunnel adds depends on what its packets go over, and on its options.
 func TestTunnels(t *testing.T) {
 	m := &Machine{
-		Links: []Link{{Index: 1, Name: "out", MTU: 1500}, {Index: 2, Name: "small", MTU: 1400}},
+		Links: []Link{{Index: 1, Name: "out", MTU: 1500, Up: true}, {Index: 2, Name: "small", MTU: 1400, Up: true}},
 		Routes: []Route{
 			{To: to("0.0.0.0/0"), Link: 1}, {To: to("::/0"), Link: 1},
 			{To: to("192.0.2.0/24"), Link: 2}, {To: to("0.0.0.0/0"), Link: 9},
@@ -130,7 +130,7 @@ func TestTunnels(t *testing.T) {
 		want int
 	}{
 		{Link{Type: "gre", Remote: far4}, 1476},
-		{Link{Type: "gre", Remote: far4, Keyed: true}, 1472},
+		{Link{Type: "gre", Remote: far4, Extra: 4}, 1472},
 		{Link{Type: "gre", Remote: near4}, 1376},
 		{Link{Type: "ip6gre", Remote: far6, Outside6: true}, 1456},
 		{Link{Type: "vxlan", Remote: far4}, 1450},
@@ -145,8 +145,8 @@ func TestTunnels(t *testing.T) {
 		{Link{Type: "ppp"}, 9000},
 		{Link{Type: "of the future"}, 9000},
 	} {
-		c.link.Index = 9
-		if got := m.narrower(&Path{}, c.link, 9000); got != c.want {
+		c.link.Index, c.link.MTU = 9, 9000
+		if got := m.room(c.link, map[int]bool{}).mtu; got != c.want {
 			t.Errorf("%+v: got %d, want %d", c.link, got, c.want)
 		}
 	}
@@ -156,7 +156,7 @@ func TestTunnels(t *testing.T) {
 func TestLinks(t *testing.T) {
 	ip4, ip6 := net.ParseIP("192.0.2.1").To4(), net.ParseIP("2001:db8::1")
 	four, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	attrs := netlink.LinkAttrs{Index: 5, Name: "x", MTU: 1400, Flags: net.FlagUp, ParentIndex: 2}
+	attrs := netlink.LinkAttrs{Index: 5, Name: "x", MTU: 1400, Flags: net.FlagUp, ParentIndex: 2, NetNsID: -1}
 	for _, c := range []struct {
 		link netlink.Link
 		want Link
@@ -166,14 +166,14 @@ func TestLinks(t *testing.T) {
 		{&netlink.Wireguard{LinkAttrs: attrs}, Link{Type: "wireguard"}},
 		{&netlink.GenericLink{LinkAttrs: attrs, LinkType: "ppp"}, Link{Type: "ppp"}},
 		{&netlink.Vxlan{LinkAttrs: attrs, Group: ip4, VtepDevIndex: 2}, Link{Type: "vxlan", Remote: four}},
-		{&netlink.Vxlan{LinkAttrs: attrs, SrcAddr: ip6, VtepDevIndex: 2}, Link{Type: "vxlan", Outside6: true}},
+		{&netlink.Vxlan{LinkAttrs: attrs, SrcAddr: ip6, VtepDevIndex: 2}, Link{Type: "vxlan", Local: six, Outside6: true}},
 		{&netlink.Geneve{LinkAttrs: attrs, Remote: ip6}, Link{Type: "geneve", Remote: six, Outside6: true}},
-		{&netlink.Gretun{LinkAttrs: attrs, Remote: ip4, Local: ip4, OKey: 7}, Link{Type: "gre", Remote: four, Keyed: true}},
-		{&netlink.Gretap{LinkAttrs: attrs, Remote: ip4, Local: ip4}, Link{Type: "gretap", Remote: four}},
+		{&netlink.Gretun{LinkAttrs: attrs, Remote: ip4, Local: ip4, OKey: 7, OFlags: 0x20}, Link{Type: "gre", Remote: four, Local: four, Extra: 4}},
+		{&netlink.Gretap{LinkAttrs: attrs, Remote: ip4, Local: ip4}, Link{Type: "gretap", Remote: four, Local: four}},
 		{&netlink.Sittun{LinkAttrs: attrs, Remote: ip4}, Link{Type: "sit", Remote: four}},
 		{&netlink.Iptun{LinkAttrs: attrs, Remote: ip4}, Link{Type: "ipip", Remote: four}},
 		{&netlink.Ip6tnl{LinkAttrs: attrs, Remote: ip6}, Link{Type: "ip6tnl", Remote: six, Outside6: true}},
-		{&netlink.Vti{LinkAttrs: attrs, Remote: ip4, Local: ip4}, Link{Type: "vti", Remote: four}},
+		{&netlink.Vti{LinkAttrs: attrs, Remote: ip4, Local: ip4}, Link{Type: "vti", Remote: four, Local: four}},
 	} {
 		c.want.Index, c.want.Name, c.want.MTU, c.want.Up, c.want.Parent = 5, "x", 1400, true, 2
 		if got := newLink(c.link); !reflect.DeepEqual(got, c.want) {

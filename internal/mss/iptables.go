@@ -36,7 +36,7 @@ func (p *iptablesParser) line(line string) {
 		name, _, _ := strings.Cut(line[1:], " ")
 		priority, known := iptablesPriorities[p.table]
 		if hook := strings.ToLower(name); known && name == strings.ToUpper(name) && slices.Contains(hooks, hook) {
-			p.rules.bases = append(p.rules.bases, base{p.key(name), hook, priority, p.families})
+			p.rules.bases = append(p.rules.bases, base{chain: p.key(name), hook: hook, priority: priority, families: p.families})
 		}
 	case strings.HasPrefix(line, "-A "):
 		words := shellWords(line)
@@ -77,7 +77,11 @@ func (p *iptablesParser) parse(words []string) (rule, bool) {
 			p.act(&r, option, first(values))
 		case option == "--set-mss":
 			r.size, _ = strconv.Atoi(first(values))
-		case option == "-m" || r.action == clamp && acts: // what follows TCPMSS
+		case option == "--notrack": // of the target CT
+			r.action = untrack
+		case option == "--mss":
+			p.size(&r, first(values), not)
+		case option == "-m" || acts && r.action == clamp: // what follows TCPMSS
 		default:
 			c := iptablesCondition(option, values)
 			if not {
@@ -89,12 +93,34 @@ func (p *iptablesParser) parse(words []string) (rule, bool) {
 	return r, acts
 }
 
+// size adds a condition on the MSS: a number, or a first and a last one with a colon between.
+func (p *iptablesParser) size(r *rule, text string, not bool) {
+	low, high, isRange := strings.Cut(text, ":")
+	if !isRange {
+		high = low
+	}
+	from, errFrom := strconv.Atoi(low)
+	to, errTo := strconv.Atoi(high)
+	if errFrom != nil || errTo != nil {
+		r.conditions = append(r.conditions, depends)
+		return
+	}
+	bounds := sizes{ranges: [][2]int{{from, to}}, not: not}
+	r.sizes = append(r.sizes, bounds)
+	p.rules.sizes = append(p.rules.sizes, bounds.edges()...)
+}
+
 // act sets what a rule does. Targets that let a segment go on, such as LOG, are chains without rules here.
 func (p *iptablesParser) act(r *rule, option, target string) {
 	switch target {
 	case "TCPMSS":
 		r.action = clamp
-	case "ACCEPT", "DROP", "REJECT", "QUEUE":
+	case "NOTRACK":
+		r.action = untrack
+	case "MARK", "CONNMARK":
+		p.rules.marks = true
+		r.action, r.target = jump, p.key(target)
+	case "ACCEPT", "DROP", "REJECT", "QUEUE", "NFQUEUE":
 		r.action = end
 	case "RETURN":
 		r.action = back
@@ -129,16 +155,6 @@ func iptablesCondition(option string, values []string) condition {
 		return state(strings.Split(first(values), ","))
 	case "--ctdir":
 		return direction(first(values) == "REPLY")
-	case "--mss":
-		low, high, isRange := strings.Cut(first(values), ":")
-		if !isRange {
-			high = low
-		}
-		from, errFrom := strconv.Atoi(low)
-		to, errTo := strconv.Atoi(high)
-		if errFrom == nil && errTo == nil {
-			return offers(from, to)
-		}
 	case "--comment":
 		return func(segment) answer { return yes }
 	}

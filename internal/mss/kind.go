@@ -42,14 +42,18 @@ var Kinds = []Kind{
 	{Name: "pppoe", Words: "PPPoE", Overhead: 8},                            // RFC 2516, 7
 	{Name: "wireguard", Words: "WireGuard, default", Overhead: 40 + 8 + 32}, // IPv6, UDP, WireGuard
 	{Name: "wireguard4", Words: "WireGuard, IPv4 outside only", Overhead: 20 + 8 + 32},
-	{Name: "ipsec", Words: "IPsec ESP tunnel, customary", Overhead: 100}, // 52 to 100, by cipher and NAT
+	{Name: "ipsec", Words: "IPsec ESP tunnel, customary", Overhead: 100},      // 52 to 100, by cipher and NAT
+	{Name: "openvpn", Words: "OpenVPN over UDP, AEAD", Overhead: 40 + 8 + 24}, // IPv6, UDP, opcode and peer, packet ID, tag
+	{Name: "openvpn4", Words: "OpenVPN over UDP, AEAD, IPv4 outside only", Overhead: 20 + 8 + 24},
 	{Name: "l2tp", Words: "L2TP over IPsec, customary", Overhead: 100},
 	{Name: "gre", Words: "GRE over IPv4", Overhead: 20 + 4}, // RFC 2784
 	{Name: "gre6", Words: "GRE over IPv6", Overhead: 40 + 4},
-	{Name: "6in4", Words: "6in4", Overhead: 20, inside: only6},                     // RFC 4213
-	{Name: "ipip", Words: "IPv4 in IPv4", Overhead: 20, inside: only4},             // RFC 2003
-	{Name: "dslite", Words: "DS-Lite (IPv4 in IPv6)", Overhead: 40, inside: only4}, // RFC 6333
-	{Name: "vxlan", Words: "VXLAN over IPv4", Overhead: 20 + 8 + 8 + 14},           // RFC 7348: IP, UDP, VXLAN, Ethernet
+	{Name: "6in4", Words: "6in4", Overhead: 20, inside: only6},                                           // RFC 4213
+	{Name: "ipip", Words: "IPv4 in IPv4", Overhead: 20, inside: only4},                                   // RFC 2003
+	{Name: "dslite", Words: "DS-Lite (IPv4 in IPv6)", Overhead: 40, inside: only4},                       // RFC 6333
+	{Name: "map-e", Words: "MAP-E (IPv4 in IPv6)", Overhead: 40, inside: only4},                          // RFC 7597
+	{Name: "map-t", Words: "MAP-T, 464XLAT (IPv4 translated to IPv6)", Overhead: 40 - 20, inside: only4}, // RFC 7599, RFC 7915
+	{Name: "vxlan", Words: "VXLAN over IPv4", Overhead: 20 + 8 + 8 + 14},                                 // RFC 7348: IP, UDP, VXLAN, Ethernet
 	{Name: "vxlan6", Words: "VXLAN over IPv6", Overhead: 40 + 8 + 8 + 14},
 	{Name: "geneve", Words: "Geneve over IPv4, no options", Overhead: 20 + 8 + 8 + 14}, // RFC 8926
 	{Name: "tailscale", Words: "Tailscale", Fixed: 1280},

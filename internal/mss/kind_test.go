@@ -15,6 +15,10 @@ func TestKinds(t *testing.T) {
 		"wireguard":    {1420, 1380, 1360},
 		"wireguard4":   {1440, 1400, 1380},
 		"ipsec":        {1400, 1360, 1340},
+		"openvpn":      {1428, 1388, 1368},
+		"openvpn4":     {1448, 1408, 1388},
+		"map-e":        {1460, 1420, 0},
+		"map-t":        {1480, 1440, 0},
 		"l2tp":         {1400, 1360, 1340},
 		"gre":          {1476, 1436, 1416},
 		"gre6":         {1456, 1416, 1396},
@@ -32,8 +36,8 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", name, got, want)
 		}
 	}
-	if len(Kinds) != 16 {
-		t.Errorf("%d kinds, of which 16 are tested", len(Kinds))
+	if len(Kinds) != 20 {
+		t.Errorf("%d kinds, of which 20 are tested", len(Kinds))
 	}
 }
 

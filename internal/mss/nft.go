@@ -3,37 +3,80 @@ package mss
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
-	"strconv"
-	"strings"
+	"slices"
 )
 
 // ParseNFT reads what "nft -j list ruleset" prints (libnftables-json(5)). Rules of iptables that it lists as "xt" are left
-// to ParseIPTables.
-func ParseNFT(data []byte) (*Rules, error) {
+// to ParseIPTables. devices are those of chains at the hook of a device, by family, table and chain, for a version of nft whose JSON does not
+// say them; nil for none.
+func ParseNFT(data []byte, devices map[string][]string) (*Rules, error) {
 	var list struct {
 		Nftables []struct {
 			Chain *nftChain `json:"chain"`
 			Rule  *nftRule  `json:"rule"`
+			Set   *nftSet   `json:"set"`
+			Map   *nftSet   `json:"map"`
 		} `json:"nftables"`
 	}
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("cannot read the rules that nft lists: %w", err)
 	}
-	rules := &Rules{chains: map[string][]rule{}, xt: map[nftPlace]bool{}}
+	p := nftParser{rules: &Rules{chains: map[string][]rule{}, xt: map[nftPlace]bool{}}, sets: map[string]*nftSet{}, devices: devices}
+	for _, item := range list.Nftables {
+		if item.Set != nil {
+			p.sets[item.Set.key(item.Set.Name)] = item.Set
+		}
+		if item.Map != nil {
+			p.sets[item.Map.key(item.Map.Name)] = item.Map
+		}
+	}
 	for _, item := range list.Nftables {
 		if c := item.Chain; c != nil && c.Hook != "" {
-			rules.bases = append(rules.bases, base{c.key(c.Name), c.Hook, c.Prio, nftFamilies[c.Family]})
+			p.base(c)
 		}
 		if r := item.Rule; r != nil {
 			key := r.key(r.Chain)
-			rules.chains[key] = append(rules.chains[key], r.rules()...)
+			p.rules.chains[key] = append(p.rules.chains[key], p.parse(r)...)
 			if r.mayClampUnseen() {
-				rules.xt[r.nftPlace] = true
+				p.rules.xt[r.nftPlace] = true
 			}
 		}
 	}
-	return rules, nil
+	return p.rules, nil
+}
+
+// nftParser makes rules of those of nft.
+type nftParser struct {
+	rules   *Rules
+	sets    map[string]*nftSet // with names, also maps, by family, table and name
+	devices map[string][]string
+}
+
+// base adds a chain that the kernel enters.
+func (p *nftParser) base(c *nftChain) {
+	b := base{chain: c.key(c.Name), hook: c.Hook, priority: c.Prio, families: nftFamilies[c.Family]}
+	if c.Type == "nat" { // it sees no answer, and of what opens a connection only what needs an address
+		b.conditions = append(b.conditions, func(s segment) answer { return min(answered(!s.reply), s.untracked.not(), maybe) })
+	}
+	switch {
+	case c.Family == "arp", c.Family == "bridge" && c.Hook == "forward": // not passed by what is routed
+		return
+	case c.Family == "bridge":
+		b.conditions = append(b.conditions, depends) // it sees what comes and goes by ports, and not all that is routed
+	case c.Hook == "ingress" || c.Hook == "egress":
+		devices, known := nftWords(c.Dev)
+		if !known {
+			devices, known = p.devices[b.chain], p.devices[b.chain] != nil
+		}
+		is := condition(depends)
+		if known {
+			is = named(c.Hook == "egress", devices, "*")
+		} else {
+			p.rules.unread(c.nftPlace, c.Name, "nft does not say the device of its hook")
+		}
+		b.conditions = append(b.conditions, is)
+	}
+	p.rules.bases = append(p.rules.bases, b)
 }
 
 // mayClampUnseen says whether a rule has an extension of iptables that may clamp: nft names it, or not even that, and does not say what it does.
@@ -52,17 +95,26 @@ func (r *nftRule) mayClampUnseen() bool {
 }
 
 // nftFamilies are the families of tables that IP packets pass.
-var nftFamilies = map[string]carries{"inet": both, "ip": only4, "ip6": only6}
+var nftFamilies = map[string]carries{"inet": both, "ip": only4, "ip6": only6, "netdev": both, "bridge": both}
 
 type nftPlace struct{ Family, Table string }
 
-func (p nftPlace) key(chain string) string { return p.Family + " " + p.Table + " " + chain }
+func (p nftPlace) key(name string) string { return p.Family + " " + p.Table + " " + name }
 
 type nftChain struct {
 	nftPlace
 	Name string
+	Type string // filter, nat or route
 	Hook string
 	Prio int
+	Dev  json.RawMessage // a name, or a list
+}
+
+// nftSet is a set or map that has a name.
+type nftSet struct {
+	nftPlace
+	Name string
+	Elem []json.RawMessage // of a map: pairs
 }
 
 type nftRule struct {
@@ -71,41 +123,52 @@ type nftRule struct {
 	Expr  []map[string]json.RawMessage
 }
 
-// rules are the rules that one of nft's is: each action has those conditions that stand before it.
-func (r *nftRule) rules() []rule {
-	var list []rule
-	var conditions []condition
-	add := func(one rule, more ...condition) {
-		one.conditions = append(append([]condition{}, conditions...), more...)
-		list = append(list, one)
-	}
+// nftRules are the rules that one of nft's becomes: each action has those conditions that stand before it.
+type nftRules struct {
+	*nftParser
+	*nftRule
+	list   []rule
+	before rule // conditions so far
+}
+
+func (r *nftRules) add(one rule, more ...condition) {
+	one.conditions = append(slices.Clone(r.before.conditions), more...)
+	one.sizes = slices.Clone(r.before.sizes)
+	r.list = append(r.list, one)
+}
+
+func (r *nftRules) ask(c condition) { r.before.conditions = append(r.before.conditions, c) }
+
+// parse makes rules of one of nft's.
+func (p *nftParser) parse(r *nftRule) []rule {
+	rules := &nftRules{nftParser: p, nftRule: r}
 	for _, statement := range r.Expr {
 		for name, body := range statement {
 			switch name {
 			case "match":
-				conditions = append(conditions, nftMatch(body))
-			case "limit", "xt":
-				conditions = append(conditions, depends)
+				rules.match(body)
+			case "limit", "xt", "quota", "ct count", "set", "map":
+				rules.ask(depends)
 			case "mangle":
-				if size, ok := nftClamp(body); ok {
-					add(rule{action: clamp, size: size, text: fmt.Sprintf("nft: table %s %s, chain %s", r.Family, r.Table, r.Chain)})
-				}
+				rules.mangle(body)
 			case "vmap":
-				r.verdictMap(body, add)
+				rules.verdictMap(body)
+			case "notrack":
+				rules.add(rule{action: untrack})
 			default:
 				if one, ok := r.verdict(name, body); ok {
-					add(one)
+					rules.add(one)
 				}
 			}
 		}
 	}
-	return list
+	return rules.list
 }
 
 // verdict is a rule without conditions; false for statements that decide nothing.
 func (r *nftRule) verdict(name string, body json.RawMessage) (rule, bool) {
 	switch name {
-	case "accept", "drop", "reject", "queue":
+	case "accept", "drop", "reject", "queue", "fwd", "tproxy", "synproxy", "dnat", "snat", "masquerade", "redirect":
 		return rule{action: end}, true
 	case "return":
 		return rule{action: back}, true
@@ -123,225 +186,152 @@ func (r *nftRule) verdict(name string, body json.RawMessage) (rule, bool) {
 	return rule{}, false
 }
 
-// verdictMap adds a rule for each element of a map of verdicts.
-func (r *nftRule) verdictMap(body json.RawMessage, add func(rule, ...condition)) {
-	var m struct {
-		Key  json.RawMessage
-		Data struct {
-			Set [][2]json.RawMessage
-		}
-	}
-	if json.Unmarshal(body, &m) != nil { // a map that has a name, whose elements are not here
+// verdictMap adds a rule for each element of a map of verdicts. What cannot be read may be any verdict.
+func (r *nftRules) verdictMap(body json.RawMessage) {
+	var m nftMap
+	if json.Unmarshal(body, &m) != nil {
+		r.add(rule{action: end}, depends)
 		return
 	}
-	for _, element := range m.Data.Set {
+	elements, ok := r.pairs(m)
+	if !ok {
+		r.rules.unread(r.nftPlace, r.Chain, "it has a map of verdicts that nft does not list")
+		r.add(rule{action: end}, depends)
+	}
+	for _, e := range elements {
 		var verdicts map[string]json.RawMessage
-		if json.Unmarshal(element[1], &verdicts) != nil {
+		if json.Unmarshal(e.value, &verdicts) != nil {
+			r.add(rule{action: end}, depends)
 			continue
 		}
 		for name, body := range verdicts {
 			if one, ok := r.verdict(name, body); ok {
-				add(one, nftCompare(m.Key, element[0], false))
+				r.add(one, e.is(r, m.Key))
 			}
 		}
 	}
 }
 
-// nftClamp is the size that a "tcp option maxseg size set" sets, 0 for "rt mtu".
-func nftClamp(body json.RawMessage) (size int, ok bool) {
+// mangle adds a clamp, or several where the size is in a map.
+func (r *nftRules) mangle(body json.RawMessage) {
 	var m struct {
 		Key struct {
-			Option struct{ Name string } `json:"tcp option"`
+			Meta    struct{ Key string }
+			Option  struct{ Name string } `json:"tcp option"`
+			Payload struct {
+				Base        string
+				Offset, Len int
+			}
 		}
 		Value json.RawMessage
 	}
-	if json.Unmarshal(body, &m) != nil || m.Key.Option.Name != "maxseg" {
-		return 0, false
+	if json.Unmarshal(body, &m) != nil {
+		return
 	}
-	var rt struct{ Rt struct{ Key string } }
-	if json.Unmarshal(m.Value, &rt) == nil && rt.Rt.Key == "mtu" {
-		return 0, true
+	do, text := clamp, fmt.Sprintf("nft: table %s %s, chain %s", r.Family, r.Table, r.Chain)
+	switch {
+	case m.Key.Meta.Key == "mark":
+		r.rules.marks = true
+		return
+	case m.Key.Option.Name == "maxseg":
+	case m.Key.Payload.Base == "th" && m.Key.Payload.Offset == 176 && m.Key.Payload.Len == 16: // the value of an MSS that is the first option
+		do = force
+	default:
+		return
 	}
-	return size, json.Unmarshal(m.Value, &size) == nil
+	var value struct {
+		Rt  struct{ Key string }
+		Map *nftMap
+	}
+	var size int
+	switch {
+	case json.Unmarshal(m.Value, &size) == nil:
+		r.add(rule{action: do, size: size, text: text})
+	case json.Unmarshal(m.Value, &value) == nil && value.Rt.Key == "mtu" && do == clamp:
+		r.add(rule{action: do, text: text})
+	case value.Map != nil:
+		r.sizeMap(*value.Map, do, text)
+	default:
+		r.rules.unread(r.nftPlace, r.Chain, "it sets a size that is not a number")
+	}
 }
 
-// nftMatch is the condition of a match.
-func nftMatch(body json.RawMessage) condition {
+// sizeMap adds a clamp for each element of a map of sizes.
+func (r *nftRules) sizeMap(m nftMap, do action, text string) {
+	elements, ok := r.pairs(m)
+	for _, e := range elements {
+		var size int
+		if json.Unmarshal(e.value, &size) != nil {
+			ok = false
+			continue
+		}
+		r.add(rule{action: do, size: size, text: text}, e.is(r, m.Key))
+	}
+	if !ok {
+		r.rules.unread(r.nftPlace, r.Chain, "it sets sizes from a map that nft does not list")
+	}
+}
+
+// match adds the condition of a match.
+func (r *nftRules) match(body json.RawMessage) {
 	var m struct {
 		Op          string
 		Left, Right json.RawMessage
 	}
 	if json.Unmarshal(body, &m) != nil {
-		return depends
+		r.ask(depends)
+		return
 	}
-	c := nftCompare(m.Left, m.Right, m.Op == "in")
+	var l nftLeft
+	if json.Unmarshal(m.Left, &l) == nil && l.TCPOption.Name == "maxseg" && r.size(m.Op, m.Right) {
+		return
+	}
+	c := r.compare(m.Left, m.Right, m.Op == "in")
 	switch m.Op {
 	case "==", "in":
-		return c
+		r.ask(c)
 	case "!=":
-		return inverted(c)
+		r.ask(inverted(c))
+	default:
+		r.ask(depends)
 	}
-	return depends
 }
 
-// nftLeft is what a match looks at, in the forms that matter.
-type nftLeft struct {
-	Meta, CT  struct{ Key string }
-	Payload   struct{ Protocol, Field string }
-	TCPOption struct{ Name, Field string } `json:"tcp option"`
-	And       []json.RawMessage            `json:"&"`
-}
-
-// nftCompare is the condition that what left names is right, or one of right. bits says that right is flags of which any
-// will do.
-func nftCompare(left, right json.RawMessage, bits bool) condition {
-	var l nftLeft
-	if json.Unmarshal(left, &l) != nil {
-		return depends
+// size adds a condition on the MSS that a segment announces; false if it cannot be read.
+func (r *nftRules) size(op string, right json.RawMessage) bool {
+	var bounds sizes
+	elements, _, ok := r.elements(right)
+	if !ok {
+		return false
 	}
-	if len(l.And) == 2 {
-		return nftFlags(l.And[0], l.And[1], right)
-	}
-	if l.TCPOption.Name == "maxseg" {
-		return nftSizes(right)
-	}
-	if c := nftAddress(l, right); c != nil {
-		return c
-	}
-	values, plain := nftWords(right)
-	if !plain {
-		return depends
-	}
-	return nftKey(l, values, bits)
-}
-
-// nftKey is the condition that what l names is one of some values.
-func nftKey(l nftLeft, values []string, bits bool) condition {
-	switch {
-	case l.Meta.Key == "iifname" || l.Meta.Key == "iif":
-		return named(false, values, "*")
-	case l.Meta.Key == "oifname" || l.Meta.Key == "oif":
-		return named(true, values, "*")
-	case l.Meta.Key == "nfproto":
-		return family(values[0] == "ipv6")
-	case l.Meta.Key == "protocol":
-		return family(values[0] == "ip6")
-	case l.Meta.Key == "l4proto" || l.Payload.Field == "protocol" || l.Payload.Field == "nexthdr":
-		return protocol(values)
-	case l.CT.Key == "state":
-		return state(values)
-	case l.CT.Key == "direction":
-		return direction(values[0] == "reply")
-	case l.Payload.Protocol == "tcp" && l.Payload.Field == "flags":
-		return flags([]string{"ALL"}, values, bits)
-	case l.Payload.Protocol == "udp":
-		return protocol([]string{"udp"})
-	}
-	return depends
-}
-
-// nftAddress is a condition on the IP header: on an address, or else no more than that the packet has such a header. It is
-// nil for other headers, and for the protocol.
-func nftAddress(l nftLeft, right json.RawMessage) condition {
-	six := l.Payload.Protocol == "ip6"
-	if !six && l.Payload.Protocol != "ip" || l.Payload.Field == "protocol" || l.Payload.Field == "nexthdr" {
-		return nil
-	}
-	if l.Payload.Field == "saddr" || l.Payload.Field == "daddr" {
-		if p, ok := nftPrefix(right); ok {
-			return within(l.Payload.Field == "daddr", p)
+	for _, e := range elements {
+		var m struct{ Range [2]int }
+		var n int
+		switch {
+		case json.Unmarshal(e, &n) == nil:
+			m.Range = [2]int{n, n}
+		case json.Unmarshal(e, &m) != nil || m.Range[1] == 0:
+			return false
 		}
+		bounds.ranges = append(bounds.ranges, m.Range)
 	}
-	return func(s segment) answer { return min(answered(s.six == six), maybe) }
-}
-
-// nftPrefix is an address or a prefix.
-func nftPrefix(data json.RawMessage) (netip.Prefix, bool) {
-	var m struct {
-		Prefix struct {
-			Addr string
-			Len  int
-		}
+	n := bounds.ranges[0][0]
+	switch op {
+	case "==", "in":
+	case "!=":
+		bounds.not = true
+	case ">":
+		bounds.ranges = [][2]int{{n + 1, maxMSS}}
+	case ">=":
+		bounds.ranges = [][2]int{{n, maxMSS}}
+	case "<":
+		bounds.ranges = [][2]int{{0, n - 1}}
+	case "<=":
+		bounds.ranges = [][2]int{{0, n}}
+	default:
+		return false
 	}
-	var text string
-	if json.Unmarshal(data, &m) == nil {
-		text = fmt.Sprintf("%s/%d", m.Prefix.Addr, m.Prefix.Len)
-	} else if json.Unmarshal(data, &text) != nil {
-		return netip.Prefix{}, false
-	}
-	return parsePrefix(text)
-}
-
-// protocol is a condition on the transport protocol.
-func protocol(names []string) condition {
-	return func(segment) answer {
-		for _, n := range names {
-			if n == "tcp" || n == "6" || n == "all" {
-				return yes
-			}
-		}
-		return no
-	}
-}
-
-// nftFlags is the condition "tcp flags & mask == set".
-func nftFlags(left, mask, set json.RawMessage) condition {
-	var l nftLeft
-	if json.Unmarshal(left, &l) != nil || l.Payload.Protocol != "tcp" || l.Payload.Field != "flags" {
-		return depends
-	}
-	masked, ok := nftWords(mask)
-	values, plain := nftWords(set)
-	if !ok || !plain {
-		return depends
-	}
-	return flags(masked, values, false)
-}
-
-// nftSizes is the condition that an announced MSS is right: a number or a range.
-func nftSizes(right json.RawMessage) condition {
-	var m struct{ Range [2]int }
-	if json.Unmarshal(right, &m) == nil && m.Range[1] != 0 {
-		return offers(m.Range[0], m.Range[1])
-	}
-	var n int
-	if json.Unmarshal(right, &n) == nil {
-		return offers(n, n)
-	}
-	return depends
-}
-
-// nftWords are words or numbers: one, a list, a set without a name, or flags joined by |. false for anything else.
-func nftWords(data json.RawMessage) ([]string, bool) {
-	var v any
-	if json.Unmarshal(data, &v) != nil {
-		return nil, false
-	}
-	return flatWords(v)
-}
-
-func flatWords(v any) ([]string, bool) {
-	switch v := v.(type) {
-	case string:
-		return []string{v}, !strings.HasPrefix(v, "@")
-	case float64:
-		return []string{strconv.Itoa(int(v))}, true
-	case []any:
-		var list []string
-		for _, one := range v {
-			words, ok := flatWords(one)
-			if !ok {
-				return nil, false
-			}
-			list = append(list, words...)
-		}
-		return list, len(list) > 0
-	case map[string]any:
-		for _, key := range []string{"set", "|"} {
-			if inner, ok := v[key]; ok && len(v) == 1 {
-				return flatWords(inner)
-			}
-		}
-	}
-	return nil, false
+	r.before.sizes = append(r.before.sizes, bounds)
+	r.rules.sizes = append(r.rules.sizes, bounds.edges()...)
+	return true
 }

@@ -19,10 +19,21 @@ var (
 	synIn    = segment{in: "wan", out: "lan"}
 )
 
-// sizes are the clamps that a segment meets; those that depend on something are negative, and 0 is the path's MTU.
-func sizes(r *Rules, s segment) []int {
+// meets is what a segment meets that announces what an Ethernet host does.
+func meets(r *Rules, s segment) []Found {
+	mss := Ethernet - header4
+	if s.six {
+		mss = Ethernet - header6
+	}
+	var by findings
+	merge([]*Rules{r}).after(s, 0, mss, &by)
+	return by.list
+}
+
+// clampsOf are the clamps that a segment meets; those that depend on something are negative, and 0 is the path's MTU.
+func clampsOf(r *Rules, s segment) []int {
 	var list []int
-	for _, f := range r.meets(s) {
+	for _, f := range meets(r, s) {
 		if f.Sure {
 			list = append(list, f.Size)
 		} else {
@@ -62,13 +73,13 @@ func TestIPTables(t *testing.T) {
 	} {
 		text := "*mangle\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:mine - [0:0]\n" + c.rules + "\nCOMMIT\n"
 		r := ParseIPTables(text, false)
-		if o, i, s := sizes(r, synOut), sizes(r, synackIn), sizes(r, synIn); !slices.Equal(o, c.out) || !slices.Equal(i, c.in) || !slices.Equal(s, c.syn) {
+		if o, i, s := clampsOf(r, synOut), clampsOf(r, synackIn), clampsOf(r, synIn); !slices.Equal(o, c.out) || !slices.Equal(i, c.in) || !slices.Equal(s, c.syn) {
 			t.Errorf("%s: got %v, %v, %v; want %v, %v, %v", name, o, i, s, c.out, c.in, c.syn)
 		}
-		if six := sizes(r, segment{in: "lan", out: "wan", six: true}); six != nil {
+		if six := clampsOf(r, segment{in: "lan", out: "wan", six: true}); six != nil {
 			t.Errorf("%s: iptables clamps IPv6: %v", name, six)
 		}
-		if six := sizes(ParseIPTables(text, true), segment{in: "lan", out: "wan", six: true}); !slices.Equal(six, c.out) && name != "some addresses" && name != "behind some drops" {
+		if six := clampsOf(ParseIPTables(text, true), segment{in: "lan", out: "wan", six: true}); !slices.Equal(six, c.out) && name != "some addresses" && name != "behind some drops" {
 			t.Errorf("%s: ip6tables: got %v, want %v", name, six, c.out)
 		}
 	}
@@ -121,15 +132,15 @@ func TestNFT(t *testing.T) {
 		"behind a limit": {[]string{`{"limit": {"rate": 1, "per": "second"}}, ` + set}, []int{-1300}, []int{-1300}, []int{-1300}},
 		"before accept":  {[]string{set + `, {"accept": null}`, set}, []int{1300}, []int{1300}, []int{1300}},
 	} {
-		r, err := ParseNFT([]byte(nftText(c.rules...)))
+		r, err := ParseNFT([]byte(nftText(c.rules...)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o, i, s := sizes(r, synOut), sizes(r, synackIn), sizes(r, segment{in: "lan", out: "wan", six: true}); !slices.Equal(o, c.out) || !slices.Equal(i, c.in) || !slices.Equal(s, c.six) {
+		if o, i, s := clampsOf(r, synOut), clampsOf(r, synackIn), clampsOf(r, segment{in: "lan", out: "wan", six: true}); !slices.Equal(o, c.out) || !slices.Equal(i, c.in) || !slices.Equal(s, c.six) {
 			t.Errorf("%s: got %v, %v, %v; want %v, %v, %v", name, o, i, s, c.out, c.in, c.six)
 		}
 	}
-	if _, err := ParseNFT([]byte("nonsense")); err == nil || !strings.Contains(err.Error(), "cannot read the rules that nft lists") {
+	if _, err := ParseNFT([]byte("nonsense"), nil); err == nil || !strings.Contains(err.Error(), "cannot read the rules that nft lists") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -160,7 +171,7 @@ func TestConfiguration(t *testing.T) {
 			r := FromIR(configured(t, backend, setting))
 			for i, s := range []segment{synOut, synackIn, synIn} {
 				state := Unclamped
-				for _, f := range r.meets(s) {
+				for _, f := range meets(r, s) {
 					if f.Size != 1300 || !strings.Contains(f.Rule, `rule tcp-mss-clamp value="1300"`) {
 						t.Errorf("%s: %+v", backend, f)
 					}
@@ -209,9 +220,9 @@ func FuzzRules(f *testing.F) {
 	f.Add(nftText(`{"match": {"op": "==", "left": {"&": [1, 2]}, "right": {"range": [1]}}}`, `{"vmap": {}}, {"jump": null}`))
 	f.Add("*mangle\n:FORWARD ACCEPT\n-A FORWARD ! -o\n-A\n-A FORWARD --tcp-flags , -j TCPMSS --set-mss x \"\\")
 	f.Fuzz(func(t *testing.T, text string) {
-		ParseIPTables(text, false).meets(synOut)
-		if r, err := ParseNFT([]byte(text)); err == nil {
-			r.meets(synackIn)
+		meets(ParseIPTables(text, false), synOut)
+		if r, err := ParseNFT([]byte(text), nil); err == nil {
+			meets(r, synackIn)
 		}
 	})
 }

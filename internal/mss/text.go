@@ -46,7 +46,7 @@ const listed = 4
 func (p *Path) text(b *strings.Builder) {
 	routes := p.Routes
 	if len(routes) > listed {
-		routes = append(slices.Clone(routes[:listed]), fmt.Sprintf("%d more", len(p.Routes)-listed))
+		routes = append(slices.Clone(routes[:listed]), fmt.Sprintf("%d more", len(p.Routes)+p.More-listed))
 	}
 	fmt.Fprintf(b, "%s\n", strings.Join(routes, ", "))
 	if p.Clamped == NotNeeded {

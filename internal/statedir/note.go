@@ -86,7 +86,7 @@ func (n *Note) Read() ([]byte, error) {
 }
 
 func (n *Note) read() ([]byte, error) {
-	data, err := read(filepath.Join(n.dir.path, n.name))
+	data, err := read(filepath.Join(n.dir.path, n.name), mostNoted)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

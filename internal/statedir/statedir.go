@@ -303,34 +303,49 @@ func (d *Dir) writeAll(folder string, files map[string][]byte, next map[string]s
 	return nil
 }
 
-// mostBytes is the largest file that is read.
-const mostBytes = 1 << 30
+// The largest files there may be, in bytes. What is larger was not written by this package: a broken disk says so. It is not read.
+const (
+	mostKept   = 64 << 20 // of the files that are kept, as of those of a configuration
+	mostListed = 8 << 20  // of the list of them
+	mostNoted  = 64 << 20 // of a note
+	mostSaid   = 4 << 10  // of what says one thing
+)
 
-// read is the content of a regular file. Nothing else is waited for.
-func read(path string) ([]byte, error) {
-	f, err := openRegular(path)
+// read is the content of a regular file with so many bytes at most. Nothing else is waited for.
+func read(path string, most int64) ([]byte, error) {
+	f, size, err := openRegular(path, most)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, mostBytes))
+	data := make([]byte, size)
+	n, err := io.ReadFull(f, data)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return data[:n], err
 }
 
-// openRegular opens a file to read it, without waiting. The error is also that it is no regular one.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+// openRegular opens a file to read it, without waiting, and says how many bytes it has. The error is also that it is no regular one, or has more
+// bytes than it may.
+func openRegular(path string, most int64) (f *os.File, size int64, err error) {
+	f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
 		err = fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > most:
+		err = fmt.Errorf("%s is larger than %d bytes", path, most)
 	}
 	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, 0, err
 	}
-	return f, nil
+	return f, info.Size(), nil
 }
 
 // write writes a file and waits until it is on the disk. What stands in its place and is no file, such as a pipe, goes: it would be
@@ -435,7 +450,7 @@ type contents struct {
 // listed is what the manifest of a folder says, and is not compared with its files. The error is that it is not as it was written.
 func listed(folder string) (contents, error) {
 	m := contents{sums: map[string]string{}}
-	list, err := read(filepath.Join(folder, manifest))
+	list, err := read(filepath.Join(folder, manifest), mostListed)
 	if err != nil {
 		return m, err
 	}
@@ -472,12 +487,12 @@ func verify(folder string) (contents, error) {
 
 // unchanged tells whether a file has a sum.
 func unchanged(path, want string) bool {
-	f, err := openRegular(path)
+	f, size, err := openRegular(path, mostKept)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	digest, err := sha2.Sum256Of(io.LimitReader(f, mostBytes))
+	digest, err := sha2.Sum256Of(io.LimitReader(f, size))
 	return err == nil && hex.EncodeToString(digest[:]) == want
 }
 
@@ -544,7 +559,7 @@ func (d *Dir) ReservePanic() error {
 		return err
 	}
 	path := filepath.Join(d.path, reserved)
-	if there, err := read(path); err == nil && bytes.Equal(there, boot) {
+	if there, err := read(path, mostSaid); err == nil && bytes.Equal(there, boot) {
 		return nil
 	}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
@@ -577,7 +592,7 @@ func (d *Dir) Panic() (on bool, err error) {
 }
 
 func (d *Dir) readPanic() (bool, error) {
-	data, err := read(filepath.Join(d.path, panicked))
+	data, err := read(filepath.Join(d.path, panicked), mostSaid)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

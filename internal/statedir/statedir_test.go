@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// A configuration whose files were changed, removed or added to since is not used.
+// A configuration whose files were changed, removed or added to since is not used. A broken disk may give a file any size: what was not written is
+// not read into memory.
 func TestDamaged(t *testing.T) {
 	for name, damage := range map[string]func(folder string) error{
 		"a file is another": func(f string) error { return os.WriteFile(filepath.Join(f, "zones/work.xml"), []byte("x"), 0o600) },
@@ -78,6 +80,8 @@ func TestDamaged(t *testing.T) {
 		"a file was added":  func(f string) error { return os.WriteFile(filepath.Join(f, "direct.xml"), nil, 0o600) },
 		"no manifest":       func(f string) error { return os.Remove(filepath.Join(f, manifest)) },
 		"an empty manifest": func(f string) error { return os.Truncate(filepath.Join(f, manifest), 0) },
+		"a huge manifest":   func(f string) error { return os.Truncate(filepath.Join(f, manifest), 20<<30) },
+		"a huge file":       func(f string) error { return os.Truncate(filepath.Join(f, "zones/work.xml"), 20<<30) },
 		"no folder":         os.RemoveAll,
 		"half a manifest": func(f string) error {
 			return errors.Join(os.Truncate(filepath.Join(f, manifest), 30), os.RemoveAll(filepath.Join(f, "zones")), os.Remove(filepath.Join(f, "firewalld.conf")))
@@ -113,14 +117,25 @@ func TestDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			next := &Dir{path: d.path}
+			before := allocated()
 			if _, _, err := next.LastGood(); err == nil || errors.Is(err, ErrNone) {
 				t.Errorf("the error is %v", err)
+			}
+			if n := allocated() - before; n > 16<<20 {
+				t.Errorf("it has taken %d bytes of memory", n)
 			}
 			if !next.Differs("firewalld.conf", []byte("other")) || next.Has(files("1")) {
 				t.Error("it is forgotten that there was one")
 			}
 		})
 	}
+}
+
+// allocated is how many bytes of memory this process has taken so far, all in all.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 // relink puts something in the place of the link to a folder.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"richwall/grammar"
 	"richwall/internal/mss"
@@ -13,7 +14,9 @@ import (
 // onMachine warns about clamps that do less on a machine than they seem to. An interface that no zone names counts as one of
 // the default zone; a zone with sources takes packets from any interface, and then no MTU says what is too large for it.
 func onMachine(cfg *zones.Config, m *mss.Machine) zones.Problems {
-	v := &machineCheck{cfg: cfg, machine: m}
+	v := &machineCheck{cfg: cfg, machine: m, wrong: sync.OnceValue(func() [2]map[string]string {
+		return [2]map[string]string{m.Misled(false), m.Misled(true)}
+	})}
 	for _, name := range zones.Names(cfg.Zones) {
 		z := cfg.Zones[name]
 		v.place("zone "+name, &z.Meta, &z.Content, v.side([]string{name}))
@@ -30,6 +33,7 @@ func onMachine(cfg *zones.Config, m *mss.Machine) zones.Problems {
 type machineCheck struct {
 	cfg      *zones.Config
 	machine  *mss.Machine
+	wrong    func() [2]map[string]string // why pmtu is wrong for links, by their names, for IPv4 and IPv6
 	problems zones.Problems
 }
 
@@ -163,8 +167,8 @@ func (s *clampSite) widest(six bool) (size int, at mss.Link) {
 		if !one.all {
 			continue
 		}
-		l := slices.MaxFunc(one.links, func(a, b mss.Link) int { return a.MSS(six) - b.MSS(six) })
-		if n := l.MSS(six); size == 0 || n < size {
+		l := slices.MaxFunc(one.links, func(a, b mss.Link) int { return s.machine.MSS(a, six) - s.machine.MSS(b, six) })
+		if n := s.machine.MSS(l, six); size == 0 || n < size {
 			size, at = n, l
 		}
 	}
@@ -177,12 +181,25 @@ func (s *clampSite) tooLarge() {
 		for _, six := range s.forwarded() {
 			fits, at := s.widest(six)
 			if set := sizeOf(r, familyOf(six)); fits > 0 && set > fits {
-				s.warn(r, zones.PartlyApplied, "%s are let through with up to %d bytes, which do not fit: the MTU of %s, %d, carries %d, and nothing of %s has more; "+
-					"write mtu=%d, or value=pmtu", segments(six), set, at.Name, at.MTU, fits, s.name, at.MTU)
+				room, why := s.machine.Room(at)
+				carries, or := fmt.Sprintf("the MTU of %s, %d, carries %d", at.Name, at.MTU, fits), ", or value=pmtu"
+				if why != "" {
+					carries, or = fmt.Sprintf("%s carries %d (%s)", at.Name, fits, strings.TrimSuffix(why, ".")), ""
+				}
+				s.warn(r, zones.PartlyApplied, "%s are let through with up to %d bytes, which do not fit: %s, and nothing of %s has more; "+
+					"write mtu=%d%s", segments(six), set, carries, s.name, room, or)
 				break
 			}
 		}
 	}
+}
+
+// header is the length of the headers before a segment's data, in bytes.
+func header(six bool) int {
+	if six {
+		return 60
+	}
+	return 40
 }
 
 func segments(six bool) string {
@@ -200,15 +217,19 @@ func (s *clampSite) bridged() {
 			s.warn(s.rules[0], zones.NotApplied, "nothing is clamped by %s: it is a port of the bridge %s, and packets come in and go by the bridge; bind %s to a zone that clamps",
 				l.Name, master.Name, master.Name)
 		}
-		if ports := s.machine.Ports(l); l.Type == "bridge" && len(ports) > 1 {
+		var ports []string
+		for _, port := range s.machine.Ports(l) {
+			ports = append(ports, port.Name)
+		}
+		if l.Type == "bridge" && len(ports) > 1 {
 			s.warn(s.rules[0], zones.PartlyApplied, "what the bridge %s passes on between its ports %s is not routed, and not clamped; "+
 				"give the hosts on them the smallest MTU of their links", l.Name, strings.Join(ports, ", "))
 		}
 	}
 }
 
-// misled finds what leads the kernel to the wrong MTU when it looks for the path: it asks for the way back by the address
-// alone.
+// misled finds what leads the kernel to the wrong MTU when it looks for the path: a link that carries less than its MTU, and routes that are
+// chosen by more than the address, by which alone it asks for the way back.
 func (s *clampSite) misled() {
 	for _, six := range s.forwarded() {
 		r, ok := s.firstToPath(six)
@@ -216,37 +237,46 @@ func (s *clampSite) misled() {
 			continue
 		}
 		s.tunnels(r, six)
-		if why := s.otherRoutes(six); why != "" && !s.machine.OneMTU() {
+		why := ""
+		for _, l := range s.links {
+			if why == "" && six {
+				why = s.wrong()[1][l.Name]
+			} else if why == "" {
+				why = s.wrong()[0][l.Name]
+			}
+		}
+		if why != "" {
 			s.warn(r, zones.PartlyApplied, "pmtu may be the MTU of another route: %s, and the way back of a packet is looked up by its address alone; write mtu=", why)
+		}
+		narrow := s.narrow(r)
+		if why != "" || narrow {
 			return
 		}
 	}
 }
 
-// otherRoutes says what makes packets take another route than their destination alone would; "" if nothing does.
-func (s *clampSite) otherRoutes(six bool) string {
+// narrow finds links that carry less than the MTU which the kernel takes for theirs.
+func (s *clampSite) narrow(r zones.RichRule) (any bool) {
 	for _, l := range s.links {
-		if vrf, ok := s.machine.Master(l); ok && vrf.Type == "vrf" {
-			return fmt.Sprintf("%s is in the VRF %s, which has routes of its own", l.Name, vrf.Name)
+		if mtu, why := s.machine.Room(l); why != "" {
+			s.warn(r, zones.PartlyApplied, "pmtu is the MTU of %s, %d, of which only %d get through: %s; write mtu=%d", l.Name, l.MTU, mtu, strings.TrimSuffix(why, "."), mtu)
+			any = true
 		}
 	}
-	for _, rule := range s.machine.Rules {
-		if rule.Six == six {
-			return fmt.Sprintf("ip rule %d has a routing table, %d, for packets that it chooses by more than their destination", rule.Priority, rule.Table)
-		}
-	}
-	return ""
+	return any
 }
 
 // tunnels finds IPsec tunnels by links of the place that no clamp to a number is for.
 func (s *clampSite) tunnels(r zones.RichRule, six bool) {
-	for _, p := range s.machine.Policies {
-		outside, ok := s.machine.Outside(p)
-		if !ok || p.To.Addr().Is6() != six || !slices.Contains(s.links, outside) || s.numbered(p) {
-			continue
+	for _, p := range s.machine.Tunnels() {
+		for _, outside := range s.machine.Outside(p) {
+			if p.To.Addr().Is6() != six || !slices.Contains(s.links, outside) || s.numbered(p) {
+				continue
+			}
+			s.warn(r, zones.PartlyApplied, "pmtu does not see the IPsec tunnel to %s: the way back into it is taken for one by %s, with its whole MTU of %d; "+
+				"add rules with a number, which richwall mss prints", p.To, outside.Name, outside.MTU)
+			break
 		}
-		s.warn(r, zones.PartlyApplied, "pmtu does not see the IPsec tunnel to %s: the way back into it is taken for one by %s, with its whole MTU of %d; "+
-			"add rules with a number, which richwall mss prints", p.To, outside.Name, outside.MTU)
 	}
 }
 
@@ -284,13 +314,14 @@ func (s *clampSite) datagrams() {
 		return
 	}
 	for _, six := range s.forwarded() {
-		narrowest := slices.MinFunc(s.links, func(a, b mss.Link) int { return a.MSS(six) - b.MSS(six) })
+		narrowest := slices.MinFunc(s.links, func(a, b mss.Link) int { return s.machine.MSS(a, six) - s.machine.MSS(b, six) })
+		carries := s.machine.MSS(narrowest, six)
 		for _, r := range s.rules {
 			set := sizeOf(r, familyOf(six))
-			if set == 0 || set >= narrowest.MSS(six) {
+			if set == 0 || set >= carries {
 				continue
 			}
-			mtu := narrowest.MTU - narrowest.MSS(six) + set
+			mtu := set + header(six)
 			s.warn(r, zones.PartlyApplied, "a clamp is for TCP alone: %s still carries UDP packets (QUIC, DNS, WireGuard) of more than %d bytes; "+
 				"give the routes there an MTU (ip route … mtu %d), and for what this machine sends over IPv4 see IPNoPMTUDisc of richwall.conf, "+
 				"which is net.ipv4.ip_no_pmtu_disc", narrowest.Name, mtu, mtu)

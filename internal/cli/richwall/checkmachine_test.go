@@ -30,17 +30,34 @@ func router(changes ...func(*mss.Machine)) *mss.Machine {
 	return m
 }
 
-func onlyIPv4(m *mss.Machine)     { m.Forward6 = false }
-func noRouter(m *mss.Machine)     { m.Forward4, m.Forward6 = false, false }
-func ipRule(m *mss.Machine)       { m.Rules = []mss.RoutingRule{{Priority: 100, Table: 51820}} }
-func ipRuleOfIPv6(m *mss.Machine) { m.Rules = []mss.RoutingRule{{Six: true, Priority: 100, Table: 7}} }
+func onlyIPv4(m *mss.Machine) { m.Forward6 = false }
+func noRouter(m *mss.Machine) { m.Forward4, m.Forward6 = false, false }
+
+// by200 has connections from 10.1.0.0/24 leave by ppp0, by the table 200, and all others by lan0; the rule is for IPv6 if six is set.
+func by200(m *mss.Machine, six bool) {
+	from, all := "10.1.0.0/24", "0.0.0.0/0"
+	if six {
+		from, all = "2001:db8:1::/64", "::/0"
+	}
+	m.Rules = append(m.Rules, mss.RoutingRule{Six: six, Priority: 100, From: netip.MustParsePrefix(from), Table: 200, SuppressLength: -1, SuppressGroup: -1},
+		mss.RoutingRule{Six: six, Priority: 32766, Table: 254, SuppressLength: -1, SuppressGroup: -1})
+	m.Routes = []mss.Route{{To: netip.MustParsePrefix(all), Link: 2, Table: 200}, {To: netip.MustParsePrefix(all), Link: 3, Table: 254}}
+}
+func ipRule(m *mss.Machine)       { by200(m, false) }
+func ipRuleOfIPv6(m *mss.Machine) { by200(m, true) }
 func sameMTU(m *mss.Machine)      { m.Links[2].MTU = 1492 }
 func tunnel(m *mss.Machine) {
 	m.Policies = []mss.Policy{{To: netip.MustParsePrefix("10.9.0.0/16"), Remote: netip.MustParseAddr("198.51.100.5")}}
 }
 func vrf(m *mss.Machine) {
-	m.Links = append(m.Links, mss.Link{Index: 9, Name: "blue", Type: "vrf", MTU: 65575, Up: true})
+	m.Links = append(m.Links, mss.Link{Index: 9, Name: "blue", Type: "vrf", MTU: 65575, Up: true, Table: 10})
 	m.Links[1].Master = 9
+	m.Routes = []mss.Route{{To: netip.MustParsePrefix("0.0.0.0/0"), Link: 2, Table: 10}, {To: netip.MustParsePrefix("0.0.0.0/0"), Link: 3}}
+	m.Rules = []mss.RoutingRule{{Priority: 1000, VRF: true, SuppressLength: -1, SuppressGroup: -1}, {Priority: 32766, Table: 254, SuppressLength: -1, SuppressGroup: -1}}
+}
+func narrowPort(m *mss.Machine) {
+	bridge(m)
+	m.Links[4].MTU = 1450
 }
 func bridge(m *mss.Machine) {
 	m.Links = append(m.Links, mss.Link{Index: 9, Name: "br0", Type: "bridge", MTU: 1500, Up: true},
@@ -73,7 +90,7 @@ func TestOnMachine(t *testing.T) {
 		{"a number for what lies beyond, over IPv6", "ppp0", `<rule family="ipv6"><tcp-mss-clamp value="1340"/></rule>`, router(),
 			[]string{"of more than 1400 bytes"}},
 
-		{"policy routing", "ppp0", `<rule><tcp-mss-clamp/></rule>`, router(ipRule), []string{"ip rule 100 has a routing table, 51820,"}},
+		{"policy routing", "ppp0", `<rule><tcp-mss-clamp/></rule>`, router(ipRule), []string{"ip rule 100 chooses routes by more than the destination"}},
 		{"policy routing of the other family", "ppp0", `<rule family="ipv4"><tcp-mss-clamp/></rule>`, router(ipRuleOfIPv6), nil},
 		{"policy routing where all MTUs are the same", "ppp0", `<rule><tcp-mss-clamp/></rule>`, router(ipRule, sameMTU), nil},
 		{"policy routing and a number", "ppp0", `<rule><tcp-mss-clamp mtu="1492"/></rule>`, router(ipRule), nil},
@@ -88,6 +105,10 @@ func TestOnMachine(t *testing.T) {
 
 		{"a port of a bridge", "port1", `<rule><tcp-mss-clamp/></rule>`, router(bridge), []string{"nothing is clamped by port1: it is a port of the bridge br0"}},
 		{"a bridge", "br0", `<rule><tcp-mss-clamp/></rule>`, router(bridge), []string{"what the bridge br0 passes on between its ports port1, port2 is not routed"}},
+		{"a bridge with a port that carries less", "br0", `<rule><tcp-mss-clamp/></rule>`, router(narrowPort),
+			[]string{"what the bridge br0 passes on", "pmtu is the MTU of br0, 1500, of which only 1450 get through: Its port port1 carries 1450 bytes"}},
+		{"a bridge with a port that carries less, and a number", "br0", `<rule><tcp-mss-clamp mtu="1500"/></rule>`, router(narrowPort),
+			[]string{"which do not fit: br0 carries 1410 (Its port port1 carries 1450 bytes", "what the bridge br0 passes on"}},
 		{"a bridge, and no clamp", "br0", ``, router(bridge), nil},
 	} {
 		problems := onMachine(external(t, c.bound, c.rules, nil), c.machine)
