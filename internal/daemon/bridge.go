@@ -67,6 +67,7 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 	}
 	was, err := d.opt.Bridge(ctx, d.bridge, next)
 	if err != nil {
+		err = needed(cfg.Direct, true, err)
 		if d.bridge = was; errors.Is(err, kernel.ErrNotPutBack) {
 			d.findBridgeOut()
 		}
@@ -91,7 +92,7 @@ func (d *Daemon) commitBridge(ctx context.Context, cfg *zones.Config, rest func(
 // tried again as a whole. The lock is held.
 func (d *Daemon) findBridgeOut() {
 	if d.bridge == nil && !d.starting && d.kernel != nil && d.repairs.waiting == "" && !d.repairs.stopped {
-		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules of bridges"}}, repairInterval)
+		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules of bridges"}}, repairInterval, nil)
 	}
 }
 
@@ -101,7 +102,7 @@ func (d *Daemon) checkBridge(ctx context.Context, cfg *zones.Config) error {
 	if d.opt.CheckBridge == nil || reflect.DeepEqual(next, &kernel.Bridge{}) {
 		return nil
 	}
-	return bridgeRefusal(cfg.Direct, d.opt.CheckBridge(ctx, next))
+	return bridgeRefusal(cfg.Direct, needed(cfg.Direct, true, d.opt.CheckBridge(ctx, next)))
 }
 
 // bridgeRefusal is the errors of the direct chains, rules and commands that the lines are about which ebtables refuses; another error as

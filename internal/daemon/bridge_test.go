@@ -223,7 +223,7 @@ func TestBridgeRulesThatAreNotPutBack(t *testing.T) {
 		}()
 		d.kernel, k.refuse, ebtables.then = k, nil, nil
 		d.attendPending()
-		if s := d.Snapshot(); s.State != Failed || !slices.Contains(s.Failures, notPutBack) || d.repairs.timer == nil {
+		if s := d.Snapshot(); s.State != Failed || !strings.Contains(strings.Join(s.Failures, ""), notPutBack) || d.repairs.timer == nil {
 			t.Errorf("with a fault %v, the state is %s: %v", fault, s.State, s.Failures)
 		}
 		ebtables.busy = nil

@@ -260,7 +260,7 @@ func (d *Daemon) readFiles(ctx context.Context, first func() zones.Problems, bef
 	if err := r.problems.Err(); err != nil {
 		return r, err
 	}
-	if err := d.lostConf(ctx, r.rest, false); err != nil {
+	if err := d.lostConf(ctx, r.rest, nil); err != nil {
 		return r, commandFailed(err)
 	}
 	d.mu.Lock()

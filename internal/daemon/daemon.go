@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +142,7 @@ type Snapshot struct {
 
 // Notices is what there is to say beside a state that it does not change, a line each.
 func (s Snapshot) Notices() []string {
-	if !s.Guarded || s.Panic || slices.Contains(s.Failures, notInKernel) {
+	if !s.Guarded || s.Panic || slices.ContainsFunc(s.Failures, func(f string) bool { return strings.HasPrefix(f, notInKernel) }) {
 		return nil
 	}
 	return []string{guardStands}
@@ -173,10 +174,10 @@ func (d *Daemon) publish() {
 		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.failed)
 	}
 	if d.repairs.remnant != nil {
-		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenBack)
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), d.repairs.left)
 	}
 	if d.timed.overdue() {
-		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut)
+		next.State, next.Failures = Failed, append(slices.Clone(next.Failures), notTakenOut+": "+d.timed.why)
 	}
 	next.guard, _ = d.kernel.(kernel.Sentinel)
 	was := d.current.Swap(next)
@@ -383,9 +384,43 @@ func desire(
 // commit hands what is desired, with what the direct interface has, to a Kernel.
 func commit(ctx context.Context, k kernel.Kernel, direct *zones.Direct, desired *kernel.Desired) error {
 	if err := k.Commit(ctx, desired); err != nil {
+		err = needed(direct, desired.Direct != nil, err)
 		return &Error{Code: CommandFailed, Msg: err.Error(), cause: chainRefusal(direct, err)}
 	}
 	return nil
+}
+
+// needed is an error that a program is not installed, with what of the configuration needs it: the first line of the direct interface for the
+// program, or, unless direct rules are beside the tables of nftables, the back end. Another error is as it is.
+func needed(direct *zones.Direct, beside bool, err error) error {
+	var missing *kernel.NotInstalledError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	ebtables := strings.HasPrefix(missing.Program, "ebtables")
+	if !ebtables && !beside {
+		return fmt.Errorf("%w; it is needed for FirewallBackend=iptables", err)
+	}
+	line := 0
+	note := func(ipv string, at int) {
+		needs := ipv == "ipv6" || !strings.HasPrefix(missing.Program, "ip6") // those for IPv6 are not used without iptables
+		if (ipv == "eb") == ebtables && needs && at > 0 && (line == 0 || at < line) {
+			line = at
+		}
+	}
+	for _, c := range direct.Chains {
+		note(c.IPV, c.Line)
+	}
+	for _, r := range direct.Rules {
+		note(r.IPV, r.Line)
+	}
+	for _, p := range direct.Passthroughs {
+		note(p.IPV, p.Line)
+	}
+	if line == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; it is needed for %s:%d", err, direct.Origin.Path, line)
 }
 
 // codeOf is an error as a refusal: with its own code where it has one.

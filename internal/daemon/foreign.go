@@ -30,6 +30,7 @@ type repairs struct {
 	stopped  bool
 	remnant  kernel.Kernel // of another back end, which a reload has failed to change to: what it has left is still to be taken back; nil for nothing
 	settling *time.Timer   // for the next attempt to do that; nil if none runs
+	left     string        // what Snapshot says of the remnant
 }
 
 // wait is how long the next one must wait at a moment. As many as promptRepairs follow at once; then one an interval.
@@ -138,7 +139,7 @@ func (d *Daemon) attendLater() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.repairs.stopped {
-		d.cannotPutBack(&kernel.Foreign{}, retryInterval)
+		d.cannotPutBack(&kernel.Foreign{}, retryInterval, nil)
 	}
 }
 
@@ -162,6 +163,7 @@ func (d *Daemon) waitForKernel(reason error) {
 		passes = "what passes is not what the files say"
 	}
 	d.opt.Log.Error("the rules cannot be put into the kernel now: "+passes+"; it is tried again every few seconds", "reason", reason)
+	d.saysNow()
 	d.repairs.pending = &kernel.Foreign{}
 	d.attendIn(repairInterval)
 }
@@ -180,7 +182,8 @@ func (d *Daemon) attendFirst() {
 			d.opt.Log.Error("the rules still cannot be put into the kernel", "reason", err)
 			d.repairs.waiting = err.Error()
 		}
-		d.keepOutAgain(ctx)
+		d.keepOut(ctx, d.kernel)
+		d.saysNow()
 		d.repairs.pending = &kernel.Foreign{}
 		d.attendIn(repairInterval)
 		return
@@ -202,7 +205,7 @@ func (d *Daemon) waitNoLonger() (waited bool) {
 		return false
 	}
 	d.opt.Log.Warn("the rules are in the kernel now")
-	d.failures = slices.DeleteFunc(slices.Clone(d.failures), func(f string) bool { return f == notInKernel || f == notKeptOut })
+	d.failures = slices.DeleteFunc(slices.Clone(d.failures), saysNotInForce)
 	d.repairs.waiting, d.repairs.open = "", nil
 	d.repairs.attended()
 	if len(d.failures) == 0 {
@@ -212,43 +215,56 @@ func (d *Daemon) waitNoLonger() (waited bool) {
 	return true
 }
 
-// keepOutAgain keeps new connections out where that was not possible before, and has Snapshot say whether they are. The lock is held.
-func (d *Daemon) keepOutAgain(ctx context.Context) {
-	was := d.notInForce()
-	d.keepOut(ctx, d.kernel)
-	if i := slices.Index(d.failures, was); i >= 0 && d.notInForce() != was {
+// saysNow has Snapshot say what notInForce says now, in place of what it said before. The lock is held.
+func (d *Daemon) saysNow() {
+	if i := slices.IndexFunc(d.failures, saysNotInForce); i >= 0 && d.notInForce() != d.failures[i] {
 		d.failures = slices.Clone(d.failures)
 		d.failures[i] = d.notInForce()
 		d.publish()
 	}
 }
 
-// What Snapshot says while the first rules are not in the kernel: notKeptOut where new connections cannot be kept out meanwhile.
+// What Snapshot says, with the reason behind it, while the first rules are not in the kernel: notKeptOut where new connections cannot be kept
+// out meanwhile.
 const (
-	notInKernel = "the rules are not in the kernel yet, so that nothing new is let in: it is tried again every few seconds, and the log says why"
-	notKeptOut  = "the rules are not in the kernel yet, and new connections cannot be kept out, so that what passes is not what the files say: it is tried again every few seconds, and the log says why"
+	notInKernel = "the rules are not in the kernel yet, so that nothing new is let in; it is tried again every few seconds"
+	notKeptOut  = "the rules are not in the kernel yet, and new connections cannot be kept out, so that what passes is not what the files say; it is tried again every few seconds"
 )
 
-// notInForce is the one of the two that holds now. The lock is held.
+// notInForce is the one of the two that holds now, with the reason. The lock is held.
 func (d *Daemon) notInForce() string {
+	said := notInKernel
 	if d.repairs.open != nil {
-		return notKeptOut
+		said = notKeptOut
 	}
-	return notInKernel
+	return said + ": " + inOneLine(d.repairs.waiting)
 }
 
-// notPutBack is what Snapshot says while the rules that were committed cannot be put back.
-const notPutBack = "the rules in the kernel are not as they were committed and cannot be put back now: it is tried again within a minute, and the log says why; until then the table firewalld_guard may keep out what is new"
+// saysNotInForce tells whether one of what Snapshot says is that of notInForce.
+func saysNotInForce(failure string) bool {
+	return strings.HasPrefix(failure, notInKernel) || strings.HasPrefix(failure, notKeptOut)
+}
 
-// cannotPutBack has what is pending tried again after a while, and Snapshot say so until a commit succeeds. The lock is held.
-func (d *Daemon) cannotPutBack(f *kernel.Foreign, wait time.Duration) {
-	d.repairs.pending, d.repairs.failed = f, notPutBack
+// inOneLine is the text of an error, which may be several errors, a line each.
+func inOneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
+
+// notPutBack is what Snapshot says while the rules that were committed cannot be put back.
+const notPutBack = "the rules in the kernel are not as they were committed and cannot be put back now; the table firewalld_guard may keep out what is new until they are; it is tried again within a minute"
+
+// cannotPutBack has what is pending tried again after a while, and Snapshot say so, and the reason, until a commit succeeds. nil is that the
+// log alone has the reason. The lock is held.
+func (d *Daemon) cannotPutBack(f *kernel.Foreign, wait time.Duration, reason error) {
+	why := "; the log says why"
+	if reason != nil {
+		why = ": " + inOneLine(reason.Error())
+	}
+	d.repairs.pending, d.repairs.failed = f, notPutBack+why
 	d.publish()
 	d.attendIn(wait)
 }
 
 // notTakenBack is what Snapshot says while a part of another back end's rules is in the kernel, beside those in force.
-const notTakenBack = "a change of the back end has failed midway, and a part of its rules cannot be taken out of the kernel now: nothing new is let in until it is; it is tried again every few seconds, and the log says why"
+const notTakenBack = "a change of the back end has failed midway, and a part of its rules cannot be taken out of the kernel now: nothing new is let in until it is; it is tried again every few seconds"
 
 // giveUp ends the use of a Kernel that is not the one in force, and whose commit has failed. Where it has left something that could not be
 // taken back, it stays open until that is done, and the Kernel in force keeps out what is new meanwhile. A start goes on with another one,
@@ -259,7 +275,7 @@ func (d *Daemon) giveUp(k kernel.Kernel) {
 		d.close(k)
 		return
 	}
-	d.repairs.remnant = k
+	d.repairs.remnant, d.repairs.left = k, notTakenBack
 	d.takeGuard(r)
 	d.publish()
 	d.settleLater()
@@ -330,6 +346,8 @@ func (d *Daemon) settleNow() {
 	}
 	if err != nil {
 		d.opt.Log.Error("what is left of another back end cannot be taken back yet: nothing new is let in; it is tried again soon", "reason", err)
+		d.repairs.left = notTakenBack + ": " + inOneLine(err.Error())
+		d.publish()
 		return
 	}
 	d.opt.Log.Warn("what was left of another back end was taken back")
@@ -369,7 +387,7 @@ func (d *Daemon) attend() {
 	}
 	if err := d.commitAgain(); err != nil {
 		log.Error("another program has changed the firewall's rules, and they cannot be put back; it is tried again in a minute", "reason", err)
-		d.cannotPutBack(f, retryInterval)
+		d.cannotPutBack(f, retryInterval, err)
 		return
 	}
 	log.Warn("another program had changed the firewall's rules; they were put back")
@@ -380,7 +398,7 @@ func (d *Daemon) finish(f *kernel.Foreign) {
 	log := d.opt.Log.With("left", changes(f.Changes))
 	if err := d.commitAgain(); err != nil {
 		log.Error("what a refused change has left cannot be taken back yet: nothing new is let in; it is tried again soon", "reason", err)
-		d.cannotPutBack(f, repairInterval)
+		d.cannotPutBack(f, repairInterval, err)
 		return
 	}
 	log.Warn("what a refused change has left was taken back")

@@ -30,19 +30,20 @@ func (d *Daemon) missing(ctx context.Context) error {
 }
 
 // lostConf is an error when firewalld.conf is gone or empty although the last good configuration had a setting: it may be lost. Where
-// the state folder does not answer (silent), or not say, it may have had one.
-func (d *Daemon) lostConf(ctx context.Context, rest *zones.Rest, silent bool) error {
+// the state folder does not answer, for which silent is the error, or not say, it may have had one.
+func (d *Daemon) lostConf(ctx context.Context, rest *zones.Rest, silent error) error {
 	if !rest.NoConf {
 		return nil
 	}
-	if !silent {
-		text := rest.Config.Conf.Text()
-		differs, err := askState(ctx, d, func() bool { return d.opt.State.Differs("firewalld.conf", text) })
-		if err == nil && !differs {
-			return nil
+	folder := d.opt.Dirs.System
+	if silent == nil {
+		var gone error
+		gone, silent = askState(ctx, d, func() error { return lost.OfState(folder, rest, d.opt.State) })
+		if silent == nil {
+			return gone
 		}
 	}
-	return lost.Conf(d.opt.Dirs.System, rest)
+	return lost.ConfUnknown(folder, rest, silent)
 }
 
 // lostConfNow is lostConf of what the folder holds now. All of it is read only where firewalld.conf sets nothing.
@@ -57,5 +58,5 @@ func (d *Daemon) lostConfNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.lostConf(ctx, rest, false)
+	return d.lostConf(ctx, rest, nil)
 }

@@ -86,15 +86,15 @@ func (d *Daemon) checkDevices(cfg *zones.Config) error {
 const checkTime = time.Minute
 
 // checkKernel asks the kernel about a configuration, as far as it tells without a change: nftables has no dry run, so that of its rules
-// only those of the direct interface are asked about. Nor is it asked about another back end than the one in use. Nobody waits for the
-// answer but who asks: changes go on meanwhile.
+// only those of the direct interface are asked about. The back end may be another one than that in use. Nobody waits for the answer but who
+// asks: changes go on meanwhile.
 func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	d.mu.Lock()
-	inUse, h, runtime := d.kernel != nil && d.backend == backend, d.history.Reloaded(), d.runtime
+	started, h, runtime := d.kernel != nil, d.history.Reloaded(), d.runtime
 	running := d.repairs.waiting == ""
 	d.mu.Unlock()
-	if !inUse {
+	if !started {
 		return nil
 	}
 	if err := zones.CheckChainsGone(runtime.Direct, cfg.Direct); err != nil {
@@ -112,7 +112,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 		done <- d.guarded("asking the kernel", func() error {
 			if desired.Rules != nil || desired.Direct != nil {
 				if err := d.ask(ctx, backend, desired); err != nil {
-					return chainRefusal(cfg.Direct, err)
+					return chainRefusal(cfg.Direct, needed(cfg.Direct, desired.Direct != nil, err))
 				}
 			}
 			return d.checkBridge(ctx, cfg)

@@ -226,7 +226,7 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
 	d.panicIs(false)
 	if !waits {
-		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules that another program has taken out"}}, repairInterval)
+		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules that another program has taken out"}}, repairInterval, reason)
 	}
 	return nil
 }
@@ -297,8 +297,13 @@ func (d *Daemon) panicIs(on bool) {
 	d.emit(PanicChanged{On: on})
 }
 
-// reservePanic prepares the note about panic mode, which a disk that has become full could not take.
+// reservePanic prepares the note about panic mode, which a disk that has become full could not take. It says, too, that nothing can be
+// written into the state folder, of which nobody else hears as long as there is nothing to write.
 func (d *Daemon) reservePanic() {
+	if err := d.inPatience(d.opt.State.Writable); err != nil {
+		d.opt.Log.Error("the state folder cannot be written: neither a new last good configuration is kept, nor is it noted which direct rules are in the kernel, and whether panic mode is on", "reason", err)
+		return
+	}
 	err := d.inPatience(func() error {
 		d.noting.Lock()
 		defer d.noting.Unlock()

@@ -343,8 +343,8 @@ func TestSaysWhetherNewConnectionsAreKeptOut(t *testing.T) {
 		if cannot != nil {
 			want, not = not, want
 		}
-		if said := b.Snapshot().Failures; !slices.Contains(said, want) || slices.Contains(said, not) {
-			t.Errorf("new connections are kept out: %v; the state says %q", cannot == nil, said)
+		if said := strings.Join(b.Snapshot().Failures, "\n"); !strings.Contains(said, want) || strings.Contains(said, not) {
+			t.Errorf("new connections are kept out: %v; the state says\n%s", cannot == nil, said)
 		}
 	}
 	k.refuse = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"richwall/compile"
@@ -70,6 +71,7 @@ func (d *Daemon) remedy() string {
 // hold.
 func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed []string, inFiles *zones.Config, err error) {
 	good := d.lastGood()
+	defer func() { failed = good.linked(failed) }()
 	if good.damaged != nil {
 		d.opt.Log.Error("the last good configuration cannot be used", "reason", good.damaged)
 	}
@@ -138,6 +140,17 @@ type lastGood struct {
 
 func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
+// linked is texts that name the link to the folder in place of the folder, whose name changes with each configuration that is kept.
+func (g lastGood) linked(texts []string) []string {
+	if g.folder == "" {
+		return texts
+	}
+	for i := range texts {
+		texts[i] = strings.ReplaceAll(texts[i], g.folder, g.link)
+	}
+	return texts
+}
+
 // stateFolder names the folder of the last good configuration in messages.
 const stateFolder = "the folder of the last good configuration"
 
@@ -180,7 +193,11 @@ func (d *Daemon) startFiles(ctx context.Context, rest *zones.Rest, links map[str
 		d.logWarnings(rest.Problems)
 		return d.startRest(ctx, cfg, losses, links, good)
 	}
-	if err := d.lostConf(ctx, rest, good.silent); err != nil {
+	var silent error
+	if good.silent {
+		silent = good.damaged
+	}
+	if err := d.lostConf(ctx, rest, silent); err != nil {
 		return nil, err
 	}
 	losses, err := d.besideGood(ctx, rest, good)
@@ -367,7 +384,11 @@ func blamed(err error) zones.Problems {
 		if e.Origin == nil {
 			continue
 		}
-		p := compile.Blame(e.Origin, CommandFailed, e.Err.Error())
+		msg := e.Err.Error()
+		if e.Origin.Object == "direct" && !strings.Contains(msg, e.Chain) { // the message quotes neither the rule nor its chain
+			msg = "chain " + e.Chain + ": " + msg
+		}
+		p := compile.Blame(e.Origin, CommandFailed, msg)
 		if !said[*p] {
 			list = append(list, p)
 		}

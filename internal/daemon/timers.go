@@ -14,6 +14,7 @@ type timers struct {
 	entries map[string]*timedEntry // by what the entry is
 	timer   *time.Timer
 	fire    func()
+	why     string // why what was overdue could not be taken out, at the last attempt
 }
 
 // timedEntry is an entry that ends.
@@ -110,7 +111,7 @@ func (t *timers) stop() {
 }
 
 // notTakenOut is what Snapshot says while something that has timed out is still in force.
-const notTakenOut = "what was added with a timeout has timed out and cannot be taken out now, so that it stays in force: it is tried again within a minute, and the log says why"
+const notTakenOut = "what was added with a timeout has timed out and cannot be taken out now, so that it stays in force: it is tried again within a minute"
 
 // expire takes what has timed out out of the runtime configuration. What cannot be taken out is tried again in a minute, and Snapshot says so
 // until it is not there any more.
@@ -125,6 +126,7 @@ func (d *Daemon) expire() {
 	for _, e := range d.timed.due(now()) {
 		e.again = now().Add(retryInterval)
 	}
+	d.timed.why = inOneLine(err.Error())
 	d.timed.arm()
 	d.publish()
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ import (
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
+	"richwall/internal/statedir"
 	"richwall/zones"
 )
 
@@ -144,4 +146,34 @@ func changedFiles(before, after map[string]string) (list []string) {
 		}
 	}
 	return list
+}
+
+// The disk of the state folder has become read-only, and all that a start would write there is there already. The log says at the start that
+// nothing will be noted, before there is anything to note.
+func TestStateFolderThatCannotBeWritten(t *testing.T) {
+	disk, dir := smallDisk(t, 100), t.TempDir()
+	write(t, dir, map[string]string{"firewalld.conf": "DefaultZone=drop\n"})
+	start := func() string {
+		state, err := statedir.For(disk, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		o := optionsOf(dir, state, nil, slog.New(slog.NewTextHandler(&log, nil)))
+		o.Kernel = func(ir.Backend) (kernel.Kernel, error) { return kernel.NewMemory(), nil }
+		if err := daemon.New(o).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return log.String()
+	}
+	const want = "the state folder cannot be written"
+	if log := start(); strings.Contains(log, want) {
+		t.Errorf("a disk that can be written: the log says\n%s", log)
+	}
+	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if log := start(); !strings.Contains(log, want) || !strings.Contains(log, "read-only file system") {
+		t.Errorf("a disk that cannot be written: the log says\n%s", log)
+	}
 }

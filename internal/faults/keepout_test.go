@@ -5,8 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -130,8 +132,8 @@ func guards(t *testing.T, ns *lab.Namespace) bool {
 	return strings.Contains(tables, "firewalld_guard")
 }
 
-// The same where firewalld.conf names a back end whose programs are not installed any more: the daemon ends then, and until another one can
-// start nothing new is let in.
+// The same where firewalld.conf names a back end whose programs are not installed any more. The daemon stays up, so that it can be asked and panic
+// mode goes on and off, and tries again: once the programs are there, so are the rules.
 func TestRulesOfAKilledDaemonWithoutABackEnd(t *testing.T) {
 	s := newService(t, map[string]string{"zones/public.xml": `<zone><interface name="c0"/><port port="80-81" protocol="tcp"/></zone>`})
 	first, _ := s.start()
@@ -144,12 +146,35 @@ func TestRulesOfAKilledDaemonWithoutABackEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.command = []string{"unshare", "--mount", "sh", "-c", `mount --bind /dev/null "$(readlink -f "$(command -v iptables)")" && exec "$0" "$@"`, self}
-	daemon, log, _ := s.begin()
-	if err := daemon.Wait(); err == nil {
-		t.Fatalf("firewalld starts; the log says\n%s", log)
+	daemon, log := s.start()
+	for _, mode := range []string{"enablePanicMode", "disablePanicMode"} {
+		if got := openPorts(t, s.lab, 79, 80, 81); got != nil || !guards(t, s.lab.Firewall()) {
+			t.Errorf("before %s open are %v; the log says\n%s", mode, got, log)
+		}
+		if err := s.call(mode); err != nil {
+			t.Error(err)
+		}
 	}
-	if got := openPorts(t, s.lab, 79, 80, 81); got != nil || !strings.Contains(log.String(), "nothing new is let in until the firewall starts") {
-		t.Errorf("open are %v; the log says\n%s", got, log)
+	if got := openPorts(t, s.lab, 79, 80, 81); got != nil {
+		t.Errorf("after panic mode open are %v; the log says\n%s", got, log)
+	}
+	hidden, err := exec.LookPath("iptables")
+	if err == nil {
+		hidden, err = filepath.EvalSymlinks(hidden)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("nsenter", "--mount", "--target", strconv.Itoa(daemon.Process.Pid), "umount", hidden).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	eventually(t, "the rules do not come", func() bool { return slices.Equal(openPorts(t, s.lab, 79, 80, 81), []int{81, 81}) })
+	if guards(t, s.lab.Firewall()) {
+		t.Error("the guard stands beside the rules")
+	}
+	daemon.Process.Signal(unix.SIGTERM)
+	if err := daemon.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v; the log says\n%s", err, log)
 	}
 	s.command = nil
 	write(t, filepath.Join(s.dir, "firewalld"), map[string]string{"firewalld.conf": "FirewallBackend=nftables\n"})

@@ -190,7 +190,7 @@ func (t tools) restoreBridge(ctx context.Context, table string, e bridgeEdit) (b
 		_, err = t.run(ctx, script, "ebtables-restore", "--noflush")
 	}
 	if err != nil || script == "" {
-		return false, err
+		return ended(err), err
 	}
 	rest, err := joinLines(e.rest)
 	if err == nil {

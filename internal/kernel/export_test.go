@@ -310,3 +310,10 @@ func ForgetOwn(k Kernel) {
 		clear(d.own)
 	}
 }
+
+// SetLongestRun changes how long a program may take, and returns what puts it back.
+func SetLongestRun(d time.Duration) (back func()) {
+	was := longestRun
+	longestRun = d
+	return func() { longestRun = was }
+}

@@ -348,7 +348,7 @@ func (g *guard) tell() {
 		g.log.Warn(fmt.Sprintf("another program has changed the firewall's rules again: new connections wait until it has not done so for %v, till %s at the earliest",
 			quiet, g.until.Format(time.TimeOnly)))
 	case !g.up && g.held:
-		g.log.Warn("new connections do not wait any more: no other program has changed the firewall's rules since")
+		g.log.Warn("new connections do not wait any more")
 	}
 	g.held = g.up && (g.held || waits)
 }

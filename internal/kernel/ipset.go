@@ -19,15 +19,21 @@ import (
 type setPlan struct {
 	make     input                 // input of "ipset restore" before the rules
 	refused  int                   // the line of that, from 1, that ipset has refused; 0 for none
+	swaps    []*swap               // what comes behind that, in this order
 	undoText input                 // input of "ipset restore" that takes back changes of elements
-	toUndo   *[]string             // what is still to be taken back of the rest, see back; nil before that has begun
-	swapped  []string              // sets that hold what was there before, under other names
+	had      []*ir.Set             // the sets whose elements change, as they were committed before
 	gone     []string              // sets that go after the rules
 	retyped  []string              // sets that must go before they can be made with another type
 	others   []string              // sets whose names other programs' sets have, in whose place they come
 	created  []string              // sets that are made, also under other names
 	probe    probe                 // what shows that the change of elements was made
 	origins  map[string]*ir.Origin // of sets, by the names they are made under
+}
+
+// swap is an exchange of the names of two sets. Then rules look up what was made under the name for a while, and this one has what was there before.
+type swap struct {
+	fresh, name string
+	done        bool
 }
 
 // inet6 is behind the type of a set, as listSets lists it, that is for IPv6.
@@ -90,6 +96,7 @@ func (t tools) destroySets(ctx context.Context, names []string) (stay map[string
 		if err != nil {
 			return nil, err
 		}
+		maps.DeleteFunc(stay, func(name string, _ error) bool { return types[name] == "" }) // ipset was ended behind that
 		names = filter(names, func(name string) bool {
 			if round > 0 && used[name] { // at first it may be a rule that is being taken out just now
 				stay[name] = errUsed
@@ -157,7 +164,7 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 			p.others = append(p.others, s.Name)
 		}
 		delete(old, s.Name)
-		if types[s.Name] == "" {
+		if types[s.Name] == "" || k.unsure[s.Name] && !k.despite {
 			o = nil
 		}
 		p.set(o, s, types)
@@ -195,7 +202,7 @@ func (p *setPlan) whole(s *ir.Set) {
 	}
 }
 
-// swap makes the set anew under another name, and exchanges the names: rules see the one or the other.
+// swap plans to make the set anew under another name, and to exchange the names: rules see the one or the other.
 func (p *setPlan) swap(s *ir.Set, types map[string]string) {
 	n := 0
 	for types[temporary(n)] != "" {
@@ -205,8 +212,15 @@ func (p *setPlan) swap(s *ir.Set, types map[string]string) {
 	fresh.Name = temporary(n)
 	types[fresh.Name] = setKind(s)
 	p.whole(&fresh)
-	fmt.Fprintf(&p.make, "swap %s %s\n", fresh.Name, s.Name)
-	p.swapped = append(p.swapped, fresh.Name)
+	p.swaps = append(p.swaps, &swap{fresh: fresh.Name, name: s.Name})
+}
+
+// temporaries are the sets that are made under names for a while.
+func (p *setPlan) temporaries() (names []string) {
+	for _, s := range p.swaps {
+		names = append(names, s.fresh)
+	}
+	return names
 }
 
 // wide says whether elements go that ipset keeps as several: others that stay may be among those.
@@ -240,6 +254,7 @@ func (p *setPlan) difference(old, next *ir.Set) {
 		return
 	}
 	p.probed(next, gone, added)
+	p.had = append(p.had, old)
 	var had map[string]ir.Element
 	if expires(next) {
 		had = byName(old.Elements, elementText)
@@ -305,20 +320,21 @@ func (p *setPlan) notRetyped(name string, reason error) error {
 	return &RuleError{Origin: p.origins[name], Err: fmt.Errorf("cannot make set %s with another type: %w", name, reason)}
 }
 
-// remakeSets makes some sets what "ipset save" has told of them and others, whatever has their names now.
+// remakeSets makes some sets what "ipset save" has told of them and others, whatever has their names now. The error is as of again.
 func (k *iptablesKernel) remakeSets(ctx context.Context, names []string, saved string) error {
 	stay, err := k.destroySets(ctx, names)
 	if err == nil {
 		lines := filter(slices.Collect(strings.Lines(saved)), func(line string) bool {
 			words := strings.Fields(line)
-			return len(words) > 1 && slices.Contains(names, words[1])
+			return len(words) > 1 && slices.Contains(names, words[1]) && stay[words[1]] == nil
 		})
 		_, err = k.run(ctx, strings.Join(lines, ""), "ipset", "restore", "-exist")
 	}
-	if err != nil {
-		return errors.Join(append([]error{err}, slices.Collect(maps.Values(stay))...)...)
+	errs := []error{k.again(err, names...)}
+	for name, reason := range stay {
+		errs = append(errs, k.again(reason, name))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
@@ -333,7 +349,16 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 	if err != nil {
 		return k.blameSet(p, err)
 	}
-	return k.seenSets(ctx, p)
+	if err := k.seenSets(ctx, p); err != nil {
+		return err
+	}
+	for _, s := range p.swaps {
+		if err := k.swapSets(s.fresh, s.name); err != nil {
+			return err
+		}
+		s.done = true
+	}
+	return nil
 }
 
 // blameSet is the error of ipset with the set it is about, as far as its line number tells.
@@ -360,39 +385,54 @@ func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
 	return e
 }
 
-// undoSets takes back what was done, as far as it was and the sets are still there. On an error not all of it is taken back: that can be tried
-// again. A set that was made, and that something refers to by now, stays until it can be taken out.
+// undoSets takes back what was done, as far as it was. The error is as of again. A set that was made, and that something refers to by now, stays
+// until it can be taken out, and so does one that holds what was there before and cannot be put back.
 func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) error {
-	if p.toUndo == nil {
-		lines, err := p.back()
-		if err != nil {
-			return fmt.Errorf("it is not known which sets were made: %w", err)
-		}
-		p.toUndo = &lines
+	var names []string
+	apart := map[string]error{}
+	for _, s := range p.had {
+		names = append(names, s.Name)
 	}
-	err := k.undoElements(ctx, p)
-	var made []string
-	*p.toUndo = filter(*p.toUndo, func(line string) bool {
-		if name, is := strings.CutPrefix(line, "destroy "); is {
-			made = append(made, name)
-			return true
+	err := k.again(k.undoElements(ctx, p), names...)
+	for _, s := range slices.Backward(p.swaps) {
+		if !s.done {
+			continue
 		}
-		swap := k.restoreSets(ctx, line)
-		err = errors.Join(err, swap)
-		return swap != nil // what is exchanged is not exchanged again
-	})
-	if err != nil {
+		if swapping := k.swapSets(s.fresh, s.name); swapping != nil {
+			apart[s.fresh], err = swapping, errors.Join(err, k.again(swapping, s.name))
+		} else {
+			s.done = false
+		}
+	}
+	made, reading := p.made()
+	if err = errors.Join(err, reading); err != nil {
 		return err
 	}
-	stay, err := k.destroySets(ctx, made)
+	stay, err := k.destroySets(ctx, filter(made, func(name string) bool { return apart[name] == nil }))
 	if err != nil {
-		return err
+		return k.again(err, made...)
 	}
-	k.keepSets(filter(made, func(name string) bool { return stay[name] != nil }), stay)
+	reason := func(name string) error { return cmp.Or(apart[name], stay[name]) }
+	k.keepSets(filter(made, func(name string) bool { return reason(name) != nil }), reason)
 	return nil
 }
 
-// undoElements takes back changes of the elements of sets that are still there. It can be done again.
+// again is the error of an undo of sets, if that is tried again by the next commit. It is nil where that would never end, as ipset or the kernel
+// refuses it, and where the commit that is going on ends the firewall or panic mode, which nothing may keep from that: then it is logged, and the
+// next commit makes the sets that it is about anew.
+func (k *iptablesKernel) again(err error, names ...string) error {
+	if err == nil || passes(err) && !k.despite && !errors.Is(err, errUsed) && !errors.Is(err, errNoSwap) {
+		return err
+	}
+	k.options.Log.Error("sets are not what they were before a change that was not made", "sets", strings.Join(names, " "), "reason", err)
+	for _, name := range names {
+		k.unsure[name] = true
+	}
+	return nil
+}
+
+// undoElements takes back changes of the elements of sets. Where ipset refuses that, as where other programs have filled a set, sets are made anew
+// as they were committed before. It can be done again.
 func (k *iptablesKernel) undoElements(ctx context.Context, p *setPlan) error {
 	if p.undoText.empty() {
 		return nil
@@ -401,66 +441,45 @@ func (k *iptablesKernel) undoElements(ctx context.Context, p *setPlan) error {
 	if err == nil {
 		return nil
 	}
-	rest := &input{}
-	defer rest.close()
-	all, reading := k.ofSetsThere(ctx, p, rest)
-	if reading != nil || all {
-		return errors.Join(err, reading)
+	if anew := k.makeAnew(ctx, p.had); anew != nil {
+		return fmt.Errorf("%w (before: %v)", anew, err)
 	}
-	_, err = k.runOn(ctx, func(int) {}, rest, "ipset", "restore")
-	return err
+	return nil
 }
 
-// ofSetsThere are the lines of undoText that are about sets that are there, and whether those are all.
-func (k *iptablesKernel) ofSetsThere(ctx context.Context, p *setPlan, lines *input) (all bool, err error) {
+// makeAnew makes sets anew, as far as they are there.
+func (k *iptablesKernel) makeAnew(ctx context.Context, sets []*ir.Set) error {
 	types, err := k.listSets(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
-	all = true
-	err = p.undoText.eachLine(func(_ int, line string) bool {
-		if words := strings.Fields(line); len(words) > 1 && types[words[1]] == "" {
-			all = false
-		} else {
-			fmt.Fprintln(lines, line)
+	p := &setPlan{origins: map[string]*ir.Origin{}}
+	for _, s := range sets {
+		if types[s.Name] == setKind(s) {
+			p.swap(s, types)
 		}
-		return true
-	})
-	return all, err
+	}
+	k.options.Left.before(leftThings{Sets: p.temporaries()})
+	made := k.makeSets(ctx, p)
+	k.dropSets(ctx, p.temporaries())
+	return made
 }
 
-// restoreSets carries out a line that exchanges two sets. It is no error that one of them is not there any more: another program has taken it out.
-func (k *iptablesKernel) restoreSets(ctx context.Context, line string) error {
-	_, err := k.run(ctx, line+"\n", "ipset", "restore")
-	if err == nil {
-		return nil
-	}
-	types, listing := k.listSets(ctx)
-	if listing == nil && slices.ContainsFunc(strings.Fields(line)[1:], func(name string) bool { return types[name] == "" }) {
-		return nil
-	}
-	return errors.Join(err, listing)
-}
-
-// back are the lines for "ipset restore" that take back what makeSets has made and exchanged, last first, up to the line that was refused. The
-// error is that what makeSets has done cannot be read.
-func (p *setPlan) back() (lines []string, err error) {
+// made are the sets that makeSets has made, or may have, last first: those up to the line that was refused. The error is that its input cannot be
+// read.
+func (p *setPlan) made() (names []string, err error) {
 	err = p.make.eachLine(func(n int, line string) bool {
 		if n == p.refused {
 			return false
 		}
-		command, rest, _ := strings.Cut(line, " ")
-		name, _, _ := strings.Cut(rest, " ")
-		switch command {
-		case "create":
-			lines = append(lines, "destroy "+name)
-		case "swap":
-			lines = append(lines, line)
+		if name, is := strings.CutPrefix(line, "create "); is {
+			name, _, _ = strings.Cut(name, " ")
+			names = append(names, name)
 		}
 		return true
 	})
-	slices.Reverse(lines)
-	return lines, err
+	slices.Reverse(names)
+	return names, err
 }
 
 // finishSets removes what no rule looks up any more. A set that another program's rules look up stays. It warns of sets of other programs
@@ -469,21 +488,23 @@ func (k *iptablesKernel) finishSets(ctx context.Context, p *setPlan) {
 	for _, name := range p.others {
 		k.options.Log.Warn("another program had made a set with the name of an ipset: what it held is gone, and it holds what the configuration says", "set", name)
 	}
-	names := slices.Concat(p.swapped, p.gone)
-	stay, err := k.destroySets(ctx, names)
-	if err != nil {
-		stay = map[string]error{}
-		for _, name := range names {
-			stay[name] = err
-		}
+	k.dropSets(ctx, slices.Concat(p.temporaries(), p.gone))
+	if !k.despite {
+		clear(k.unsure)
 	}
-	k.keepSets(filter(names, func(name string) bool { return stay[name] != nil }), stay)
+}
+
+// dropSets takes out sets. Those that cannot be taken out now are noted.
+func (k *iptablesKernel) dropSets(ctx context.Context, names []string) {
+	stay, err := k.destroySets(ctx, names)
+	reason := func(name string) error { return cmp.Or(err, stay[name]) }
+	k.keepSets(filter(names, func(name string) bool { return reason(name) != nil }), reason)
 }
 
 // keepSets notes sets that cannot be taken out now, and logs why.
-func (k *iptablesKernel) keepSets(names []string, reasons map[string]error) {
+func (k *iptablesKernel) keepSets(names []string, reason func(name string) error) {
 	for _, name := range names {
-		k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", reasons[name])
+		k.options.Log.Warn("a set stays until it can be taken out", "set", name, "error", reason(name))
 		k.options.Left.stays(name)
 	}
 }

@@ -63,15 +63,16 @@ type iptablesKernel struct {
 	// it cannot be found out whether some rules are there. These stay as they are; stayed names them.
 	ends, despite bool
 	stayed        []string
+	unsure        map[string]bool // sets of ours that do not hold what was committed, as that could not be put back
 }
 
 // newIPTables finds the programs. IPv4's must be installed. What cannot be used just now is asked again by the first commit.
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
-		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}}
+		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}, unsure: map[string]bool{}}
 	k.found, k.foundKnown = o.Left.found()
-	if _, err := find(tool(ir.V4)); err != nil {
+	if _, err := find(tool(ir.V4)); err != nil && direct {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)
 	}
 	if err := k.findFamilies(context.Background()); err != nil {
@@ -514,8 +515,7 @@ type script struct {
 	made, unmade []string           // shared chains that it makes and removes
 	kept         []string           // direct chains that rules of other programs stay in at a start
 	gone         []goneRule         // rules in chains that are not listed, which go when the lines are done, but for those that delete chains
-	begun        bool               // the lines are done, and not all of gone
-	done         bool               // all is done, as the tool says
+	begun        bool               // the lines are done, or may be: the tool was ended before it said so
 	after        *savedTable        // the table behind it, once it was committed
 }
 
@@ -666,8 +666,8 @@ func (k *iptablesKernel) restore(ctx context.Context, s *script, args ...string)
 	first, rest := s.parts()
 	input := strings.Join(first, "\n") + "\n"
 	_, err := k.run(ctx, input, tool(s.family)+"-restore", append([]string{"--noflush", waitForLock()}, args...)...)
-	if err == nil && len(s.gone) > 0 && len(args) == 0 {
-		s.begun = true
+	s.begun = len(args) == 0 && (err == nil || ended(err))
+	if err == nil && s.begun && len(s.gone) > 0 {
 		return k.finish(ctx, listerOf(s.family), s.table, s.gone, strings.Join(rest, "\n")+"\n")
 	}
 	if others := k.othersTable(listerOf(s.family), s.table, err); others != nil {
@@ -783,7 +783,10 @@ var lineNumber = regexp.MustCompile(`line:? (\d+)`)
 // blame is the error of a restore tool with the rule it is about, as far as the tool's line number tells.
 func (s *script) blame(err error) error {
 	var said *toolError
-	if !errors.As(err, &said) {
+	switch {
+	case ended(err): // no rule is why
+		return fmt.Errorf("table %s: %w", s.table, err)
+	case !errors.As(err, &said):
 		return err
 	}
 	e := &RuleError{Err: fmt.Errorf("table %s: %w", s.table, err)}

@@ -60,6 +60,13 @@ var ErrForeignChain = errors.New("it is another program's, with another hook, ty
 // was changed, and nothing is wrong with what was to be committed: it can be tried again later.
 var ErrBusy = errors.New("another program does not let the packet filter be changed")
 
+// NotInstalledError says that a program which a back end runs, such as ip6tables-restore, is not there.
+type NotInstalledError struct{ Program string }
+
+func (e *NotInstalledError) Error() string {
+	return "cannot run " + e.Program + ": it is not installed"
+}
+
 // Kernel commits rulesets. Its methods may be called from several goroutines; they take turns.
 type Kernel interface {
 	// Commit makes the kernel what next says, as one transaction. On an error nothing changed; if rules are to blame, the

@@ -501,7 +501,7 @@ func (k *iptablesKernel) note(next *Desired, sets *setPlan) {
 	if !next.Succeeded && k.options.Left != nil {
 		t := k.leaves(next)
 		t.Rules = nil
-		t.Sets = append(filter(t.Sets, func(name string) bool { return !slices.Contains(sets.others, name) }), sets.swapped...)
+		t.Sets = append(filter(t.Sets, func(name string) bool { return !slices.Contains(sets.others, name) }), sets.temporaries()...)
 		k.options.Left.before(t)
 	}
 }

@@ -3,11 +3,14 @@ package kernel
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // limited changes a limit for the time of a test.
@@ -63,6 +66,29 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 	}
 	if _, err := inPlaceOf(t, "sleep 2; cat >/dev/null\n").run(context.Background(), strings.Repeat("x", 1<<20), "iptables"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A program that is ended, and that has begun another one, ends with that: it does not go on with the work of a change that has failed.
+func TestWhatAProgramHasBegunEndsWithIt(t *testing.T) {
+	limited(t, &longestRun, time.Second)
+	alive := filepath.Join(t.TempDir(), "alive")
+	if err := unix.Mkfifo(alive, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(alive, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := inPlaceOf(t, "sleep 600 >"+alive+" & wait\n").run(context.Background(), "", "iptables"); !errors.Is(err, errTooLong) {
+		t.Fatalf("the error is %v", err)
+	}
+	if err := reader.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Read(make([]byte, 1)); err != io.EOF { // which comes when nobody can write any more
+		t.Errorf("what it has begun goes on: %v", err)
 	}
 }
 

@@ -21,7 +21,7 @@ type ownRule struct{ spec, madeOf string }
 func (k *iptablesKernel) carryOut(ctx context.Context, s *script) error {
 	before := k.rawNow(s.family, s.table)
 	err := k.restore(ctx, s)
-	if err == nil || s.begun {
+	if s.begun {
 		k.rememberOwn(s, before, k.rawNow(s.family, s.table))
 	}
 	return err

@@ -23,7 +23,6 @@ func (k *iptablesKernel) carryOutSeen(ctx context.Context, s *script, before *sa
 	if err := k.carryOut(ctx, s); err != nil {
 		return nil, err
 	}
-	s.done = true
 	committed := k.generationNow(s.family) != begun && len(s.gone) == 0
 	now, err = k.read(ctx, s.family, s.table)
 	if err != nil || committed {

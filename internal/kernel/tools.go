@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ func find(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("cannot run %s: it is not installed", name)
+	return "", &NotInstalledError{name}
 }
 
 // toolError is a program that said no.
@@ -138,6 +139,14 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errTooLong)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { // with what it has begun, which would go on with its work
+		err := cmd.Process.Kill()
+		if err == nil {
+			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		}
+		return err
+	}
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	var out, said string
 	err = t.enter(func() (err error) {
@@ -149,7 +158,7 @@ func (t tools) runOn(ctx context.Context, started func(pid int), stdin *input, n
 		return "", fmt.Errorf("%s: %w", name, errTooMuch)
 	case err != nil && errors.Is(cause, errTooLong):
 		return "", fmt.Errorf("%s: %w: that is %v here", name, errTooLong, longest)
-	case err != nil && strings.Contains(said, "xtables lock"):
+	case err != nil && strings.Contains(said, "xtables lock") && !signalled(err):
 		return out, fmt.Errorf("%s: %w: it holds %s%s", name, ErrBusy, lockFile(), lockHolder(lockFile()))
 	case err != nil:
 		return out, &toolError{name: name, said: strings.TrimSpace(said), err: err}
@@ -163,6 +172,18 @@ var (
 	errTooMuch = fmt.Errorf("%w: it prints more than there is room for", errLimit)
 	errTooLong = fmt.Errorf("%w: it takes longer than a program may", errLimit)
 )
+
+// ended says whether a program was ended before it said what it has done, by a limit or a signal. It may have done all.
+func ended(err error) bool {
+	var said *toolError
+	return errors.Is(err, errLimit) || errors.As(err, &said) && signalled(said.err)
+}
+
+// signalled says whether a signal has ended a program.
+func signalled(err error) bool {
+	var status *exec.ExitError
+	return errors.As(err, &status) && status.ExitCode() < 0
+}
 
 // mostText is the most bytes that a program may print: a million rules fit in. It is a variable for tests.
 var mostText int64 = 512 << 20

@@ -80,7 +80,7 @@ func (k *iptablesKernel) put(ctx context.Context, s *script) error {
 	}
 	u := &undoing{script: s, before: before}
 	after, restored := k.carryOutSeen(ctx, s, before)
-	if restored != nil && !s.begun && !s.done {
+	if restored != nil && !s.begun {
 		return restored
 	}
 	k.steps = append(k.steps, step{fmt.Sprintf("table %s of %s", s.table, tool(s.family)), func(ctx context.Context) error { return k.takeBack(ctx, u) }})

@@ -100,10 +100,29 @@ func meantSo(folder string) string {
 	return fmt.Sprintf("for the shipped configuration, run firewall-cmd --reset-to-defaults, or make an empty file %s", filepath.Join(folder, "firewalld.conf"))
 }
 
-// Conf is the error that firewalld.conf is gone or empty, given what is read of its folder without it.
-func Conf(folder string, rest *zones.Rest) error {
+// conf is the error that firewalld.conf is gone or empty, given what is read of its folder without it.
+func conf(folder string, rest *zones.Rest) error {
 	return fmt.Errorf("firewalld.conf in %s is gone or empty, and was not when it was used last, as far as that is known; to do without it, write the line DefaultZone=%s into it",
 		folder, rest.Config.Conf.DefaultZone)
+}
+
+// ConfUnknown is the error that firewalld.conf is not there or sets nothing, and that it is not known for a reason whether it did when it was
+// used last, given what is read of its folder without it.
+func ConfUnknown(folder string, rest *zones.Rest, why error) error {
+	return fmt.Errorf("it cannot be read what was in force last (%w), so that firewalld.conf in %s, which is not there or sets nothing, may have had settings then; to do without them, write the line DefaultZone=%s into it",
+		why, folder, rest.Config.Conf.DefaultZone)
+}
+
+// OfState is an error when firewalld.conf is gone or empty although what was used last, as it is known to state, had a setting, or that cannot
+// be read; given what is read of its folder without it.
+func OfState(folder string, rest *zones.Rest, state *statedir.Dir) error {
+	if !state.Differs("firewalld.conf", rest.Config.Conf.Text()) {
+		return nil
+	}
+	if why := state.Unknown(); why != nil {
+		return ConfUnknown(folder, rest, why)
+	}
+	return conf(folder, rest)
 }
 
 // Check is an error when a daemon that keeps its last good configuration in state would take the files for lost. It is for programs beside
@@ -125,8 +144,5 @@ func Check(store zones.Store, state *statedir.Dir) error {
 		return nil
 	}
 	rest := zones.LoadRest(store.Dirs, &zones.Config{})
-	if state.Differs("firewalld.conf", rest.Config.Conf.Text()) {
-		return Conf(store.Dirs.System, rest)
-	}
-	return nil
+	return OfState(store.Dirs.System, rest, state)
 }

@@ -180,6 +180,18 @@ func (d *Dir) Differs(path string, data []byte) bool {
 	return err != nil || known[path] != "" && known[path] != sum(data)
 }
 
+// Unknown is why it is not known what the last good configuration, or one before it that is outdated, had in its files; nil if that is known.
+// Differs is true of all of them then.
+func (d *Dir) Unknown() error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, err := d.recorded()
+	return err
+}
+
 // recorded are the sums of the files of what LastGood is about, as far as there is such a thing. The error is that they are not known.
 func (d *Dir) recorded() (map[string]string, error) {
 	if len(d.kept) > 0 {
@@ -566,6 +578,18 @@ func (d *Dir) ReservePanic() error {
 		return err
 	}
 	return write(path, boot)
+}
+
+// Writable is an error when nothing can be written into the folder, as on a disk that is mounted read-only. A folder that is not there is
+// none: it is made when it is needed. Nothing is written.
+func (d *Dir) Writable() error {
+	if d == nil {
+		return nil
+	}
+	if err := unix.Access(d.path, unix.W_OK|unix.X_OK); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	return nil
 }
 
 // panicTime is the longest that each call of Panic waits for the note about panic mode. It is a variable for tests.

@@ -253,7 +253,7 @@ func TestNotConnected(t *testing.T) {
 		said    string
 	}{
 		{fmt.Errorf("cannot have the name: %w", bus.ErrTaken), "", statusLost, true, ""},
-		{errors.New("there is no bus"), "", statusFailed, false, "; nothing new is let in until the firewall starts"},
+		{errors.New("there is no bus"), "", statusFailed, false, "; nothing new is let in until the firewall starts; " + byHand},
 		{errors.New("there is no bus"), ir.IPTables, statusFailed, false, "; the rules of an earlier process stay in force until the firewall starts"},
 	} {
 		lowered := false

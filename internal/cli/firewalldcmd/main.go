@@ -187,8 +187,11 @@ func closed(reason error, earlier ir.Backend) error {
 	if earlier != "" {
 		return fmt.Errorf("%w; the rules of an earlier process stay in force until the firewall starts", reason)
 	}
-	return fmt.Errorf("%w; nothing new is let in until the firewall starts", reason)
+	return fmt.Errorf("%w; nothing new is let in until the firewall starts; %s", reason, byHand)
 }
+
+// byHand is how an administrator takes away what keeps the machine closed when no daemon is there to do it.
+const byHand = "to be without it, run nft delete table inet firewalld_guard (nft list tables shows the table if its name is longer)"
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
 const watchTime = time.Second
@@ -573,10 +576,14 @@ func (p *program) stop() (status int, err error) {
 	p.bus.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), StopTime)
 	defer cancel()
-	if err := p.endDaemon(ctx); err != nil {
-		return statusFailed, err
+	err = p.endDaemon(ctx)
+	if err == nil {
+		return 0, nil
 	}
-	return 0, nil
+	if p.daemon.Snapshot().Guarded {
+		err = closed(err, "")
+	}
+	return statusFailed, err
 }
 
 // endDaemon ends the daemon, with its rules if the configuration says so and the program is not started again.

@@ -2,117 +2,55 @@ package observe
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// between is how many packets there are between two looks at the context and two reports of progress.
-const between = 1 << 12
-
-// ReadFile counts the offers in a capture, pcap or pcapng, which is recognized by its first bytes. It reads a packet at a
-// time, so it takes the same memory for a file of any size; r may be a pipe that a capture still goes on into. progress,
-// if it is not nil, is called now and then with the number of bytes read so far.
+// ReadFile counts the offers in a capture, pcap or pcapng, packed by gzip or not, which is recognized by its first bytes. It
+// reads a packet at a time, so it takes the same memory for a file of any size; r may be a pipe that a capture still goes on
+// into. progress, if it is not nil, is called now and then with the number of bytes read so far.
 //
 // On an error, as at the end of the context or of a file that was cut short, what was read until then has been counted.
 func ReadFile(ctx context.Context, r io.Reader, c *Counter, progress func(read int64)) (Stats, error) {
-	counted := &countingReader{r: r}
-	var s Stats
-	next, err := open(bufio.NewReaderSize(counted, 1<<16))
+	d := decoder{counter: c}
+	file, err := open(bufio.NewReaderSize(&watchedReader{ctx: ctx, r: r, progress: progress}, buffered))
 	if err != nil {
-		return s, err
+		return d.stats, err
 	}
 	for {
-		if s.Packets%between == 0 {
-			if err := ctx.Err(); err != nil {
-				return s, err
-			}
-			if progress != nil {
-				progress(counted.n)
-			}
-		}
-		data, link, err := next()
+		p, err := file.next()
 		switch {
 		case err == io.EOF:
-			return s, nil
+			return d.stats, nil
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return s, fmt.Errorf("the file ends in the middle of packet %d", s.Packets+1)
+			return d.stats, fmt.Errorf("the file ends in the middle of packet %d", d.stats.Packets+1)
+		case err != nil && ctx.Err() != nil:
+			return d.stats, ctx.Err()
 		case err != nil:
-			return s, fmt.Errorf("cannot read packet %d: %w", s.Packets+1, err)
+			return d.stats, fmt.Errorf("cannot read packet %d: %w", d.stats.Packets+1, err)
 		}
-		s.frame(c, link, data)
+		d.packet(p)
 	}
 }
 
-// frame counts a packet as a link type has it.
-func (s *Stats) frame(c *Counter, link int, data []byte) {
-	layer := linkTypes[link]
-	if layer == nil {
-		s.Packets++
-		if s.Unreadable == nil {
-			s.Unreadable = map[int]int64{}
-		}
-		s.Unreadable[link]++
-		return
-	}
-	o, v := parse(layer(data))
-	s.note(v)
-	if v == offered {
-		c.Add(o)
-	}
+// watchedReader ends with its context, and tells how far it is.
+type watchedReader struct {
+	ctx      context.Context
+	r        io.Reader
+	n        int64
+	progress func(int64)
 }
 
-// open returns what reads packet after packet of a file, with the link type of each; io.EOF behind the last.
-func open(r *bufio.Reader) (func() ([]byte, int, error), error) {
-	magic, err := r.Peek(4)
-	if err != nil {
-		return nil, errors.New("it is no capture: it is shorter than the header of one")
+func (w *watchedReader) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
 	}
-	if bytes.Equal(magic, []byte{0x0a, 0x0d, 0x0d, 0x0a}) { // a section header block: RFC draft-ietf-opsawg-pcapng, 4.1
-		ng, err := pcapgo.NewNgReader(r, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the pcapng header: %w", err)
-		}
-		return func() ([]byte, int, error) {
-			data, info, err := ng.ZeroCopyReadPacketData()
-			return data, mixedLink(info), err
-		}, nil
+	if w.progress != nil {
+		w.progress(w.n)
 	}
-	classic, err := pcapgo.NewReader(r)
-	if err != nil {
-		return nil, fmt.Errorf("it is neither pcap nor pcapng: %w", err)
-	}
-	link := int(classic.LinkType()) & 0xffff // above it is the length of a frame check sequence
-	return func() ([]byte, int, error) {
-		data, _, err := classic.ZeroCopyReadPacketData()
-		return data, link, err
-	}, nil
-}
-
-// mixedLink is the link type of a pcapng packet, −1 if its interface was not described.
-func mixedLink(info gopacket.CaptureInfo) int {
-	if len(info.AncillaryData) > 0 {
-		if link, ok := info.AncillaryData[0].(layers.LinkType); ok {
-			return int(link)
-		}
-	}
-	return -1
-}
-
-// countingReader counts the bytes that pass.
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
+	n, err := w.r.Read(p)
+	w.n += int64(n)
 	return n, err
 }

@@ -29,7 +29,7 @@ func Listen(device string) (*Listener, error) {
 		index = link.Index
 	}
 	// Without a protocol nothing comes before the filter is there.
-	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EPERM) {
 		return nil, errors.New("cannot listen: that needs root, or the capability CAP_NET_RAW; a file that tcpdump wrote can be read without")
 	}
@@ -68,14 +68,21 @@ func (l *Listener) prepare(index int) error {
 	if err := unix.SetsockoptSockFprog(l.socket, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, filter); err != nil {
 		return err
 	}
+	if err := unix.SetsockoptInt(l.socket, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
+		return err
+	}
 	if unix.SetsockoptInt(l.socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 		// Without CAP_NET_ADMIN there is what net.core.rmem_max allows.
 		if err := unix.SetsockoptInt(l.socket, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer); err != nil {
 			return err
 		}
 	}
-	protocol := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	return unix.Bind(l.socket, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: index})
+	return unix.Bind(l.socket, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
+}
+
+// networkOrder turns a number of this machine's byte order into one of the network's, and the other way round.
+func networkOrder(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
 }
 
 // Close ends listening.
@@ -85,36 +92,57 @@ func (l *Listener) Close() { unix.Close(l.socket) }
 // a second.
 func (l *Listener) Run(ctx context.Context, c *Counter, progress func(Stats)) (Stats, error) {
 	const wait = 100 * time.Millisecond
-	var s Stats
+	d := decoder{counter: c}
 	for ctx.Err() == nil {
 		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(l.socket), Events: unix.POLLIN}}, int(wait.Milliseconds()))
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return s, fmt.Errorf("cannot wait for packets: %w", err)
+			return d.stats, fmt.Errorf("cannot wait for packets: %w", err)
 		}
 		if ready > 0 {
-			if err := l.drain(c, &s); err != nil {
-				return s, err
+			if err := l.drain(&d); err != nil {
+				return d.stats, err
 			}
 		}
 		if progress != nil {
-			progress(s)
+			progress(d.stats)
 		}
 	}
-	err := l.drain(c, &s) // what came before the end
+	err := l.drain(&d) // what came before the end
 	if stats, statsErr := unix.GetsockoptTpacketStats(l.socket, unix.SOL_PACKET, unix.PACKET_STATISTICS); statsErr == nil {
-		s.Lost = int64(stats.Drops)
+		d.stats.Lost = int64(stats.Drops)
 	}
-	return s, err
+	return d.stats, err
 }
 
 // drained is how many packets are read at most before the context is asked again: more than the buffer holds.
 const drained = 1 << 16
 
+// controlSize is room for what the kernel says beside a packet, in bytes.
+const controlSize = 128
+
+// networkHeader is where the packet starts behind its link layer, as the kernel says it beside the packet. A socket that
+// gets packets without the link layer (SOCK_DGRAM) would not do: below a second VLAN tag newer kernels tell the type of
+// what is below that tag, and hand the tag over before it (vlan_get_protocol_dgram of net/packet/af_packet.c).
+func networkHeader(control []byte) int {
+	const offset, size = 14, 2 // of tp_net in struct tpacket_auxdata of linux/if_packet.h
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_PACKET && m.Header.Type == unix.PACKET_AUXDATA && len(m.Data) >= offset+size {
+			return int(binary.NativeEndian.Uint16(m.Data[offset:]))
+		}
+	}
+	return 0
+}
+
 // drain reads what the socket holds.
-func (l *Listener) drain(c *Counter, s *Stats) error {
+func (l *Listener) drain(d *decoder) error {
 	var buffer [captured]byte
+	var control [controlSize]byte
 	for range drained {
-		n, from, err := unix.Recvfrom(l.socket, buffer[:], unix.MSG_DONTWAIT)
+		n, size, _, from, err := unix.Recvmsg(l.socket, buffer[:], control[:], unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
@@ -125,14 +153,12 @@ func (l *Listener) drain(c *Counter, s *Stats) error {
 		case err != nil:
 			return fmt.Errorf("cannot read packets: %w", err)
 		}
-		if link, ok := from.(*unix.SockaddrLinklayer); ok && link.Pkttype == unix.PACKET_OUTGOING {
+		link, ok := from.(*unix.SockaddrLinklayer)
+		if !ok || link.Pkttype == unix.PACKET_OUTGOING {
 			continue
 		}
-		o, v := parse(buffer[:n])
-		s.note(v)
-		if v == offered {
-			c.Add(o)
-		}
+		d.begin(false)
+		d.payload(networkOrder(link.Protocol), buffer[min(networkHeader(control[:size]), n):n])
 	}
 	return nil
 }

@@ -6,25 +6,7 @@ import (
 )
 
 // Lengths in bytes.
-const (
-	ipv4Header, ipv6Header, tcpHeader = 20, 40, 20
-	etherHeader, vlanTag, pppoeHeader = 14, 4, 8
-	cookedHeader, cooked2Header       = 16, 20
-)
-
-// Ethernet types (IEEE 802), and protocols of PPP (RFC 2516).
-const (
-	etherIPv4    = 0x0800
-	etherIPv6    = 0x86dd
-	etherVLAN    = 0x8100
-	etherQinQ    = 0x88a8
-	etherOldQinQ = 0x9100
-	etherPPPoE   = 0x8864 // a session's data
-	pppIPv4      = 0x0021
-	pppIPv6      = 0x0057
-)
-
-const cookedOutgoing = 4 // PACKET_OUTGOING of linux/if_packet.h
+const ipv4Header, ipv6Header, tcpHeader = 20, 40, 20
 
 // IP protocols, and IPv6 extension headers whose length is counted in other units than the rest.
 const (
@@ -38,90 +20,17 @@ const (
 	flagFIN       = 1
 	flagSYN       = 2
 	flagRST       = 4
+	flagACK       = 16
 	optionEnd     = 0
 	optionNothing = 1
 	optionMSS     = 2
 	lengthMSS     = 4 // bytes
 )
 
-// linkTypes are the readers of link layers, by https://www.tcpdump.org/linktypes.html. Each returns the IP packet, or nil
-// if there is none or if this machine sent it.
-var linkTypes = map[int]func([]byte) []byte{
-	0:   loopback,  // NULL: BSD loopback, the family in the byte order of whoever captured
-	1:   ethernet,  // ETHERNET
-	12:  raw,       // RAW, as OpenBSD and some writers number it
-	14:  raw,       // the same
-	101: raw,       // RAW
-	108: loopback,  // LOOP: OpenBSD loopback
-	113: cooked,    // LINUX_SLL
-	228: raw,       // IPV4
-	229: raw,       // IPV6
-	276: cookedTwo, // LINUX_SLL2
-}
-
-func raw(data []byte) []byte { return data }
-
-// loopback skips the address family: the packet itself says its version, and systems disagree about IPv6's number.
-func loopback(data []byte) []byte { return after(data, 4) }
-
-func ethernet(data []byte) []byte {
-	if len(data) < etherHeader {
-		return nil
-	}
-	return payload(binary.BigEndian.Uint16(data[12:]), data[etherHeader:])
-}
-
-func cooked(data []byte) []byte {
-	if len(data) < cookedHeader || binary.BigEndian.Uint16(data) == cookedOutgoing {
-		return nil
-	}
-	return payload(binary.BigEndian.Uint16(data[14:]), data[cookedHeader:])
-}
-
-func cookedTwo(data []byte) []byte {
-	if len(data) < cooked2Header || data[10] == cookedOutgoing {
-		return nil
-	}
-	return payload(binary.BigEndian.Uint16(data), data[cooked2Header:])
-}
-
-// payload is the IP packet behind an Ethernet type, below VLAN tags (IEEE 802.1Q) and PPPoE.
-func payload(kind uint16, data []byte) []byte {
-	for {
-		switch kind {
-		case etherIPv4, etherIPv6:
-			return data
-		case etherVLAN, etherQinQ, etherOldQinQ:
-			if len(data) < vlanTag {
-				return nil
-			}
-			kind, data = binary.BigEndian.Uint16(data[2:]), data[vlanTag:]
-		case etherPPPoE:
-			if len(data) < pppoeHeader {
-				return nil
-			}
-			if p := binary.BigEndian.Uint16(data[6:]); p != pppIPv4 && p != pppIPv6 {
-				return nil
-			}
-			return data[pppoeHeader:]
-		default:
-			return nil
-		}
-	}
-}
-
-// after is data without its first n bytes; nil if there are not as many.
-func after(data []byte, n int) []byte {
-	if len(data) < n {
-		return nil
-	}
-	return data[n:]
-}
-
 // parse looks for the offer in an IP packet, which may be captured in part only.
 func parse(ip []byte) (Offer, verdict) {
 	if len(ip) == 0 {
-		return Offer{}, other
+		return Offer{}, short
 	}
 	switch ip[0] >> 4 {
 	case 4:
@@ -133,7 +42,10 @@ func parse(ip []byte) (Offer, verdict) {
 }
 
 func parseIPv4(ip []byte) (Offer, verdict) {
-	if len(ip) < ipv4Header || ip[9] != tcp || binary.BigEndian.Uint16(ip[6:])&0x1fff != 0 {
+	if len(ip) < ipv4Header {
+		return Offer{}, short
+	}
+	if ip[9] != tcp || binary.BigEndian.Uint16(ip[6:])&0x1fff != 0 {
 		return Offer{}, other // a later fragment has no TCP header
 	}
 	header, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
@@ -145,18 +57,19 @@ func parseIPv4(ip []byte) (Offer, verdict) {
 
 func parseIPv6(ip []byte) (Offer, verdict) {
 	if len(ip) < ipv6Header {
-		return Offer{}, other
+		return Offer{}, short
 	}
 	total := ipv6Header + int(binary.BigEndian.Uint16(ip[4:]))
 	next, at := ip[6], ipv6Header
 	for next != tcp {
-		if at+8 > min(len(ip), total) {
+		length := 0
+		if !extends(next) || at+8 > total {
 			return Offer{}, other
 		}
-		length := 0
+		if at+8 > len(ip) {
+			return Offer{}, short
+		}
 		switch next {
-		case 0, 43, 60, 135, 139, 140: // hop-by-hop, routing, destination options, mobility, HIP, shim6: RFC 8200, RFC 6564
-			length = (int(ip[at+1]) + 1) * 8
 		case fragment:
 			if binary.BigEndian.Uint16(ip[at+2:])&^7 != 0 {
 				return Offer{}, other
@@ -165,18 +78,31 @@ func parseIPv6(ip []byte) (Offer, verdict) {
 		case authentication: // RFC 4302, 2.2
 			length = (int(ip[at+1]) + 2) * 4
 		default:
-			return Offer{}, other
+			length = (int(ip[at+1]) + 1) * 8
 		}
 		next, at = ip[at], at+length
 	}
 	return parseTCP(netip.AddrFrom16([16]byte(ip[8:24])), ip, at, total)
 }
 
+// extends tells whether an IPv6 header is an extension behind which TCP may stand: hop-by-hop options, routing, fragment,
+// authentication, destination options, mobility, HIP, shim6 (RFC 8200, RFC 6564).
+func extends(header byte) bool {
+	switch header {
+	case 0, 43, fragment, authentication, 60, 135, 139, 140:
+		return true
+	}
+	return false
+}
+
 // parseTCP looks at the TCP header that starts at a byte of an IP packet of so many bytes.
 func parseTCP(from netip.Addr, ip []byte, at, total int) (Offer, verdict) {
 	ip = ip[:min(total, len(ip))] // behind the packet is an Ethernet frame's padding
+	if at+14 > total {
+		return Offer{}, other // there are no flags, in this fragment or at all
+	}
 	if at+14 > len(ip) {
-		return Offer{}, other // whether it is a SYN cannot be told
+		return Offer{}, short
 	}
 	segment := ip[at:]
 	if segment[13]&(flagFIN|flagSYN|flagRST) != flagSYN {
@@ -187,7 +113,7 @@ func parseTCP(from netip.Addr, ip []byte, at, total int) (Offer, verdict) {
 		return Offer{}, malformed
 	}
 	mss, v := option(segment[min(tcpHeader, len(segment)):min(end, len(segment))], end > len(segment))
-	return Offer{From: from, MSS: mss}, v
+	return Offer{From: from, MSS: mss, ACK: segment[13]&flagACK != 0}, v
 }
 
 // option looks for the MSS among TCP options as receivers do: what stands behind a malformed option does not count. cut says

@@ -13,7 +13,8 @@ import (
 type curve struct {
 	name   string
 	values []Value
-	sums   []float64 // share that offered values[i].MSS or less, 0 to 1
+	counts []int     // endpoints that offered values[i].MSS or less
+	sums   []float64 // the same as a share, 0 to 1
 }
 
 func newCurve(name string, d *Distribution) curve {
@@ -21,6 +22,7 @@ func newCurve(name string, d *Distribution) curve {
 	sum := 0
 	for _, v := range d.Values {
 		sum += v.Count
+		c.counts = append(c.counts, sum)
 		c.sums = append(c.sums, d.share(sum))
 	}
 	return c

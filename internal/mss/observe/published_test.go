@@ -6,13 +6,17 @@ import (
 	"encoding/binary"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,7 +52,7 @@ func million() []Offer {
 		for _, mss := range slices.Sorted(maps.Keys(shares)) {
 			share := shares[mss]
 			for range share * (endpoints / 100_000) {
-				list = append(list, Offer{from(n * 2654435761), mss}) // an odd number's multiples are all different
+				list = append(list, Offer{from(n * 2654435761), mss, n%3 == 0}) // an odd number's multiples are all different
 				n++
 			}
 		}
@@ -76,7 +80,7 @@ func writeCapture(t testing.TB, w io.Writer, offers []Offer) {
 	}
 	now := time.Unix(1_500_000_000, 0)
 	for _, o := range offers {
-		frame := etherFrame(syn(o.From, mssOption(o.MSS)))
+		frame := etherFrame(offer(o))
 		info := gopacket.CaptureInfo{Timestamp: now, CaptureLength: len(frame), Length: len(frame)}
 		if err := file.WritePacket(info, frame); err != nil {
 			t.Fatal(err)
@@ -112,7 +116,7 @@ func readCapture(t testing.TB, path string) *Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Report(filepath.Base(path), stats, []float64{90, 95, 99})
+	return c.Report(filepath.Base(path), stats)
 }
 
 // A million endpoints come out right to the last count.
@@ -151,8 +155,90 @@ func TestPublishedMeasurement(t *testing.T) {
 	if r.All.Smallest != 88 || r.All.Largest != 65495 {
 		t.Errorf("%d to %d, want 88 to 65495", r.All.Smallest, r.All.Largest)
 	}
+	// Every third endpoint of each family and size answered, by the order that they were made in.
+	if r.SYN.All.Endpoints+r.SYNACK.All.Endpoints != 1_000_000 || r.SYNACK.IPv4.Endpoints != (millionFour+2)/3 || r.SYNACK.IPv6.Endpoints != millionSix/3 {
+		t.Errorf("%d, %d and %d endpoints", r.SYN.All.Endpoints, r.SYNACK.IPv4.Endpoints, r.SYNACK.IPv6.Endpoints)
+	}
+	// The publication's author concludes 1420 for IPv4, and 1400 or more for IPv6.
+	r.Advise([]float64{90, 95, 99})
+	if got := r.Advice.Rules; len(got) != 2 || !strings.Contains(got[0], `"ipv4" tcp-mss-clamp value="1420"`) || !strings.Contains(got[1], `"ipv6" tcp-mss-clamp value="1400"`) {
+		t.Errorf("%q", got)
+	}
 	compareGolden(t, "million", text(t, r))
-	compareGolden(t, "million.svg", svg(t, r))
+	checkFigures(t, r, map[string]map[int]int{"": both, "IPv4": countsOf(r.IPv4), "IPv6": countsOf(r.IPv6)})
+}
+
+// checkFigures holds what three pictures show against what was put in, to the last count: each size is there, with its
+// number in words and in its height.
+func checkFigures(t *testing.T, r *Report, want map[string]map[int]int) {
+	t.Helper()
+	stem := regexp.MustCompile(`<title>(?:(IPv.), )?MSS (\d+): ([\d,]+) endpoints?, [\d.]+ %</title><path stroke-width="1.5" d="M[\d.]+ [\d.]+V([\d.]+)"`)
+	step := regexp.MustCompile(`<circle cx="([\d.]+)" cy="([\d.]+)" r="5" fill-opacity="0"><title>MSS (\d+) or less: ([\d,]+) endpoints? over (IPv.)`)
+	for _, name := range Figures {
+		picture := figure(t, r, name)
+		compareGolden(t, "million-"+name+".svg", picture)
+		switch name {
+		case "frequency":
+			checkStems(t, name, stem.FindAllStringSubmatch(picture, -1), want[""])
+		case "families":
+			lines := stem.FindAllStringSubmatch(picture, -1)
+			for _, family := range []string{"IPv4", "IPv6"} {
+				others := func(m []string) bool { return m[1] != family }
+				checkStems(t, family, slices.DeleteFunc(slices.Clone(lines), others), want[family])
+			}
+		case "cumulative":
+			got := map[string]map[int]int{"IPv4": {}, "IPv6": {}}
+			for _, m := range step.FindAllStringSubmatch(picture, -1) {
+				got[m[5]][atoi(t, m[3])] = atoi(t, m[4])
+			}
+			for family, counts := range got {
+				sum, sums := 0, map[int]int{}
+				for _, mss := range slices.Sorted(maps.Keys(want[family])) {
+					sum += want[family][mss]
+					sums[mss] = sum
+				}
+				if !maps.Equal(counts, sums) {
+					t.Errorf("%s, cumulative: got %v, want %v", family, counts, sums)
+				}
+			}
+		}
+	}
+}
+
+// checkStems compares the lines of a picture with numbers. Their heights are as the logarithms: of three lines, the third
+// can be told from two.
+func checkStems(t *testing.T, name string, lines [][]string, want map[int]int) {
+	t.Helper()
+	got, heights := map[int]int{}, map[int]float64{}
+	for _, m := range lines {
+		n := atoi(t, m[3])
+		got[atoi(t, m[2])] = n
+		y, err := strconv.ParseFloat(m[4], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heights[n] = y
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%s: got %v, want %v", name, got, want)
+	}
+	counts := slices.Sorted(maps.Keys(heights))
+	low, high := counts[0], counts[len(counts)-1]
+	for _, n := range counts {
+		share := math.Log(float64(n)/float64(low)) / math.Log(float64(high)/float64(low))
+		if expect := heights[low] + share*(heights[high]-heights[low]); math.Abs(heights[n]-expect) > 0.15 {
+			t.Errorf("%s: %d endpoints are at %.1f, want %.1f", name, n, heights[n], expect)
+		}
+	}
+}
+
+func atoi(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.ReplaceAll(text, ",", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func countsOf(d *Distribution) map[int]int {
@@ -207,14 +293,14 @@ func TestMoreEndpointsThanAreRemembered(t *testing.T) {
 			t.Fatalf("%d endpoints are remembered", c.Endpoints())
 		}
 	}
-	r := c.Report("sample", Stats{}, nil)
+	r := c.Report("sample", Stats{})
 	if r.Sample != 128 {
 		t.Errorf("one in %d is counted, want 128", r.Sample)
 	}
 	if total := r.All.Endpoints * r.Sample; total < 950_000 || total > 1_050_000 {
 		t.Errorf("there seem to be %d endpoints, want about 1,000,000", total)
 	}
-	for _, v := range r.IPv4.Top(5) {
+	for _, v := range r.IPv4.Top(5, 0, 65535) {
 		want := float64(published4[v.MSS]) / 100_000
 		if v.Share < want-0.02 || v.Share > want+0.02 {
 			t.Errorf("MSS %d has a share of %.3f, want about %.3f", v.MSS, v.Share, want)
@@ -233,7 +319,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	for _, o := range slices.Backward(offers) {
 		backward.Add(o)
 	}
-	a, b := forward.Report("", Stats{}, []float64{90}), backward.Report("", Stats{}, []float64{90})
+	a, b := forward.Report("", Stats{}), backward.Report("", Stats{})
 	if !reflect.DeepEqual(a, b) {
 		t.Errorf("%+v\n%+v", a.All, b.All)
 	}
