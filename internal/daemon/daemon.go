@@ -114,7 +114,7 @@ type Daemon struct {
 	panic     bool
 	pmtu      borrowed // net.ipv4.ip_no_pmtu_disc
 	timed     timers
-	awaits    func(table, chain string) bool // which chains of other programs may come after the first commit (kernel.Desired)
+	awaits    func(table, chain string, beside bool) bool // which chains of other programs may come after the first commit (kernel.Desired)
 	repairs   repairs
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
@@ -365,7 +365,7 @@ func (d *Daemon) desireHere(h compile.History, cfg *zones.Config, panicked bool)
 
 // desire compiles a configuration for the back end that it asks for, after what was installed before it. awaits is that of kernel.Desired.
 func desire(
-	h compile.History, cfg *zones.Config, panicked bool, awaits func(table, chain string) bool,
+	h compile.History, cfg *zones.Config, panicked bool, awaits func(table, chain string, beside bool) bool,
 ) (*kernel.Desired, compile.History, error) {
 	backend := ir.Backend(cfg.Conf.FirewallBackend)
 	rules, h, err := h.Compile(cfg, backend)

@@ -100,7 +100,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	if err := zones.CheckChainsGone(runtime.Direct, cfg.Direct); err != nil {
 		return err
 	}
-	desired, err := askable(h, cfg, awaited(directChains(runtime)))
+	desired, err := askable(h, cfg, awaited(directChains(runtime), false))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 }
 
 // askable is what of a configuration the kernel can be asked about.
-func askable(h compile.History, cfg *zones.Config, awaits func(table, chain string) bool) (*kernel.Desired, error) {
+func askable(h compile.History, cfg *zones.Config, awaits func(table, chain string, beside bool) bool) (*kernel.Desired, error) {
 	if ir.Backend(cfg.Conf.FirewallBackend) == ir.NFTables {
 		direct, _, err := h.Direct(cfg)
 		return &kernel.Desired{Direct: direct, Awaits: awaits}, codeOf(err)

@@ -243,7 +243,7 @@ func TestChainsAreAwaitedOnEveryWay(t *testing.T) {
 			if err := first(b); err != nil {
 				t.Fatal(err)
 			}
-			if awaits := b.kernel.installed.Awaits; awaits == nil || awaits("filter", "NOSUCH") {
+			if awaits := b.kernel.installed.Awaits; awaits == nil || awaits("filter", "NOSUCH", true) {
 				t.Error("any chain is awaited")
 			}
 		})

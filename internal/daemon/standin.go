@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"richwall/compile"
+	"richwall/compile/ir"
 	"richwall/zones"
 )
 
@@ -132,20 +133,26 @@ func (d *Daemon) readGood(good lastGood, name string) []byte {
 }
 
 // await says which chains of other programs may be missing when the first rules are committed: those that the last good configuration has
-// rules in. Without one, any other name may be a misspelled one, and a rule in it would do nothing.
+// rules in. Without one, any other name may be a misspelled one, and a rule in it would do nothing. So would one beside nftables in a chain
+// of the ruleset that the last good configuration had for iptables: no other program makes that chain.
 func (d *Daemon) await(p *part) {
 	var known map[[2]string]bool
+	ours := p.good.damaged != nil
 	if p.good.folder != "" && len(p.cfg.Direct.Rules)+len(p.cfg.Direct.Passthroughs) > 0 {
 		if direct := d.goodDirect(p.good); direct != nil {
 			known = directChains(p.cfg.WithDirect(direct))
+			conf := d.goodConf(p.good)
+			ours = conf == nil || ir.Backend(conf.FirewallBackend) == ir.IPTables
 		}
+	}
+	if p.good.damaged != nil { // it may have had rules in any
+		known = nil
+	} else if known == nil {
+		known = map[[2]string]bool{}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.awaits = awaited(known)
-	if p.good.damaged != nil { // it may have had rules in any
-		d.awaits = nil
-	}
+	d.awaits = awaited(known, ours)
 }
 
 // directChains are the chains that direct rules of a configuration are in, by table and name; none if they do not compile.
@@ -159,9 +166,12 @@ func directChains(cfg *zones.Config) map[[2]string]bool {
 	return chains
 }
 
-// awaited says of these chains, and no others, that they may be missing (kernel.Desired).
-func awaited(chains map[[2]string]bool) func(table, chain string) bool {
-	return func(table, chain string) bool { return chains[[2]string{table, chain}] }
+// awaited says of these chains, and no others, that they may be missing (kernel.Desired); of all if they are nil. ours says that those among them
+// with a name of a ruleset for iptables may be of such a ruleset, and not another program's.
+func awaited(chains map[[2]string]bool, ours bool) func(table, chain string, beside bool) bool {
+	return func(table, chain string, beside bool) bool {
+		return (chains == nil || chains[[2]string{table, chain}]) && !(beside && ours && ir.IsChain(table, chain))
+	}
 }
 
 // decisive are the losses that decide whether the files are used: not those of direct.xml, if other direct rules can stand in.

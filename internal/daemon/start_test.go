@@ -1170,12 +1170,30 @@ func TestDirectInMissingChain(t *testing.T) {
 	const in = `<direct><rule ipv="ipv4" table="filter" chain="DOCKER-USER" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
 	b := startKept(t, map[string]string{"direct.xml": in})
 	b.again(t)
-	if awaits := b.kernel.installed.Awaits; !awaits("filter", "DOCKER-USER") || awaits("nat", "DOCKER-USER") || awaits("filter", "DOCKER-USR") {
+	if awaits := b.kernel.installed.Awaits; !awaits("filter", "DOCKER-USER", true) || awaits("nat", "DOCKER-USER", true) || awaits("filter", "DOCKER-USR", true) {
 		t.Error("the chain of the last good configuration is not the one that is awaited")
 	}
 	b = start(t, map[string]string{"direct.xml": in})
-	if b.kernel.installed.Awaits("filter", "DOCKER-USER") {
+	if b.kernel.installed.Awaits("filter", "DOCKER-USER", true) {
 		t.Error("a chain is awaited at the first start")
+	}
+}
+
+// The last good configuration has a rule in a chain of its own ruleset for iptables. No other program makes that chain: beside nftables it is not
+// awaited, and with iptables it comes with the zone. Where the last good configuration was of nftables, a chain of that name was another program's.
+func TestOwnChainIsNotAwaited(t *testing.T) {
+	const in = `<direct><rule ipv="ipv4" table="filter" chain="IN_work" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`
+	for _, good := range []string{"iptables", "nftables"} {
+		b := startKept(t, map[string]string{"direct.xml": in, "firewalld.conf": "FirewallBackend=" + good + "\n"})
+		b.write(t, map[string]string{"firewalld.conf": "FirewallBackend=nftables\n"})
+		b.again(t)
+		awaits := b.kernel.installed.Awaits
+		if beside := awaits("filter", "IN_work", true); beside != (good == "nftables") {
+			t.Errorf("behind %s the chain is awaited beside nftables: %v", good, beside)
+		}
+		if !awaits("filter", "IN_work", false) {
+			t.Errorf("behind %s the chain is not awaited with iptables", good)
+		}
 	}
 }
 

@@ -39,9 +39,15 @@ type Guard struct {
 // has found none.
 func (g *Guard) Earlier() ir.Backend { return g.earlier }
 
-// port is the port of the socket that owns the guard of the start; 0 if there is none.
+// port is the port of the socket that owns the guard of the start; 0 if there is none, or a Kernel that has committed has the socket: what that
+// owns is its guard.
 func (g *Guard) port() uint32 {
 	if g == nil {
+		return 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.socket == nil {
 		return 0
 	}
 	return g.owner

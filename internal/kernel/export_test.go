@@ -196,6 +196,13 @@ type unreadable struct{ err error }
 func (unreadable) concerns(part) bool               { return true }
 func (u unreadable) differences() ([]string, error) { return nil, u.err }
 
+// SetHostTime makes the time for which name servers are waited for another one, until restore is called.
+func SetHostTime(limit time.Duration) (restore func()) {
+	was := hostTime
+	hostTime = limit
+	return func() { hostTime = was }
+}
+
 // FailReview looks at what other programs may have changed, and cannot. It returns the error, and what tells that it is to be looked at again.
 func FailReview(o Options, why error) (again <-chan struct{}, end func(), err error) {
 	o = o.withDefaults()
@@ -209,6 +216,43 @@ func FailReview(o Options, why error) (again <-chan struct{}, end func(), err er
 	}
 	w := &watch{monitor: m, socket: s, suspect: true, log: o.Log}
 	return m.wake, func() { m.close(); s.conn.Close() }, w.review(unreadable{why})
+}
+
+// vanishing is a subject that is changed once more while it is read for the first time, and cannot be read again.
+type vanishing struct {
+	change func()
+	read   *bool
+	why    error
+}
+
+func (vanishing) concerns(part) bool { return true }
+
+func (v vanishing) differences() ([]string, error) {
+	if *v.read {
+		return nil, v.why
+	}
+	*v.read = true
+	v.change()
+	return []string{"a rule was removed"}, nil
+}
+
+// ReviewTwice looks at what other programs have changed, which is changed again meanwhile, and the second look fails with an error. It returns
+// what is known to be changed, what is to be told of that, and the error.
+func ReviewTwice(o Options, change func(), why error) (changed []string, told []Foreign, err error) {
+	o = o.withDefaults()
+	s, err := openSocket(o.Enter)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.conn.Close()
+	m, err := newMonitor(o.Log, o.Enter, s.conn.PID(), func(part) bool { return true })
+	if err != nil {
+		return nil, nil, err
+	}
+	defer m.close()
+	w := &watch{monitor: m, socket: s, suspect: true, log: o.Log}
+	err = w.review(vanishing{change, new(bool), why})
+	return w.changed, w.reports(), err
 }
 
 // FailUnguard tries to take a guard away that stands, and cannot. again is called when it is to be tried again.

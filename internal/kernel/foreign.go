@@ -95,10 +95,14 @@ func (w *watch) reviewNow(s subject) error {
 		if ours && w.alarm != nil {
 			w.alarm()
 		}
-		if found, err = s.differences(); err != nil {
+		now, err := s.differences()
+		if err != nil {
+			if read { // it was so a moment ago
+				w.note(found, by)
+			}
 			return fmt.Errorf("cannot see what other programs have changed: %w", err)
 		}
-		w.suspect, read = false, true
+		found, w.suspect, read = now, false, true
 	}
 	w.note(found, by)
 	w.suspect = true // for the next time

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -412,6 +413,19 @@ func TestGuardIsTriedAgain(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			t.Errorf("%s is not tried again", what)
 		}
+	}
+}
+
+// What another program has changed is known by a first look. It changes more meanwhile, and a second look fails: what the first one has found is
+// told all the same.
+func TestFirstLookIsToldOf(t *testing.T) {
+	ns, why := namespace(t), errors.New("the kernel does not answer")
+	changed, told, err := kernel.ReviewTwice(kernel.Options{Enter: ns.Do, Log: quietLog}, func() { run(t, ns, "", "nft", "add", "table", "inet", "theirs") }, why)
+	if !errors.Is(err, why) {
+		t.Fatalf("got %v", err)
+	}
+	if len(changed) != 1 || len(told) != 1 || !slices.Equal(told[0].Changes, changed) {
+		t.Errorf("it is known that %q, and told that %v", changed, told)
 	}
 }
 

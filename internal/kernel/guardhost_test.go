@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
@@ -34,7 +36,8 @@ func neighbour(t *testing.T, ns *lab.Namespace) *lab.Namespace {
 	return far
 }
 
-// nameServer answers each question on a machine: every host has the addresses 10.9.9.8 and 10.9.9.9 (RFC 1035, section 4.1).
+// nameServer answers questions on a machine: every host has the addresses 10.9.9.8 and 10.9.9.9 (RFC 1035, section 4.1). Of hosts whose names
+// begin with "silent" it tells nothing.
 func nameServer(t *testing.T, ns *lab.Namespace) {
 	t.Helper()
 	var conn net.PacketConn
@@ -48,6 +51,9 @@ func nameServer(t *testing.T, ns *lab.Namespace) {
 			n, from, err := conn.ReadFrom(b)
 			if err != nil {
 				return
+			}
+			if bytes.HasPrefix(b[13:n], []byte("silent")) { // the name, behind the length of its first part
+				continue
 			}
 			end := bytes.IndexByte(b[12:n], 0) + 12 + 5 // behind the name, the type and the class
 			answers := uint16(0)
@@ -63,12 +69,12 @@ func nameServer(t *testing.T, ns *lab.Namespace) {
 	}()
 }
 
-// asking has the restore tools ask a name server of an address for hosts.
+// asking has the programs of iptables ask a name server of an address for hosts. They wait two minutes for each.
 func asking(t *testing.T, server string) {
 	t.Helper()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "resolv.conf"), "nameserver "+server+"\noptions timeout:1 attempts:2\n")
-	for _, program := range []string{"iptables-restore", "ip6tables-restore"} {
+	write(t, filepath.Join(dir, "resolv.conf"), "nameserver "+server+"\noptions timeout:30 attempts:4\n")
+	for _, program := range []string{"iptables", "ip6tables", "iptables-restore", "ip6tables-restore"} {
 		path, err := findProgram(program)
 		if err != nil {
 			t.Skip(err)
@@ -97,6 +103,47 @@ func TestStartLooksUpAHostBehindTheGuard(t *testing.T) {
 		k := start(t, o)
 		commit(t, k, directly(t, backend, `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s two.example -j ACCEPT</rule>`))
 		once(t, saved(t, ns), "-s 10.9.9.8/32 -j ACCEPT", "-s 10.9.9.9/32 -j ACCEPT")
+	})
+}
+
+// Direct rules name hosts, and the name server does not answer for some. All hosts are asked for at once, and nobody waits for each of them: the
+// start is refused soon, with each rule that names such a host, and nothing is changed. So is a check.
+func TestStartWithASilentNameServer(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		useVariant(t, "nft")
+		asking(t, "10.8.0.2")
+		defer kernel.SetHostTime(2 * time.Second)()
+		ns := namespace(t)
+		nameServer(t, neighbour(t, ns))
+		before, begun := all(t, ns), time.Now()
+		const known = `<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s two.example -j DROP</rule>`
+		next := directly(t, backend, known+`<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s silent1.example -j DROP</rule>
+			<rule ipv="ipv4" table="nat" chain="PREROUTING" priority="0">-s 10.0.0.1,silent2.example -j ACCEPT</rule>
+			<passthrough ipv="ipv6">-A FORWARD -d silent3.example -j DROP</passthrough>`)
+		for attempt := range 2 {
+			k := open(t, ns, backend)
+			do := k.Check
+			if attempt == 1 {
+				do = func(d *kernel.Desired) error { return k.Commit(t.Context(), d) }
+			}
+			err := do(next)
+			for _, host := range []string{"silent1.example", "silent2.example", "silent3.example"} {
+				if err == nil || !strings.Contains(err.Error(), "the address of the host "+host) {
+					t.Fatalf("%s is not named: %v", host, err)
+				}
+			}
+			if strings.Contains(err.Error(), "two.example") {
+				t.Error(err)
+			}
+			if attempt == 1 {
+				sameLines(t, before, all(t, ns))
+				commit(t, k, directly(t, backend, known))
+				once(t, saved(t, ns), "-s 10.9.9.8/32 -j DROP", "-s 10.9.9.9/32 -j DROP")
+			}
+		}
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
 	})
 }
 

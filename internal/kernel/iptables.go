@@ -32,11 +32,11 @@ type iptablesKernel struct {
 	installed *Desired // nil if nothing was committed
 	bridged   bridged  // of one that is not direct
 	watch     watch
-	held      heldChains                     // of what is installed; nil if that is not known
-	allowed   uint32                         // the port of a process that Allow waits for; 0 if there is none
-	starting  bool                           // nothing of the firewall was committed before
-	awaits    func(table, chain string) bool // that of the Desired that is committed
-	stopped   func() error                   // the error of a commit's context while there is a commit: what has begun ends, and nothing is looked for any more
+	held      heldChains                                  // of what is installed; nil if that is not known
+	allowed   uint32                                      // the port of a process that Allow waits for; 0 if there is none
+	starting  bool                                        // nothing of the firewall was committed before
+	awaits    func(table, chain string, beside bool) bool // that of the Desired that is committed
+	stopped   func() error                                // the error of a commit's context while there is a commit: what has begun ends, and nothing is looked for any more
 	// found is what was noted as left among what is others' when the Kernel was opened, and foundKnown whether that is all. withoutLeft
 	// has the first commit do without it.
 	found                   leftThings
@@ -522,6 +522,9 @@ type script struct {
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
 func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]*script, error) {
+	if err := k.findHosts(ctx, before, next); err != nil {
+		return nil, err
+	}
 	var list []*script
 	for _, family := range k.families {
 		for _, table := range tablesInOrder(before, next) {

@@ -38,8 +38,9 @@ type Desired struct {
 	Anew bool
 	// Awaits tells whether a chain of a table of iptables or ip6tables is known to be another program's, which may come later: at the first
 	// commit it is made for the rules in it when it is not there. Those in another chain that is not there are refused. nil means that all
-	// are known, and does so at a later commit, too, where it makes no difference.
-	Awaits func(table, chain string) bool
+	// are known, and does so at a later commit, too, where it makes no difference. beside says that the rules are beside nftables, where no chain
+	// of a ruleset for iptables ever comes.
+	Awaits func(table, chain string, beside bool) bool
 	// Succeeded says, with no Rules, that another Kernel has taken over: what is in chains that others have rules in too is that
 	// one's, and stays.
 	Succeeded bool

@@ -197,7 +197,8 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 // commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former these are two transactions,
 // and the guard stands from before the first until the second, which takes it away. So it does in one that changes elements of sets and
 // rules: with Linux 6.18 packets met new elements and old rules for some milliseconds of one transaction. Where the firewall
-// ends, the tables go also if the rules of the direct interface stay.
+// ends, the tables go also if the rules of the direct interface stay, and also if the time is over: the programs take the longer the more direct
+// rules there are, and what they have taken out is not put back for that.
 func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	ends := next.Rules == nil && !next.Succeeded && ctx.Err() == nil
 	g := k.watch.guard
@@ -206,9 +207,13 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 		g.raise(next.Panic)
 	}
 	done, err := k.commitDirect(ctx, next)
+	tables := ctx
+	if ends {
+		tables = context.WithoutCancel(ctx)
+	}
 	switch {
 	case err == nil:
-		err = k.commitTables(ctx, next)
+		err = k.commitTables(tables, next)
 		switch {
 		case !done:
 		case err != nil:
@@ -217,7 +222,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 			k.direct.conclude(ctx.Err)
 		}
 	case ends:
-		return errors.Join(err, k.commitTables(context.WithoutCancel(ctx), next)) // the time may be over that the programs have taken
+		return errors.Join(err, k.commitTables(tables, next))
 	}
 	if err == nil && !done {
 		k.options.Left.wantNothing()

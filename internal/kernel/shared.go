@@ -314,7 +314,7 @@ func (e *TakenError) Error() string {
 
 // awaited tells whether a chain of another program may be made for it.
 func (k *iptablesKernel) awaited(table, chain string) bool {
-	return k.awaits == nil || k.awaits(table, chain)
+	return k.awaits == nil || k.awaits(table, chain, k.direct)
 }
 
 // missing is the errors of all rules in a chain that is not there.
@@ -322,6 +322,34 @@ func (e *tableEdit) missing(c *chainRules) error {
 	var list []*RuleError
 	for _, r := range c.rules {
 		list = append(list, &RuleError{Origin: r.Origin, Chain: c.name, Err: fmt.Errorf("there is no such chain in table %s of %s", e.table, tool(e.family))})
+	}
+	return joined(list)
+}
+
+// outlived is the errors of the rules beside nftables that are in a chain of a ruleset for iptables, or lead to one: such a chain goes when the
+// rules of nftables are there, and with it all that the rule does.
+func (e *tableEdit) outlived() error {
+	if !e.k.direct || len(e.want.chains) == 0 {
+		return nil
+	}
+	noted, _ := e.k.options.Left.found()
+	goes := map[string]bool{}
+	for _, c := range e.saved.remains(e.table, noted.in(e.family, e.table)).chains {
+		own := e.want.chain(c.name)
+		goes[c.name] = !c.builtin && (own == nil || !own.declared)
+	}
+	var list []*RuleError
+	for _, c := range e.want.chains {
+		for i, spec := range c.specs {
+			for _, name := range []string{c.name, targetOf(spec)} {
+				if goes[name] {
+					list = append(list, &RuleError{Origin: c.rules[i].Origin, Chain: c.name, Err: fmt.Errorf(
+						"there is no chain %s in table %s of %s with the back end nftables: the one that is there now goes with the rules of the back end iptables",
+						name, e.table, tool(e.family))})
+					break
+				}
+			}
+		}
 	}
 	return joined(list)
 }

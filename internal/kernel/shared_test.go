@@ -190,7 +190,7 @@ func TestMissingChains(t *testing.T) {
 		fresh := namespace(t)
 		k = open(t, fresh, backend)
 		unknown := directly(t, backend, first)
-		unknown.Awaits = func(table, chain string) bool { return table != "filter" || chain != "DOCKER-USER" }
+		unknown.Awaits = func(table, chain string, _ bool) bool { return table != "filter" || chain != "DOCKER-USER" }
 		var refused *kernel.RuleError
 		if err := k.Commit(t.Context(), unknown); !errors.As(err, &refused) || refused.Origin == nil || refused.Origin.Line != 1 {
 			t.Errorf("a chain that nobody knows is made at the start: %v", err)

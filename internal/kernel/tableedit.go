@@ -165,6 +165,9 @@ func (e *tableEdit) setPolicies(before, next *Desired) {
 
 // build is the script; nil if there is nothing to do.
 func (e *tableEdit) build(ctx context.Context) (*script, error) {
+	if err := e.outlived(); err != nil {
+		return nil, err
+	}
 	var stale []string
 	for _, c := range e.had.chains {
 		if !c.partial() && e.want.chain(c.name) == nil {

@@ -13,24 +13,34 @@ import (
 	"richwall/internal/kernel"
 )
 
-// resolver has the restore tools find the host two.example with two addresses, until it is called: then they refuse each rule with it, as where no
+// resolver has the programs of iptables find the host two.example with two addresses, until it is called: then they refuse each rule with it, as where no
 // name server answers. It counts in a file how often they are given the name behind that.
 func resolver(t *testing.T) (silence func(), asked func() int) {
 	t.Helper()
 	dir, silent := t.TempDir(), filepath.Join(t.TempDir(), "silent")
-	for _, program := range []string{"iptables-restore", "ip6tables-restore"} {
+	for _, program := range []string{"iptables", "ip6tables", "iptables-restore", "ip6tables-restore"} {
 		path, err := findProgram(program)
 		if err != nil {
 			t.Skip(err)
 		}
-		write(t, filepath.Join(dir, program), fmt.Sprintf(`#!/bin/sh
+		script := `#!/bin/sh
+case $* in *"-C firewalld_guard_trial"*two.example*)
+	if test -e %[2]s; then echo >> %[2]s; echo "host/network two.example not found" >&2; exit 2; fi
+	exit 1;;
+esac
+exec %[1]s "$@"
+`
+		if strings.HasSuffix(program, "-restore") {
+			script = `#!/bin/sh
 in=$(cat; echo .); in=${in%%.}
 case $in in *two.example*)
 	if test -e %[2]s; then echo >> %[2]s; echo "host/network two.example not found" >&2
 		echo "Error occurred at line: $(printf %%s "$in" | grep -n two.example | head -n 1 | cut -d: -f1)" >&2; exit 2; fi;;
 esac
 printf %%s "$in" | sed 's/two\.example/10.9.9.8,10.9.9.9/g' | %[1]s "$@"
-`, path, silent))
+`
+		}
+		write(t, filepath.Join(dir, program), fmt.Sprintf(script, path, silent))
 		if err := os.Chmod(filepath.Join(dir, program), 0o755); err != nil {
 			t.Fatal(err)
 		}
