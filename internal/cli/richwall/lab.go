@@ -215,6 +215,11 @@ func (p *plan) compile(b *bench, rules []*grammar.Rule) error {
 	if err != nil {
 		return err
 	}
+	for _, rs := range []*ir.Ruleset{before, after} {
+		if err := loadsInTime(rs); err != nil {
+			return err
+		}
+	}
 	if p.before, err = newScript(before); err != nil {
 		return err
 	}
@@ -224,6 +229,20 @@ func (p *plan) compile(b *bench, rules []*grammar.Rule) error {
 	p.notes = slices.Compact(p.after.notes)
 	p.added, err = additionText(after.Only(fromRules(rules)))
 	return err
+}
+
+// mostFields is how many elements of several fields, one of them with ranges, a set may have that is tried with nftables. The kernel takes a time
+// for such a set that grows with the square of it (net/netfilter/nft_set_pipapo.c): on one machine 0.9 s for 40,000 elements, 8.6 s for 124,000.
+const mostFields = 40_000
+
+// loadsInTime is an error for a ruleset that takes the kernel too long to be tried. A daemon has the time, once.
+func loadsInTime(rs *ir.Ruleset) error {
+	for _, s := range rs.Sets {
+		if rs.Backend == ir.NFTables && s.Wide() && strings.Contains(s.Type, ",") && len(s.Elements) > mostFields {
+			return fmt.Errorf("cannot try nftables: ipset %s of type %s has %d elements, and more than %d of that type take the kernel too long", s.Name, s.Type, len(s.Elements), mostFields)
+		}
+	}
+	return nil
 }
 
 // additionText is what rules alone mean, in the words of the back end's tools; for iptables that of both tools.
