@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"richwall/compile/ir"
+	"richwall/internal/lab"
 )
 
 // A repair of what another program has changed may fail on the way to the kernel, here because the socket does not take so
@@ -49,17 +50,24 @@ func TestGuardBehindARepairThatIsNotSent(t *testing.T) {
 	}
 }
 
-// The guard does not go while a change of another program was not looked at yet, although its time is over.
-func TestGuardStaysBeforeALook(t *testing.T) {
+// withTenRules is a namespace with a Kernel that has committed ten rules.
+func withTenRules(t *testing.T) (*lab.Namespace, *nftables) {
+	t.Helper()
 	ns := Space(t, "nft")
 	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
+	t.Cleanup(func() { k.Close() })
 	if err := k.Commit(t.Context(), &Desired{Rules: many(0, 10)}); err != nil {
 		t.Fatal(err)
 	}
+	return ns, k
+}
+
+// The guard does not go while a change of another program was not looked at yet, although its time is over.
+func TestGuardStaysBeforeALook(t *testing.T) {
+	ns, k := withTenRules(t)
 	k.watch.guard.raise(false)
 	if _, err := ns.Run(t.Context(), "", "nft", "flush", "table", "inet", "firewalld"); err != nil {
 		t.Fatal(err)
@@ -147,15 +155,7 @@ func TestTheLogSaysThatConnectionsWait(t *testing.T) {
 
 // A program that changes our rules while they are read is named, too: the reading may have seen its change before it was heard of.
 func TestWhoChangesDuringALookIsNamed(t *testing.T) {
-	ns := Space(t, "nft")
-	k, err := newNFTables(Options{Enter: ns.Do}.withDefaults())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	if err := k.Commit(t.Context(), &Desired{Rules: many(0, 10)}); err != nil {
-		t.Fatal(err)
-	}
+	ns, k := withTenRules(t)
 	second := filepath.Join(t.TempDir(), "second")
 	if path, err := exec.LookPath("nft"); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestWhoChangesDuringALookIsNamed(t *testing.T) {
 	change("nft", "flush")
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err = k.watch.review(&changedWhileRead{k, sync.OnceFunc(func() { change(second, "delete") })})
+	err := k.watch.review(&changedWhileRead{k, sync.OnceFunc(func() { change(second, "delete") })})
 	reports := k.watch.reports()
 	if err != nil || len(reports) != 1 {
 		t.Fatalf("the reports are %v, error %v", reports, err)

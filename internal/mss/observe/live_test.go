@@ -17,8 +17,9 @@ import (
 // TestMain runs the tests in a user namespace when whoever runs them is not root.
 func TestMain(m *testing.M) { lab.Main(m) }
 
-// On a link every SYN that comes in is seen, and nothing else.
-func TestListenSeesEverySYN(t *testing.T) {
+// listening is a Listener at one end of a link, and a socket of a kind to send packets at the other end, whose number is index.
+func listening(t *testing.T, kind int) (listener *Listener, sender, index int) {
+	t.Helper()
 	if missing := lab.Missing(); missing != nil {
 		t.Skip(strings.Join(missing, "; "))
 	}
@@ -26,9 +27,7 @@ func TestListenSeesEverySYN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.Close()
-	var listener *Listener
-	var sender, index int
+	t.Cleanup(func() { ns.Close() })
 	err = ns.Do(func() (err error) {
 		if index, err = vethPair(); err != nil {
 			return err
@@ -36,14 +35,19 @@ func TestListenSeesEverySYN(t *testing.T) {
 		if listener, err = Listen("near"); err != nil {
 			return err
 		}
-		sender, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		sender, err = unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	defer unix.Close(sender)
+	t.Cleanup(func() { listener.Close(); unix.Close(sender) })
+	return listener, sender, index
+}
+
+// On a link every SYN that comes in is seen, and nothing else.
+func TestListenSeesEverySYN(t *testing.T) {
+	listener, sender, index := listening(t, unix.SOCK_DGRAM)
 
 	const each = 2000
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -77,31 +81,7 @@ func TestListenSeesEverySYN(t *testing.T) {
 
 // Below VLAN tags, PPPoE and MPLS a SYN is seen live as it is in a file; what is not understood is counted.
 func TestListenSeesBelowOtherLayers(t *testing.T) {
-	if missing := lab.Missing(); missing != nil {
-		t.Skip(strings.Join(missing, "; "))
-	}
-	ns, err := lab.NewNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	var listener *Listener
-	var sender, index int
-	err = ns.Do(func() (err error) {
-		if index, err = vethPair(); err != nil {
-			return err
-		}
-		if listener, err = Listen("near"); err != nil {
-			return err
-		}
-		sender, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	defer unix.Close(sender)
+	listener, sender, index := listening(t, unix.SOCK_RAW)
 
 	from := netip.MustParseAddr("10.0.0.0")
 	below := func(layers ...[]byte) []byte {
