@@ -14,7 +14,9 @@ import (
 )
 
 // hostTime is how long name servers are waited for, for each hostsAtOnce hosts or a part of these. It is a variable for tests.
-var hostTime = 5 * time.Second
+// A program of iptables looks a host up twice, and the resolver waits for the first name server for five seconds before it asks the second
+// (resolv.conf(5)).
+var hostTime = 12 * time.Second
 
 const hostsAtOnce = 64
 

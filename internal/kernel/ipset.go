@@ -24,6 +24,7 @@ type setPlan struct {
 	had      []*ir.Set             // the sets whose elements change, as they were committed before
 	gone     []string              // sets that go after the rules
 	retyped  []string              // sets that must go before they can be made with another type
+	foreign  []string              // sets that another program has changed since they were counted
 	others   []string              // sets whose names other programs' sets have, in whose place they come
 	created  []string              // sets that are made, also under other names
 	probe    probe                 // what shows that the change of elements was made
@@ -176,6 +177,9 @@ func (k *iptablesKernel) planSets(ctx context.Context, next *Desired) (*setPlan,
 		delete(old, s.Name)
 		if types[s.Name] == "" || (k.unsure[s.Name] || k.emptied(o, sets)) && !k.despite {
 			o = nil
+		}
+		if sets.entries[s.Name] != k.entries[s.Name] {
+			p.foreign = append(p.foreign, s.Name)
 		}
 		p.set(o, s, types)
 	}
@@ -359,10 +363,30 @@ func (k *iptablesKernel) emptied(made *ir.Set, now setList) bool {
 	return true
 }
 
-// countEntries notes how many entries each set has. Where that cannot be told, the next reload fills them anew.
-func (k *iptablesKernel) countEntries(ctx context.Context) {
+// countEntries notes how many entries each set has that was changed. Where another program has changed it before, and where that cannot be told, the next
+// reload fills it anew.
+func (k *iptablesKernel) countEntries(ctx context.Context, p *setPlan) {
 	list, _ := k.describeSets(ctx)
-	k.entries = list.entries
+	for _, name := range p.touched() {
+		k.entries[name] = list.entries[name]
+	}
+	for _, s := range p.had {
+		if slices.Contains(p.foreign, s.Name) {
+			delete(k.entries, s.Name)
+		}
+	}
+}
+
+// touched is the sets that come or change.
+func (p *setPlan) touched() []string {
+	names := slices.Clone(p.created)
+	for _, s := range p.had {
+		names = append(names, s.Name)
+	}
+	for _, s := range p.swaps {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
@@ -386,7 +410,7 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 		}
 		s.done = true
 	}
-	k.countEntries(ctx)
+	k.countEntries(ctx, p)
 	return nil
 }
 
@@ -419,7 +443,9 @@ func (k *iptablesKernel) blameSet(p *setPlan, err error) error {
 func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) error {
 	var names []string
 	apart := map[string]error{}
-	k.entries = nil
+	for _, name := range p.touched() {
+		delete(k.entries, name)
+	}
 	for _, s := range p.had {
 		names = append(names, s.Name)
 	}
@@ -444,7 +470,6 @@ func (k *iptablesKernel) undoSets(ctx context.Context, p *setPlan) error {
 	}
 	reason := func(name string) error { return cmp.Or(apart[name], stay[name]) }
 	k.keepSets(filter(made, func(name string) bool { return reason(name) != nil }), reason)
-	k.countEntries(ctx)
 	return nil
 }
 

@@ -71,7 +71,7 @@ type iptablesKernel struct {
 func newIPTables(o Options, direct bool) (*iptablesKernel, error) {
 	k := &iptablesKernel{tools: tools{enter: o.Enter}, options: o, direct: direct, unused: []ir.Families{ir.V4, ir.V6}, kinds: map[ir.Families]string{},
 		made: map[sharedChain]bool{}, lacking: map[sharedChain]bool{}, texts: map[sharedRule]string{}, listed: map[sharedChain][]string{},
-		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}, unsure: map[string]bool{}}
+		unlisted: map[sharedChain]bool{}, own: map[sharedChain]map[uint64]ownRule{}, madeOf: map[sharedChain]map[string]string{}, addressed: map[sharedRule][]string{}, unsure: map[string]bool{}, entries: map[string]string{}}
 	k.found, k.foundKnown = o.Left.found()
 	if _, err := find(tool(ir.V4)); err != nil && direct {
 		return nil, fmt.Errorf("cannot use iptables: %w", err)

@@ -131,10 +131,18 @@ func TestReloadFillsSetsAnew(t *testing.T) {
 			return d
 		}
 		commit(t, k, next(false))
-		for _, change := range []string{"flush bans", "add bans 10.9.0.78", "del bans 10.9.0.77"} {
+		for i, change := range []string{"flush bans", "add bans 10.9.0.78", "del bans 10.9.0.77"} {
 			run(t, ns, change+"\n", "ipset", "restore")
 			changed := run(t, ns, "", "ipset", "save", "bans")
-			commit(t, k, next(false))
+			other := next(false)
+			other.Rules.Sets = append(other.Rules.Sets, &ir.Set{Name: "another", Type: "hash:ip", Family: ir.V4})
+			if other.Direct != nil {
+				other.Direct.Sets = append(other.Direct.Sets, &ir.Set{Name: "another", Type: "hash:ip", Family: ir.V4})
+			}
+			if i == 0 {
+				other = next(false)
+			}
+			commit(t, k, other)
 			sameLines(t, changed, run(t, ns, "", "ipset", "save", "bans"))
 			commit(t, k, next(true))
 			if got := run(t, ns, "", "ipset", "save", "bans"); !strings.HasSuffix(got, "\nadd bans 10.9.0.77\n") || strings.Count(got, "add ") != 1 {

@@ -47,9 +47,10 @@ sums() { (cd "$here/files" && find usr -type f -exec sha256sum {} + | sort -k 2)
 # ours prints the names of the files in the list that are still as they were installed, and no package's.
 ours() {
 	[ -f "$list" ] || return 0
-	cut -c 67- "$list" >"$work/listed"
+	sed -E 's/^[0-9a-f]{64}  //' "$list" >"$work/listed"
 	packaged "$work/listed" >"$work/packaged"
-	(cd "$root/" && sha256sum -c "$list" 2>/dev/null) | sed -n 's/: OK$//p' | while IFS= read -r file; do
+	# The first versions listed names alone.
+	{ grep -vE '^[0-9a-f]{64}  ' "$list" || true; (cd "$root/" && sha256sum -c "$list" 2>/dev/null) | sed -n 's/: OK$//p'; } | while IFS= read -r file; do
 		[ -L "$root/$file" ] || grep -qxF "$file" "$work/packaged" || printf '%s\n' "$file"
 	done
 }

@@ -51,7 +51,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	flags.StringVar(&o.logTarget, "log-target", "mixed", "the `TARGET` of messages: mixed, which is all of the others, or syslog, file or console")
 	flags.StringVar(&o.logFile, "log-file", "/var/log/firewalld", "the `FILE` for messages")
 	flags.Usage = func() {
-		fmt.Fprintf(stdout, "Usage: firewalld [OPTION]…\n\nThe firewall daemon. SIGHUP makes it read its configuration anew. SIGTERM ends it, and SIGUSR1 for\nanother start: its rules stay.\n\n%s",
+		fmt.Fprintf(stdout, "Usage: firewalld [OPTION]…\n\nThe firewall daemon. SIGHUP makes it read its configuration anew, SIGTERM ends it.\n\n%s",
 			strings.Replace(flags.FlagUsages(), ` LEVEL[="1"]`, "[=LEVEL]    ", 1))
 	}
 	if err := flags.Parse(args); err != nil {

@@ -38,10 +38,6 @@ const (
 	statusNotRoot = 255
 )
 
-// startedAgain ends the program like SIGTERM, but its rules stay: it is started again at once, and the next process puts its own in their place.
-// Whoever starts services sends it: systemd by the unit's ExecStop=, OpenRC by stopsig.
-const startedAgain = syscall.SIGUSR1
-
 // StopTime is the longest that removing the rules at the end may take: a service manager waits, and so does a shutdown. ConfTime is the
 // longest that a start that is broken off waits for firewalld.conf. Both are variables for tests, which run on busy machines.
 var (
@@ -103,8 +99,6 @@ type program struct {
 	reloads chan struct{}
 	// changed has a token when the status may not be what the service manager was told last.
 	changed chan struct{}
-	// again is set when whoever stops the program has said that it is started again at once.
-	again bool
 	// refused says when and why the last reload that the service manager asked for was refused; nil after one that was not.
 	refused atomic.Pointer[string]
 }
@@ -116,7 +110,7 @@ type program struct {
 // The rules take its place. Only then calls are answered and the service manager is told.
 func (p *program) run() (status int, err error) {
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGHUP, startedAgain, syscall.SIGTERM, os.Interrupt)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
 	if !p.noPID {
 		file, err := writePID(pidPath)
 		if err != nil {
@@ -313,7 +307,6 @@ func (p *program) start(signals <-chan os.Signal) (end func(*kernel.Guard) (stat
 				p.reloadSoon()
 				continue
 			}
-			p.again = s == startedAgain
 			end = p.stopStarting
 		case <-p.bus.Done():
 			end = p.leaveStarting
@@ -395,9 +388,6 @@ func takeOut(lower func() error, bridges, rules func(context.Context) error) (st
 
 // keeps says why the rules stay when the firewall is stopped, as firewalld.conf says now; empty if they go.
 func (p *program) keeps() (reason string) {
-	if p.again {
-		return "the firewall is started again"
-	}
 	done := make(chan string, 1)
 	go func() {
 		fault := fault.Guard(p.log, "reading firewalld.conf", func() { reason = keepsRules(p.system) })
@@ -466,7 +456,6 @@ func (p *program) serve(signals <-chan os.Signal, guard *kernel.Guard) (status i
 		case s := <-signals:
 			if s != syscall.SIGHUP {
 				giveUp()
-				p.again = s == startedAgain
 				return p.stop()
 			}
 			p.reloadSoon()
@@ -569,14 +558,14 @@ func (p *program) leave(guard *kernel.Guard) (status int, err error) {
 	return statusLost, errors.Join(errTaken, p.daemon.Leave(ctx), guard.Lower())
 }
 
-// stop ends the program.
+// stop ends the daemon, with its rules if the configuration says so.
 func (p *program) stop() (status int, err error) {
 	p.log.Info("the firewall stops")
 	p.tell("STOPPING=1")
 	p.bus.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), StopTime)
 	defer cancel()
-	err = p.endDaemon(ctx)
+	err = p.daemon.Stop(ctx)
 	if err == nil {
 		return 0, nil
 	}
@@ -584,12 +573,4 @@ func (p *program) stop() (status int, err error) {
 		err = closed(err, "")
 	}
 	return statusFailed, err
-}
-
-// endDaemon ends the daemon, with its rules if the configuration says so and the program is not started again.
-func (p *program) endDaemon(ctx context.Context) error {
-	if p.again {
-		return p.daemon.Leave(ctx)
-	}
-	return p.daemon.Stop(ctx)
 }

@@ -133,19 +133,17 @@ func lowered(g *kernel.Guard) bool {
 	return err != nil && strings.Contains(err.Error(), "broken off")
 }
 
-// A start that is broken off in panic mode, for another start, or with CleanupOnExit=no, or whose firewalld.conf cannot be read, leaves the guard where it is: the
+// A start that is broken off in panic mode, or with CleanupOnExit=no, or whose firewalld.conf cannot be read, leaves the guard where it is: the
 // exit status is that of a stop.
 func TestStopThatLeavesTheGuard(t *testing.T) {
 	for name, c := range map[string]struct {
-		conf         string
-		panic, again bool
+		conf  string
+		panic bool
 	}{
-		"panic mode":       {"CleanupOnExit=yes\n", true, false},
-		"started again":    {"CleanupOnExit=yes\n", false, true},
-		"CleanupOnExit=no": {"CleanupOnExit=no\n", false, false},
+		"panic mode":       {"CleanupOnExit=yes\n", true},
+		"CleanupOnExit=no": {"CleanupOnExit=no\n", false},
 	} {
 		p, guard := stopping(t, map[string]string{"firewalld.conf": c.conf}, nil), &kernel.Guard{}
-		p.again = c.again
 		if c.panic {
 			if err := p.daemon.SetPanic(t.Context(), true); err != nil {
 				t.Fatal(err)
@@ -180,12 +178,11 @@ func (k *endless) Commit(ctx context.Context, _ *kernel.Desired) error {
 
 func (k *endless) Close() error { return nil }
 
-// A signal to end breaks a start off, which has ended before anything else is done; the guard stays for one that is started again. SIGHUP breaks
-// nothing off: it asks for a reload behind the start.
+// SIGTERM breaks a start off, which has ended before anything else is done. SIGHUP does not: it asks for a reload behind the start.
 func TestSignalsDuringAStart(t *testing.T) {
 	signals := make(chan os.Signal, 2)
-	k := &endless{signal: func() { signals <- syscall.SIGHUP; signals <- startedAgain }}
-	p := stopping(t, map[string]string{"firewalld.conf": "CleanupOnExit=yes\n"}, k)
+	k := &endless{signal: func() { signals <- syscall.SIGHUP; signals <- syscall.SIGTERM }}
+	p := stopping(t, map[string]string{"firewalld.conf": "CleanupOnExit=no\n"}, k)
 	end, err := p.start(signals)
 	if err != nil || end == nil || !k.ended.Load() {
 		t.Fatalf("the start gives %v, and a way to end: %v; its commit has ended: %v", err, end != nil, k.ended.Load())
@@ -199,29 +196,5 @@ func TestSignalsDuringAStart(t *testing.T) {
 	}
 	if s := p.daemon.Snapshot(); s.Runtime != nil {
 		t.Error("a configuration is in force")
-	}
-}
-
-// counted is a kernel that takes all and counts the commits.
-type counted struct {
-	kernel.Kernel
-	commits atomic.Int32
-}
-
-func (k *counted) Commit(context.Context, *kernel.Desired) error { k.commits.Add(1); return nil }
-func (k *counted) Close() error                                  { return nil }
-
-// The end of the daemon takes its rules out of the kernel, in one more commit. They stay there when the program is started again.
-func TestRulesStayForAnotherStart(t *testing.T) {
-	for again, commits := range map[bool]int32{false: 2, true: 1} {
-		k := &counted{}
-		p := stopping(t, map[string]string{"firewalld.conf": "CleanupOnExit=yes\n"}, k)
-		if err := p.daemon.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		p.again = again
-		if err := p.endDaemon(t.Context()); err != nil || k.commits.Load() != commits {
-			t.Errorf("started again %v: %d commits, want %d; %v", again, k.commits.Load(), commits, err)
-		}
 	}
 }
