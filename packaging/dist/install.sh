@@ -128,9 +128,9 @@ remove_files() {
 	while IFS= read -r file; do
 		rm -f "$root/$file"
 	done <"$work/ours"
-	cut -c 67- "$list" | while IFS= read -r file; do
+	while IFS= read -r file; do
 		[ ! -e "$root/$file" ] || echo "$root/$file stays: it is somebody else's now."
-	done
+	done <"$work/listed"
 	rm -f "$list"
 	rmdir "$root/usr/share/richwall" 2>/dev/null || true
 	if [ ! -e "$root/usr/lib/systemd/system/firewalld.service" ]; then # systemctl disable needs the unit, and leaves the links of one that is masked
