@@ -406,7 +406,7 @@ func (k *iptablesKernel) makeSets(ctx context.Context, p *setPlan) error {
 	}
 	for _, s := range p.swaps {
 		if err := k.swapSets(s.fresh, s.name); err != nil {
-			return err
+			return fmt.Errorf("cannot put the new ipset %s in the place of the old one: %w", s.name, err)
 		}
 		s.done = true
 	}

@@ -236,6 +236,8 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
 			g.later(k.unguard)
 		}
+	case err != nil && !stood && g.up: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
+		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
 	return err
 }

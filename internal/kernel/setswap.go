@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -35,9 +36,15 @@ func (t tools) swapSets(one, other string) error {
 	if err != nil {
 		return err
 	}
-	_, err = conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_IPSET<<8 | ipsetSwap, Flags: netlink.Request | netlink.Acknowledge},
-		Data:   append([]byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}, attributes...)})
+	for range 50 { // while another program lists one of them, the kernel does not exchange it
+		_, err = conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: unix.NFNL_SUBSYS_IPSET<<8 | ipsetSwap, Flags: netlink.Request | netlink.Acknowledge},
+			Data:   append([]byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}, attributes...)})
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	var refused *netlink.OpError
 	switch {
 	case err == nil:
