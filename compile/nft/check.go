@@ -231,12 +231,10 @@ func (c *checker) protocols(numbers []int) error {
 			return err
 		}
 	}
-	switch {
-	case len(numbers) == 1:
+	if len(numbers) == 1 {
 		return c.only(numbers[0])
-	case c.protocol == noProtocol:
-		c.protocol = severalProtocols
 	}
+	c.protocol = severalProtocols // also where one was asked for before: nft forgets that
 	return nil
 }
 
