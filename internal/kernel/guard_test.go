@@ -200,7 +200,7 @@ func TestGuardAgainstFlushes(t *testing.T) {
 		command string
 	}{{ir.NFTables, "nft flush table inet firewalld"}, {ir.NFTables, "nft flush ruleset"}, {ir.IPTables, "iptables -F"}} {
 		t.Run(c.command, func(t *testing.T) {
-			defer kernel.SetQuiet(3 * time.Second)()
+			defer kernel.SetQuiet(6 * time.Second)()
 			l := newLab(t)
 			ns := l.Firewall()
 			desired := &kernel.Desired{Rules: letsIn(t, c.backend, "NftablesTableOwner=no\n")}

@@ -309,6 +309,11 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		return k.refusal(p, a.refused)
 	}
 	k.committed(p, a.made)
+	if p.outlasted {
+		if err := k.watch.guard.set(false, false); err != nil {
+			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
+		}
+	}
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
 }
@@ -334,8 +339,11 @@ func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *ans
 	}
 	if next.Anew && p.elements && len(p.chains) > 0 {
 		k.watch.guard.raise(next.Panic)
+		p.outlasted = k.watch.guard.up && !k.watch.guard.needed(next)
 	}
-	if err := p.setGuard(k.watch.guard, next); err != nil {
+	if p.outlasted {
+		p.guarded = true
+	} else if err := p.setGuard(k.watch.guard, next); err != nil {
 		return nil, nil, err
 	}
 	if len(p.changes) == 0 {

@@ -27,6 +27,7 @@ type plan struct {
 	table      int              // where among the changes the table is made, if it is a new one
 	guarded    bool             // the guard stands behind it
 	elements   bool             // the elements of a set that stays change
+	outlasted  bool             // the guard stands until this is committed, and goes behind it
 	guessed    bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs       []*RuleError
 	enter      func(func() error) error // as of Options
