@@ -33,9 +33,10 @@ func TestChangesBesideAProgramThatAddsRules(t *testing.T) {
 	ns := namespace(t)
 	run(t, ns, "", "iptables", "-N", "OTHER")
 	k := open(t, ns, ir.IPTables)
-	end := meanwhile(t, ns, "iptables", "-w", "-A", "OTHER", "-s", "192.0.2.1", "-j", "ACCEPT")
+	end := meanwhile(t, ns, "sh", "-c", "iptables -w -A OTHER -s 192.0.2.1 -j ACCEPT; sleep 0.002") // else iptables-save itself never ends
 	defer end()
 	for i := range 6 {
+		run(t, ns, "", "iptables", "-w", "-F", "OTHER")
 		commit(t, k, &kernel.Desired{Rules: scenario(t, "static-mixed.txt", ir.IPTables), Panic: i == 4})
 	}
 }

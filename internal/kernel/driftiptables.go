@@ -108,11 +108,7 @@ func (k *iptablesKernel) keepOut(ctx context.Context, panicked bool) error {
 			k.options.Log.Warn(err.Error())
 		}
 	}
-	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
-	if err == nil {
-		k.watch.guard.keep()
-	}
-	return err
+	return k.watch.keepOut(ctx, k.options.Guard, panicked)
 }
 
 // Watch implements Watcher.

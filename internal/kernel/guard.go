@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -301,6 +302,15 @@ func (s *socket) lowerGuard() error {
 	return nil
 }
 
+// keepOut has what is new kept out until a commit takes the guard away: by base, the Guard of this process's start, or by the Kernel's own.
+func (w *watch) keepOut(ctx context.Context, base *Guard, panicked bool) error {
+	err := base.keepOut(ctx, w.guard, panicked)
+	if err == nil {
+		w.guard.keep()
+	}
+	return err
+}
+
 // keep has a guard that stands stay until a commit takes it away.
 func (g *guard) keep() {
 	if g != nil {
@@ -411,10 +421,15 @@ func (w *watch) unguard(again func()) {
 	case time.Now().Before(g.until):
 		g.later(again)
 	default:
-		if err := g.set(false, false); err != nil {
-			g.log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
-			g.after(quiet, again)
-		}
+		g.takeDown(again)
+	}
+}
+
+// takeDown takes the guard away, as the rules are in place. Where that cannot be done, again is called later.
+func (g *guard) takeDown(again func()) {
+	if err := g.set(false, false); err != nil {
+		g.log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
+		g.after(quiet, again)
 	}
 }
 

@@ -84,18 +84,7 @@ func overLoopback() error {
 // letsIn is the ruleset of a zone whose interfaces are all others' and which lets in port 80 alone.
 func letsIn(t *testing.T, backend ir.Backend, conf string) *ir.Ruleset {
 	t.Helper()
-	dir := t.TempDir()
-	write(t, dir+"/firewalld.conf", conf)
-	write(t, dir+"/zones/public.xml", `<zone><port port="80" protocol="tcp"/></zone>`)
-	cfg, problems := zones.Load(zones.Dirs{System: dir})
-	if cfg == nil {
-		t.Fatal(problems)
-	}
-	rs, err := compile.Compile(cfg, backend)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rs
+	return madeOf(t, backend, map[string]string{"firewalld.conf": conf, "zones/public.xml": `<zone><port port="80" protocol="tcp"/></zone>`})
 }
 
 // Before anything is known, what is new is dropped, and loopback and neighbours are not. The rules take the place of that; a

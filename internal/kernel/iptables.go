@@ -294,8 +294,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	}
 	if !k.direct {
 		k.starting = k.installed == nil
-		k.ends = next.Rules == nil && !next.Succeeded
-		k.despite = next.Rules == nil || k.installed != nil && k.installed.Panic && !next.Panic
+		k.ends, k.despite = next.ends(), next.goesOn(k.installed != nil && k.installed.Panic)
 	}
 	k.awaits, k.anew, k.stayed = next.Awaits, next.Anew, nil
 	first := k.installed == nil && len(k.steps) == 0
@@ -474,16 +473,21 @@ func (k *iptablesKernel) inParts(next *Desired, sets *setPlan) bool {
 		if !sets.make.empty() {
 			parts++
 		}
-		for _, table := range iptables.Tables {
-			if !rulesOf(k.installed.Rules, family, table).equal(rulesOf(next.Rules, family, table)) {
-				parts++
-			}
-		}
-		if parts > 1 {
+		if parts+differingTables(family, k.installed.Rules, next.Rules) > 1 {
 			return true
 		}
 	}
 	return false
+}
+
+// differingTables is in how many tables of a family the rules of two rulesets are not the same.
+func differingTables(family ir.Families, a, b *ir.Ruleset) (n int) {
+	for _, table := range iptables.Tables {
+		if !rulesOf(a, family, table).equal(rulesOf(b, family, table)) {
+			n++
+		}
+	}
+	return n
 }
 
 // endCommit does what cannot be taken back behind a commit that stands: sets go that hold what was there before it.

@@ -49,6 +49,13 @@ type Desired struct {
 	Running bool
 }
 
+// ends says whether the firewall ends with a commit of what is desired.
+func (d *Desired) ends() bool { return d.Rules == nil && !d.Succeeded }
+
+// goesOn says whether a commit goes on although it cannot be found out whether some rules are there: where the rules go, and where panic mode,
+// which there was before it or not, ends.
+func (d *Desired) goesOn(panicked bool) bool { return d.Rules == nil || panicked && !d.Panic }
+
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
 var ErrForeignOwner = errors.New("it belongs to another program that is running")
 

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
-	"richwall/compile/iptables"
 	"richwall/compile/ir"
 	"richwall/compile/nft"
 )
@@ -113,7 +111,7 @@ func (k *nftables) Guarded() bool { return k.watch.guard.stands() }
 func (k *nftables) KeepOut(ctx context.Context, panicked bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.keepOut(ctx, panicked)
+	return k.watch.keepOut(ctx, k.options.Guard, panicked)
 }
 
 // KeepOutAlone implements Guarder.
@@ -123,16 +121,7 @@ func (k *nftables) KeepOutAlone(ctx context.Context, panicked bool) error {
 	if err := k.watch.guard.aside(); err != nil {
 		return err
 	}
-	return k.keepOut(ctx, panicked)
-}
-
-// keepOut is KeepOut by one who holds the lock.
-func (k *nftables) keepOut(ctx context.Context, panicked bool) error {
-	err := k.options.Guard.keepOut(ctx, k.watch.guard, panicked)
-	if err == nil {
-		k.watch.guard.keep()
-	}
-	return err
+	return k.watch.keepOut(ctx, k.options.Guard, panicked)
 }
 
 // Check finds what cannot be said in messages, or what the rules of a table forbid. What a running kernel lacks it cannot
@@ -195,12 +184,12 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 }
 
 // commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former these are two transactions,
-// and the guard stands from before the first until the second, which takes it away. So it does in one that changes elements of sets and
-// rules: with Linux 6.18 packets met new elements and old rules for some milliseconds of one transaction. Where the firewall
+// and the guard stands from before the first until the second, which takes it away. In one that changes elements of sets and rules it
+// stands until behind that: with Linux 6.18 packets met new elements and old rules for some milliseconds of one transaction. Where the firewall
 // ends, the tables go also if the rules of the direct interface stay, and also if the time is over: the programs take the longer the more direct
 // rules there are, and what they have taken out is not put back for that.
 func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
-	ends := next.Rules == nil && !next.Succeeded && ctx.Err() == nil
+	ends := next.ends() && ctx.Err() == nil
 	g := k.watch.guard
 	stood := g.up
 	if next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
@@ -232,10 +221,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	case err != nil && k.directLost():
 		g.raise(next.Panic || k.installed != nil && k.installed.Panic)
 	case err != nil && !stood && g.up && k.installed != nil: // all is as it was
-		if err := g.set(false, false); err != nil {
-			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
-			g.later(k.unguard)
-		}
+		g.takeDown(k.unguard)
 	case err != nil && !stood && g.up: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
@@ -251,9 +237,7 @@ func (k *nftables) directDiffers(next *ir.Ruleset) bool {
 	if k.direct != nil && k.direct.installed != nil {
 		now = k.direct.installed.Rules
 	}
-	return slices.ContainsFunc(iptables.Tables, func(table string) bool {
-		return !rulesOf(now, ir.V4, table).equal(rulesOf(next, ir.V4, table)) || !rulesOf(now, ir.V6, table).equal(rulesOf(next, ir.V6, table))
-	})
+	return differingTables(ir.V4, now, next)+differingTables(ir.V6, now, next) > 0
 }
 
 // commitDirect commits the rules of the direct interface. done is false where there are none, and were none.
@@ -274,8 +258,7 @@ func (k *nftables) commitDirect(ctx context.Context, next *Desired) (done bool, 
 		return false, err
 	}
 	d.starting = !k.begun
-	d.ends = next.Rules == nil && !next.Succeeded
-	d.despite = next.Rules == nil || k.installed != nil && k.installed.Panic && !next.Panic
+	d.ends, d.despite = next.ends(), next.goesOn(k.installed != nil && k.installed.Panic)
 	return true, d.Commit(ctx, &Desired{Rules: next.Direct, Succeeded: next.Succeeded, Awaits: next.Awaits, Anew: next.Anew})
 }
 
@@ -310,9 +293,7 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 	}
 	k.committed(p, a.made)
 	if p.outlasted {
-		if err := k.watch.guard.set(false, false); err != nil {
-			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
-		}
+		k.watch.guard.takeDown(k.unguard)
 	}
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
