@@ -69,6 +69,7 @@ func (w way) direction() string {
 
 // compileClamps makes the chains that clamp both directions.
 func (s *state) compileClamps() {
+	s.linkSets()
 	if len(s.clamps) == 0 || s.cfg.Own.TCPMSSClamp != "both" {
 		return
 	}
@@ -242,26 +243,26 @@ func (c *clamp) rules(w way) []*ir.Rule {
 		return nil
 	}
 	var rules []*ir.Rule
-	add := func(f ir.Families, action ir.Action, more ...ir.Match) {
+	add := func(f ir.Families, actions []ir.Action, more ...ir.Match) {
 		var matches []ir.Match
 		if f != ir.Both && len(ends) == 0 || len(r.lead) > 0 {
 			matches = []ir.Match{ir.NFProto{Family: f}}
 		}
 		matches = append(append(matches, ends...), more...)
-		rules = append(rules, familyRule(f, r.origin, action, matches...))
+		rules = append(rules, &ir.Rule{Families: f, Matches: matches, Actions: actions, Origin: r.origin})
 	}
 	if log, limit := r.logAction(); log != nil && !w.reply {
-		add(r.families, log, append([]ir.Match{ctNew}, limit...)...)
+		add(r.families, []ir.Action{log}, append([]ir.Match{ctNew}, limit...)...)
 	}
 	for _, size := range c.sizes {
-		if size.bytes == 0 && w.base == "INPUT" {
+		if size.toPath() && w.base == "INPUT" {
 			continue // the kernel itself heeds the MTU of its way back
 		}
 		more := []ir.Match{ir.SYN{}}
 		if c.config.Range != nil {
 			more = append(more, ir.MSS(*c.config.Range))
 		}
-		add(size.families, ir.ClampMSS{Size: size.bytes, Raise: c.config.Raise}, more...)
+		add(size.families, size.actions(c.config.Raise), more...)
 	}
 	return rules
 }

@@ -36,7 +36,7 @@ func (t truth) inverted(invert bool) truth {
 // rule says whether all matches of a rule hold. One that does not outweighs one that is not known; missing is what the latter
 // asks for.
 func (w *walk) rule(r *ir.Rule) (holds truth, missing string) {
-	if w.backend == ir.IPTables && r.Families&w.p.Family == 0 || w.backend == ir.NFTables && !w.answerable(r) {
+	if w.backend == ir.IPTables && r.Families&w.p.Family == 0 || w.backend == ir.NFTables && !w.answerable(r) || !w.linked(r) {
 		return no, ""
 	}
 	holds = yes

@@ -468,6 +468,8 @@ func (s *spec) clamp(a ir.ClampMSS, family ir.Families) {
 		s.fail("iptables can only lower a maximum segment size")
 	case !s.syn:
 		s.fail("iptables changes segment sizes in SYN segments alone, and the rule does not ask for them")
+	case a.Links != "":
+		s.fail("iptables has no map of segment sizes: a rule for each link has one of its own")
 	case a.Size == 0:
 		s.target = "-j TCPMSS --clamp-mss-to-pmtu"
 		return

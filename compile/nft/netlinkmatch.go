@@ -276,7 +276,7 @@ func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, fill func(*e
 		u32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT|flags).
 		u32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic()).u32(unix.NFTA_SET_KEY_LEN, typ.Bytes).
 		u32(unix.NFTA_SET_ID, r.e.sets).
-		bytes(unix.NFTA_SET_USERDATA, setUserdata(keyOrder(typ.Name)))))
+		bytes(unix.NFTA_SET_USERDATA, setUserdata(nil, keyOrder(typ.Name)))))
 	w := r.e.writer(unix.NFT_MSG_NEWSETELEM, name, r.e.sets)
 	fill(w)
 	r.sets = append(r.sets, w.finish()...)
