@@ -17,7 +17,8 @@ import (
 // exchanged.
 //
 //	mangle_FORWARD           tcp flags syn → mangle_FORWARD_mss
-//	mangle_FORWARD_mss       original direction → mangle_FORWARD_SYN, reply direction → mangle_FORWARD_SYNACK
+//	mangle_FORWARD_mss       original direction → mangle_FORWARD_SYN, reply direction → mangle_FORWARD_SYNACK; without
+//	                         a direction, as connection tracking leaves it out, by TCP's flags
 //	mangle_FORWARD_SYN       by where it comes from → mangle_SYN_<I>_dispatch
 //	mangle_SYN_<I>_dispatch  by where it goes → mangle_SYN_<I>_to_<E>
 //	mangle_SYN_<I>_to_<E>    the clamps of zone I, of zone E, and of the policies from I to E
@@ -27,8 +28,8 @@ import (
 // and mangle_SYNACK_… for the reply; mangle_INPUT_… and mangle_OUTPUT_… are the same for what this machine receives and sends,
 // as its own connections are as much a zone's or policy's as others. The clamps themselves are the same chains unless a rule
 // has to be left out: the kernel knows neither the path of what it receives, nor a MAC address of what it sends. A clamp is no
-// verdict and only ever lowers the size, so neither priorities nor the order of clamps matter. The chains exist only where
-// there is a clamp.
+// verdict and only ever lowers the size, so priorities do not matter; neither does the order of clamps, unless one has a range,
+// which is asked of what those before it have left. The chains exist only where there is a clamp.
 
 // clamp is a tcp-mss-clamp of a zone or policy.
 type clamp struct {
@@ -113,6 +114,7 @@ func (s *state) clampBase(base string) {
 	if len(starts) == 0 {
 		return
 	}
+	starts = append(starts, s.untracked(base)...)
 	name := s.chain("mangle", base, ir.ChainMSS)
 	s.add("mangle", name, starts...)
 	first := base
@@ -121,6 +123,22 @@ func (s *state) clampBase(base string) {
 		s.declare("mangle", first).Hook = &ir.Hook{Type: "filter", Hook: strings.ToLower(base), Priority: -150}
 	}
 	s.add("mangle", first, rule(confOrigin, ir.Jump{Chain: name}, ir.SYN{}))
+}
+
+// untracked are the rules by which a segment of no connection that is tracked goes to the chains of its direction: by NOTRACK, or as SYNPROXY
+// makes it, it has no direction that could be asked for, and TCP's flags tell as much of what opens a connection.
+func (s *state) untracked(base string) []*ir.Rule {
+	to := func(direction string) ir.Action {
+		if name := s.filled(base, direction); name != "" {
+			return ir.Jump{Chain: name, Goto: true}
+		}
+		return ir.Return
+	}
+	rules := []*ir.Rule{rule(confOrigin, to("SYNACK"), ir.ACK{})}
+	if to("SYN") != ir.Action(ir.Return) {
+		rules = append(rules, rule(confOrigin, to("SYN")))
+	}
+	return rules
 }
 
 // filled is the name of a chain if it has rules, and else empty.

@@ -30,6 +30,7 @@ import (
 //	logged N             packets in all, by rules of the kernel's log
 //	refused BACKEND: …   what the configuration is refused with
 //	backend BACKEND      the case is not tried on the other
+//	untracked            connection tracking leaves all packets out
 //	# …                  a remark
 //
 // BACKEND is nftables or iptables, and without it a line is for both; FAMILY ipv4, ipv6 or both; FROM and TO two of client
@@ -64,6 +65,7 @@ type clampCase struct {
 	options    lab.Options
 	routes     [][]string // arguments of ip
 	logged     int        // −1: not said
+	untracked  bool
 	refused    map[ir.Backend]string
 	handshakes []handshake
 }
@@ -84,7 +86,7 @@ const (
 
 var expected = map[string]int{"same": same, "lost": lost, "none": 0}
 
-var clampDirective = regexp.MustCompile(`^(?:(link) mtu (\d+)|(route) (\S+) mtu (\d+)|(logged) (\d+)|(refused) (\w+): (.*)|(backend) (\w+))$`)
+var clampDirective = regexp.MustCompile(`^(?:(link) mtu (\d+)|(route) (\S+) mtu (\d+)|(logged) (\d+)|(refused) (\w+): (.*)|(backend) (\w+)|untracked)$`)
 
 func readClampCase(t *testing.T, path string) *clampCase {
 	t.Helper()
@@ -129,6 +131,8 @@ func (c *clampCase) directive(m []string) {
 		c.routes = append(c.routes, []string{"route", "replace", m[4], "via", via, "dev", device, "mtu", m[5]})
 	case m[6] != "":
 		c.logged = number(m[7])
+	case m[0] == "untracked":
+		c.untracked = true
 	case m[8] != "":
 		c.refused[ir.Backend(m[9])] = m[10]
 	default:
@@ -211,6 +215,11 @@ func (c *clampCase) run(t *testing.T, backend ir.Backend) {
 	checkClampChains(t, rs)
 	l := newClampLab(t, c.options)
 	loadRuleset(t, l.Firewall(), rs)
+	if c.untracked {
+		if _, err := l.Firewall().Run(t.Context(), notrack, "nft", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var sent []handshake
 	var probes []lab.Probe
 	for _, h := range c.handshakes {
@@ -232,6 +241,18 @@ func (c *clampCase) run(t *testing.T, backend ir.Backend) {
 		}
 	}
 }
+
+// notrack has connection tracking leave all packets out.
+const notrack = `table inet untracked {
+	chain prerouting {
+		type filter hook prerouting priority raw
+		notrack
+	}
+	chain output {
+		type filter hook output priority raw
+		notrack
+	}
+}`
 
 // setRoutes sets the case's routes, in place of those that the lab makes for addresses when it first sends to them.
 func (c *clampCase) setRoutes(t *testing.T, l *lab.Lab, probes []lab.Probe) {

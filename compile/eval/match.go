@@ -88,6 +88,8 @@ func (w *walk) match(m ir.Match) (holds truth, missing string) {
 		return truthOf(m.Family == p.Family && p.isICMP() && slices.Contains(m.Types, p.ICMPType)), ""
 	case ir.SYN:
 		return truthOf(p.Protocol == 6 && p.Flags&SYN != 0 && (w.backend == ir.NFTables || p.Flags&RST == 0)), ""
+	case ir.ACK:
+		return truthOf(p.Protocol == 6 && p.Flags&ACK != 0), ""
 	case ir.MSS:
 		return truthOf(p.Protocol == 6 && p.MSS != 0 && m.Low <= p.MSS && p.MSS <= m.High), ""
 	case ir.CTState:

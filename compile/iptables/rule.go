@@ -176,6 +176,9 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 		s.syn = true
 		s.proto(protocolTCP, "")
 		s.compare("tcp", &s.flags, " --tcp-flags SYN,RST SYN")
+	case ir.ACK:
+		s.proto(protocolTCP, "")
+		s.compare("tcp", &s.flags, " --tcp-flags ACK ACK")
 	case ir.MSS:
 		s.check(ir.CheckSpan("segment size", m.Low, m.High))
 		s.mss = true

@@ -152,7 +152,7 @@ func (c *checker) match(m ir.Match) error {
 		return c.icmp(m.Family, m.Type)
 	case ir.ICMPTypes:
 		return c.icmp(m.Family, m.Types...)
-	case ir.SYN:
+	case ir.SYN, ir.ACK:
 		return c.only(unix.IPPROTO_TCP)
 	case ir.MSS:
 		return first(ir.CheckSpan("segment size", m.Low, m.High), c.mayBe(unix.IPPROTO_TCP))

@@ -226,6 +226,8 @@ func appendMatch(b []byte, m ir.Match) []byte {
 		return fmt.Appendf(b, "%s type %s", icmpWord(m.Family), alternatives(m.Types, func(t int) string { return icmpType(m.Family, t) }))
 	case ir.SYN:
 		return append(b, "tcp flags syn"...)
+	case ir.ACK:
+		return append(b, "tcp flags ack"...)
 	case ir.MSS:
 		return fmt.Appendf(b, "tcp option maxseg size %s", span(m.Low, m.High))
 	case ir.CTState:

@@ -24,7 +24,7 @@ var (
 		ir.NFProto{Family: ir.V4}, ir.Iface{Name: "eth0"}, ir.Addr{Prefix: netip.MustParsePrefix("192.0.2.0/24")},
 		ir.EtherAddr{MAC: "00:11:22:33:44:55"}, ir.Lookup{Set: Addresses}, ir.L4Proto{Numbers: []int{6}},
 		ir.Port{Side: ir.Dest, Protocol: "tcp", Low: 80, High: 90}, ir.ICMP{Family: ir.V4, Type: 8, Code: ir.AnyCode},
-		ir.ICMPTypes{Family: ir.V6, Types: []int{1, 2}}, ir.SYN{}, ir.MSS{Low: 500, High: 1500}, ir.CTState{States: []string{"established"}},
+		ir.ICMPTypes{Family: ir.V6, Types: []int{1, 2}}, ir.SYN{}, ir.ACK{}, ir.MSS{Low: 500, High: 1500}, ir.CTState{States: []string{"established"}},
 		ir.CTDirection{}, ir.CTStatus{}, ir.CTOrigPort{Protocol: "tcp", Low: 80, High: 90}, ir.Fib{}, ir.PktType{Type: "multicast"},
 		ir.AddrList{Prefixes: prefixes("10.0.0.0/8", "192.168.0.0/16")}, ir.Limit{Rate: 3, Unit: 'm'},
 	}

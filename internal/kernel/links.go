@@ -46,9 +46,11 @@ const (
 	gatherLinks = 5 * time.Millisecond
 	// linksAgain is how soon following links is tried again that has failed.
 	linksAgain = time.Second
-	// linksBuffer is room for messages about some thousand links, in bytes; what has no room is not missed, as all links are read then.
-	linksBuffer = 1 << 20
 )
+
+// linksBuffer is room for messages about some thousand links, in bytes; what has no room is not missed, as all links are read then. It is a
+// variable for tests.
+var linksBuffer = 1 << 20
 
 // FollowLinks reads the links, and from then on calls changed with all of them whenever they have become others, until Close. It calls it from
 // a goroutine of its own, one call after the other. The kernel's messages say no more than that something has changed: then all links are read anew.

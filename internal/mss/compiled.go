@@ -177,6 +177,8 @@ func compiledMatch(m ir.Match) condition {
 		}
 	case ir.SYN:
 		c = flags([]string{"syn"}, []string{"syn"}, false)
+	case ir.ACK:
+		c = flags([]string{"ack"}, []string{"ack"}, false)
 	case ir.CTState:
 		c = state(m.States)
 	case ir.CTDirection:
