@@ -31,6 +31,7 @@ import (
 //	refused BACKEND: …   what the configuration is refused with
 //	backend BACKEND      the case is not tried on the other
 //	untracked            connection tracking leaves all packets out
+//	synproxy             the firewall answers SYNs to port 80 by SYNPROXY, with an MSS of 1460
 //	# …                  a remark
 //
 // BACKEND is nftables or iptables, and without it a line is for both; FAMILY ipv4, ipv6 or both; FROM and TO two of client
@@ -65,7 +66,7 @@ type clampCase struct {
 	options    lab.Options
 	routes     [][]string // arguments of ip
 	logged     int        // −1: not said
-	untracked  bool
+	others     []string   // tables of nftables beside
 	refused    map[ir.Backend]string
 	handshakes []handshake
 }
@@ -86,7 +87,7 @@ const (
 
 var expected = map[string]int{"same": same, "lost": lost, "none": 0}
 
-var clampDirective = regexp.MustCompile(`^(?:(link) mtu (\d+)|(route) (\S+) mtu (\d+)|(logged) (\d+)|(refused) (\w+): (.*)|(backend) (\w+)|untracked)$`)
+var clampDirective = regexp.MustCompile(`^(?:(link) mtu (\d+)|(route) (\S+) mtu (\d+)|(logged) (\d+)|(refused) (\w+): (.*)|(backend) (\w+)|untracked|synproxy)$`)
 
 func readClampCase(t *testing.T, path string) *clampCase {
 	t.Helper()
@@ -131,8 +132,8 @@ func (c *clampCase) directive(m []string) {
 		c.routes = append(c.routes, []string{"route", "replace", m[4], "via", via, "dev", device, "mtu", m[5]})
 	case m[6] != "":
 		c.logged = number(m[7])
-	case m[0] == "untracked":
-		c.untracked = true
+	case others[m[0]] != "":
+		c.others = append(c.others, others[m[0]])
 	case m[8] != "":
 		c.refused[ir.Backend(m[9])] = m[10]
 	default:
@@ -215,8 +216,8 @@ func (c *clampCase) run(t *testing.T, backend ir.Backend) {
 	checkClampChains(t, rs)
 	l := newClampLab(t, c.options)
 	loadRuleset(t, l.Firewall(), rs)
-	if c.untracked {
-		if _, err := l.Firewall().Run(t.Context(), notrack, "nft", "-f", "-"); err != nil {
+	for _, table := range c.others {
+		if _, err := l.Firewall().Run(t.Context(), table, "nft", "-f", "-"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,8 +243,9 @@ func (c *clampCase) run(t *testing.T, backend ir.Backend) {
 	}
 }
 
-// notrack has connection tracking leave all packets out.
-const notrack = `table inet untracked {
+// others are tables of other programs, by the word for each.
+var others = map[string]string{
+	"untracked": `table inet untracked {
 	chain prerouting {
 		type filter hook prerouting priority raw
 		notrack
@@ -252,7 +254,18 @@ const notrack = `table inet untracked {
 		type filter hook output priority raw
 		notrack
 	}
-}`
+}`,
+	"synproxy": `table inet proxy {
+	chain prerouting {
+		type filter hook prerouting priority raw
+		tcp dport 80 tcp flags syn notrack
+	}
+	chain forward {
+		type filter hook forward priority filter
+		ct state invalid,untracked tcp dport 80 synproxy mss 1460 wscale 7 timestamp sack-perm
+	}
+}`,
+}
 
 // setRoutes sets the case's routes, in place of those that the lab makes for addresses when it first sends to them.
 func (c *clampCase) setRoutes(t *testing.T, l *lab.Lab, probes []lab.Probe) {
