@@ -31,12 +31,21 @@ import (
 // verdict and only ever lowers the size, so priorities do not matter; neither does the order of clamps, unless one has a range,
 // which is asked of what those before it have left. The chains exist only where there is a clamp.
 
-// clamp is a tcp-mss-clamp of a zone or policy.
+// clamp is a tcp-mss-clamp of a zone or policy, or a tcp-mss.
 type clamp struct {
 	owner  *owner
 	rule   *richRule
 	sizes  []clampSize
 	config *grammar.TCPMSSClamp
+	match  *grammar.TCPMSS // of a tcp-mss; nil of a clamp
+}
+
+// kind is what the name of the rule's chain begins with.
+func (c *clamp) kind() string {
+	if c.match != nil {
+		return segments
+	}
+	return ""
 }
 
 // concerns says whether a clamp is for connections from one zone to another; either may be zones.ZoneHost.
@@ -188,18 +197,18 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 	}
 	name := s.chain("mangle", w.name, rest)
 	var asked []string
-	var last *owner
-	for _, c := range s.clamps {
-		if c.owner == last || !c.concerns(ingress, egress) {
-			continue // the clamps of one owner follow each other, and have one chain
+	for _, kind := range []string{segments, ""} { // a clamp changes what tcp-mss asks for
+		for _, c := range s.clamps {
+			if c.kind() != kind || !c.concerns(ingress, egress) {
+				continue
+			}
+			chain := s.clampChain(c.owner, w, kind)
+			if chain == "" || slices.Contains(asked, chain) {
+				continue
+			}
+			asked = append(asked, chain)
+			s.add("mangle", name, rule(c.owner.origin(""), ir.Jump{Chain: chain}))
 		}
-		last = c.owner
-		chain := s.clampChain(c.owner, w)
-		if chain == "" || slices.Contains(asked, chain) {
-			continue
-		}
-		asked = append(asked, chain)
-		s.add("mangle", name, rule(c.owner.origin(""), ir.Jump{Chain: chain}))
 	}
 	if asked == nil {
 		return ""
@@ -207,14 +216,14 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 	return name
 }
 
-// clampChain makes the chain with the clamps of a zone or policy for one way, or returns that of forwarded packets where the
+// clampChain makes the chain with the rules of one kind of a zone or policy for one way, or returns that of forwarded packets where the
 // rules are the same; empty where there are none.
-func (s *state) clampChain(o *owner, w way) string {
-	key := clampKey{o, w}
+func (s *state) clampChain(o *owner, w way, kind string) string {
+	key := clampKey{o, w, kind}
 	if name, known := s.clampChains[key]; known {
 		return name
 	}
-	name := s.newClampChain(o, w)
+	name := s.newClampChain(o, w, kind)
 	if s.clampChains == nil {
 		s.clampChains = map[clampKey]string{}
 	}
@@ -222,17 +231,18 @@ func (s *state) clampChain(o *owner, w way) string {
 	return name
 }
 
-// clampKey is whose clamps, and for which way.
+// clampKey is whose clamps, for which way, and of which kind.
 type clampKey struct {
 	owner *owner
 	way   way
+	kind  string
 }
 
-func (s *state) newClampChain(o *owner, w way) string {
+func (s *state) newClampChain(o *owner, w way, kind string) string {
 	var rules []*ir.Rule
 	forwarded, left := way{base: "FORWARD", name: w.direction(), reply: w.reply}, 0
 	for _, c := range s.clamps {
-		if c.owner == o {
+		if c.owner == o && c.kind() == kind {
 			rules = append(rules, c.rules(w)...)
 			left += len(c.rules(forwarded))
 		}
@@ -240,24 +250,33 @@ func (s *state) newClampChain(o *owner, w way) string {
 	if len(rules) == left {
 		w = forwarded
 	}
-	if name := s.filled(w.name, o.suffix); name != "" || rules == nil {
+	if name := s.filled(kind+w.name, o.suffix); name != "" || rules == nil {
 		return name
 	}
-	s.add("mangle", s.chain("mangle", w.name, o.suffix), rules...)
-	return s.filled(w.name, o.suffix)
+	s.add("mangle", s.chain("mangle", kind+w.name, o.suffix), rules...)
+	return s.filled(kind+w.name, o.suffix)
 }
 
-// rules are a clamp's rules for one way. A source MAC address cannot be asked of the reply, nor of what this machine sends:
-// neither has one yet.
+// endsOf are a rule's destination and source for one way; false where it is not for that way. A source MAC address cannot be asked of the reply,
+// nor of what this machine sends: neither has one yet.
+func (c *richRule) endsOf(w way) ([]ir.Match, bool) {
+	switch {
+	case w.reply:
+		return exchanged(c.ends)
+	case w.base == "OUTPUT" && slices.ContainsFunc(c.ends, isEtherAddr):
+		return nil, false
+	}
+	return c.ends, true
+}
+
+// rules are a clamp's rules for one way.
 func (c *clamp) rules(w way) []*ir.Rule {
+	if c.match != nil {
+		return c.segmentRules(w)
+	}
 	r := c.rule
-	ends := r.ends
-	if w.reply {
-		var ok bool
-		if ends, ok = exchanged(ends); !ok {
-			return nil
-		}
-	} else if w.base == "OUTPUT" && slices.ContainsFunc(ends, isEtherAddr) {
+	ends, ok := r.endsOf(w)
+	if !ok {
 		return nil
 	}
 	var rules []*ir.Rule

@@ -45,7 +45,7 @@ func (s *state) rich(o *owner, r zones.RichRule) {
 			c.put("filter", o.filter, "deny", v, nil, prohibited)
 		}
 	case *grammar.TCPMSS:
-		c.filter(variant{families: c.families, element: []ir.Match{ir.SYN{}, ir.MSS(e.Value)}})
+		c.mss(e)
 	case *grammar.Masquerade:
 		c.put("nat", o.post, "allow", variant{families: c.families, element: []ir.Match{notToLoopback}}, nil, ir.Masquerade{})
 	case *grammar.ForwardPort:
