@@ -295,14 +295,33 @@ func (c *clamp) rules(w way) []*ir.Rule {
 		if size.toPath() && w.base == "INPUT" {
 			continue // the kernel itself heeds the MTU of its way back
 		}
-		more := []ir.Match{ir.SYN{}}
-		if c.config.Range != nil {
-			more = append(more, ir.MSS(*c.config.Range))
-		}
+		more := append([]ir.Match{ir.SYN{}}, c.rule.s.sizesAsked(c.config, size)...)
 		add(size.families, size.actions(c.config.Raise), more...)
 	}
 	return rules
 }
+
+// sizesAsked is what is asked of an announced size before it is clamped: the range, if there is one; and with a counter in every rule, which
+// is to count what is lowered, that it is more than the number that it is lowered to. With the MTU of a path or of links there is no such
+// number, and the counter is of what is looked at.
+func (s *state) sizesAsked(e *grammar.TCPMSSClamp, size clampSize) []ir.Match {
+	asked := ir.MSS{Low: 0, High: mostMSS}
+	if e.Range != nil {
+		asked = ir.MSS(*e.Range)
+	}
+	if s.out.Counters && s.cfg.Own.TCPMSSClamp == "both" && size.bytes != 0 && !e.Raise {
+		asked.Low = max(asked.Low, size.bytes+1)
+	}
+	if asked.Low > asked.High || asked.Low == 0 && asked.High == mostMSS {
+		if e.Range == nil {
+			return nil
+		}
+		return []ir.Match{ir.MSS(*e.Range)}
+	}
+	return []ir.Match{ir.MSS(asked)}
+}
+
+const mostMSS = 65535 // the option has 16 bits: RFC 9293, 3.2
 
 var ctNew = ir.CTState{States: []string{"new"}}
 

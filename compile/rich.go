@@ -328,9 +328,7 @@ func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
 			continue // the kernel does not know the path of what has arrived; what is sent back is clamped in output
 		}
 		v := variant{families: size.families, element: []ir.Match{ir.SYN{}}}
-		if e.Range != nil {
-			v.element = append(v.element, ir.MSS(*e.Range))
-		}
+		v.element = append(v.element, c.s.sizesAsked(e, size)...)
 		if size.families != c.families {
 			v.element = append([]ir.Match{ir.NFProto{Family: size.families}}, v.element...)
 		}
