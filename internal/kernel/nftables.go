@@ -213,7 +213,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	case ends:
 		return errors.Join(err, k.commitTables(tables, next))
 	}
-	if err == nil && !done {
+	if err == nil && !done && !next.Succeeded {
 		k.options.Left.wantNothing()
 		k.options.Left.tryAgain(context.WithoutCancel(ctx), ctx.Err, tools{enter: k.options.Enter})
 	}
