@@ -115,7 +115,7 @@ var deviations = []deviation{
 	{"(?i)reload", "^exit (1|254)\nstderr: (Error: '\\w+'|.*KeyError: '\\w+')", "^exit [1-9][^\n]*\nstderr: .*COMMAND_FAILED: ", "firewalld has an internal error, richwall says what is wrong", nil},
 	{"removeChain|--remove-chain", "NOT_ENABLED", "BUILTIN_CHAIN", "a chain that the table has is refused for what it is", nil},
 	{"config.service.*(removeModule|queryModule|addModule)", "^exit 0\n?(true|false)?$|^exit 1\nstderr: [^\n]*(NOT|ALREADY)_ENABLED", "^exit 0\n?(true|false)?$|^exit 1\nstderr: [^\n]*(NOT|ALREADY)_ENABLED", "modules of a service are known by the names of helpers", nil},
-	{"^(dbus / direct.addChain|\\$ --direct --add-chain) eb \\S+ \\S*a b", "^exit 0", "INVALID_CHAIN: cannot use chain \"a b\"", "a chain with a blank in its name, which ebtables takes once, is refused before a reload fails for it", nil},
+	{"^(dbus / direct.addChain|\\$ --direct --add-chain) eb \\S+ \\S*a b", "^exit 0", "INVALID_CHAIN: cannot use chain \"a b\"", "a chain with a blank in its name is refused before a reload fails for a rule that leads to it", nil},
 	{"(?i)reload", "^exit [1-9][^\n]*\nstderr: [^\n]*ipset restore' failed: [^\n]*set type not supported", "^exit [1-9][^\n]*\nstderr: [^\n]*INVALID_IPSET: Zone", "an ipset of a type that this kernel does not have, and something else that is wrong: both refuse it for one of them", nil},
 	{"(add|change)-source=|zone.(add|change)Source ", "^exit 0", "ZONE_CONFLICT: '[0-9A-F:]{17}' already bound to a zone", "a MAC address is the same in either case", otherCase},
 	{"zone.setZoneSettings2 ", "^exit 0$", "^exit 1\nstderr: [^\n]*Exception: \"PANIC_MODE\"$", "in panic mode no change is taken, not even one that changes nothing", hasPanicked},

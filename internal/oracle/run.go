@@ -73,7 +73,7 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !known && got[0].Exit != 0 && st.reloads() {
 			reason, known = "a reload that fails changes nothing", true
 		}
-		if !known && got[0].Exit != 0 && (strings.Contains(got[0].Stderr, "COMMAND_FAILED") || st.several()) {
+		if !known && got[0].Exit != 0 && (strings.Contains(got[0].Stderr, "COMMAND_FAILED") || st.several() || st.replacesDirect()) {
 			reason, known = "of a change that fails firewalld keeps a half", true
 		}
 		if !known && st.resets() && s.conf["FlushAllOnReload"] == "no" {

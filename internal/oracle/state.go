@@ -24,7 +24,8 @@ var each = []struct{ list, show string }{
 }
 
 // configCalls are what the permanent configuration is asked for.
-var configCalls = []string{".config.getZoneNames", ".config.getPolicyNames", ".config.getServiceNames", ".config.getIPSetNames", ".config.getIcmpTypeNames", ".config.getHelperNames"}
+var configCalls = []string{".config.getZoneNames", ".config.getPolicyNames", ".config.getServiceNames", ".config.getIPSetNames", ".config.getIcmpTypeNames", ".config.getHelperNames",
+	".config.direct.getAllChains", ".config.direct.getAllRules", ".config.direct.getAllPassthroughs"}
 
 // state asks the daemon, the files and the kernel.
 func (s *side) state() (state, error) {
