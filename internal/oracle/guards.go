@@ -61,10 +61,21 @@ func sameICMPTypes(d difference) bool {
 	return !slices.ContainsFunc(onlyIn(lists[1], lists[0]), func(name string) bool { return !changed(name) })
 }
 
-// toldFirst is true where what firewalld has said of the first source is in what richwall has said.
+// loggedForward is true of a session that has a rule with a priority, a forward port and a log, and iptables.
+func loggedForward(d difference) bool {
+	return d.session != nil && (d.session.backend == "iptables" || d.had("FirewallBackend", "iptables")) && d.did(func(st step) bool {
+		text := st.String()
+		return strings.Contains(text, "priority=") && strings.Contains(text, " forward-port ") && regexp.MustCompile(` (nf)?log\b`).MatchString(text)
+	})
+}
+
+// toldFirst is true where what firewalld has said of the first source is in what richwall has said, as a warning if it was an error.
 func toldFirst(d difference) bool {
 	_, theirs, _ := strings.Cut(d.theirs, "\n")
 	first, _, _ := strings.Cut(theirs, "\n")
+	if rest, refused := strings.CutPrefix(first, "stderr: "); refused {
+		first = "stderr: Warning: " + strings.TrimPrefix(rest, "Error: ")
+	}
 	return slices.Contains(strings.Split(d.ours, "\n"), first)
 }
 
