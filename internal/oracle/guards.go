@@ -158,6 +158,9 @@ func (s step) panicking() bool {
 // hasPanicked is true of a session that has switched panic mode on.
 func hasPanicked(d difference) bool { return d.did(step.panicking) }
 
+// hasTimed is true of a session that has given something a timeout.
+func hasTimed(d difference) bool { return d.did(step.times) }
+
 // reloadedInPanic is true of a session with a reload behind panic mode.
 func reloadedInPanic(d difference, _ string) bool {
 	on := slices.IndexFunc(d.before, step.panicking)
