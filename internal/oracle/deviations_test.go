@@ -259,3 +259,25 @@ func TestModulesUnderTwoNames(t *testing.T) {
 		t.Errorf("a module that is lost is excused: %s", reason)
 	}
 }
+
+// Where firewalld crashes as something has a timeout, richwall may refuse a reload for a direct rule of a chain that is not there, and for
+// nothing else.
+func TestReloadThatBothRefuse(t *testing.T) {
+	const crash = "exit 1\nstderr: x: \"dictionary changed size during iteration\""
+	timed := []step{{verb: "$", words: []string{"--timeout=10m", "--add-service=ssh"}}}
+	for _, c := range []struct {
+		ours   string
+		before []step
+		want   bool
+	}{
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", timed, true},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", nil, false},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: the kernel says no\"", timed, false},
+	} {
+		d := stepThat("dbus / setLogDenied all", crash, c.ours)
+		d.before = c.before
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("%q is excused is %v, want %v", c.ours, got, c.want)
+		}
+	}
+}
