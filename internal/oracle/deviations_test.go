@@ -62,6 +62,7 @@ func TestStepIsExcused(t *testing.T) {
 		stepThat("$ --permanent --path-zone=public", "exit 0\n/x/etc/zones/public.xml", "exit 0\n/y/usr/lib/firewalld/zones/public.xml"),
 		stepThat("dbus config config.getZoneByName x", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/3", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/99"),
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\npublic", "exit 0\npublic\nhome"),
+		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\nstderr: a: no zone", "exit 0\nsuccess\nstderr: a: no zone\nstderr: b: no zone"),
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 135\nstderr: Error: INVALID_IPSET: a", "exit 0\nsuccess\nstderr: Warning: INVALID_IPSET: a\nstderr: b: no zone"),
 		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
 		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),

@@ -71,9 +71,9 @@ func loggedForward(d difference) bool {
 
 // toldFirst is true where what firewalld has said of the first source is in what richwall has said, as a warning if it was an error.
 func toldFirst(d difference) bool {
-	_, theirs, _ := strings.Cut(d.theirs, "\n")
+	exit, theirs, _ := strings.Cut(d.theirs, "\n")
 	first, _, _ := strings.Cut(theirs, "\n")
-	if rest, refused := strings.CutPrefix(first, "stderr: "); refused {
+	if rest, ok := strings.CutPrefix(first, "stderr: "); ok && exit != "exit 0" {
 		first = "stderr: Warning: " + strings.TrimPrefix(rest, "Error: ")
 	}
 	return slices.Contains(strings.Split(d.ours, "\n"), first)
