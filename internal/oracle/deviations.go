@@ -142,6 +142,7 @@ var things = []thing{
 	{"^nft flags owner$", notThere, "", "with nft 1.0.6 firewalld's table has no owner, whatever NftablesTableOwner says", nil},
 	{"^bus properties of config$", "IPv6_rpfilter: \"yes\"", "IPv6_rpfilter: \"no\"", "the reverse path is not checked with IPv6_rpfilter=no in capitals or as false, whatever firewalld's property says", reverseOff},
 	{"^bus listServices$", ".*", "", "a service with a helper that is not there is not in use behind a start, nor is one that includes it", brokenService},
+	{"^bus (policy.getPolicySettings|zone.getZoneSettings2) ", "services: .*", "services: .*", "a service with a helper that is not there is not in use behind a start, nor is one that includes it", withoutBroken},
 	{"^file direct.xml$", "<[?]xml.*|<direct>|</direct>", notThere, "a file of direct rules without any, which firewalld writes although nothing was changed", nil},
 	{"^file zones/", "", " *<interface name=\"[^\"]*\"/>", "an interface that a reload without flushing has kept is saved as what else runs", keptAndSaved},
 	{"^file services/", "(?s).*", "(?s).*", "firewalld writes the names of the settings of a service in the place of their values", misnamed},

@@ -282,3 +282,15 @@ func TestReloadThatBothRefuse(t *testing.T) {
 		}
 	}
 }
+
+// A service is excused to be gone from a policy where its helper is not there, and no other one.
+func TestServiceWithoutItsHelper(t *testing.T) {
+	theirs := state{"bus getHelpers": {`"tftp"`}, "file services/ftp.xml": {`  <helper name="a b"/>`}, "file services/tftp.xml": {`  <helper name="tftp"/>`}}
+	for ours, want := range map[string]bool{`services: ["tftp"]`: true, `services: ["ftp"]`: false, `services: []`: false, `services: ["tftp", "ssh"]`: false} {
+		const both = `services: ["ftp", "tftp"]`
+		d := difference{what: "bus policy.getPolicySettings x", theirs: both, ours: ours, lost: lines(both), more: lines(ours), scene: scene{theirs: theirs}}
+		if got := explain(d) != ""; got != want {
+			t.Errorf("%s and %s are excused is %v, want %v", both, ours, got, want)
+		}
+	}
+}

@@ -207,3 +207,16 @@ func brokenService(d difference, line string) bool {
 	}
 	return helperGone(strings.Trim(line, `"`), 0)
 }
+
+// withoutBroken is true of two lists of services of a zone or policy that differ in nothing but services with a helper that is not there,
+// which richwall leaves out.
+func withoutBroken(d difference, _ string) bool {
+	var lists [2][]string
+	for i, lines := range [][]string{d.lost, d.more} {
+		text, ok := strings.CutPrefix(strings.Join(lines, "\n"), "services: ")
+		if !ok || json.Unmarshal([]byte(text), &lists[i]) != nil {
+			return false
+		}
+	}
+	return len(onlyIn(lists[1], lists[0])) == 0 && !slices.ContainsFunc(onlyIn(lists[0], lists[1]), func(name string) bool { return !brokenService(d, name) })
+}
