@@ -107,7 +107,7 @@ var deviations = []deviation{
 	{"--set-priority=", "invalid literal for int", "INVALID_PRIORITY", "what is no number has the code of that", nil},
 	{"addPassthrough|--add-passthrough", "COMMAND_FAILED", "INVALID_PASSTHROUGH", "what the tool would refuse is refused for what it is", nil},
 	{"--new-ipset=|addIPSet", "^exit 0", "INVALID_IPSET: Zone .* not usable as source", "a set that a zone has as its source is refused before a reload fails for it", nil},
-	{"--path-|Properties.Get.*(path|filename)", "^exit 0\n\"?\\S*/etc/(?P<same>\\w+(/\\S+)?)$", "^exit 0\n\"?\\S*/usr/lib/firewalld/(?P<same>\\w+(/\\S+)?)$", "firewalld has a copy of what is shipped, which it wrote although nothing was changed", nil},
+	{"--path-|Properties.Get.*(path|filename)", "^exit 0\n\"?\\S*/etc/(?P<same>\\w+(/[^\"\\s]+)?)\"?$", "^exit 0\n\"?\\S*/usr/lib/firewalld/(?P<same>\\w+(/[^\"\\s]+)?)\"?$", "firewalld has a copy of what is shipped, which it wrote although nothing was changed", nil},
 	{"Properties.Get.*(default|builtin)", "^exit 0\nfalse$", "^exit 0\ntrue$", "firewalld has a copy of what is shipped, which it wrote although nothing was changed", nil},
 	{"Properties.Get.*IPv[46]ICMPTypes", "^exit 0\n\\[", "^exit 0\n\\[", "ICMP types that are known are those that have a definition", sameICMPTypes},
 	{"--get-zone-of-source=.*--get-zone-of-source=", "^exit", "^exit", "the zones of all sources are told, not only of the first", toldFirst},

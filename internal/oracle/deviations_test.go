@@ -59,6 +59,7 @@ func TestStepIsExcused(t *testing.T) {
 	removed.wrong = 1
 	for _, d := range []difference{
 		failed, removed,
+		stepThat("dbus config/icmptype/x org.freedesktop.DBus.Properties.Get c path", "exit 0\n\"/x/etc/icmptypes\"", "exit 0\n\"/y/usr/lib/firewalld/icmptypes\""),
 		stepThat("$ --permanent --path-zone=public", "exit 0\n/x/etc/zones/public.xml", "exit 0\n/y/usr/lib/firewalld/zones/public.xml"),
 		stepThat("dbus config config.getZoneByName x", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/3", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/99"),
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\npublic", "exit 0\npublic\nhome"),
