@@ -64,7 +64,7 @@ func (p *part) text(l zones.Loss) string {
 }
 
 // ofGood tells whether what is lost is in the files of the last good configuration.
-func (p *part) ofGood(l zones.Loss) bool { return strings.HasPrefix(l.Problem.Path, p.good.folder) }
+func (p *part) ofGood(l zones.Loss) bool { return strings.HasPrefix(l.Problem.Path, p.good.link) }
 
 // failed says what is lost of a part that is in force, a line each, and what is in force instead.
 func (p *part) failed() []string {
@@ -108,7 +108,7 @@ func (d *Daemon) goodDirect(good lastGood) *zones.Direct {
 	if data == nil {
 		return nil
 	}
-	direct, problems := zones.ReadDirect(data, filepath.Join(good.folder, "direct.xml"))
+	direct, problems := zones.ReadDirect(data, filepath.Join(good.link, "direct.xml"))
 	d.logWarnings(problems)
 	return direct
 }
@@ -127,7 +127,7 @@ func (d *Daemon) readGood(good lastGood, name string) []byte {
 		return r
 	})
 	if err = errors.Join(err, r.err); err != nil {
-		d.opt.Log.Error("a file of the last good configuration cannot be read", "reason", err)
+		d.opt.Log.Error("a file of the last good configuration cannot be read", "reason", good.named(err.Error()))
 	}
 	return r.data
 }

@@ -105,7 +105,7 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	if err == nil || ends(ctx, err) {
 		return append(failed, instead), inFiles, err
 	}
-	d.opt.Log.Error("that cannot be used either", "reason", err)
+	d.opt.Log.Error("that cannot be used either", "reason", good.named(err.Error()))
 	failed, err = d.startClosed(ctx, links, append(failed, err.Error()))
 	return failed, inFiles, err
 }
@@ -142,13 +142,18 @@ func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
 // linked is texts that name the link to the folder in place of the folder, whose name changes with each configuration that is kept.
 func (g lastGood) linked(texts []string) []string {
-	if g.folder == "" {
-		return texts
-	}
 	for i := range texts {
-		texts[i] = strings.ReplaceAll(texts[i], g.folder, g.link)
+		texts[i] = g.named(texts[i])
 	}
 	return texts
+}
+
+// named is linked of one text.
+func (g lastGood) named(text string) string {
+	if g.folder == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, g.folder, g.link)
 }
 
 // stateFolder names the folder of the last good configuration in messages.
@@ -224,7 +229,7 @@ func (d *Daemon) besideGood(ctx context.Context, rest *zones.Rest, good lastGood
 	}
 	before, err := d.loadOther(ctx, d.goodDirs(good))
 	if err != nil {
-		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", err)
+		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", good.named(err.Error()))
 		return rest.Losses, ctx.Err()
 	}
 	return rest.Beside(withoutKeeping(before)), nil // at a start there is nothing to keep
