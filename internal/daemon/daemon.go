@@ -122,6 +122,11 @@ type Daemon struct {
 	current   atomic.Pointer[Snapshot]
 	emergency atomic.Bool   // every packet is dropped by DropAll
 	wishes    atomic.Uint64 // counts the calls of SetPanic: the last one counts
+	ending    atomic.Int32  // counts the calls of SetPanic that end panic mode and have not done so yet
+	begun     chan struct{} // closed when there is a Kernel
+	dropping  sync.Mutex    // held while the table of DropAll is put up or taken away, beside the lock or not; guards the next two
+	panicking bool          // a commit with panic mode is under way
+	beside    bool          // nothing is in the kernel of panic mode but the table of DropAll, which was put up beside a change
 	noting    sync.Mutex    // held while panic mode is noted on disk
 	keeping   sync.Mutex    // held while the last good configuration is written
 	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts
@@ -153,7 +158,7 @@ const guardStands = "a table firewalld_guard, or of a name that begins like that
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {
-	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), state: Init, managed: map[string]string{}}
+	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), begun: make(chan struct{}), state: Init, managed: map[string]string{}}
 	d.timed.init(d.expire)
 	d.publish()
 	return d
@@ -297,6 +302,7 @@ func (d *Daemon) useKernel(ctx context.Context, k kernel.Kernel, backend ir.Back
 	}
 	d.follow(k)
 	if former == nil {
+		close(d.begun)
 		return
 	}
 	if !waits {
