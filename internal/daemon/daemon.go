@@ -539,7 +539,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables
 // does not answer, that keeps nothing else in. The lock is held.
 func (d *Daemon) takeOut(ctx context.Context) error {
-	err := d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic})
+	err := d.commitNone(ctx)
 	if err == nil && d.repairs.waiting != "" { // those of an earlier process still stand where this one's were to be
 		err = d.removeOther(ctx)
 	}
@@ -547,6 +547,21 @@ func (d *Daemon) takeOut(ctx context.Context) error {
 	defer cancel()
 	nothing := d.runtime.WithDirect(&zones.Direct{})
 	return errors.Join(err, d.commitBridge(ctx, nothing, func() error { return nil }))
+}
+
+// takeOutTries is how often the rules are taken out at the end.
+const takeOutTries = 3
+
+// commitNone takes the rules of this process out of the kernel. Where another program takes a table away meanwhile, a part of what was to be
+// done has no place any more, and the next try looks at what is there then. What can only stay is not tried again. The lock is held.
+func (d *Daemon) commitNone(ctx context.Context) (err error) {
+	for range takeOutTries {
+		if err = d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic}); err == nil || ctx.Err() != nil || errors.As(err, new(*kernel.StayError)) {
+			return err
+		}
+		d.opt.Log.Warn("the rules cannot be taken out of the kernel at once; it is tried again", "reason", err)
+	}
+	return err
 }
 
 // removeTime is the longest that the removal of the rules at the end may take, but for what the kernel is carrying out.
