@@ -78,6 +78,22 @@ func (p *part) failed() []string {
 	return texts
 }
 
+// unheard is what is tried again of a start with a configuration, of which no direct rule was left out but for its hosts if alone says so; nil
+// for nothing.
+func (p *part) unheard(cfg *zones.Config, alone bool) *unheard {
+	u := &unheard{cfg: p.cfg.WithDirect(cfg.Direct)}
+	for _, l := range ofDirect(p.losses) {
+		u.texts = append(u.texts, p.text(l))
+	}
+	if p.direct != nil {
+		u.texts = append(u.texts, p.standIn())
+	}
+	if !alone || u.texts == nil {
+		return nil
+	}
+	return u
+}
+
 // standIn says which direct rules are in force in place of direct.xml.
 func (p *part) standIn() string {
 	from := fmt.Sprintf("the last good configuration, of %s, in %s", p.good.installed.Local().Format(time.DateTime), p.good.link)

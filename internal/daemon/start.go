@@ -275,9 +275,11 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 // out, or with an error what is wrong. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zones.Loss, links map[string]string, good lastGood) (failed []string, err error) {
 	p := &part{cfg: cfg, good: good}
+	hosts := len(ofDirect(losses)) == 0
 	d.lose(p, losses)
 	d.await(p)
 	for err = d.attempt(ctx, p.whole(), links); err != nil; err = d.attempt(ctx, p.whole(), links) {
+		hosts = hosts && hostsAlone(err)
 		lost := p.leaveOut(blamed(err))
 		if len(lost) == 0 {
 			return p.causes(), err
@@ -289,6 +291,7 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zone
 	}
 	d.mu.Lock()
 	d.permanent, d.loaded = p.cfg, p.whole()
+	d.awaitHosts(p.unheard(cfg, hosts))
 	whole, waits := len(p.losses) == 0, d.repairs.waiting != ""
 	if whole && waits {
 		d.unkept = p.cfg
@@ -467,6 +470,7 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 func (d *Daemon) startConfig(ctx context.Context, cfg *zones.Config, links map[string]string) error {
 	d.mu.Lock()
 	d.awaits = nil
+	d.awaitHosts(nil)
 	d.mu.Unlock()
 	if err := d.installFirst(ctx, cfg.ForRuntime(), links); err != nil {
 		return err

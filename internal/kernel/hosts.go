@@ -110,11 +110,14 @@ func (k *iptablesKernel) lookUpOne(ctx context.Context, h host) error {
 	case ctx.Err() != nil:
 		return noAnswer(h)
 	case errors.As(err, &said) && strings.Contains(said.said, "host/network"):
-		return errors.New(said.reason())
+		return fmt.Errorf("%w: %s", ErrNoAddress, said.reason())
 	}
 	return nil
 }
 
+// ErrNoAddress is that no address is known of a host in a direct rule. It may be known later.
+var ErrNoAddress = errors.New("no address is known of a host")
+
 func noAnswer(h host) error {
-	return fmt.Errorf("no name server has told the address of the host %s in time", h.name)
+	return fmt.Errorf("%w: no name server has told that of the host %s in time", ErrNoAddress, h.name)
 }
