@@ -13,7 +13,7 @@ import (
 	"richwall/compile/ir"
 )
 
-// hostTime is how long name servers are waited for, for each hostsAtOnce hosts or a part of these. It is a variable for tests.
+// hostTime is how long name servers are waited for, for each host; hostsAtOnce are asked at once. It is a variable for tests.
 // A program of iptables looks a host up twice, and the resolver waits for the first name server for five seconds before it asks the second
 // (resolv.conf(5)).
 var hostTime = 12 * time.Second
@@ -30,7 +30,7 @@ type host struct {
 var silent sync.Map
 
 // findHosts asks whether the hosts are known that direct rules name which a commit is to bring. A restore tool would look up one after the other,
-// and wait for a name server that does not answer each time. The error is a RuleError for each rule with a host that is not known in time.
+// and wait for a name server that does not answer each time. The error is a RuleError for each rule with a host that is not known in time, or that the context has ended.
 func (k *iptablesKernel) findHosts(ctx context.Context, before, next *Desired) error {
 	rules := map[host][]*RuleError{}
 	var order []host
@@ -58,7 +58,11 @@ func (k *iptablesKernel) findHosts(ctx context.Context, before, next *Desired) e
 		}
 	}
 	var list []*RuleError
-	for i, why := range k.lookUp(ctx, order) {
+	found := k.lookUp(ctx, order)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for i, why := range found {
 		if why == nil {
 			continue
 		}
@@ -80,8 +84,6 @@ func hostsIn(spec string) (hosts []string) {
 
 // lookUp is why each of some hosts is not known; nil for one that is, or of which only the restore tool can tell.
 func (k *iptablesKernel) lookUp(ctx context.Context, hosts []host) []error {
-	ctx, cancel := context.WithTimeout(ctx, hostTime*time.Duration(1+len(hosts)/hostsAtOnce))
-	defer cancel()
 	why, places := make([]error, len(hosts)), make(chan struct{}, hostsAtOnce)
 	var all sync.WaitGroup
 	for i, h := range hosts {
@@ -92,9 +94,13 @@ func (k *iptablesKernel) lookUp(ctx context.Context, hosts []host) []error {
 		all.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			if why[i] = k.lookUpOne(ctx, h); ctx.Err() != nil && why[i] != nil {
+			limited, cancel := context.WithTimeout(ctx, hostTime) // a time of its own: hosts before it take nothing of it
+			defer cancel()
+			switch why[i] = k.lookUpOne(limited, h); {
+			case ctx.Err() != nil:
+			case why[i] != nil && limited.Err() != nil:
 				silent.Store(h, time.Now())
-			} else {
+			default:
 				silent.Delete(h)
 			}
 		})

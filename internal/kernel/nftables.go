@@ -220,9 +220,9 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	switch {
 	case err != nil && k.directLost():
 		g.raise(next.Panic || k.installed != nil && k.installed.Panic)
-	case err != nil && !stood && g.up && k.installed != nil: // all is as it was
-		g.takeDown(k.unguard)
-	case err != nil && !stood && g.up: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
+	case err != nil && !stood && g.up && k.installed != nil: // all is as it was, but for what another program has changed
+		k.watch.unguard(k.unguard)
+	case err != nil && g.up && k.installed == nil && k.begun: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
 	return err
@@ -318,7 +318,7 @@ func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *ans
 	if err != nil {
 		return nil, nil, err
 	}
-	if next.Anew && p.elements && len(p.chains) > 0 {
+	if p.isSeenInParts() {
 		k.watch.guard.raise(next.Panic)
 		p.outlasted = k.watch.guard.up && !k.watch.guard.needed(next)
 	}
@@ -346,7 +346,6 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 			if t, err := k.socket.tableHead(table); err == nil && k.socket.isOthers(t) {
 				if k.begun && k.installed == nil && p.next.Rules != nil && !p.next.Unguarded {
 					k.watch.guard.raise(p.next.Panic)
-					k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 				}
 				return fmt.Errorf("cannot change table inet %s: %w%s", table, ErrForeignOwner, ownerHint(t.owner))
 			}
