@@ -112,11 +112,22 @@ func (k *iptablesKernel) lookUpOne(ctx context.Context, h host) error {
 	case ctx.Err() != nil:
 		return noAnswer(h)
 	case errors.As(err, &said) && strings.Contains(said.said, "host/network"):
-		return errors.New(said.reason())
+		return unknownHost(said.reason())
 	}
 	return nil
 }
 
+// ErrNoAddress is that no address is known of a host in a direct rule. It may be known later.
+var ErrNoAddress = errors.New("no address is known of a host")
+
+// unknownHost is ErrNoAddress in words that name the host.
+type unknownHost string
+
+func (e unknownHost) Error() string { return string(e) }
+
+// Is implements errors.Is.
+func (e unknownHost) Is(target error) bool { return target == ErrNoAddress }
+
 func noAnswer(h host) error {
-	return fmt.Errorf("no name server has told the address of the host %s in time", h.name)
+	return unknownHost(fmt.Sprintf("no name server has told the address of the host %s in time", h.name))
 }

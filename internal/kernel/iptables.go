@@ -785,7 +785,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 		for _, name := range s.kept {
 			k.options.Log.Warn("rules of another program stay in a direct chain", "chain", name, "table", s.table, "program", tool(s.family))
 		}
-		k.list(s)
+		k.list(ctx, s)
 	}
 	return nil
 }
