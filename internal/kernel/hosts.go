@@ -30,7 +30,7 @@ type host struct {
 var silent sync.Map
 
 // findHosts asks whether the hosts are known that direct rules name which a commit is to bring. A restore tool would look up one after the other,
-// and wait for a name server that does not answer each time. The error is a RuleError for each rule with a host that is not known in time, or that the context has ended.
+// and wait for a name server that does not answer each time. The error is a RuleError for each rule with a host that is not known in time.
 func (k *iptablesKernel) findHosts(ctx context.Context, before, next *Desired) error {
 	rules := map[host][]*RuleError{}
 	var order []host
@@ -58,11 +58,7 @@ func (k *iptablesKernel) findHosts(ctx context.Context, before, next *Desired) e
 		}
 	}
 	var list []*RuleError
-	found := k.lookUp(ctx, order)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	for i, why := range found {
+	for i, why := range k.lookUp(ctx, order) {
 		if why == nil {
 			continue
 		}
@@ -116,11 +112,22 @@ func (k *iptablesKernel) lookUpOne(ctx context.Context, h host) error {
 	case ctx.Err() != nil:
 		return noAnswer(h)
 	case errors.As(err, &said) && strings.Contains(said.said, "host/network"):
-		return errors.New(said.reason())
+		return unknownHost(said.reason())
 	}
 	return nil
 }
 
+// ErrNoAddress is that no address is known of a host in a direct rule. It may be known later.
+var ErrNoAddress = errors.New("no address is known of a host")
+
+// unknownHost is ErrNoAddress in words that name the host.
+type unknownHost string
+
+func (e unknownHost) Error() string { return string(e) }
+
+// Is implements errors.Is.
+func (e unknownHost) Is(target error) bool { return target == ErrNoAddress }
+
 func noAnswer(h host) error {
-	return fmt.Errorf("no name server has told the address of the host %s in time", h.name)
+	return unknownHost(fmt.Sprintf("no name server has told the address of the host %s in time", h.name))
 }

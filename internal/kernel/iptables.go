@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,6 +178,9 @@ func (k *iptablesKernel) check(ctx context.Context, next *Desired) error {
 		known.Rules = withoutRules(next.Rules, func(s *ir.Set) bool { return sets[s.Name] != setKind(s) })
 		next = &known
 	}
+	if err := k.findHosts(ctx, k.installed, next); err != nil {
+		return err
+	}
 	scripts, err := k.scripts(ctx, k.installed, next)
 	if err != nil {
 		return err
@@ -304,7 +308,7 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	k.stopped = ctx.Err
 	defer func() { k.stopped = nil }()
 	if err := k.findHosts(ctx, k.installed, next); err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err)
 	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	g := k.watch.guard
@@ -781,7 +785,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 		for _, name := range s.kept {
 			k.options.Log.Warn("rules of another program stay in a direct chain", "chain", name, "table", s.table, "program", tool(s.family))
 		}
-		k.list(s)
+		k.list(ctx, s)
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	switch {
 	case err != nil && k.directLost():
 		g.raise(next.Panic || k.installed != nil && k.installed.Panic)
-	case err != nil && !stood && g.up && k.installed != nil: // all is as it was, but for what another program has changed
+	case err != nil && !stood && g.up && (k.installed != nil || !k.begun): // all is as it was, but for what another program has changed
 		k.watch.unguard(k.unguard)
 	case err != nil && g.up && k.installed == nil && k.begun: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
@@ -292,9 +292,6 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		return k.refusal(p, a.refused)
 	}
 	k.committed(p, a.made)
-	if p.outlasted {
-		k.watch.guard.takeDown(k.unguard)
-	}
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
 }
@@ -365,14 +362,18 @@ func ownerHint(port uint32) string {
 	return fmt.Sprintf(", which seems to be %s", Writer{PID: int(port), Name: strings.TrimSpace(string(name))})
 }
 
-// committed notes what the kernel has.
+// committed notes what the kernel has, and takes away a guard that was to stand until then.
 func (k *nftables) committed(p *plan, made map[int]liveRule) {
 	k.installed, k.begun = p.result(made), true
 	k.options.Guard.settled(k.socket)
 	k.watch.committed()
 	k.watch.guard.kept = p.next.Guarded
 	k.watch.guard.note(p.guarded, p.next.Panic)
-	k.watch.guard.later(k.unguard)
+	if p.outlasted {
+		k.watch.guard.takeDown(k.unguard)
+	} else {
+		k.watch.guard.later(k.unguard)
+	}
 }
 
 // unguard takes the guard away if all has been as it should be for long enough; else it is tried again.
