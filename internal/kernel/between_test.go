@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,6 +68,14 @@ func TestNothingBetweenTwoConfigurations(t *testing.T) {
 	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
 		t.Run("an ipset and a zone, "+string(backend), func(t *testing.T) { nothingBetween(t, backend, moved(t, backend)) })
 	}
+	t.Run("a table made anew", func(t *testing.T) {
+		nothingBetween(t, ir.NFTables, []*kernel.Desired{shutOut(t, ir.NFTables, "NftablesCounters=no\n", "z", true), shutOut(t, ir.NFTables, "NftablesCounters=yes\n", "z", true)})
+	})
+	for _, anew := range []bool{true, false} {
+		t.Run(fmt.Sprint("an ipset by another name, reload: ", anew), func(t *testing.T) {
+			nothingBetween(t, ir.NFTables, []*kernel.Desired{shutOut(t, ir.NFTables, "", "y", anew), shutOut(t, ir.NFTables, "", "z", anew)})
+		})
+	}
 	t.Run("a port and a direct rule", func(t *testing.T) {
 		nothingBetween(t, ir.NFTables, []*kernel.Desired{
 			{Anew: true, Rules: madeOf(t, ir.NFTables, map[string]string{"zones/public.xml": zone(`<port port="9999" protocol="udp"/>`)}), Direct: directRules(t, "-p udp --dport 9999 -j DROP")},
@@ -75,14 +84,68 @@ func TestNothingBetweenTwoConfigurations(t *testing.T) {
 	})
 }
 
+// shutOut is a configuration in which the client is one of many entries of an ipset, which is the source of a zone that drops. The default zone
+// would let it in.
+func shutOut(t *testing.T, backend ir.Backend, conf, ipset string, anew bool) *kernel.Desired {
+	t.Helper()
+	var entries, ports strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&entries, "<entry>10.%d.%d.0/24</entry>", 2+i/250, i%250)
+	}
+	for i := range 300 {
+		fmt.Fprintf(&ports, "<port port=\"%d\" protocol=\"tcp\"/>", 20000+2*i)
+	}
+	return &kernel.Desired{Anew: anew, Rules: madeOf(t, backend, map[string]string{
+		"firewalld.conf":           conf,
+		"ipsets/" + ipset + ".xml": `<ipset type="hash:net">` + entries.String() + `<entry>10.1.0.10</entry></ipset>`,
+		"zones/public.xml":         `<zone><port port="81" protocol="udp"/><port port="9999" protocol="udp"/>` + ports.String() + `</zone>`,
+		"zones/drop.xml":           `<zone target="DROP"><port port="81" protocol="udp"/><source ipset="` + ipset + `"/></zone>`,
+	})}
+}
+
+// A process starts where the rules of an earlier one are still there, as behind a crash or with CleanupOnExit=no. While it puts its own in their
+// place no packet of a new connection passes that neither lets pass, and connections that are there go on.
+func TestNothingBetweenTwoProcesses(t *testing.T) {
+	bothBackends(t, func(t *testing.T, backend ir.Backend) {
+		useVariant(t, "nft")
+		b := newBetween(t)
+		d := shutOut(t, backend, "", "z", false)
+		b.run(t, 4, func(int) {
+			o := kernel.Options{Backend: backend, Enter: b.firewall.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
+			o.Guard = base(t, o, false)
+			k, err := kernel.New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			commit(t, k, d)
+			k.Close()
+			o.Guard.Close()
+		})
+	})
+}
+
 // nothingBetween changes between two states of the kernel, of which none lets the client come to port 9999 of UDP, and both to 81.
 func nothingBetween(t *testing.T, backend ir.Backend, states []*kernel.Desired) {
+	b := newBetween(t)
+	k := start(t, kernel.Options{Backend: backend, Enter: b.firewall.Do, Log: quietLog})
+	b.run(t, 13, func(i int) { commit(t, k, states[i%2]) })
+}
+
+// between is a client that sends to a firewall while its rules are changed.
+type between struct{ firewall, client *lab.Namespace }
+
+func newBetween(t *testing.T) between {
 	l := newLab(t)
-	ns, client := l.Firewall(), l.Namespace(lab.Client)
-	k := start(t, kernel.Options{Backend: backend, Enter: ns.Do, Log: quietLog})
-	commit(t, k, states[0])
-	closed, open := listenUDP(t, ns, "10.1.0.1:9999"), listenUDP(t, ns, "10.1.0.1:81")
-	var passed, sent atomic.Int64
+	return between{l.Firewall(), l.Namespace(lab.Client)}
+}
+
+// run calls change so many times. From behind the first on, no new connection of the client may come to port 9999 of UDP, and the packets of
+// one to 81 all arrive.
+func (b between) run(t *testing.T, times int, change func(i int)) {
+	t.Helper()
+	change(0)
+	closed, open := listenUDP(t, b.firewall, "10.1.0.1:9999"), listenUDP(t, b.firewall, "10.1.0.1:81")
+	var passed atomic.Int64
 	go func() {
 		for buffer := make([]byte, 9); ; passed.Add(1) {
 			if _, _, err := closed.ReadFrom(buffer); err != nil {
@@ -99,66 +162,76 @@ func nothingBetween(t *testing.T, backend ir.Backend, states []*kernel.Desired) 
 			open.WriteTo(buffer[:n], from)
 		}
 	}()
-	end, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		ended <- client.Do(func() error {
-			for {
-				select {
-				case <-end:
-					return nil
-				default:
-				}
-				c, err := net.Dial("udp4", "10.1.0.1:9999") // each from a port of its own, and so a new connection
-				if err != nil {
-					return err
-				}
-				if _, err := c.Write([]byte("x")); err == nil {
-					sent.Add(1)
-				}
-				c.Close()
-			}
-		})
-	}()
-	flow := listenUDP(t, client, "10.1.0.10:0")
-	to := &net.UDPAddr{IP: net.IPv4(10, 1, 0, 1), Port: 81}
-	ask := func() error {
-		flow.SetReadDeadline(time.Now().Add(5 * time.Second))
-		_, err := flow.WriteTo([]byte("y"), to)
-		_, _, failed := flow.ReadFrom(make([]byte, 9))
-		return errors.Join(err, failed)
+	end := make(chan struct{})
+	var ended sync.WaitGroup
+	stop := sync.OnceFunc(func() {
+		close(end)
+		ended.Wait()
+	})
+	defer stop()
+	var sent, asked, lost int
+	ended.Go(func() { sent = b.connect(t, end) })
+	asking := b.flow(t)
+	if !asking() {
+		t.Error("a connection that is let in does not work")
 	}
-	if err := ask(); err != nil {
-		t.Fatal(err)
-	}
-	asked, lost, stop := 0, 0, make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ; ; asked++ {
-			select {
-			case <-stop:
-				return
-			default:
-				if ask() != nil {
-					lost++
-				}
+	ended.Go(func() {
+		for ; !isClosed(end); asked++ {
+			if !asking() {
+				lost++
 			}
 		}
-	}()
-	for i := range 12 {
-		commit(t, k, states[(i+1)%2])
+	})
+	for i := range times - 1 {
+		change(i + 1)
 	}
-	close(stop)
-	<-done
-	close(end)
-	if err := <-ended; err != nil {
-		t.Fatal(err)
+	stop()
+	t.Logf("%d new connections tried, %d passed; %d packets of one that was there, %d lost", sent, passed.Load(), asked, lost)
+	if passed.Load() > 0 || lost > 0 || sent == 0 || asked == 0 {
+		t.Errorf("of %d new connections %d passed, want none; of %d packets of a connection that was there %d were lost, want none", sent, passed.Load(), asked, lost)
 	}
-	t.Logf("%d new connections tried, %d passed; %d packets of one that was there, %d lost", sent.Load(), passed.Load(), asked, lost)
-	if passed.Load() > 0 || lost > 0 || sent.Load() == 0 || asked == 0 {
-		t.Errorf("of %d new connections %d passed, want none; of %d packets of a connection that was there %d were lost, want none", sent.Load(), passed.Load(), asked, lost)
-	}
-	if guardStands(t, ns) {
+	if guardStands(t, b.firewall) {
 		t.Error("the guard stays behind a change")
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// connect sends packets to the closed port until the end, each from a port of its own, and so of a new connection. It says how many.
+func (b between) connect(t *testing.T, end chan struct{}) (sent int) {
+	err := b.client.Do(func() error {
+		for !isClosed(end) {
+			c, err := net.Dial("udp4", "10.1.0.1:9999")
+			if err != nil {
+				return err
+			}
+			if _, err := c.Write([]byte("x")); err == nil {
+				sent++
+			}
+			c.Close()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return sent
+}
+
+// flow is a connection to the open port. Each call sends a packet, and says whether the answer comes.
+func (b between) flow(t *testing.T) (ask func() bool) {
+	flow := listenUDP(t, b.client, "10.1.0.10:0")
+	return func() bool {
+		flow.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, err := flow.WriteTo([]byte("y"), &net.UDPAddr{IP: net.IPv4(10, 1, 0, 1), Port: 81})
+		_, _, failed := flow.ReadFrom(make([]byte, 9))
+		return errors.Join(err, failed) == nil
 	}
 }

@@ -213,16 +213,16 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	case ends:
 		return errors.Join(err, k.commitTables(tables, next))
 	}
-	if err == nil && !done {
+	if err == nil && !done && !next.Succeeded {
 		k.options.Left.wantNothing()
 		k.options.Left.tryAgain(context.WithoutCancel(ctx), ctx.Err, tools{enter: k.options.Enter})
 	}
 	switch {
 	case err != nil && k.directLost():
 		g.raise(next.Panic || k.installed != nil && k.installed.Panic)
-	case err != nil && !stood && g.up && k.installed != nil: // all is as it was
-		g.takeDown(k.unguard)
-	case err != nil && !stood && g.up: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
+	case err != nil && !stood && g.up && (k.installed != nil || !k.begun): // all is as it was, but for what another program has changed
+		k.watch.unguard(k.unguard)
+	case err != nil && g.up && k.installed == nil && k.begun: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
 	return err
@@ -292,9 +292,6 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		return k.refusal(p, a.refused)
 	}
 	k.committed(p, a.made)
-	if p.outlasted {
-		k.watch.guard.takeDown(k.unguard)
-	}
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
 }
@@ -318,7 +315,7 @@ func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *ans
 	if err != nil {
 		return nil, nil, err
 	}
-	if next.Anew && p.elements && len(p.chains) > 0 {
+	if p.isSeenInParts() {
 		k.watch.guard.raise(next.Panic)
 		p.outlasted = k.watch.guard.up && !k.watch.guard.needed(next)
 	}
@@ -346,7 +343,6 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 			if t, err := k.socket.tableHead(table); err == nil && k.socket.isOthers(t) {
 				if k.begun && k.installed == nil && p.next.Rules != nil && !p.next.Unguarded {
 					k.watch.guard.raise(p.next.Panic)
-					k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 				}
 				return fmt.Errorf("cannot change table inet %s: %w%s", table, ErrForeignOwner, ownerHint(t.owner))
 			}
@@ -366,14 +362,18 @@ func ownerHint(port uint32) string {
 	return fmt.Sprintf(", which seems to be %s", Writer{PID: int(port), Name: strings.TrimSpace(string(name))})
 }
 
-// committed notes what the kernel has.
+// committed notes what the kernel has, and takes away a guard that was to stand until then.
 func (k *nftables) committed(p *plan, made map[int]liveRule) {
 	k.installed, k.begun = p.result(made), true
 	k.options.Guard.settled(k.socket)
 	k.watch.committed()
 	k.watch.guard.kept = p.next.Guarded
 	k.watch.guard.note(p.guarded, p.next.Panic)
-	k.watch.guard.later(k.unguard)
+	if p.outlasted {
+		k.watch.guard.takeDown(k.unguard)
+	} else {
+		k.watch.guard.later(k.unguard)
+	}
 }
 
 // unguard takes the guard away if all has been as it should be for long enough; else it is tried again.
