@@ -44,7 +44,7 @@ func (d *Daemon) fill(rs *ir.Ruleset) (*ir.Ruleset, error) {
 		case err == nil:
 			l.stop = stop
 			d.learn(now)
-		case !d.starting && !(l.desired != nil && l.cfg == d.runtime):
+		case !d.starting && !d.followsLinks():
 			return nil, refuse(CommandFailed, "cannot clamp to what links carry: %v", err)
 		default:
 			d.opt.Log.Error("nothing is clamped by value=link, as the links cannot be read; it is tried again soon", "reason", err)
@@ -55,6 +55,12 @@ func (d *Daemon) fill(rs *ir.Ruleset) (*ir.Ruleset, error) {
 		l.from, l.filled = rs, compile.WithLinks(rs, l.known)
 	}
 	return l.filled, nil
+}
+
+// followsLinks says whether the rules in force clamp to what links carry. The lock is held.
+func (d *Daemon) followsLinks() bool {
+	l := &d.links
+	return l.desired != nil && l.cfg == d.runtime && l.desired.Rules != nil && l.desired.Rules.Links
 }
 
 // learn notes what the links are now. The lock is held.
