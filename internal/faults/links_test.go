@@ -36,7 +36,7 @@ func newLinked(t *testing.T, backend ir.Backend, zone string) *linked {
 	}
 	t.Cleanup(l.Close)
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"firewalld.conf": "FirewallBackend=" + string(backend) + "\n", "zones/public.xml": zone})
+	write(t, dir, map[string]string{"firewalld.conf": "FirewallBackend=" + string(backend) + "\nNftablesTableOwner=no\n", "zones/public.xml": zone})
 	enter, log := l.Firewall().Do, slog.New(slog.DiscardHandler)
 	o := optionsOf(dir, nil, enter, log)
 	o.FollowLinks = func(changed func([]kernel.Link)) (func() error, []kernel.Link, error) {
@@ -283,4 +283,14 @@ func TestHowSoonALinkIsFollowed(t *testing.T) {
 	if best > 100*time.Millisecond {
 		t.Errorf("a link is followed within %s", best)
 	}
+}
+
+// What another program takes out of the map, or puts into it, is put back, where the table is not the daemon's alone.
+func TestForeignChangesOfTheMap(t *testing.T) {
+	l := newLinked(t, ir.NFTables, clampByLinks)
+	conf := `delete element inet firewalld mss/ipv4 { "s0" }; add element inet firewalld mss/ipv4 { "s0" : 9000, "c9" : 536 }`
+	if _, err := l.Firewall().Run(t.Context(), conf, "nft", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	l.awaitMap(map[string]int{"s0": 1460, "c0": 8960, "d0": 1460}, "behind another program's change")
 }
