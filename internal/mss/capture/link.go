@@ -14,7 +14,7 @@ type Decoder struct {
 
 	// What is known of the packet that IP is given.
 	Sent      bool  // the machine that captured sent it, or forwarded it
-	Time      int64 // nanoseconds since 1970; 0 if the file does not say, or live
+	Time      int64 // nanoseconds since 1970; 0 if the file does not say
 	Interface int   // live: the number of the interface
 	Whole     int   // live: its length in bytes, before it was cut, with what stands behind it
 	Segment   int   // live: it stands for several, of which each has so many bytes of data; 0 if it is itself

@@ -83,6 +83,9 @@ func (l *Listener) prepare(index int) error {
 	if err := unix.SetsockoptInt(l.socket, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
 		return err
 	}
+	if err := unix.SetsockoptInt(l.socket, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return err
+	}
 	if l.Merged {
 		if err := unix.SetsockoptInt(l.socket, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
 			return err
@@ -236,24 +239,36 @@ func (l *Listener) one(d *Decoder, b *batch, i int) {
 		}
 		data = data[mergedHeader:]
 	}
-	network, whole := beside(b.controls[i][:min(int(h.Controllen), controlSize)])
-	d.Interface, d.Whole = int(from.Ifindex), max(whole-network, 0)
-	d.payload(networkOrder(from.Protocol), data[min(network, len(data)):])
+	says := beside(b.controls[i][:min(int(h.Controllen), controlSize)])
+	d.Time, d.Interface, d.Whole = says.time, int(from.Ifindex), max(says.whole-says.network, 0)
+	d.payload(networkOrder(from.Protocol), data[min(says.network, len(data)):])
 }
 
-// beside is what the kernel says beside a packet: where it starts behind its link layer, and how long it is with that, in
-// bytes. A socket that gets packets without the link layer (SOCK_DGRAM) would not do: below a second VLAN tag newer kernels
-// tell the type of what is below that tag, and hand the tag over before it (vlan_get_protocol_dgram of net/packet/af_packet.c).
-func beside(control []byte) (network, whole int) {
+// control is what the kernel says beside a packet.
+type control struct {
+	network, whole int   // where it starts behind its link layer, and how long it is with that, in bytes
+	time           int64 // when it was seen, in nanoseconds since 1970
+}
+
+// beside reads what the kernel says beside a packet. A socket that gets packets without the link layer (SOCK_DGRAM) would not
+// do: below a second VLAN tag newer kernels tell the type of what is below that tag, and hand the tag over before it
+// (vlan_get_protocol_dgram of net/packet/af_packet.c).
+func beside(messages []byte) (c control) {
 	const length, offset, size = 4, 14, 20 // of tp_len and tp_net in struct tpacket_auxdata of linux/if_packet.h, and its size
-	head := unix.CmsgLen(0)
-	if len(control) < head+size {
-		return 0, 0
+	for len(messages) >= unix.CmsgLen(0) {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&messages[0]))
+		all := int(h.Len)
+		if all < unix.CmsgLen(0) || all > len(messages) {
+			break
+		}
+		data := messages[unix.CmsgLen(0):all]
+		switch {
+		case h.Level == unix.SOL_PACKET && h.Type == unix.PACKET_AUXDATA && len(data) >= size:
+			c.network, c.whole = int(binary.NativeEndian.Uint16(data[offset:])), int(binary.NativeEndian.Uint32(data[length:]))
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
+			c.time = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
+		}
+		messages = messages[min(unix.CmsgSpace(len(data)), len(messages)):]
 	}
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
-	if h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
-		return 0, 0
-	}
-	data := control[head:]
-	return int(binary.NativeEndian.Uint16(data[offset:])), int(binary.NativeEndian.Uint32(data[length:]))
+	return c
 }
