@@ -102,6 +102,7 @@ func (w *Watcher) answer(i int32, side int, s *segment) {
 	switch {
 	case !f.acked:
 		f.acknowledged, f.acked = s.ack, true
+		f.answeredSmall = f.tries > 0 // its SYN
 	case before(f.acknowledged, s.ack):
 		f.acknowledged, f.answeredSmall = s.ack, true
 		if s.ack == f.nextOut && f.begunOut {

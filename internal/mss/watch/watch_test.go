@@ -267,6 +267,24 @@ Add; this is customary; what fits exactly, richwall mss probe finds out:
 	}
 }
 
+// The same in the other direction, of a server that sends at once: what is small and answered is its SYN/ACK.
+func TestBlackHoleOfTheAnswer(t *testing.T) {
+	r := newRouter(t, Options{})
+	r.connect(client, server, 1460, 1460)
+	for range 4 {
+		r.passes(wan, lan, tcpOf{from: server, to: client, flags: push, seq: 5001, ack: 1001, data: 1460})
+		r.wait(700 * time.Millisecond)
+	}
+	r.wait(2 * time.Second)
+	if got := r.only(KindHole).Line(); !strings.HasSuffix(got, "packets of 1500 bytes to 10.0.0.2 leave by lan and are not answered (sent 4 times); small ones are") {
+		t.Error(got)
+	}
+	s := r.w.Summary(0)
+	if want := `rule family="ipv4" source address="10.0.0.2" tcp-mss-clamp mtu="1400"`; len(s.Advice) != 1 || s.Advice[0].Rules[0] != want {
+		t.Errorf("%+v", s.Advice)
+	}
+}
+
 // When what was called lost is answered after all, that is said, and no rule is proposed for it.
 func TestWithdrawn(t *testing.T) {
 	r := newRouter(t, Options{})
