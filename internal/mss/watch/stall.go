@@ -22,6 +22,9 @@ const (
 )
 
 func (w *Watcher) suspect(i int32) {
+	if len(w.suspects) >= 2*w.o.Limit {
+		w.judge() // of most of them the places were given to others
+	}
 	if c := w.table.at(i); !c.suspect {
 		c.suspect = true
 		w.suspects = append(w.suspects, i)
@@ -30,13 +33,14 @@ func (w *Watcher) suspect(i int32) {
 
 // judge looks at the suspects, and names black holes.
 func (w *Watcher) judge() {
+	w.round++
 	kept := w.suspects[:0]
 	for _, i := range w.suspects {
 		c := w.table.at(i)
-		if !c.suspect {
-			continue // its place was given to another one
+		if !c.suspect || c.round == w.round {
+			continue // its place was given to another one, which may be a suspect as well
 		}
-		c.suspect = false
+		c.suspect, c.round = false, w.round
 		for side := range c.flows {
 			h, size, open := w.stalled(c, side)
 			if h != noHole && c.flows[side].hole == noHole {

@@ -43,6 +43,7 @@ type conn struct {
 	big         tooBig
 	mark        mark
 	prev, next  int32
+	round       uint32 // of judge, that looked at it last
 
 	list    listName
 	heard   uint8 // a bit for each side

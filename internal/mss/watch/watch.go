@@ -18,7 +18,7 @@ import (
 )
 
 // DefaultLimit is how many connections are followed at a time if nothing else is said. Each takes some 500 bytes.
-const DefaultLimit = 1 << 16
+const DefaultLimit = 1 << 15
 
 // Options are what a Watcher is told beside packets. All of them may be left out.
 type Options struct {
@@ -62,6 +62,7 @@ type Watcher struct {
 	reach    sizes // what was answered, by who answered
 	arrive   sizes // what came, by who sent it
 	suspects []int32
+	round    uint32    // of judge
 	holes    []holeKey // that were named, by where they are
 	found    map[holeKey]*holeFound
 	totals   Totals

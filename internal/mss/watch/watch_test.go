@@ -3,10 +3,12 @@ package watch
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"richwall/internal/mss"
 )
@@ -163,7 +165,9 @@ func (d *dialogue) answers(ack uint32, sack ...uint32) {
 // rules that lowered them.
 func TestHandshake(t *testing.T) {
 	r := newRouter(t, Options{
-		Zone: func(iface string, a netip.Addr) string { return map[string]string{"lan": "internal", "wan": "external"}[iface] },
+		Zone: func(iface string, a netip.Addr) string {
+			return map[string]string{"lan": "internal", "wan": "external"}[iface]
+		},
 		Clamps: func(p mss.Passage) []string {
 			return []string{map[bool]string{false: "the rule for SYN", true: "the rule for SYN/ACK"}[p.Reply]}
 		},
@@ -443,7 +447,10 @@ func TestTooBig(t *testing.T) {
 		story func(r *router)
 		want  string
 	}{
-		"passed on":     {func(r *router) { r.see(wan, Came, tooBigOf(far, about, 1400)); r.see(lan, Left, tooBigOf(far, about, 1400)) }, "MTU 1400, from 203.0.113.7 for 10.0.0.2: passed on"},
+		"passed on": {func(r *router) {
+			r.see(wan, Came, tooBigOf(far, about, 1400))
+			r.see(lan, Left, tooBigOf(far, about, 1400))
+		}, "MTU 1400, from 203.0.113.7 for 10.0.0.2: passed on"},
 		"dropped":       {func(r *router) { r.see(wan, Came, tooBigOf(far, about, 1400)) }, "MTU 1400, from 203.0.113.7 for 10.0.0.2: not passed on"},
 		"without a MTU": {func(r *router) { r.see(wan, Came, tooBigOf(far, about, 0)) }, "without an MTU, from 203.0.113.7 for 10.0.0.2: not passed on"},
 	} {
@@ -528,6 +535,32 @@ func TestFlood(t *testing.T) {
 	}) {
 		t.Error("the connection that was in use is forgotten")
 	}
+}
+
+// Whatever strangers send, the memory is bounded: here as many connections as are followed at a time, and many more.
+func TestMemory(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	r := newRouter(t, Options{Event: func(Event) {}})
+	r.w.o.Event = func(Event) {}
+	for i := range 3 * DefaultLimit {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), 1)
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{12, byte(i >> 16), byte(i >> 8), byte(i)}), 2)
+		outside := netip.AddrPortFrom(client.Addr(), uint16(i))
+		r.see(lan, Came, tcpOf{from: from, to: to, flags: synOnly, seq: uint32(i), mss: 1460}.bytes())
+		r.see(wan, Left, tcpOf{from: outside, to: to, flags: synOnly, seq: uint32(i), mss: 1460}.bytes())
+		r.see(wan, Came, tcpOf{from: to, to: outside, flags: push, seq: uint32(i), ack: uint32(i) + 1, data: 1460}.bytes())
+		r.see(wan, Came, tcpOf{from: to, to: outside, flags: push, seq: uint32(i) + 3000, ack: uint32(i) + 1, data: 1460}.bytes())
+		r.see(lan, Came, tcpOf{from: from, to: to, flags: ackOnly, seq: uint32(i), ack: uint32(i) + 1}.bytes())
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	const most = 30 << 20
+	if n := r.w.table.size(); n != DefaultLimit || after.HeapAlloc-before.HeapAlloc > most || len(r.w.suspects) > 3*DefaultLimit {
+		t.Errorf("%d connections take %d MB; %d are suspects", n, (after.HeapAlloc-before.HeapAlloc)>>20, len(r.w.suspects))
+	}
+	t.Logf("%d bytes of each, %d MB in all", unsafe.Sizeof(conn{}), (after.HeapAlloc-before.HeapAlloc)>>20)
 }
 
 // A connection is shown if all filters are about one of its ends, or of what they are translated to, and it uses the interface.
