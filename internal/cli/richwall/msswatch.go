@@ -90,6 +90,7 @@ Wireshark on both sides of a router.`,
 	f.IntVar(&o.limit, "limit", watch.DefaultLimit, "how many connections to follow at a time, as a `NUMBER` from 1; each takes some 500 bytes")
 	f.BoolVar(&o.json, "json", false, "print JSON, an object in each line")
 	cmd.MarkFlagsMutuallyExclusive("for", "read")
+	cmd.MarkFlagsMutuallyExclusive("config", "read")
 	return cmd
 }
 
@@ -201,7 +202,9 @@ func (o *watchOptions) files(ctx context.Context, options watch.Options, paths [
 		}
 		defer files[i].Close()
 	}
-	options.Name = func(number int) string { return map[int]string{watch.BeforeFile: "before", watch.AfterFile: "after"}[number] }
+	options.Name = func(number int) string {
+		return map[int]string{watch.BeforeFile: "before", watch.AfterFile: "after"}[number]
+	}
 	w := watch.New(options)
 	packets, err := watch.Files(ctx, w, files[0], files[1])
 	if err != nil && packets == 0 {
@@ -343,18 +346,18 @@ func (s *screen) tick() {
 	}
 }
 
-// picture is what stands on a terminal of so many lines.
-func (s *screen) picture(height int) []string {
+// picture is what stands on a terminal of so many columns and lines: what is lost in full, and the newest of the rest.
+func (s *screen) picture(columns, height int) []string {
 	t := s.watcher.Summary(0).Totals
 	lines := []string{fmt.Sprintf("%d connections, %d SYN and %d SYN/ACK seen in and out, %d lowered, %s; Ctrl-C ends",
 		t.Connections, t.SYN.Both, t.SYNACK.Both, t.Lowered, time.Since(s.start).Round(time.Second))}
-	for _, e := range s.holes[max(0, len(s.holes)-height/3):] {
-		lines = append(lines, e.Line())
+	for i := len(s.holes) - 1; i >= 0 && len(lines) < height/2; i-- {
+		lines = append(lines, folded(s.holes[i].Line(), columns)...)
 	}
 	for i := len(s.newest) - 1; i >= 0 && len(lines) < height; i-- {
 		lines = append(lines, s.newest[i].Line())
 	}
-	return lines
+	return lines[:min(len(lines), height)]
 }
 
 // end shows the summary.

@@ -49,15 +49,15 @@ func (t *terminal) size() (columns, lines int) {
 // up goes to the start of the line so many lines above, and erases all from there on (ECMA-48, 8.3.22 and 8.3.39).
 func up(lines int) string { return strings.Repeat("\x1b[A", lines) + "\r\x1b[J" }
 
-// draw replaces the picture, but not all the time. picture is given how many lines there is room for. Its lines must be
+// draw replaces the picture, but not all the time. picture is given how many columns and lines there is room for. Its lines must be
 // printable; they are cut where the terminal ends.
-func (t *terminal) draw(picture func(height int) []string) {
+func (t *terminal) draw(picture func(columns, height int) []string) {
 	if time.Since(t.last) < terminalPause {
 		return
 	}
 	t.last = time.Now()
 	columns, height := t.size()
-	list := picture(height - 1)
+	list := picture(columns-1, height-1)
 	var b strings.Builder
 	b.WriteString(up(t.drawn))
 	for _, line := range list {
@@ -79,4 +79,23 @@ func cut(line string, columns int) string {
 		return line
 	}
 	return string([]rune(line)[:columns-1]) + "…"
+}
+
+// folded is a line as several, of so many characters at most, of which all but the first begin with blanks.
+func folded(line string, columns int) []string {
+	const indent = "         "
+	var list []string
+	rest := []rune(line)
+	for len(rest) > columns && columns > 2*len(indent) {
+		end := columns
+		for i := columns; i > columns/2; i-- {
+			if rest[i] == ' ' {
+				end = i
+				break
+			}
+		}
+		list = append(list, string(rest[:end]))
+		rest = []rune(indent + strings.TrimLeft(string(rest[end:]), " "))
+	}
+	return append(list, string(rest))
 }

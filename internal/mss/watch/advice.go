@@ -107,6 +107,7 @@ type Summary struct {
 	Lost   int64    `json:"lost,omitempty"` // packets that were too fast to be looked at
 	Holes  []Lossy  `json:"black_holes,omitempty"`
 	Advice []Advice `json:"advice,omitempty"`
+	files  bool
 }
 
 // Lossy is a place where large segments are lost.
@@ -131,7 +132,7 @@ type Advice struct {
 
 // Summary is what is known now. lost is how many packets the caller could not hand over.
 func (w *Watcher) Summary(lost int64) Summary {
-	s := Summary{Event: "summary", Totals: w.totals, Lost: lost}
+	s := Summary{Event: "summary", Totals: w.totals, Lost: lost, files: w.files}
 	byPlace := map[holeKey][]holeKey{}
 	var places []holeKey
 	for _, key := range w.holes {
@@ -177,7 +178,7 @@ func (w *Watcher) advise(keys []holeKey) Advice {
 		a.Why = "this is the MTU that was told"
 	default:
 		clamp.MTU = customary(int(first.size), int(first.fits))
-		a.Why = "this is customary; what fits exactly, richwall mss probe finds out"
+		a.Why = "this is customary, because nobody told what fits"
 		if int(first.fits) == clamp.MTU {
 			a.Why = "this is the largest that got through"
 		}

@@ -43,7 +43,7 @@ type Connection struct {
 	Note     string         `json:"note,omitempty"`
 	There    Segments       `json:"segments"`      // of who opened it
 	Back     Segments       `json:"segments_back"` // of the other side
-	open     bool           // it was seen from its beginning
+	unknown  string         // what is to be said of a lowered MSS if the rule is not known
 }
 
 // Place is where packets go through.
@@ -131,9 +131,12 @@ func (w *Watcher) view(c *conn) (*Connection, bool) {
 		to = g.in
 	}
 	v := &Connection{
-		Family: grammar.IPv4, From: in.from.String(), To: in.to.String(), open: !c.midway,
+		Family: grammar.IPv4, From: in.from.String(), To: in.to.String(),
 		In: w.place(from, in.from.addr()), Out: w.place(to, out.to.addr()),
 		There: f.segments(), Back: g.segments(), Note: c.note(),
+	}
+	if w.o.Clamps != nil {
+		v.unknown = " by a rule that is not known"
 	}
 	if c.six {
 		v.Family = grammar.IPv6
@@ -171,7 +174,7 @@ func (w *Watcher) announced(f *flow, in, out Place, from, to end, reply bool) *A
 		return nil
 	}
 	a := &Announced{Came: seen(f.mssIn), Left: seen(f.mssOut)}
-	if f.lowered() {
+	if f.lowered() && w.o.Clamps != nil {
 		a.Clamps = w.o.Clamps(mss.Passage{
 			In: in.Interface, Out: out.Interface, Source: from.addr(), Target: to.addr(), Reply: reply, Came: *a.Came, Left: *a.Left,
 		})

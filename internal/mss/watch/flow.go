@@ -16,6 +16,7 @@ type flow struct {
 	gap             gap
 	probe           uint32 // the end of a large segment on its way, whose answer is waited for
 	probeSize       uint16 // 0 for none
+	little          uint16 // size of the largest that went on and fits everywhere
 	passed          uint16 // size of the largest that was seen to go on
 	arrived         uint16 // of the largest that came
 	through         uint16 // of the largest that was answered
@@ -106,7 +107,7 @@ func (w *Watcher) answer(i int32, side int, s *segment) {
 	case before(f.acknowledged, s.ack):
 		f.acknowledged, f.answeredSmall = s.ack, true
 		if s.ack == f.nextOut && f.begunOut {
-			f.through = max(f.through, f.passed)
+			f.through = max(f.through, f.little)
 		}
 	}
 	if f.probeSize != 0 && s.has(f.probe, 0) {
@@ -192,6 +193,9 @@ func (w *Watcher) data(i int32, side int, way Way, s *segment) {
 			f.nextOut, f.begunOut = end, true
 		}
 		f.passed = max(f.passed, uint16(size))
+		if !big {
+			f.little = max(f.little, uint16(size))
+		}
 	}
 	switch {
 	case big:

@@ -40,7 +40,16 @@ func (l *Listener) Run(ctx context.Context, w *Watcher, tick func()) (lost int64
 		w.Tick(time.Now().UnixNano())
 		tick()
 	})
+	w.unread(d.Stats)
 	return d.Stats.Lost, err
+}
+
+// unread counts what was not understood below the IP packets.
+func (w *Watcher) unread(s capture.Stats) {
+	w.totals.Unread += s.Short
+	for _, n := range s.Unread {
+		w.totals.Unread += n
+	}
 }
 
 // Names is a function that tells the names of this machine's interfaces.
@@ -73,13 +82,15 @@ const tickEvery = 100 * int64(time.Millisecond)
 // Files gives a Watcher what two captures have of the same time, of both sides of a router, in the order of their times. They
 // may be pcap or pcapng, packed by gzip or not. It returns how many packets there were.
 func Files(ctx context.Context, w *Watcher, beforeRouter, afterRouter io.Reader) (packets int64, err error) {
+	w.files = true
 	files := [2]*file{}
 	for i, r := range []io.Reader{beforeRouter, afterRouter} {
 		f, err := capture.Open(bufio.NewReaderSize(r, capture.Buffered))
 		if err != nil {
 			return 0, fmt.Errorf("the %s file: %w", ordinal(i), err)
 		}
-		files[i] = &file{File: f, number: i}
+		files[i] = newFile(f, i, w)
+		defer func() { w.unread(files[i].decoder.Stats) }()
 		if err := files[i].advance(); err != nil {
 			return 0, err
 		}
@@ -95,7 +106,7 @@ func Files(ctx context.Context, w *Watcher, beforeRouter, afterRouter io.Reader)
 			ticked = at
 		}
 		packets++
-		f.give(w)
+		f.decoder.Packet(f.record)
 		if err := f.advance(); err != nil {
 			return packets, err
 		}
@@ -108,10 +119,21 @@ func ordinal(i int) string { return [...]string{"first", "second"}[i] }
 // file is a capture, and its next packet.
 type file struct {
 	capture.File
-	number int
-	count  int64
-	record capture.Record
-	over   bool
+	number  int
+	count   int64
+	record  capture.Record
+	over    bool
+	decoder capture.Decoder
+}
+
+// newFile is a file whose packets go to a Watcher. Whether they came in or left, the places tell where they are seen: what the
+// file says is about the machine that captured, which may be another one.
+func newFile(c capture.File, number int, w *Watcher) *file {
+	f := &file{File: c, number: number}
+	f.decoder.IP = func(ip []byte) {
+		w.Packet(Packet{Time: f.record.Time, Interface: number + BeforeFile, Data: ip})
+	}
+	return f
 }
 
 // advance reads the next packet.
@@ -140,14 +162,4 @@ func earlier(files [2]*file) *file {
 		return b
 	}
 	return a
-}
-
-// give gives the packet to a Watcher. Whether it came in or left, the places tell where it is seen: what the file says is
-// about the machine that captured, which may be another one.
-func (f *file) give(w *Watcher) {
-	d := capture.Decoder{}
-	d.IP = func(ip []byte) {
-		w.Packet(Packet{Time: f.record.Time, Interface: f.number + BeforeFile, Data: ip})
-	}
-	d.Packet(f.record)
 }

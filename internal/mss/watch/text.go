@@ -74,7 +74,7 @@ func (c *Connection) announcements() string {
 	case len(clamps) > 0:
 		text += "  by " + strings.Join(clamps, " and ")
 	case lowered:
-		text += "  by a rule that is not known"
+		text += "  lowered" + c.unknown
 	case c.SYN.whole() || c.SYNACK.whole():
 		text += "  no clamp"
 	}
@@ -196,6 +196,9 @@ func (s *Summary) Text() string {
 	if s.Lost > 0 {
 		fmt.Fprintf(&b, "%s came too fast to be looked at.\n", counted(s.Lost, "packet"))
 	}
+	if t.Unread > 0 {
+		fmt.Fprintf(&b, "%s could not be understood: cut too short, or below something unknown.\n", counted(t.Unread, "packet"))
+	}
 	if t.Forgotten > 0 {
 		fmt.Fprintf(&b, "%s could not be followed to the end: there were too many at a time.\n", counted(t.Forgotten, "connection"))
 	}
@@ -203,7 +206,7 @@ func (s *Summary) Text() string {
 		b.WriteString(s.Holes[i].text() + "\n")
 	}
 	for i := range s.Advice {
-		s.Advice[i].text(&b)
+		s.Advice[i].text(&b, s.files)
 	}
 	return b.String()
 }
@@ -237,12 +240,16 @@ func (l *Lossy) text() string {
 	return text
 }
 
-func (a *Advice) text(b *strings.Builder) {
+func (a *Advice) text(b *strings.Builder, files bool) {
 	zone := a.Zone
-	if zone == "" {
+	switch {
+	case files:
+		zone = "ZONE"
+		fmt.Fprintf(b, "Add, where ZONE is that of the interface on the side \"%s\"; %s:\n", printable.Item(a.Interface), a.Why)
+	case zone == "":
 		zone = "ZONE"
 		fmt.Fprintf(b, "Add, where ZONE is what firewall-cmd --get-zone-of-interface=%s says; %s:\n", printable.Item(a.Interface), a.Why)
-	} else {
+	default:
 		fmt.Fprintf(b, "Add; %s:\n", a.Why)
 	}
 	for _, rule := range a.Rules {

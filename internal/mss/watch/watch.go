@@ -66,6 +66,7 @@ type Watcher struct {
 	holes    []holeKey // that were named, by where they are
 	found    map[holeKey]*holeFound
 	totals   Totals
+	files    bool // the packets are from files
 }
 
 // New is a Watcher that has seen nothing yet.
@@ -78,9 +79,6 @@ func New(o Options) *Watcher {
 	}
 	if o.Zone == nil {
 		o.Zone = func(string, netip.Addr) string { return "" }
-	}
-	if o.Clamps == nil {
-		o.Clamps = func(mss.Passage) []string { return nil }
 	}
 	if o.Event == nil {
 		o.Event = func(Event) {}

@@ -227,7 +227,7 @@ func TestTranslated(t *testing.T) {
 	r.see(wan, Left, tcpOf{from: outside, to: server, flags: synOnly, seq: 1000, mss: 1452}.bytes())
 	r.see(wan, Came, tcpOf{from: server, to: outside, flags: synAck, seq: 5000, ack: 1001, mss: 1400}.bytes())
 	r.see(lan, Left, tcpOf{from: server, to: client, flags: synAck, seq: 5000, ack: 1001, mss: 1400}.bytes())
-	const want = "opened   10.0.0.2:40000 (198.51.100.1:61000) → 192.0.2.9:443  lan → wan  SYN 1460 → 1452, SYN/ACK 1400  by a rule that is not known"
+	const want = "opened   10.0.0.2:40000 (198.51.100.1:61000) → 192.0.2.9:443  lan → wan  SYN 1460 → 1452, SYN/ACK 1400  lowered"
 	if got := r.only(KindConnection).Line(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -263,7 +263,7 @@ func TestBlackHoleBeyond(t *testing.T) {
 	}
 	s := r.w.Summary(0)
 	const advice = `Packets of 1500 bytes and more are lost beyond wan (zone-wan), to 192.0.2.9 (1 connection). Those of 240 bytes arrive.
-Add; this is customary; what fits exactly, richwall mss probe finds out:
+Add; this is customary, because nobody told what fits:
   firewall-cmd --permanent --zone=zone-wan --add-rich-rule='rule family="ipv4" destination address="192.0.2.9" tcp-mss-clamp mtu="1400"'
 `
 	if !strings.HasSuffix(s.Text(), advice) {
