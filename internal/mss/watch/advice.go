@@ -71,7 +71,9 @@ func (w *Watcher) fall(i int32, side int, h hole, size uint16) {
 		Size: int(size), Answered: int(f.through), Told: int(told),
 	}
 	if l := f.first(); l != nil && h != ahead {
-		e.Seen = int(l.times())
+		e.Seen, e.Waited = int(l.times()), int(w.now-l.second)
+	} else {
+		e.Waited = int(w.now - f.gap.since)
 	}
 	w.o.Event(Event{Kind: KindHole, Time: w.time(), Connection: v, Hole: &e})
 }

@@ -75,9 +75,10 @@ type Hole struct {
 	Zone      string `json:"zone,omitempty"`
 	From      string `json:"from"` // who sends them
 	To        string `json:"to"`
-	Size      int    `json:"size"`     // bytes of the IP packet that is lost
-	Answered  int    `json:"answered"` // of the largest that was not; 0 for small ones alone
-	Seen      int    `json:"seen"`     // how often the same segment was sent; 0 if it was never seen
+	Size      int    `json:"size"`      // bytes of the IP packet that is lost
+	Answered  int    `json:"answered"`  // of the largest that was not; 0 for small ones alone
+	Seen      int    `json:"seen"`      // how often the same segment was sent; 0 if it was never seen
+	Waited    int    `json:"waited_ms"` // since it was sent for the third time, or since it was missing
 	Told      int    `json:"mtu,omitempty"`
 }
 

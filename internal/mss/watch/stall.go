@@ -18,6 +18,7 @@ func (h hole) String() string {
 const (
 	patience = 2500 // milliseconds that are waited after the second repetition for what proves that it is not so
 	certain  = 6    // large segments that were not answered, so that it needs no waiting if small ones are answered meanwhile
+	silence  = 3400 // milliseconds that are waited for what did not come, if nothing else comes either; twice it was sent again after 600 at the least
 	leastGap = 536  // bytes of data that have to be missing
 )
 
@@ -123,7 +124,7 @@ func (w *Watcher) missing(c *conn, side int) bool {
 	f := &c.flows[side]
 	lacking := f.lacking(&c.flows[1-side])
 	switch {
-	case f.gap.heard == 0 || before(f.heardAt, f.gap.since) || w.now-f.gap.since < patience:
+	case before(f.heardAt, f.gap.since) || w.now-f.gap.since < patience || f.gap.heard == 0 && w.now-f.gap.since < silence:
 		return false
 	case !f.acked || f.acknowledged != f.gap.start || lacking < leastGap:
 		return false

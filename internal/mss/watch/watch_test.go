@@ -261,6 +261,9 @@ func TestBlackHoleBeyond(t *testing.T) {
 	if got := r.only(KindHole).Line(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	if n := r.only(KindHole).Hole.Waited; n < 0 || n > 3000 {
+		t.Errorf("it was named %d ms after the second repetition", n)
+	}
 	s := r.w.Summary(0)
 	const advice = `Packets of 1500 bytes and more are lost beyond wan (zone-wan), to 192.0.2.9 (1 connection). Those of 240 bytes arrive.
 Add; this is customary, because nobody told what fits:
