@@ -46,6 +46,8 @@ func newWatch() *cobra.Command {
   LOST      that large segments are lost while small ones are answered, and on which side:
             beyond an interface, before it, or here
   arrived   that they were answered after all
+  hangs     that a connection of this machine itself hangs already when the watching begins.
+            Connections keep the MSS that they began with, whatever is clamped since
   closed    the largest segments of both sides that were answered, whether they had Don't
             Fragment (DF), and how many were sent again
 
@@ -237,6 +239,13 @@ func (o *watchOptions) live(ctx context.Context, cmd *cobra.Command, options wat
 	options.Name, options.Clamps = watch.Names(), k.lowered
 	w := watch.New(options)
 	show.begin(w)
+	own, err := watch.Hanging()
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "richwall: %v\n", err)
+	}
+	for _, one := range own {
+		show.hangs(one)
+	}
 	lost, err := l.Run(ctx, w, show.tick)
 	w.Finish()
 	return w.Summary(lost), err
@@ -284,6 +293,7 @@ type screen struct {
 	watcher  *watch.Watcher
 	newest   []watch.Event // on a terminal, the newest last
 	holes    []watch.Event
+	own      []string // lines about this machine's own connections
 	start    time.Time
 	err      error
 }
@@ -297,6 +307,18 @@ func (o *watchOptions) screen(cmd *cobra.Command) *screen {
 }
 
 func (s *screen) begin(w *watch.Watcher) { s.watcher = w }
+
+// hangs shows a connection of this machine itself.
+func (s *screen) hangs(one watch.Socket) {
+	if s.terminal != nil {
+		s.own = append(s.own, one.Line())
+		return
+	}
+	s.print(struct {
+		Event  string       `json:"event"`
+		Socket watch.Socket `json:"socket"`
+	}{"hangs", one}, one.Line())
+}
 
 // mostShown is how many events a screen has at most.
 const mostShown = 200
@@ -354,6 +376,9 @@ func (s *screen) picture(columns, height int) []string {
 	for i := len(s.holes) - 1; i >= 0 && len(lines) < height/2; i-- {
 		lines = append(lines, folded(s.holes[i].Line(), columns)...)
 	}
+	for i := 0; i < len(s.own) && len(lines) < height*2/3; i++ {
+		lines = append(lines, folded(s.own[i], columns)...)
+	}
 	for i := len(s.newest) - 1; i >= 0 && len(lines) < height; i-- {
 		lines = append(lines, s.newest[i].Line())
 	}
@@ -366,6 +391,9 @@ func (s *screen) end(summary *watch.Summary) {
 		s.terminal.clear()
 		for _, e := range s.holes {
 			fmt.Fprintln(s.w, e.Line())
+		}
+		for _, line := range s.own {
+			fmt.Fprintln(s.w, line)
 		}
 		s.terminal = nil
 	}

@@ -396,6 +396,35 @@ func TestLiveBlackHole(t *testing.T) {
 	}
 }
 
+// A connection of the machine itself that hangs is named with its MSS, and how to end it; one that does not is not.
+func TestHanging(t *testing.T) {
+	n := newNet3(t)
+	n.script(n.router, "nft 'table ip hole { chain lose { type filter hook prerouting priority raw; meta l4proto tcp meta length > 1450 drop; }; }'")
+	n.serve("tcp4")
+	idle, err := n.dial("10.77.2.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	one, err := n.dial("10.77.2.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go exchange(one, 50_000, 0)
+	defer one.Close()
+	var list []Socket
+	for end := time.Now().Add(time.Minute); len(list) == 0 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err := n.client.Do(func() (err error) { list, err = Hanging(); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := one.LocalAddr().(*net.TCPAddr).Port
+	if len(list) != 1 || list[0].Local != one.LocalAddr().String() || list[0].Remote != "10.77.2.2:8080" || list[0].MSS != 1448 ||
+		list[0].PathMTU != 1500 || list[0].End != fmt.Sprintf("ss -K dst 10.77.2.2 dport = 8080 sport = %d", port) {
+		t.Errorf("%+v", list)
+	}
+}
+
 // healthy is how many connections TestHealthy makes: RICHWALL_CONNECTIONS, or some hundred.
 func healthy() int {
 	n := 300
