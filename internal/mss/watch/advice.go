@@ -109,6 +109,8 @@ type Summary struct {
 	Lost   int64    `json:"lost,omitempty"` // packets that were too fast to be looked at
 	Holes  []Lossy  `json:"black_holes,omitempty"`
 	Advice []Advice `json:"advice,omitempty"`
+	Keep   []string `json:"keep_their_mss,omitempty"` // open connections that a clamp comes too late for, no more than 20
+	More   int      `json:"more_keep_their_mss,omitempty"`
 	files  bool
 }
 
@@ -134,7 +136,7 @@ type Advice struct {
 
 // Summary is what is known now. lost is how many packets the caller could not hand over.
 func (w *Watcher) Summary(lost int64) Summary {
-	s := Summary{Event: "summary", Totals: w.totals, Lost: lost, files: w.files}
+	s := Summary{Event: "summary", Totals: w.totals, Lost: lost, files: w.files, Keep: w.keep, More: w.more}
 	byPlace := map[holeKey][]holeKey{}
 	var places []holeKey
 	for _, key := range w.holes {
@@ -222,4 +224,43 @@ func ruleTexts(keys []holeKey, f holeFound, clamp *grammar.TCPMSSClamp) []string
 		list = append(list, (&grammar.Rule{Family: family, Source: &grammar.Source{Address: peer}, Element: clamp}).String())
 	}
 	return list
+}
+
+// mostKept is how many connections are named that a clamp comes too late for.
+const mostKept = 20
+
+// tooLate notes the open connections that may send what is lost, because each side has told the other a larger MSS: they keep
+// it until they are opened again.
+func (w *Watcher) tooLate() {
+	for i := range w.table.slots() {
+		c := w.table.at(i)
+		if !c.used || c.over || !w.risks(c, 0) && !w.risks(c, 1) {
+			continue
+		}
+		v, shows := w.view(c)
+		switch {
+		case !shows:
+		case len(w.keep) < mostKept:
+			w.keep = append(w.keep, v.From+" → "+v.To)
+		default:
+			w.more++
+		}
+	}
+}
+
+// risks says whether a side was told an MSS with which segments are as large as those that are lost where it sends to.
+func (w *Watcher) risks(c *conn, side int) bool {
+	f := &c.flows[side]
+	told := int(c.flows[1-side].mssOut)
+	if told < 0 {
+		told = int(c.flows[1-side].mssIn)
+	}
+	for _, key := range []holeKey{
+		{beyond, c.six, f.out, c.receiver(side)}, {here, c.six, f.out, c.receiver(side)}, {ahead, c.six, f.in, c.sender(side)},
+	} {
+		if found := w.found[key]; found != nil && found.healed < found.named && told+headers(c.six) >= int(found.size) {
+			return true
+		}
+	}
+	return false
 }

@@ -208,6 +208,15 @@ func (s *Summary) Text() string {
 	for i := range s.Advice {
 		s.Advice[i].text(&b, s.files)
 	}
+	if len(s.Keep) > 0 {
+		b.WriteString("These are open, and keep the MSS that they began with, whatever is clamped from now on, until they are opened again:\n")
+		for _, one := range s.Keep {
+			fmt.Fprintf(&b, "  %s\n", one)
+		}
+		if s.More > 0 {
+			fmt.Fprintf(&b, "  and %d more\n", s.More)
+		}
+	}
 	return b.String()
 }
 

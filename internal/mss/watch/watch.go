@@ -66,6 +66,8 @@ type Watcher struct {
 	holes    []holeKey // that were named, by where they are
 	found    map[holeKey]*holeFound
 	totals   Totals
+	keep     []string // connections that a clamp comes too late for, and how many more
+	more     int
 	files    bool // the packets are from files
 }
 
@@ -245,6 +247,7 @@ func (w *Watcher) Tick(at int64) {
 
 // Finish ends: what was not told yet is told.
 func (w *Watcher) Finish() {
+	w.tooLate()
 	for i := range w.table.slots() {
 		if w.table.at(i).used {
 			w.forget(i)

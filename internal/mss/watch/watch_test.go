@@ -274,6 +274,35 @@ Add; this is customary, because nobody told what fits:
 	}
 }
 
+// Connections that are open keep the MSS that they began with: those that a rule comes too late for are named, and not those
+// that were clamped already, go elsewhere, or are over.
+func TestTooLate(t *testing.T) {
+	r := newRouter(t, Options{})
+	d := r.connect(client, server, 1460, 1460)
+	other := func(from, to string, left int) *dialogue {
+		return r.connect(netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), 1460, left)
+	}
+	other("10.0.0.3:1", "192.0.2.9:80", 1460)
+	other("10.0.0.4:1", "192.0.2.9:80", 1300)
+	other("10.0.0.5:1", "192.0.2.10:80", 1460)
+	over := other("10.0.0.6:1", "192.0.2.9:80", 1460)
+	r.passes(lan, wan, tcpOf{from: over.from, to: over.to, flags: flagRST, seq: over.seq})
+	for range 4 {
+		d.sends(1460)
+		r.wait(900 * time.Millisecond)
+	}
+	r.wait(time.Second)
+	r.w.Finish()
+	s := r.w.Summary(0)
+	slices.Sort(s.Keep)
+	if want := []string{"10.0.0.2:40000 → 192.0.2.9:443", "10.0.0.3:1 → 192.0.2.9:80"}; !slices.Equal(s.Keep, want) || s.More != 0 {
+		t.Errorf("got %q, %d more; want %q", s.Keep, s.More, want)
+	}
+	if !strings.Contains(s.Text(), "until they are opened again:\n  10.0.0.2:40000 → 192.0.2.9:443\n") {
+		t.Error(s.Text())
+	}
+}
+
 // The same in the other direction, of a server that sends at once: what is small and answered is its SYN/ACK.
 func TestBlackHoleOfTheAnswer(t *testing.T) {
 	r := newRouter(t, Options{})
