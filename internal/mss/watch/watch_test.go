@@ -505,6 +505,35 @@ func TestTooBig(t *testing.T) {
 	}
 }
 
+// Over IPv6 the same holds; what is no larger than 1280 bytes fits every link, and is not called lost.
+func TestIPv6(t *testing.T) {
+	from, to := netip.MustParseAddrPort("[2001:db8::2]:40000"), netip.MustParseAddrPort("[2001:db8:1::9]:443")
+	for size, lost := range map[int]bool{1440: true, 1220: false} {
+		r := newRouter(t, Options{})
+		d := r.connect(from, to, 1440, 1440)
+		d.sends(size)
+		about := tcpOf{from: from, to: to, flags: push, seq: 1001, ack: 5001, data: size}
+		router := netip.MustParseAddr("2001:db8:7::1")
+		r.see(wan, Came, tooBigOf(router, about, 1380))
+		r.see(lan, Left, tooBigOf(router, about, 1380))
+		for range 4 {
+			r.wait(500 * time.Millisecond)
+			d.sends(size)
+		}
+		r.wait(3 * time.Second)
+		if got := r.only(KindTooBig).Line(); !strings.HasSuffix(got, "MTU 1380, from 2001:db8:7::1 for 2001:db8::2: passed on") {
+			t.Error(got)
+		}
+		if got := slices.Contains(r.kinds(), KindHole); got != lost {
+			t.Errorf("%d bytes of data: lost is %v", size, got)
+		}
+		want := `rule family="ipv6" destination address="2001:db8:1::9" tcp-mss-clamp mtu="1380"`
+		if s := r.w.Summary(0); lost && (len(s.Advice) != 1 || s.Advice[0].Rules[0] != want) {
+			t.Errorf("%+v", s.Advice)
+		}
+	}
+}
+
 // A message that says the MTU settles the rule.
 func TestToldMTU(t *testing.T) {
 	r := newRouter(t, Options{})
