@@ -47,11 +47,14 @@ func iptablesForm(family ir.Families) func(io.Writer, *ir.Ruleset, bool, bool) (
 }
 
 // printJSON prints a value as indented JSON, with escapes for what is not printable.
-func printJSON(w io.Writer, v any) error {
+func printJSON(w io.Writer, v any) error { return writeJSON(w, v, "  ") }
+
+// writeJSON does it with an indent; without one it prints a line.
+func writeJSON(w io.Writer, v any, indent string) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
+	e.SetIndent("", indent)
 	if err := e.Encode(v); err != nil {
 		return err
 	}
