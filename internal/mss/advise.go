@@ -208,6 +208,9 @@ func (p *Path) fits(six bool) int {
 	return p.Fit.IPv4
 }
 
+// nothingForwarded is why no clamp is needed where no family is forwarded.
+const nothingForwarded = "nothing is forwarded over it, and connections of this machine itself take the MTU from the route"
+
 // need finds out whether a path has to be clamped, whether it is, and what to add.
 func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 	p.Clamped = NotNeeded
@@ -232,7 +235,7 @@ func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 	}
 	switch {
 	case !forwards:
-		p.Why = "nothing is forwarded over it, and connections of this machine itself take the MTU from the route"
+		p.Why = nothingForwarded
 	case !wider:
 		p.Why = "no other path carries more"
 	}

@@ -28,7 +28,13 @@ func TestRandomMachines(t *testing.T) {
 	for i := range *machines {
 		n := first + uint64(i)
 		t.Run(fmt.Sprint("seed ", n), func(t *testing.T) {
-			drawMachine(t, rand.New(rand.NewPCG(n, 1))).try()
+			d := drawMachine(t, rand.New(rand.NewPCG(n, 1)))
+			d.try()
+			d.verified = d.alike()
+			if t.Failed() {
+				t.Log(d.script)
+			}
+			t.Logf("%d announcements of paths that are said to be in order, %d sizes, %d segments beside the clone", d.sure, d.sized, d.verified)
 		})
 	}
 }
@@ -36,12 +42,13 @@ func TestRandomMachines(t *testing.T) {
 // drawn is a machine that was drawn.
 type drawn struct {
 	*world
-	r      *rand.Rand
-	script string
-	mtus   map[string]int                 // of links, and of bridges, by what they carry
-	places map[string]map[bool]netip.Addr // of each end: a host behind it, to which the main table has a route
-	sure   int                            // announcements of paths of which it is said that they are in order
-	sized  int                            // paths whose size was tried
+	r        *rand.Rand
+	script   string
+	mtus     map[string]int                 // of links, and of bridges, by what they carry
+	places   map[string]map[bool]netip.Addr // of each end: a host behind it, to which the main table has a route
+	sure     int                            // announcements of paths of which it is said that they are in order
+	sized    int                            // paths whose size was tried
+	verified int                            // segments that were compared with those of a clone
 }
 
 func (d *drawn) one(list ...string) string { return list[d.r.IntN(len(list))] }
@@ -265,7 +272,6 @@ func (d *drawn) try() {
 	if d.t.Failed() {
 		d.t.Logf("%s\n%+v", d.script, report.Paths)
 	}
-	d.t.Logf("%d announcements of paths that are said to be in order, %d sizes", d.sure, d.sized)
 }
 
 // headerOf is the length of the headers before a segment's data, in bytes.
