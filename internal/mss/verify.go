@@ -266,7 +266,7 @@ func (v *verifier) between(from, to *Path, six bool) []connection {
 		}
 		src, dst := sources[n%len(sources)], targets[(n/len(sources)+n)%len(targets)]
 		for _, offer := range offers {
-			if offer <= mostMSS {
+			if offer <= mostMSS && src != dst {
 				list = append(list, connection{in: from.Interface, src: src, dst: dst, offer: offer})
 			}
 		}
@@ -361,12 +361,12 @@ func host(p netip.Prefix, n int) netip.Addr {
 	return a
 }
 
-// pathsTo are the paths by an interface that may lead to an address. Where routes are chosen by more than the destination, all that lead there may;
+// pathsTo are the paths by an interface that may lead to an address. Where routes are chosen by more than main's prefixes, all that lead there may;
 // else the one with the longest prefix does.
 func (v *verifier) pathsTo(iface string, a netip.Addr) []*Verified {
 	var list []*Verified
 	longest := -1
-	plain := !slices.ContainsFunc(v.machine.policy(a.Is6()), func(r RoutingRule) bool { return !r.plain() })
+	plain := !slices.ContainsFunc(v.machine.policy(a.Is6()), func(r RoutingRule) bool { return !r.plain() || r.Table != tableMain && r.Table != tableDefault })
 	for i := range v.result.Paths {
 		one := &v.result.Paths[i]
 		bits := one.path.leads(a)
@@ -384,58 +384,80 @@ func (v *verifier) pathsTo(iface string, a netip.Addr) []*Verified {
 }
 
 // compare adds what came of a connection to the paths that it went over. What a segment announces on its way from one link to another limits what
-// goes over either.
+// goes over either. Where the answer goes another way than the SYN came, the SYN's way is not that to who sent it.
 func (v *verifier) compare(c connection) {
 	if c.syn == 0 {
 		return
 	}
-	what := func(segment string, over, other string) string {
-		return fmt.Sprintf("%s from %s to %s, between %s and %s, offering %d", segment, c.src, c.dst, over, other, c.offer)
-	}
-	v.add(c.out, c.real, c.in, "SYN out", c.offer, c.syn, what("a SYN", c.out, c.in))
-	v.add(c.in, c.src, c.out, "SYN in", c.offer, c.syn, what("a SYN", c.in, c.out))
+	outward := c.in == c.back && v.carriesMore(c.in, c.src, c.real, c.out)
+	inward := c.in == c.back && v.carriesMore(c.out, c.real, c.src, c.in)
+	syn := fmt.Sprintf("a SYN from %s by %s to %s by %s, offering %d,", c.src, c.in, c.dst, c.out, c.offer)
+	v.add(c.out, c.real, c.in, "SYN out", c.offer, c.syn, outward, syn)
 	if c.answer == 0 {
 		return
 	}
-	v.add(c.out, c.real, c.back, "SYN/ACK in", c.offer, c.answer, what("an answer to a SYN", c.out, c.back))
-	v.add(c.back, c.src, c.out, "SYN/ACK out", c.offer, c.answer, what("an answer to a SYN", c.back, c.out))
+	answer := fmt.Sprintf("a SYN/ACK to %s by %s from %s by %s, offering %d,", c.src, c.back, c.dst, c.out, c.offer)
+	if c.back == c.in {
+		v.add(c.in, c.src, c.out, "SYN in", c.offer, c.syn, inward, syn)
+	}
+	v.add(c.out, c.real, c.back, "SYN/ACK in", c.offer, c.answer, outward, answer)
+	v.add(c.back, c.src, c.out, "SYN/ACK out", c.offer, c.answer, inward, answer)
+	if c.in != c.out { // else the SYN has gone back by where it came, and the answer has not
+		v.limits(c.back, c.src, c.out, c.syn, syn)
+		v.limits(c.out, c.real, c.in, c.answer, answer)
+	}
+}
+
+// carriesMore says whether each path by an interface that may lead to an address carries more than those of another one to another address.
+func (v *verifier) carriesMore(iface string, to, than netip.Addr, other string) bool {
+	six, most := to.Is6(), 0
+	for _, one := range v.pathsTo(other, than) {
+		most = max(most, one.path.fits(six))
+	}
+	return !slices.ContainsFunc(v.pathsTo(iface, to), func(one *Verified) bool { return one.path.fits(six) <= most })
+}
+
+// limits looks at what a segment announces, as who sends by its limit sees it: segments of at most that, and of at most what carries them to the
+// machine, go by an interface to an address.
+func (v *verifier) limits(iface string, to netip.Addr, from string, mss int, what string) {
+	six := to.Is6()
+	list := v.pathsTo(iface, to)
+	i := slices.IndexFunc(v.machine.Links, func(l Link) bool { return l.Name == from })
+	if len(list) == 0 || i < 0 {
+		return
+	}
+	fits := 0
+	for _, one := range list {
+		if one.Says != Clamped && one.Says != NotNeeded {
+			return
+		}
+		fits = max(fits, one.path.fits(six))
+	}
+	if sent := min(mss, v.machine.MSS(v.machine.Links[i], six)); sent > fits {
+		list[0].disagree("It says %s, but %s has left with %d: segments of %d bytes are sent by %s, and %d fit.", list[0].Says, what, mss, sent, iface, fits)
+	}
 }
 
 // add adds a segment, with what it announced before and after, to the paths by an interface to an address, if the interface on the
-// other side is that of a wider path.
-func (v *verifier) add(iface string, to netip.Addr, from, segment string, before, after int, what string) {
+// other side is that of a wider path. alike says that it is so for certain: else
+// what is smaller may be so by another path.
+func (v *verifier) add(iface string, to netip.Addr, from, segment string, before, after int, alike bool, what string) {
 	six := to.Is6()
 	list := v.pathsTo(iface, to)
-	sure := len(list) == 1
-	fits, yes := 0, true
-	for _, one := range list {
-		fits = max(fits, one.path.fits(six))
-	}
 	for _, one := range list {
 		p := one.path
-		i := slices.IndexFunc(p.wider(v.report.Paths, six), func(o other) bool { return o.iface == from })
 		if p.Clamped == NotNeeded && p.Why == nothingForwarded {
-			one.disagree("It says that %s, and %s has come.", p.Why, what)
+			one.disagree("It says that %s, but %s has come.", p.Why, what)
 		}
+		wide := slices.ContainsFunc(p.wider(v.report.Paths, six), func(o other) bool { return o.iface == from })
 		m := one.segment(p, segment, six)
-		if i < 0 || m == nil || before <= p.fits(six) {
-			yes = yes && i >= 0 && p.Clamped == Clamped
-			continue
-		}
-		yes = yes && m.Says == Clamped
-		if !sure {
+		if !wide || m == nil || before <= p.fits(six) || len(list) > 1 { // of several paths it is not sure which it took
 			continue
 		}
 		m.meet(after, what)
-		switch {
-		case m.Says == Clamped && after > m.Fits:
-			one.disagree("It says yes for %s of %s, but %s has left with %d: %d fit.", segment, m.Family, what, after, m.Fits)
-		case m.Says == Unclamped && after <= m.Fits:
-			one.disagree("It says no for %s of %s, but %s has left with %d: %d fit.", segment, m.Family, what, after, m.Fits)
+		if m.Says == Clamped && after > m.Fits || m.Says == Unclamped && after <= m.Fits && alike {
+			one.disagree("It says %s for %s of %s, but %s has left with %d: %d fit.", m.Says, segment, m.Family, what, after, m.Fits)
 		}
-	}
-	if !sure && len(list) > 0 && yes && after > fits {
-		list[0].disagree("It says yes for each path by %s to %s, but %s has left with %d: %d fit.", iface, to, what, after, fits)
 	}
 }
 

@@ -59,6 +59,7 @@ const (
 	ruleCompat                      = 5
 	setFlags, setID                 = 3, 10
 	setHandle                       = 16
+	setType, setCount               = 19, 20 // that are listed alone
 	setAnonymous, setInterval       = 1, 4
 	elementsList, elementsSet       = 3, 2
 	elementKey, elementFlags        = 1, 3
@@ -291,7 +292,7 @@ func (c *Clone) otherParts(f filter) (list []group) {
 func (f filter) setParts() (anonymous map[string]group, named []group) {
 	anonymous = map[string]group{}
 	for i, s := range f.sets {
-		id := put(s.bytes(setHandle, setID), setID, binary.BigEndian.AppendUint32(nil, uint32(i+1)))
+		id := put(s.bytes(setHandle, setID, setType, setCount), setID, binary.BigEndian.AppendUint32(nil, uint32(i+1)))
 		what := "the set " + s.place(placeName)
 		parts := group{{message{nftKind(newSet), unix.NLM_F_CREATE, id}, what}}
 		for elements := s.elements; len(elements) > 0; {
