@@ -260,6 +260,7 @@ func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 type other struct {
 	iface, vrf string
 	mss        int // bytes, that it carries
+	least      int // the smallest that the kernel may make of the path's MTU there, in bytes of MSS
 }
 
 // wider are the interfaces of paths that carry more, each with the most that a path over it does.
@@ -271,12 +272,14 @@ func (p *Path) wider(all []Path, six bool) []other {
 		if q.fits(six) <= p.fits(six) || q.Interface == p.Interface && !p.internet {
 			continue
 		}
-		if k, ok := at[q.Interface]; ok {
-			list[k].mss = max(list[k].mss, q.fits(six))
-			continue
+		k, ok := at[q.Interface]
+		if !ok {
+			k = len(list)
+			at[q.Interface] = k
+			list = append(list, other{q.Interface, q.vrf, 0, maxMSS})
 		}
-		at[q.Interface] = len(list)
-		list = append(list, other{q.Interface, q.vrf, q.fits(six)})
+		list[k].mss = max(list[k].mss, q.fits(six))
+		list[k].least = min(list[k].least, q.seen(true, six).low, q.seen(false, six).low)
 	}
 	return list
 }
@@ -305,6 +308,7 @@ func (p *Path) meeting(w leg, wide []other, six bool, rules *Rules) Meeting {
 		if w.out {
 			s.in, s.inVRF, s.src, s.out, s.dst = o.iface, o.vrf, p.from, p.Interface, p.to
 		}
+		s.pmtu.low = min(s.pmtu.low, o.least) // the other side's MTU counts too
 		states = append(states, rules.clamped(s, p.fits(six), o.mss, &found))
 	}
 	m.By = found.list

@@ -389,8 +389,8 @@ func (v *verifier) compare(c connection) {
 	if c.syn == 0 {
 		return
 	}
-	outward := c.in == c.back && v.carriesMore(c.in, c.src, c.real, c.out)
-	inward := c.in == c.back && v.carriesMore(c.out, c.real, c.src, c.in)
+	outward := c.in == c.back && v.carriesMore(c.in, c.src, c.out, c.real)
+	inward := c.in == c.back && v.carriesMore(c.out, c.real, c.in, c.src)
 	syn := fmt.Sprintf("a SYN from %s by %s to %s by %s, offering %d,", c.src, c.in, c.dst, c.out, c.offer)
 	v.add(c.out, c.real, c.in, "SYN out", c.offer, c.syn, outward, syn)
 	if c.answer == 0 {
@@ -409,7 +409,7 @@ func (v *verifier) compare(c connection) {
 }
 
 // carriesMore says whether each path by an interface that may lead to an address carries more than those of another one to another address.
-func (v *verifier) carriesMore(iface string, to, than netip.Addr, other string) bool {
+func (v *verifier) carriesMore(iface string, to netip.Addr, other string, than netip.Addr) bool {
 	six, most := to.Is6(), 0
 	for _, one := range v.pathsTo(other, than) {
 		most = max(most, one.path.fits(six))
@@ -439,8 +439,8 @@ func (v *verifier) limits(iface string, to netip.Addr, from string, mss int, wha
 }
 
 // add adds a segment, with what it announced before and after, to the paths by an interface to an address, if the interface on the
-// other side is that of a wider path. alike says that it is so for certain: else
-// what is smaller may be so by another path.
+// other side is that of a wider path. alike says that the answer goes back by
+// where the SYN came, and that the other path carries more: else what is smaller may be so by another one.
 func (v *verifier) add(iface string, to netip.Addr, from, segment string, before, after int, alike bool, what string) {
 	six := to.Is6()
 	list := v.pathsTo(iface, to)
