@@ -76,7 +76,7 @@ func Verify(ctx context.Context, m *Machine, o Options, bounds Bounds) (*Verific
 		return nil, err
 	}
 	report := Advise(m, o)
-	v := &verifier{machine: m, report: report, rules: merge(o.Rules), bounds: bounds, result: &Verification{NotCloned: reading.Notes, Notes: report.Notes}}
+	v := &verifier{machine: m, report: report, rules: merge(o.Rules), bounds: bounds, main: map[bool]bool{}, result: &Verification{NotCloned: reading.Notes, Notes: report.Notes}}
 	for i := range report.Paths {
 		p := &report.Paths[i]
 		v.result.Paths = append(v.result.Paths, Verified{Name: p.Name, Interface: p.Interface, Says: p.Clamped, MTU: p.Fit.MTU, path: p})
@@ -97,7 +97,8 @@ type verifier struct {
 	rules   *Rules
 	bounds  Bounds
 	result  *Verification
-	port    uint16 // the last source port
+	port    uint16        // the last source port
+	main    map[bool]bool // what mainOnly has found
 }
 
 // nextPort is a source port that no connection has had for long.
@@ -361,12 +362,23 @@ func host(p netip.Prefix, n int) netip.Addr {
 	return a
 }
 
-// pathsTo are the paths by an interface that may lead to an address. Where routes are chosen by more than main's prefixes, all that lead there may;
+// mainOnly says whether the table main alone decides about a family, and no other one has routes.
+func (v *verifier) mainOnly(six bool) bool {
+	if known, ok := v.main[six]; ok {
+		return known
+	}
+	only := !slices.ContainsFunc(v.machine.policy(six), func(r RoutingRule) bool { return !r.plain() || r.Table != tableMain && r.Table != tableDefault }) &&
+		!slices.ContainsFunc(v.machine.Routes, func(r Route) bool { return r.To.Addr().Is6() == six && r.table() != tableMain })
+	v.main[six] = only
+	return only
+}
+
+// pathsTo are the paths by an interface that may lead to an address. Where there are other tables than main, all that lead there may;
 // else the one with the longest prefix does.
 func (v *verifier) pathsTo(iface string, a netip.Addr) []*Verified {
 	var list []*Verified
 	longest := -1
-	plain := !slices.ContainsFunc(v.machine.policy(a.Is6()), func(r RoutingRule) bool { return !r.plain() || r.Table != tableMain && r.Table != tableDefault })
+	plain := v.mainOnly(a.Is6())
 	for i := range v.result.Paths {
 		one := &v.result.Paths[i]
 		bits := one.path.leads(a)

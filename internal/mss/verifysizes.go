@@ -209,7 +209,7 @@ func (v *verifier) through(ctx context.Context, c *clone.Clone, way connection, 
 	if err != nil {
 		return nil, err
 	}
-	ports := slices.DeleteFunc(got[0], func(a clone.Arrival) bool { return c.Added(a.Port) })
+	ports := slices.DeleteFunc(got[0], func(a clone.Arrival) bool { return c.Added(a.Port) || a.Out != "" && a.Out != way.out })
 	passes := make([]bool, len(sizes))
 	for i := range sizes {
 		passes[i] = len(ports) > 0

@@ -98,7 +98,7 @@ func newObjectOf(body []byte) (o object, ok bool) {
 // get is the value of an attribute, nil if it is not there.
 func (o object) get(kind uint16) []byte {
 	for _, a := range o.attrs {
-		if a.kind&^uint16(unix.NLA_F_NESTED) == kind {
+		if a.kind&^uint16(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == kind {
 			return a.value
 		}
 	}
@@ -354,28 +354,30 @@ func (c *Clone) ruleParts(o object, anonymous map[string]group) (list group) {
 	return append(list, part{message{nftKind(newRule), unix.NLM_F_CREATE | unix.NLM_F_APPEND, b}, what})
 }
 
-// taken are expressions as the kernel takes them: it lists flags of what sets an option of TCP, and does not take them (nft_exthdr.c).
+// taken are expressions as the kernel takes them: of what sets or strips an option of TCP it lists more than it takes (nft_exthdr.c).
 func taken(list []byte) (next []byte) {
-	const exthdrFlags, exthdrSource = 5, 7
+	const target, kindOf, offset, length, flags, operation, source = 1, 2, 3, 4, 5, 6, 7
 	attributes(list, func(_ uint16, one []byte) {
 		var name string
-		sets := false
-		var flagless []byte
+		values := map[uint16][]byte{}
 		attributes(one, func(kind uint16, value []byte) {
 			switch kind {
 			case expressionName:
 				name = text(value)
 			case expressionData:
-				attributes(value, func(kind uint16, value []byte) {
-					sets = sets || kind == exthdrSource
-					if kind != exthdrFlags {
-						flagless = put(flagless, kind, value)
-					}
-				})
+				attributes(value, func(kind uint16, value []byte) { values[kind] = value })
 			}
 		})
-		if name == "exthdr" && sets {
-			one = nest(putText(nil, expressionName, name), expressionData, flagless)
+		if name == "exthdr" && values[target] == nil {
+			keep := []uint16{kindOf, operation}
+			if values[source] != nil {
+				keep = []uint16{kindOf, offset, length, operation, source}
+			}
+			var data []byte
+			for _, kind := range keep {
+				data = put(data, kind, values[kind])
+			}
+			one = nest(putText(nil, expressionName, name), expressionData, data)
 		}
 		next = nest(next, listElement, one)
 	})

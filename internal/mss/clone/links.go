@@ -182,6 +182,7 @@ func order(plan map[int]*planned) []*planned {
 		done[p.index] = true
 		if p.role == real && !p.elsewhere {
 			add(plan[p.parent])
+			add(plan[p.bound()])
 		}
 		list = append(list, p)
 	}
@@ -253,6 +254,17 @@ func (c *Clone) realMessage(l link) message {
 // onLink are the attributes of kinds that name the link below by its index (if_link.h, if_tunnel.h).
 var onLink = map[string]uint16{"vxlan": 3, "gre": 1, "gretap": 1, "ip6gre": 1, "ip6gretap": 1, "sit": 1, "ipip": 1, "ip6tnl": 1, "vti": 1, "vti6": 1, "xfrm": 1}
 
+// bound is the index of the link that a tunnel is bound to, 0 for none.
+func (l link) bound() int {
+	index := 0
+	attributes(l.data, func(kind uint16, value []byte) {
+		if kind == onLink[l.kind] && len(value) == 4 {
+			index = int(number(value))
+		}
+	})
+	return index
+}
+
 // kindData are the attributes of a link's kind, with the numbers that links have in the clone.
 func (c *Clone) kindData(l link) []byte {
 	var data []byte
@@ -323,9 +335,10 @@ func (c *Clone) makeLink(route *conn, p *planned, far int) error {
 	case real:
 		return c.makeReal(route, p)
 	case pair:
-		if p.index > p.peer {
+		if c.paired[p.index] {
 			return nil // made with the other end
 		}
+		c.paired[p.peer] = true
 		return route.one(vethMessage(p.link, c.index(p.index), c.plan[p.peer].link, c.index(p.peer), 0))
 	case wire:
 		if slices.Contains(deeper, p.kind) && c.deep && c.standIns[p.name] == "" {

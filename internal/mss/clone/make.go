@@ -23,6 +23,7 @@ type Clone struct {
 	outside  *lab.Namespace // where the wires end
 	plan     map[int]*planned
 	moved    map[int]int       // numbers of links that are others in the clone
+	paired   map[int]bool      // ends of veths that were made with the other one
 	standIns map[string]string // links that a wire stands for although they go over other links, and why
 	macs     map[string]net.HardwareAddr
 	ends     []*end
@@ -34,7 +35,7 @@ type Clone struct {
 // Make makes a clone. In one that is deep tunnels, VLANs and the like go over the links below them; in one that is not they end outside, so that
 // what goes through them can be seen and sent. The context bounds it.
 func (r *Reading) Make(ctx context.Context, deep bool) (*Clone, error) {
-	c := &Clone{deep: deep, plan: r.plan(deep), moved: map[int]int{}, standIns: map[string]string{}, macs: map[string]net.HardwareAddr{}, nextID: firstID}
+	c := &Clone{deep: deep, plan: r.plan(deep), moved: map[int]int{}, paired: map[int]bool{}, standIns: map[string]string{}, macs: map[string]net.HardwareAddr{}, nextID: firstID}
 	err := c.make(ctx, r)
 	if err != nil {
 		c.Close()
@@ -115,11 +116,10 @@ func (c *Clone) build(ctx context.Context, r *Reading, far int) error {
 		return err
 	}
 	c.addresses(route, r.addresses)
-	if err := c.policy(route, r.rules); err != nil {
+	if err := c.routes(ctx, route, r); err != nil {
 		return err
 	}
-	c.each(route, r.nexthops, "a next hop", func(body []byte) (message, bool) { return c.nexthop(body) })
-	if err := c.routes(ctx, route, r.routes); err != nil {
+	if err := c.policy(route, r.rules); err != nil { // it may keep the kernel from finding the gateways of routes
 		return err
 	}
 	c.each(route, r.neighbours, "a neighbour", func(body []byte) (message, bool) { return c.neighbour(body) })
@@ -210,21 +210,36 @@ func (c *Clone) policy(route *conn, list []message) error {
 	return nil
 }
 
-// nexthop is a next hop that is an object of its own.
-func (c *Clone) nexthop(body []byte) (message, bool) {
-	if len(body) < 8 {
-		return message{}, false
+// Attributes of next hops (nexthop.h), and those with which the kernel takes one.
+const (
+	hopGroup, hopLink = 2, 5
+)
+
+var hopTaken = []uint16{1, hopGroup, 3, 4, hopLink, 6, 7, 8, 11, 12} // id, group, its type, blackhole, link, gateway, encapsulation, fdb, resilience
+
+// nextHops makes next hops that are objects of their own, those of groups first.
+func (c *Clone) nextHops(route *conn, list []message) {
+	for _, groups := range []bool{false, true} {
+		c.each(route, list, "a next hop", func(body []byte) (message, bool) {
+			if len(body) < 8 {
+				return message{}, false
+			}
+			b := slices.Clone(body[:8])
+			b[1] = 0
+			binary.NativeEndian.PutUint32(b[4:], number(b[4:])&unix.RTNH_F_ONLINK)
+			group := false
+			attributes(body[8:], func(kind uint16, value []byte) {
+				group = group || kind == hopGroup
+				if kind == hopLink {
+					value = binary.NativeEndian.AppendUint32(nil, uint32(c.index(int(number(value)))))
+				}
+				if slices.Contains(hopTaken, kind) {
+					b = put(b, kind, value)
+				}
+			})
+			return message{unix.RTM_NEWNEXTHOP, create, b}, group == groups
+		})
 	}
-	b := slices.Clone(body[:8])
-	b[1] = 0
-	binary.NativeEndian.PutUint32(b[4:], number(b[4:])&unix.RTNH_F_ONLINK)
-	attributes(body[8:], func(kind uint16, value []byte) {
-		if kind == 5 { // NHA_OIF
-			value = binary.NativeEndian.AppendUint32(nil, uint32(c.index(int(number(value)))))
-		}
-		b = put(b, kind, value)
-	})
-	return message{unix.RTM_NEWNEXTHOP, create, b}, true
 }
 
 // settled are the states of neighbours that somebody has set (neighbour.h).
@@ -262,11 +277,11 @@ func (c *Clone) ipsec(r *Reading) {
 		return
 	}
 	defer xfrm.close()
-	for _, m := range r.states {
+	for _, m := range slices.Backward(r.states) { // the kernel lists the last one first
 		c.refused(xfrm.one(message{xfrmNewState, create, m.body}), "a security association of IPsec")
 	}
 	const userPolicy = 168 // sizeof(struct xfrm_userpolicy_info)
-	for _, m := range r.policies {
+	for _, m := range slices.Backward(r.policies) {
 		if len(m.body) < userPolicy || m.body[userPolicy-8] > 2 { // of sockets
 			continue
 		}

@@ -19,7 +19,8 @@ const (
 const several = 500
 
 // routes makes the routes of all tables, those first by whose links the gateways of others are reached.
-func (c *Clone) routes(ctx context.Context, route *conn, list packed) error {
+func (c *Clone) routes(ctx context.Context, route *conn, r *Reading) error {
+	list := r.routes
 	var again [][]byte
 	for _, direct := range []bool{true, false} {
 		err := c.sendRoutes(ctx, route, func(f func([]byte)) { list.each(f) }, func(body []byte) bool { return throughGateway(body) != direct }, func(body []byte, _ error) {
@@ -28,11 +29,15 @@ func (c *Clone) routes(ctx context.Context, route *conn, list packed) error {
 		if err != nil {
 			return err
 		}
+		if direct {
+			c.nextHops(route, r.nexthops)
+		}
 	}
 	refused := 0
 	var why error
 	err := c.sendRoutes(ctx, route, func(f func([]byte)) {
-		for _, body := range again {
+		for _, body := range again { // whose gateways the machine has found at another time
+			binary.NativeEndian.PutUint32(body[8:], number(body[8:])|unix.RTNH_F_ONLINK)
 			f(body)
 		}
 	}, func([]byte) bool { return true }, func(_ []byte, err error) {
