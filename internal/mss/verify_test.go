@@ -39,7 +39,7 @@ func (d *drawn) alike() (compared int) {
 	if len(v.NotCloned) > 0 {
 		d.t.Errorf("not cloned: %q", v.NotCloned)
 	}
-	d.wait = time.Second
+	d.wait = 300 * time.Millisecond
 	lost := 0
 	for _, c := range v.seen {
 		at := d.endOf(c.in)

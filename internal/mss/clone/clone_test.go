@@ -67,7 +67,7 @@ iptables -A deeper -m conntrack --ctstate NEW,RELATED -m mark --mark 0x1/0xff -j
 iptables -t mangle -A FORWARD -o wan -p tcp -m tcp --tcp-flags SYN,RST SYN -m tcpmss --mss 1361:1536 -j TCPMSS --set-mss 1360
 iptables -t mangle -A FORWARD -o wan -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
 iptables -t mangle -A PREROUTING -i lan -j MARK --set-xmark 0x5/0xffffffff
-iptables -t mangle -A PREROUTING -j SET --add-set addresses src
+iptables -t mangle -A PREROUTING -p udp -m udp --dport 9 -j SET --add-set addresses src
 iptables -t nat -A POSTROUTING -o wan -j MASQUERADE
 iptables -t nat -A PREROUTING -i wan -p tcp -m tcp --dport 8080 -j DNAT --to-destination 192.168.1.7:80
 ip6tables -A FORWARD -p tcp -m set --match-set six dst -j ACCEPT
@@ -128,8 +128,8 @@ END
 
 // lists are the commands that list what a machine has.
 var lists = []string{
-	"ip -o link show | sed -E 's/@[^:]*//; s/ (qdisc|state|mode|qlen) \\S+//g; s/link.ether.*//; s/, *NOARP|NOARP, *//' | sort", "ip -d link show type vxlan | grep vxlan.id || true", "ip -o address show scope global", "ip -4 rule show", "ip -6 rule show",
-	"ip -4 route show table all type unicast", "ip -4 route show table all type unreachable", "ip -4 route show table all type throw", "ip -6 route show table all type unicast", "ip nexthop show",
+	"ip -o link show | sed -E 's/@[^:]*//; s/ (qdisc|state|mode|qlen) \\S+//g; s/link.ether.*//; s/, *NOARP|NOARP, *|NO-CARRIER,//' | sort", "ip -d link show type vxlan | grep vxlan.id || true", "ip -o address show scope global", "ip -4 rule show", "ip -6 rule show",
+	"ip -4 route show table all type unicast", "ip -4 route show table all type unreachable", "ip -4 route show table all type throw", "ip -6 route show table all type unicast | sed '/fe80/d'", "ip nexthop show",
 	"ip neighbour show nud permanent", "ip xfrm policy show", "nft -s list ruleset", "iptables-nft-save -t filter", "iptables-nft-save -t mangle", "iptables-nft-save -t nat", "ip6tables-nft-save",
 	"iptables-legacy-save -t filter", "iptables-legacy-save -t mangle", "ip6tables-legacy-save", "ipset save", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/wan/rp_filter /proc/sys/net/ipv6/conf/lan/mtu /proc/sys/net/ipv6/conf/all/forwarding",
 }
