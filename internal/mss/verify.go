@@ -19,6 +19,7 @@ type Verification struct {
 	Whole     bool       `json:"whole"`                // all was cloned, and something of each path was measured
 	Tried     int        `json:"connections_tried"`    // with each MSS
 	Passed    int        `json:"connections_passed"`   // that were answered, both ways
+	Apart     int        `json:"connections_apart"`    // whose answer has left by another interface than the SYN has come by
 	NotCloned []string   `json:"not_cloned,omitempty"` // a sentence each
 	Notes     []string   `json:"notes,omitempty"`      // of the machine, as Advise has them
 	seen      []connection
@@ -414,7 +415,10 @@ func (v *verifier) compare(c connection) {
 	}
 	v.add(c.out, c.real, c.back, "SYN/ACK in", c.offer, c.answer, outward, answer)
 	v.add(c.back, c.src, c.out, "SYN/ACK out", c.offer, c.answer, inward, answer)
-	if c.in != c.out { // else the SYN has gone back by where it came, and the answer has not
+	switch {
+	case c.in != c.back:
+		v.result.Apart++
+	case c.in != c.out: // what comes and goes by one interface is not what is said of it
 		v.limits(c.back, c.src, c.out, c.syn, syn)
 		v.limits(c.out, c.real, c.in, c.answer, answer)
 	}

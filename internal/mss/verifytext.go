@@ -19,6 +19,9 @@ func (r *Verification) Text(w io.Writer) error {
 	}
 	t.Flush()
 	fmt.Fprintf(&b, "\n%d connections were tried, and %d were answered.\n", r.Tried, r.Passed)
+	if r.Apart > 0 {
+		fmt.Fprintf(&b, "Of %d the answer has left by another interface than the SYN had come by: what is said of a path is of those that come and go by it.\n", r.Apart)
+	}
 	section(&b, "Disagreements:", r.Paths, func(p Verified) []string { return p.Disagreements })
 	section(&b, "Not measured:", r.Paths, func(p Verified) []string { return p.NotMeasured })
 	if len(r.NotCloned) > 0 {

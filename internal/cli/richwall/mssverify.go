@@ -43,8 +43,8 @@ MTU is measured with packets of several sizes, through tunnels that go over thei
   measured   yes if no segment left with more than fits; no if each did; in part;
              not seen if none came through: the packet filter has let none pass
 
-What cannot be cloned is said: a link of a kind that needs a program or a key, such as
-PPP or WireGuard, is a plain link in the clone, with its name and MTU.
+What cannot be cloned is said. A link that needs a program or a key, such as WireGuard,
+is a plain link in the clone, with its name and MTU; what it goes over is not measured.
 
 The exit status is 0 if all that was measured is as richwall mss says, 1 if something is
 not, 3 if nothing disagrees, but something could not be cloned or measured, and 2 if there

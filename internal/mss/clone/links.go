@@ -107,7 +107,7 @@ var deeper = []string{
 }
 
 // plain are the kinds that have nothing below them but what the wire outside can stand for.
-var plain = []string{"", "veth", "dummy", "ifb", "macvtap", "ipvtap", "netkit", "bond", "team", "virtio_net", "nlmon", "device", "generic"}
+var plain = []string{"", "ppp", "tun", "veth", "dummy", "ifb", "macvtap", "ipvtap", "netkit", "bond", "team", "virtio_net", "nlmon", "device", "generic"}
 
 // planned is what becomes of each link.
 type planned struct {
