@@ -70,9 +70,7 @@ type Options struct {
 
 // Advise says for each path of a machine what fits, whether it is clamped, and what to add.
 func Advise(m *Machine, o Options) *Report {
-	with := *m
-	with.Marks = m.Marks || o.RulesUnknown || slices.ContainsFunc(o.Rules, func(r *Rules) bool { return r.marks })
-	m = &with
+	m = m.with(o)
 	r := &Report{Forward4: m.Forward4, Forward6: m.Forward6, Notes: m.Notes, Paths: m.paths()}
 	rules := merge(o.Rules)
 	for i := range r.Paths {
@@ -83,6 +81,13 @@ func Advise(m *Machine, o Options) *Report {
 		p.need(m, r.Paths, rules, o.RulesUnknown)
 	}
 	return r
+}
+
+// with is the machine with what rules say of it.
+func (m *Machine) with(o Options) *Machine {
+	next := *m
+	next.Marks = m.Marks || o.RulesUnknown || slices.ContainsFunc(o.Rules, func(r *Rules) bool { return r.marks })
+	return &next
 }
 
 // paths are those of the links that are up and have routes, in the order of the links, each followed by its IPsec tunnels.

@@ -1,6 +1,7 @@
 package mss
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func Verify(ctx context.Context, m *Machine, o Options, bounds Bounds) (*Verific
 		return nil, err
 	}
 	report := Advise(m, o)
-	v := &verifier{machine: m, report: report, rules: merge(o.Rules), bounds: bounds, main: map[bool]bool{}, result: &Verification{NotCloned: reading.Notes, Notes: report.Notes}}
+	v := &verifier{machine: m.with(o), report: report, rules: merge(o.Rules), bounds: bounds, main: map[bool]bool{}, result: &Verification{NotCloned: reading.Notes, Notes: report.Notes}}
 	for i := range report.Paths {
 		p := &report.Paths[i]
 		v.result.Paths = append(v.result.Paths, Verified{Name: p.Name, Interface: p.Interface, Says: p.Clamped, MTU: p.Fit.MTU, path: p})
@@ -404,12 +405,12 @@ func (v *verifier) compare(c connection) {
 	}
 	outward := c.in == c.back && v.carriesMore(c.in, c.src, c.out, c.real)
 	inward := c.in == c.back && v.carriesMore(c.out, c.real, c.in, c.src)
-	syn := fmt.Sprintf("a SYN from %s by %s to %s by %s, offering %d,", c.src, c.in, c.dst, c.out, c.offer)
+	syn := fmt.Sprintf("a SYN from %s by %s to %s by %s, offering %d", c.src, c.in, c.dst, c.out, c.offer)
 	v.add(c.out, c.real, c.in, "SYN out", c.offer, c.syn, outward, syn)
 	if c.answer == 0 {
 		return
 	}
-	answer := fmt.Sprintf("a SYN/ACK to %s by %s from %s by %s, offering %d,", c.src, c.back, c.dst, c.out, c.offer)
+	answer := fmt.Sprintf("a SYN/ACK to %s by %s from %s by %s, offering %d", c.src, c.back, c.dst, c.out, c.offer)
 	if c.back == c.in {
 		v.add(c.in, c.src, c.out, "SYN in", c.offer, c.syn, inward, syn)
 	}
@@ -450,7 +451,7 @@ func (v *verifier) limits(iface string, to netip.Addr, from string, mss int, wha
 		fits = max(fits, one.path.fits(six))
 	}
 	if sent := min(mss, v.machine.MSS(v.machine.Links[i], six)); sent > fits {
-		list[0].disagree("It says %s, but %s has left with %d: segments of %d bytes are sent by %s, and %d fit.", list[0].Says, what, mss, sent, iface, fits)
+		list[0].disagree("It says %s, but %s, has left with %d: segments of %d bytes are sent by %s, and %d fit.", list[0].Says, what, mss, sent, iface, fits)
 	}
 }
 
@@ -463,7 +464,7 @@ func (v *verifier) add(iface string, to netip.Addr, from, segment string, before
 	for _, one := range list {
 		p := one.path
 		if p.Clamped == NotNeeded && p.Why == nothingForwarded {
-			one.disagree("It says that %s, but %s has come.", p.Why, what)
+			one.disagree("It says that %s, but %s, has come.", p.Why, what)
 		}
 		wide := slices.ContainsFunc(p.wider(v.report.Paths, six), func(o other) bool { return o.iface == from })
 		m := one.segment(p, segment, six)
@@ -472,7 +473,7 @@ func (v *verifier) add(iface string, to netip.Addr, from, segment string, before
 		}
 		m.meet(after, what)
 		if m.Says == Clamped && after > m.Fits || m.Says == Unclamped && after <= m.Fits && alike {
-			one.disagree("It says %s for %s of %s, but %s has left with %d: %d fit.", m.Says, segment, m.Family, what, after, m.Fits)
+			one.disagree("It says %s for %s of %s, but %s, has left with %d: %d fit.", m.Says, segment, m.Family, what, after, m.Fits)
 		}
 	}
 }
@@ -528,13 +529,17 @@ func (m *Measured) meet(mss int, what string) {
 func (v *verifier) conclude() {
 	r := v.result
 	slices.Sort(r.NotCloned)
+	r.Notes = slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool { return slices.Contains(r.NotCloned, n) })
 	r.Whole = len(r.NotCloned) == 0
 	for i := range r.Paths {
 		one := &r.Paths[i]
 		for _, met := range one.path.Segments {
 			one.segment(one.path, met.Segment, met.Family == grammar.IPv6)
 		}
-		slices.SortStableFunc(one.Segments, func(a, b Measured) int { return strings.Compare(string(a.Family), string(b.Family)) })
+		place := func(m Measured) int { return slices.IndexFunc(legs, func(l leg) bool { return l.name == m.Segment }) }
+		slices.SortFunc(one.Segments, func(a, b Measured) int {
+			return cmp.Or(strings.Compare(string(a.Family), string(b.Family)), cmp.Compare(place(a), place(b)))
+		})
 		if len(one.Segments) > 0 && !slices.ContainsFunc(one.Segments, func(m Measured) bool { return m.Count > 0 }) {
 			why := "No connection that was tried comes through the packet filter, or by this path alone."
 			if one.path.tunnel {

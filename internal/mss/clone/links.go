@@ -23,12 +23,15 @@ type link struct {
 	group          int
 	data           []byte // the attributes of its kind
 	program        bool   // it has an XDP program
+	forwards       bool   // it is no port of a bridge, or one that forwards
 	addressed      bool   // it has addresses that are not of the link alone
 }
 
 // Attributes of links that package unix has no names for (if_link.h).
 const (
 	infoKind, infoData = 1, 2
+	infoSlaveKind      = 4
+	infoSlaveData      = 5
 	linkGroup          = 27
 	linkNamespace      = 37
 	linkXDP            = 43
@@ -49,7 +52,7 @@ func newLink(body []byte) (l link, ok bool) {
 	if len(body) < unix.SizeofIfInfomsg {
 		return l, false
 	}
-	l.index, l.flags = int(number(body[4:])), number(body[8:])
+	l.index, l.flags, l.forwards = int(number(body[4:])), number(body[8:]), true
 	attributes(body[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:
@@ -73,6 +76,13 @@ func newLink(body []byte) (l link, ok bool) {
 					l.kind = text(value)
 				case infoData:
 					l.data = slices.Clone(value)
+				case infoSlaveKind:
+					l.forwards = text(value) != "bridge"
+				case infoSlaveData:
+					attributes(value, func(kind uint16, value []byte) {
+						const state, forwarding = 1, 3 // IFLA_BRPORT_STATE, BR_STATE_FORWARDING
+						l.forwards = l.forwards || kind == state && number(value) == forwarding
+					})
 				}
 			})
 		case linkXDP:

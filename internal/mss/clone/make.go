@@ -28,6 +28,7 @@ type Clone struct {
 	macs     map[string]net.HardwareAddr
 	ends     []*end
 	marker   [2]*end // what is sent into the first comes out of the second
+	marks    uint32  // how many marks were sent there
 	nextID   uint32
 	setIndex map[uint16]uint16 // numbers of ipset's sets that are others in the clone
 }

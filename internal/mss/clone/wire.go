@@ -112,10 +112,10 @@ func (c *Clone) openEnds() error {
 	})
 }
 
-// ready waits until the kernel has taken notice that all links are up, which it does in a thread of its own.
+// ready waits until the kernel has taken notice that all links are up, which it does in a thread of its own, and bridges forward.
 func (c *Clone) ready(ctx context.Context) error {
 	for _, ns := range []*lab.Namespace{c.outside, c.router} {
-		for waiting := true; waiting; {
+		for end, waiting := time.Now().Add(slowest), true; waiting && time.Now().Before(end); {
 			err := ns.Do(func() error {
 				route, err := dial(unix.NETLINK_ROUTE)
 				if err != nil {
@@ -123,11 +123,7 @@ func (c *Clone) ready(ctx context.Context) error {
 				}
 				defer route.close()
 				list, err := route.dump(unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
-				waiting = slices.ContainsFunc(list, func(m message) bool {
-					const carrier = 0x10000 // IFF_LOWER_UP
-					l, ok := newLink(m.body)
-					return ok && l.up() && l.flags&carrier != 0 && l.flags&unix.IFF_RUNNING == 0
-				})
+				waiting = unready(list)
 				return err
 			})
 			if err == nil {
@@ -142,6 +138,22 @@ func (c *Clone) ready(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// unready says whether links that have a carrier are not running yet, or ports do not forward.
+func unready(list []message) bool {
+	const carrier = 0x10000 // IFF_LOWER_UP
+	up := map[int]bool{}
+	var links []link
+	for _, m := range list {
+		if l, ok := newLink(m.body); ok {
+			links = append(links, l)
+			up[l.index] = l.up()
+		}
+	}
+	return slices.ContainsFunc(links, func(l link) bool {
+		return l.up() && l.flags&carrier != 0 && (l.flags&unix.IFF_RUNNING == 0 || !l.forwards && up[l.master])
+	})
 }
 
 func (c *Clone) planOf(name string) *planned {
@@ -330,8 +342,11 @@ type exchange struct {
 	buffer   [1 << 17]byte
 }
 
-// What is sent into the marker's way.
-var mark = append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 3, 0x88, 0xb5}, make([]byte, 50)...) // an EtherType for experiments (IEEE 802)
+// mark is a frame that is sent into the marker's way: of an EtherType for experiments (IEEE 802), with a number.
+func mark(n uint32) []byte {
+	frame := binary.BigEndian.AppendUint32([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 3, 0x88, 0xb5}, n)
+	return append(frame, make([]byte, 46)...)
+}
 
 // How often the marker has to come by without anything else, each time as far as two links; and how long it may take, in which the machine may be
 // busy with other things.
@@ -343,33 +358,38 @@ const (
 // settle receives until nothing is on the way any more: a frame that was sent later has come by, several times.
 func (x *exchange) settle(ctx context.Context) error {
 	for quiet := 0; quiet < rounds; quiet++ {
-		if _, err := unix.Write(x.marker[0].fd, mark); err != nil {
-			return fmt.Errorf("cannot send: %w", err)
-		}
-		end := time.Now().Add(slowest)
-		for back := false; !back; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if time.Now().After(end) {
-				return fmt.Errorf("the clone does not answer within %s", slowest)
-			}
-			polls := []unix.PollFd{{Fd: int32(x.marker[1].fd), Events: unix.POLLIN}}
-			if n, _ := unix.Poll(polls, 100); n > 0 {
-				for {
-					n, err := unix.Read(x.marker[1].fd, x.buffer[:])
-					if err != nil {
-						break
-					}
-					back = back || n > 13 && x.buffer[12] == 0x88 && x.buffer[13] == 0xb5
-				}
-			}
+		if err := x.wait(ctx); err != nil {
+			return err
 		}
 		if x.receive() {
 			quiet = -1
 		}
 	}
 	return nil
+}
+
+// wait waits until a mark that it sends has come by. One that is lost is sent again.
+func (x *exchange) wait(ctx context.Context) error {
+	x.marks++
+	for end := time.Now().Add(slowest); time.Now().Before(end) && ctx.Err() == nil; {
+		if _, err := unix.Write(x.marker[0].fd, mark(x.marks)); err != nil {
+			return fmt.Errorf("cannot send: %w", err)
+		}
+		polls := []unix.PollFd{{Fd: int32(x.marker[1].fd), Events: unix.POLLIN}}
+		for n, _ := unix.Poll(polls, 100); n > 0; {
+			n, err := unix.Read(x.marker[1].fd, x.buffer[:])
+			if err != nil {
+				break
+			}
+			if n >= 18 && x.buffer[12] == 0x88 && x.buffer[13] == 0xb5 && binary.BigEndian.Uint32(x.buffer[14:]) == x.marks {
+				return nil
+			}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("the clone does not answer within %s", slowest)
 }
 
 // receive takes what has come to the ends, and answers who asks for neighbours. It says whether anything of that has come.
