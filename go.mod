@@ -21,7 +21,6 @@ require (
 )
 
 require (
-	github.com/coreos/go-iptables v0.8.0
 	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mdlayher/socket v0.6.0 // indirect

@@ -310,7 +310,7 @@ func setConf(c *Conf, key, value string) error {
 		for i, k := range confKeys {
 			names[i] = k.name
 		}
-		return refuse(InvalidOption, "unknown key %s%s", key, hint(key, names))
+		return refuse(InvalidOption, "unknown key %s%s", key, hintSetting(key, names))
 	}
 	if mustBe := confKeys[i].set(c, value); mustBe != "" {
 		return refuse(InvalidValue, "cannot set %s to %s: it must be %s%s", key, value, mustBe, quotesIn(value)).worded("'%s' for %s", value, key)
@@ -404,7 +404,7 @@ func ReadOwnConf(data []byte, path string) (*OwnConf, Problems) {
 		}
 		i := slices.Index(names, key)
 		if i < 0 {
-			return refuse(InvalidOption, "unknown key %s%s", key, hint(key, names))
+			return refuse(InvalidOption, "unknown key %s%s", key, hintSetting(key, names))
 		}
 		words := ownKeys[i].words
 		if !slices.Contains(words, value) {

@@ -47,6 +47,28 @@ func (d *Direct) With(running, files *Direct) *Direct {
 	return &with
 }
 
+// Changed is a direct interface, changed as a running one was since it was made from files: With of both, without what those files had and
+// the running one has no more.
+func (d *Direct) Changed(running, files *Direct) *Direct {
+	changed := d.With(running, files)
+	changed.Chains = withoutGone(changed.Chains, running.Chains, files.Chains, chainArgs)
+	changed.Rules = withoutGone(changed.Rules, running.Rules, files.Rules, ruleArgs)
+	changed.Passthroughs = withoutGone(changed.Passthroughs, running.Passthroughs, files.Passthroughs, passArgs)
+	return changed
+}
+
+// withoutGone is a list without what is in files but not in running.
+func withoutGone[T any](list, running, files []T, args func(T) []string) []T {
+	gone := map[string]bool{}
+	for _, v := range files {
+		gone[JoinArgs(args(v))] = true
+	}
+	for _, v := range running {
+		delete(gone, JoinArgs(args(v)))
+	}
+	return slices.DeleteFunc(list, func(v T) bool { return gone[JoinArgs(args(v))] })
+}
+
 // joined is a list, and behind it what is in running but not in files. Two are the same if their arguments are.
 func joined[T any](list, running, files []T, args func(T) []string) []T {
 	known := map[string]bool{}

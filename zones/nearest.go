@@ -2,6 +2,7 @@ package zones
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -14,16 +15,37 @@ import (
 type suggestion struct {
 	word  string
 	known func() []string
+	alike func(word, known string) bool // whether a known word that is not near may be meant all the same; nil for never
 }
 
 // hint suggests one of some words.
 func hint(word string, known ...[]string) suggestion {
-	return suggestion{word, func() []string { return slices.Concat(known...) }}
+	return suggestion{word: word, known: func() []string { return slices.Concat(known...) }}
+}
+
+// hintSetting suggests a key of a file of settings, which may have been written with its words in another order.
+func hintSetting(key string, known []string) suggestion {
+	return suggestion{word: key, known: func() []string { return known }, alike: sharesWords}
+}
+
+// wordOfKey is a word in the name of a setting: "Strict" in StrictForwardPorts. Shorter ones say little.
+var wordOfKey = regexp.MustCompile(`[A-Z]?[a-z]{2,}|[A-Z]{3,}`)
+
+// sharesWords tells whether a name has more than half of the words of a setting's key, in any order, as ForwardPortsStrict has those of
+// StrictForwardPorts. One letter s more or less at their end makes no difference.
+func sharesWords(name, key string) bool {
+	name, words, shared := strings.ToLower(name), wordOfKey.FindAllString(key, -1), 0
+	for _, w := range words {
+		if strings.Contains(name, strings.TrimSuffix(strings.ToLower(w), "s")) {
+			shared++
+		}
+	}
+	return 2*shared > len(words)
 }
 
 // hintKey suggests a key of a map.
 func hintKey[T any](word string, known map[string]T) suggestion {
-	return suggestion{word, func() []string { return Names(known) }}
+	return suggestion{word: word, known: func() []string { return Names(known) }}
 }
 
 // The longest word that is looked for, in bytes, as nobody mistypes more; and the most words that it is looked for in.
@@ -50,6 +72,11 @@ func (s suggestion) String() string {
 		d := editDistance(word, strings.ToLower(k))
 		if d < distance || d == distance && best != "" && likelier(word, strings.ToLower(k), strings.ToLower(best)) {
 			best, distance = k, d
+		}
+	}
+	for _, k := range known {
+		if best == "" && s.alike != nil && s.alike(s.word, k) {
+			best = k
 		}
 	}
 	if best == "" {
@@ -90,7 +117,7 @@ func hintValue(value string, known []string) suggestion {
 			return suggestion{}
 		}
 		known = known[i : i+1]
-		return suggestion{known[0], func() []string { return known }}
+		return suggestion{word: known[0], known: func() []string { return known }}
 	}
 	return hint(value, known)
 }

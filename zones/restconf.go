@@ -60,7 +60,7 @@ func (r *Rest) mayBeOf(p *Problem, key string, before *Conf) bool {
 	}
 	was := before.Written(key)
 	_, truth := truth(was) // many keys have such a value
-	return value == was && !truth || editDistance(strings.ToLower(name), strings.ToLower(key)) <= len(key)/2
+	return value == was && !truth || sharesWords(name, key) || editDistance(strings.ToLower(name), strings.ToLower(key)) <= len(key)/2
 }
 
 // harmless tells whether it costs nothing that a load passes over a line of firewalld.conf for a problem: the line sets a key whose default

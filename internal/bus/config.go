@@ -62,7 +62,7 @@ func (c *call) changePermanent(edit zones.Edit) error {
 
 // remark keeps a line for the client to ask for.
 func (c *call) remark(line string) {
-	c.server.told.keep(c.sender, c.uid, append(c.server.told.of(c.sender), line))
+	c.server.told.add(c.sender, c.uid, line)
 }
 
 func permanentZoneOf(key zones.Key) func(*call) (any, error) {

@@ -32,6 +32,28 @@ type hints struct {
 func (h *hints) keep(client string, uid uint32, lines []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.put(client, uid, lines[:min(len(lines), mostHints)])
+}
+
+// add keeps one line more for a client. Of too many the newest stay.
+func (h *hints) add(client string, uid uint32, line string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lines := append(slices.Clone(h.lines[client]), line)
+	h.put(client, uid, lines[max(0, len(lines)-mostHints):])
+}
+
+// take are the lines that are kept for a client, which are not kept any longer.
+func (h *hints) take(client string, uid uint32) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lines := h.lines[client]
+	h.put(client, uid, nil)
+	return lines
+}
+
+// put makes lines those that are kept for a client. The lock is held.
+func (h *hints) put(client string, uid uint32, lines []string) {
 	if h.lines == nil {
 		h.clients, h.lines = map[bool][]string{}, map[string][]string{}
 	}
@@ -43,7 +65,7 @@ func (h *hints) keep(client string, uid uint32, lines []string) {
 			clients = clients[1:]
 		}
 		clients = append(clients, client)
-		for _, line := range lines[:min(len(lines), mostHints)] {
+		for _, line := range lines {
 			h.lines[client] = append(h.lines[client], clip(line))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -75,6 +76,36 @@ func TestHintsAreFew(t *testing.T) {
 	h.keep(":1.99", nobody, nil)
 	if len(h.lines) != mostHinted-1 || h.of(":1.99") != nil {
 		t.Errorf("%d clients are kept after a call without hints", len(h.lines))
+	}
+}
+
+// What a client's calls have done is kept for it until it asks. Of much the newest is kept, however many of its calls end at once, and what was
+// asked for is not said again.
+func TestRemarksAreTheNewest(t *testing.T) {
+	var h hints
+	var all sync.WaitGroup
+	for i := range 10 * mostHints {
+		h.add(":1.1", superuser, fmt.Sprint("older ", i))
+	}
+	for i := range mostHints {
+		all.Go(func() { h.add(":1.1", superuser, fmt.Sprint("newest ", i)) })
+	}
+	all.Wait()
+	told := map[string]bool{}
+	for _, line := range h.take(":1.1", superuser) {
+		told[line] = true
+	}
+	for i := range mostHints {
+		if !told[fmt.Sprint("newest ", i)] {
+			t.Errorf("newest %d is not among %v", i, told)
+		}
+	}
+	if again := h.take(":1.1", superuser); len(again) > 0 || len(h.lines) > 0 || len(h.clients[true]) > 0 {
+		t.Errorf("it is said again: %q", again)
+	}
+	h.add(":1.1", superuser, "one more")
+	if lines := h.take(":1.1", superuser); len(lines) != 1 {
+		t.Errorf("what comes later is %q", lines)
 	}
 }
 

@@ -11,8 +11,8 @@ var ownIface = &iface{
 		def("getNotices", "", "as", actConfigInfo, func(c *call) (any, error) { return c.snapshot().Notices(), nil }),
 		// What there is to say of the last call of this client that was refused, beyond the error that it got: see Server.hintsOf.
 		def("getHints", "", "as", actConfigInfo, func(c *call) (any, error) { return c.server.hints.of(c.sender), nil }),
-		// What there is to say of what this client's calls have done, a line each: which files they have written over, and of a check of
-		// the files what a load of them passes over.
-		def("getRemarks", "", "as", actConfigInfo, func(c *call) (any, error) { return c.server.told.of(c.sender), nil }),
+		// What there is to say of what this client's calls have done since it has asked last, a line each: which files they have written
+		// over, and of a check of the files what a load of them passes over. Of many lines the newest are kept.
+		def("getRemarks", "", "as", actConfigInfo, func(c *call) (any, error) { return c.server.told.take(c.sender, c.uid), nil }),
 	},
 }

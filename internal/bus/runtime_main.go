@@ -42,7 +42,7 @@ var mainIface = &iface{
 		def("checkPermanentConfig", "", "", actConfig, func(c *call) (any, error) { return nil, c.server.daemon.CheckTelling(c.ctx, c.remark) }),
 		order("runtimeToPermanent", (*daemon.Daemon).RuntimeToPermanent),
 		atOnce(order("enablePanicMode", func(d *daemon.Daemon, ctx context.Context) error { return d.SetPanic(ctx, true) })),
-		order("disablePanicMode", func(d *daemon.Daemon, ctx context.Context) error { return d.SetPanic(ctx, false) }),
+		atOnce(order("disablePanicMode", func(d *daemon.Daemon, ctx context.Context) error { return d.SetPanic(ctx, false) })),
 		atOnce(def("queryPanicMode", "", "b", actInfo, func(c *call) (any, error) { return c.snapshot().Panic, nil })),
 		def("getZoneSettings", "zone:s", zoneKind.tupleSig(), actConfigInfo,
 			getZoneSettings(func(s zones.Settings) any { return zoneKind.toTuple(s) })),

@@ -308,6 +308,7 @@ func (d *Daemon) enforce(ctx context.Context, loaded *zones.Config, links map[st
 		return err
 	}
 	d.permanent, d.loaded, d.state, d.failures, d.unkept, d.readable = loaded, loaded, Running, nil, nil, true
+	d.awaitHosts(nil)
 	d.timed.stop()
 	d.publish()
 	if next.Conf.DefaultZone != old.DefaultZone {

@@ -122,6 +122,11 @@ type Daemon struct {
 	current   atomic.Pointer[Snapshot]
 	emergency atomic.Bool   // every packet is dropped by DropAll
 	wishes    atomic.Uint64 // counts the calls of SetPanic: the last one counts
+	ending    atomic.Int32  // counts the calls of SetPanic that end panic mode and have not done so yet
+	begun     chan struct{} // closed when there is a Kernel
+	dropping  sync.Mutex    // held while the table of DropAll is put up or taken away, beside the lock or not; guards the next two
+	panicking bool          // a commit with panic mode is under way
+	beside    bool          // nothing is in the kernel of panic mode but the table of DropAll, which was put up beside a change
 	noting    sync.Mutex    // held while panic mode is noted on disk
 	keeping   sync.Mutex    // held while the last good configuration is written
 	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts
@@ -153,7 +158,7 @@ const guardStands = "a table firewalld_guard, or of a name that begins like that
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {
-	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), state: Init, managed: map[string]string{}}
+	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), begun: make(chan struct{}), state: Init, managed: map[string]string{}}
 	d.timed.init(d.expire)
 	d.publish()
 	return d
@@ -297,6 +302,7 @@ func (d *Daemon) useKernel(ctx context.Context, k kernel.Kernel, backend ir.Back
 	}
 	d.follow(k)
 	if former == nil {
+		close(d.begun)
 		return
 	}
 	if !waits {
@@ -533,7 +539,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // takeOut takes out of the kernel what is there of this process, and before its first commit what an earlier one has left. Where ebtables
 // does not answer, that keeps nothing else in. The lock is held.
 func (d *Daemon) takeOut(ctx context.Context) error {
-	err := d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic})
+	err := d.commitNone(ctx)
 	if err == nil && d.repairs.waiting != "" { // those of an earlier process still stand where this one's were to be
 		err = d.removeOther(ctx)
 	}
@@ -541,6 +547,21 @@ func (d *Daemon) takeOut(ctx context.Context) error {
 	defer cancel()
 	nothing := d.runtime.WithDirect(&zones.Direct{})
 	return errors.Join(err, d.commitBridge(ctx, nothing, func() error { return nil }))
+}
+
+// takeOutTries is how often the rules are taken out at the end.
+const takeOutTries = 3
+
+// commitNone takes the rules of this process out of the kernel. Where another program takes a table away meanwhile, a part of what was to be
+// done has no place any more, and the next try looks at what is there then. What can only stay is not tried again. The lock is held.
+func (d *Daemon) commitNone(ctx context.Context) (err error) {
+	for range takeOutTries {
+		if err = d.kernel.Commit(ctx, &kernel.Desired{Panic: d.panic}); err == nil || ctx.Err() != nil || errors.As(err, new(*kernel.StayError)) {
+			return err
+		}
+		d.opt.Log.Warn("the rules cannot be taken out of the kernel at once; it is tried again", "reason", err)
+	}
+	return err
 }
 
 // removeTime is the longest that the removal of the rules at the end may take, but for what the kernel is carrying out.

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/testlog"
 	"richwall/zones"
 )
 
@@ -56,7 +56,7 @@ type bed struct {
 	kernel *fakeKernel
 	dir    string
 	events []Event
-	log    bytes.Buffer
+	log    testlog.Log
 }
 
 // start makes a daemon on a folder with the files, and starts it.

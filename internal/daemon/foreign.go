@@ -23,7 +23,7 @@ const (
 type repairs struct {
 	done     []time.Time     // the latest, at most promptRepairs
 	pending  *kernel.Foreign // told of and not attended to yet
-	timer    *time.Timer     // for that; nil if none runs
+	timer    *time.Timer     // for that, and for unheard; nil if none runs
 	waiting  string          // why the first rules could not be committed; "" if they were
 	open     error           // why new connections are not kept out meanwhile; nil if they are
 	failed   string          // what Snapshot says while what is in the kernel cannot be put back; "" if it is as it was committed
@@ -31,6 +31,7 @@ type repairs struct {
 	remnant  kernel.Kernel // of another back end, which a reload has failed to change to: what it has left is still to be taken back; nil for nothing
 	settling *time.Timer   // for the next attempt to do that; nil if none runs
 	left     string        // what Snapshot says of the remnant
+	unheard  *unheard      // rules that were left out for their hosts; nil for none
 }
 
 // wait is how long the next one must wait at a moment. As many as promptRepairs follow at once; then one an interval.
@@ -97,9 +98,10 @@ func (d *Daemon) foreign(k kernel.Kernel, f kernel.Foreign) {
 	if k != d.kernel || d.repairs.stopped {
 		return
 	}
+	waits := d.repairs.pending != nil && d.repairs.timer != nil
 	f.Unfinished = f.Unfinished || d.repairs.pending != nil && d.repairs.pending.Unfinished
 	d.repairs.pending = &f
-	if d.repairs.timer != nil {
+	if waits {
 		return
 	}
 	wait := d.repairs.wait(now())
@@ -129,9 +131,13 @@ func (d *Daemon) attendPending() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.repairs.timer = nil
-	if d.repairs.pending != nil && !d.repairs.stopped {
+	if d.repairs.stopped {
+		return
+	}
+	if d.repairs.pending != nil {
 		d.attend()
 	}
+	d.askAgain()
 }
 
 // attendLater has the rules put back again after a while, because there was a fault.
@@ -208,6 +214,7 @@ func (d *Daemon) waitNoLonger() (waited bool) {
 	d.failures = slices.DeleteFunc(slices.Clone(d.failures), saysNotInForce)
 	d.repairs.waiting, d.repairs.open = "", nil
 	d.repairs.attended()
+	d.askSoon()
 	if len(d.failures) == 0 {
 		d.state = Running
 	}
@@ -364,6 +371,7 @@ func (d *Daemon) repaired() {
 	}
 	d.repairs.failed = ""
 	d.repairs.attended()
+	d.askSoon()
 	d.publish()
 }
 

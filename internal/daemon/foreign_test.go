@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/testlog"
 	"richwall/zones"
 )
 
@@ -30,11 +30,11 @@ func (k *watchedKernel) Allow(f func(started func(pid int)) error) error {
 var flushed = kernel.Foreign{By: []kernel.Writer{{PID: 7, Name: "nft"}}, Changes: []string{"chain filter_INPUT: 6 rules removed"}}
 
 // startWatched starts a daemon with a richwall.conf, and returns its log.
-func startWatched(t *testing.T, conf string) (*Daemon, *watchedKernel, *bytes.Buffer) {
+func startWatched(t *testing.T, conf string) (*Daemon, *watchedKernel, *testlog.Log) {
 	t.Helper()
 	b := &bed{dir: t.TempDir()}
 	b.write(t, map[string]string{"richwall.conf": conf})
-	k, log := &watchedKernel{}, &bytes.Buffer{}
+	k, log := &watchedKernel{}, &testlog.Log{}
 	d := New(Options{
 		Dirs:   zones.Dirs{System: b.dir},
 		Kernel: func(ir.Backend) (kernel.Kernel, error) { return k, nil },

@@ -358,3 +358,45 @@ func TestRulesInForceAreThere(t *testing.T) {
 		b.attendPending()
 	}
 }
+
+// refusesFirst refuses some commits that take all rules out, one after the other.
+type refusesFirst struct {
+	fakeKernel
+	reasons []error
+}
+
+func (k *refusesFirst) Commit(ctx context.Context, next *kernel.Desired) error {
+	if next.Rules == nil && len(k.reasons) > 0 {
+		reason := k.reasons[0]
+		k.reasons = k.reasons[1:]
+		return reason
+	}
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+// A stop that fails because another program takes a table away at the same time looks again, and all goes. What fails each time is an error,
+// and so is what can only stay, which is not tried again.
+func TestStopLooksAgain(t *testing.T) {
+	vanished, stays := errors.New("no such chain"), &kernel.StayError{}
+	for _, c := range []struct {
+		reasons []error
+		left    int
+		fails   bool
+	}{
+		{[]error{vanished}, 0, false},
+		{[]error{vanished, vanished}, 0, false},
+		{[]error{vanished, vanished, vanished, vanished}, 1, true},
+		{[]error{stays, vanished}, 1, true},
+	} {
+		b := start(t, nil)
+		k := &refusesFirst{reasons: c.reasons}
+		b.on(k, &k.fakeKernel)
+		b.Daemon = New(b.opt)
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Stop(t.Context()); (err != nil) != c.fails || len(k.reasons) != c.left {
+			t.Errorf("after %v a stop gives %v, and %d refusals are left", c.reasons, err, len(k.reasons))
+		}
+	}
+}

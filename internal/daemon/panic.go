@@ -11,7 +11,7 @@ import (
 	"richwall/zones"
 )
 
-// panicPatience is how long panic mode waits for a change that is under way, before it drops everything by another way.
+// panicPatience is how long a switch of panic mode waits for a change that is under way, before it does what can be done beside that.
 const panicPatience = 500 * time.Millisecond
 
 // notePatience is how long an answer waits for panic mode to be noted on disk.
@@ -19,14 +19,33 @@ const notePatience = time.Second
 
 // SetPanic switches panic mode: nothing passes while it is on. It stays on for later processes, until the machine boots. It
 // comes on at once, whatever the firewall is doing, also before Start has ended. Where it cannot be committed, whatever the reason, the
-// table of DropAll alone drops everything. The error is that this cannot be done either: then all is as it was.
+// table of DropAll alone drops everything.
+//
+// It ends at once where the table of DropAll alone drops everything beside a change that is under way: what is in the kernel then is what would
+// be there without panic mode, which is the guard, or the rules before the change. Else a commit ends it.
+//
+// The answer comes within two seconds. The error is that nothing can be done: then all is as it was. Or it is errLater: the switch is accepted
+// and not made yet, as another change is under way, or a program does not answer. It is made behind that, unless panic mode is switched again.
 func (d *Daemon) SetPanic(ctx context.Context, on bool) error {
 	err := d.setPanic(ctx, on)
-	if err == nil || !on && d.Snapshot().Panic { // what an earlier process would be told by may be gone
-		d.notePanic()
+	if !errors.Is(err, errLater) {
+		d.noteSwitch(on, err)
 	}
 	return err
 }
+
+// noteSwitch notes what a switch of panic mode has come to.
+func (d *Daemon) noteSwitch(on bool, err error) {
+	if err == nil || !on && d.Snapshot().Panic { // what an earlier process would be told by may be gone
+		d.notePanic()
+	}
+}
+
+// errLater is that a switch of panic mode is accepted and not made yet; errOvertaken that panic mode was switched again since.
+var (
+	errLater     = errors.New("accepted, and not done yet: another change of the firewall is still under way, or a program that it needs does not answer")
+	errOvertaken = errors.New("panic mode was switched again meanwhile")
+)
 
 // notePanic notes for later processes whether panic mode is on now. Where the disk does not take that, a table stays in the kernel
 // that drops every packet, which a later process finds.
@@ -40,6 +59,19 @@ func (d *Daemon) notePanic() {
 		return
 	}
 	d.opt.Log.Error("cannot note on disk that panic mode was switched", "reason", err)
+	kept := make(chan struct{})
+	d.spawn("panic mode", func() {
+		defer close(kept)
+		d.dropForNext()
+	})
+	select {
+	case <-kept:
+	case <-time.After(panicPatience):
+	}
+}
+
+// dropForNext puts up the table that tells a later process of panic mode, if it is on.
+func (d *Daemon) dropForNext() {
 	d.mu.Lock() // so that nobody ends panic mode meanwhile
 	defer d.mu.Unlock()
 	if !d.panic || d.opt.DropAll == nil {
@@ -65,28 +97,14 @@ func (d *Daemon) inPatience(note func() error) error {
 func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	now := d.Snapshot()
 	switch {
-	case on && now.Panic:
+	case on && now.Panic && d.ending.Load() == 0:
 		return refuse(zones.AlreadyEnabled, "panic mode already enabled")
 	case !on && !now.Panic:
 		return refuse(NotEnabled, "panic mode is not enabled")
 	}
 	wish := d.wishes.Add(1)
-	done := make(chan error, 1)
-	go func() {
-		done <- d.guarded("panic mode", func() error {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if d.wishes.Load() != wish { // somebody has switched it again
-				return nil
-			}
-			err := d.guarded("panic mode", func() error { return d.commitPanic(context.WithoutCancel(ctx), on) })
-			if err != nil && on && d.kernel != nil {
-				return d.panicAlone(err)
-			}
-			return err
-		})
-	}()
-	if !on || d.opt.DropAll == nil {
+	done := d.beginSwitch(context.WithoutCancel(ctx), on, wish)
+	if d.opt.DropAll == nil && on {
 		return <-done
 	}
 	select {
@@ -94,17 +112,144 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 		return err
 	case <-time.After(panicPatience):
 	}
-	if err := d.dropAll(); err != nil { // the commit may succeed all the same
+	if on {
+		return d.panicBeside(done, wish)
+	}
+	return d.endBeside(done, wish)
+}
+
+// beginSwitch switches panic mode as soon as the lock can be had, and, where it is to end, there are rules. The error comes by the channel.
+func (d *Daemon) beginSwitch(ctx context.Context, on bool, wish uint64) <-chan error {
+	done := make(chan error, 1)
+	if !on {
+		d.ending.Add(1)
+	}
+	go func() {
+		err := d.guarded("panic mode", func() error {
+			if !on {
+				<-d.begun
+			}
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.switchPanic(ctx, on, wish)
+		})
+		if !on {
+			d.ending.Add(-1)
+		}
+		done <- err
+	}()
+	return done
+}
+
+// switchPanic switches panic mode, unless that was overtaken. The lock is held.
+func (d *Daemon) switchPanic(ctx context.Context, on bool, wish uint64) error {
+	switch now := d.Snapshot(); {
+	case !on && !now.Panic: // it ended beside a change
+		return nil
+	case d.wishes.Load() != wish:
+		if now.Panic == on {
+			return nil
+		}
+		return commandFailed(errOvertaken)
+	case !on && d.repairs.stopped:
+		return refuse(CommandFailed, "panic mode stays on: the firewall has stopped")
+	}
+	if on {
+		defer d.committing(true)()
+	}
+	err := d.guarded("panic mode", func() error { return d.commitPanic(ctx, on, wish) })
+	if err != nil && on && d.kernel != nil {
+		return d.panicAlone(err)
+	}
+	return err
+}
+
+// panicBeside has the table of DropAll drop everything while a change is under way behind which panic mode is committed.
+func (d *Daemon) panicBeside(done <-chan error, wish uint64) error {
+	if err := d.dropBeside(wish); err != nil { // the commit may succeed all the same
 		d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
-		return <-done
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(panicPatience):
+		}
+		d.finishSwitch(done, true)
+		return later("it comes on as soon as that is over, unless it is switched off before; firewall-cmd --query-panic tells whether it is on")
 	}
 	d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
 	d.spawn("panic mode", func() {
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !errors.Is(err, errOvertaken) {
 			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
 		}
 	})
 	return nil
+}
+
+// endBeside ends panic mode beside a change that is under way where DropAll alone drops everything. Else the switch goes on by itself.
+func (d *Daemon) endBeside(done <-chan error, wish uint64) error {
+	ended, err := d.passBeside(wish)
+	switch {
+	case err != nil:
+		d.opt.Log.Error("panic mode does not end while another change of the firewall is still under way", "reason", err)
+	case ended:
+		d.opt.Log.Warn("panic mode is off, while another change of the firewall is still under way")
+		return nil
+	}
+	d.finishSwitch(done, false)
+	return later("panic mode ends as soon as that is over, unless it is switched on again before; firewall-cmd --query-panic tells whether it is on")
+}
+
+// later is errLater with what happens then.
+func later(then string) error {
+	return &Error{Code: CommandFailed, Msg: errLater.Error() + "; " + then, cause: errLater}
+}
+
+// finishSwitch does what is to be done when a switch has been made for whose end nobody waits.
+func (d *Daemon) finishSwitch(done <-chan error, on bool) {
+	d.spawn("panic mode", func() {
+		err := <-done
+		if err != nil {
+			d.opt.Log.Error("panic mode is not switched as it was asked for", "on", on, "reason", err)
+		}
+		d.noteSwitch(on, err)
+	})
+}
+
+// committing notes that a commit with panic mode begins, and returns what notes that it has ended.
+func (d *Daemon) committing(begins bool) (ended func()) {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	d.panicking, d.beside = begins, false
+	return func() { d.committing(false) }
+}
+
+// dropBeside drops everything by the table of DropAll, for a switch that may not have the lock.
+func (d *Daemon) dropBeside(wish uint64) error {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	if d.wishes.Load() != wish {
+		return errOvertaken
+	}
+	if err := d.dropAll(); err != nil {
+		return err
+	}
+	d.beside = !d.panicking && !d.current.Load().Panic
+	return nil
+}
+
+// passBeside takes away the table of DropAll where nothing but that belongs to panic mode, and says whether that was so.
+func (d *Daemon) passBeside(wish uint64) (ended bool, err error) {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	if !d.beside || d.wishes.Load() != wish {
+		return false, nil
+	}
+	if err := d.opt.DropAll(false); err != nil {
+		return false, err
+	}
+	d.emergency.Store(false)
+	d.beside = false
+	return true, nil
 }
 
 // dropAll drops everything by the table of DropAll.
@@ -130,12 +275,12 @@ func (d *Daemon) panicAlone(reason error) error {
 }
 
 // commitPanic switches panic mode. The lock is held. Before the first rules are in the kernel they are yet to come with it.
-func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
+func (d *Daemon) commitPanic(ctx context.Context, on bool, wish uint64) error {
 	if d.kernel == nil {
-		return d.panicBefore(on)
+		return d.panicBefore()
 	}
 	if !on {
-		return d.endPanic(ctx)
+		return d.endPanic(ctx, wish)
 	}
 	desired, _, err := d.put(ctx, d.kernel, d.history, d.runtime, true)
 	if desired == nil {
@@ -156,12 +301,13 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool) error {
 // endPanic switches panic mode off. Packets may be dropped by the rules of another back end, by the table of DropAll and by the rules of
 // this daemon, each of which may be from an earlier process. What memory says is on goes last, so that an error leaves panic mode on: in
 // the kernel, in memory and on disk. The lock is held.
-func (d *Daemon) endPanic(ctx context.Context) error {
+func (d *Daemon) endPanic(ctx context.Context, wish uint64) error {
 	commit := func(on bool) error {
 		_, _, err := d.put(ctx, d.kernel, d.history, d.runtime, on)
 		return err
 	}
 	open := func() error { return commit(false) }
+	pass := func() error { return d.endDropAll(wish) }
 	var steps []func() error
 	waited := false
 	if d.repairs.waiting != "" { // the rules of this back end come before those of another one go
@@ -175,17 +321,25 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 	}
 	steps = append(steps, func() error { return d.removeOther(ctx) })
 	if d.panic {
-		steps = append(steps, d.endDropAll, open)
+		steps = append(steps, pass, open)
 	} else { // it was DropAll alone
-		steps = append(steps, open, d.endDropAll)
+		steps = append(steps, open, pass)
 	}
 	for _, step := range steps {
-		if err := step(); err != nil {
-			if still := d.endGuarded(ctx, err); still != nil {
-				return refuse(CommandFailed, "panic mode stays on: %v", still)
+		err := step()
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, errOvertaken):
+			if waited {
+				d.stand(ctx)
 			}
-			return nil
+			return err
 		}
+		if still := d.endGuarded(ctx, err, wish); still != nil {
+			return refuse(CommandFailed, "panic mode stays on: %v", still)
+		}
+		return nil
 	}
 	if waited {
 		d.stand(ctx)
@@ -198,7 +352,7 @@ func (d *Daemon) endPanic(ctx context.Context) error {
 // endGuarded ends a panic mode that the Kernel has not committed, because a step of endPanic has failed for a reason: before the first commit, or
 // where another program has taken rules of ours out. What is new is kept out from then on, until the rules are in the kernel; that is tried
 // again by itself. The error is why panic mode stays on: the reason, and that something drops every packet still. The lock is held.
-func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
+func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) error {
 	waits := d.repairs.waiting != ""
 	others := errors.Is(reason, kernel.ErrForeignChain) || errors.Is(reason, kernel.ErrForeignOwner)
 	g, ok := d.kernel.(kernel.Guarder)
@@ -220,7 +374,7 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error) error {
 			return errors.Join(reason, err)
 		}
 	}
-	if err := d.endDropAll(); err != nil {
+	if err := d.endDropAll(wish); err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
@@ -261,27 +415,33 @@ func (d *Daemon) noneLeft(ctx context.Context) error {
 // leftTime is the longest that it may take to find out what drops every packet: tools that are waited for may wait for others.
 const leftTime = 10 * time.Second
 
-// endDropAll ends what DropAll does. An earlier process may have called it, too.
-func (d *Daemon) endDropAll() error {
+// endDropAll ends what DropAll does. An earlier process may have called it, too. The error is also that panic mode was switched again.
+func (d *Daemon) endDropAll(wish uint64) error {
 	if d.opt.DropAll == nil {
 		return nil
+	}
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	if d.wishes.Load() != wish {
+		return errOvertaken
 	}
 	if err := d.opt.DropAll(false); err != nil {
 		return err
 	}
 	d.emergency.Store(false)
+	d.beside = false
 	return nil
 }
 
-// panicBefore switches panic mode on before there are rules. It can be switched off when they are there.
-func (d *Daemon) panicBefore(on bool) error {
-	if !on || d.opt.DropAll == nil {
+// panicBefore switches panic mode on before there are rules. It can be switched off when they are there. The lock is held.
+func (d *Daemon) panicBefore() error {
+	if d.opt.DropAll == nil {
 		return refuse(CommandFailed, "the firewall has not started yet")
 	}
 	if err := d.dropAll(); err != nil {
 		return err
 	}
-	d.panicIs(on)
+	d.panicIs(true)
 	return nil
 }
 

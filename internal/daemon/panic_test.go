@@ -3,8 +3,11 @@ package daemon
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"richwall/compile/ir"
 	"richwall/internal/kernel"
 	"richwall/zones"
 )
@@ -123,4 +126,159 @@ func TestPanicThatIsCommittedLate(t *testing.T) {
 	b.mu.Lock()
 	b.Daemon.kernel = b.kernel
 	b.mu.Unlock()
+}
+
+// held is a daemon with a change under way that does not end until the function is called, which ends all commits from then on. It drops
+// everything by a table where dropped says so.
+func held(t *testing.T) (b *bed, k *heldKernel, dropped *atomic.Bool, release func()) {
+	t.Helper()
+	var never error
+	b, _ = startDropping(t, &never)
+	dropped = &atomic.Bool{}
+	b.Daemon.opt.DropAll = func(on bool) error { dropped.Store(on); return nil }
+	k = &heldKernel{held: make(chan struct{}, 100), free: make(chan struct{})}
+	return b, k, dropped, func() { close(k.free) }
+}
+
+// begin begins a change that k holds up.
+func (b *bed) begin(t *testing.T, k *heldKernel) (changed <-chan error) {
+	b.mu.Lock()
+	b.Daemon.kernel = k
+	b.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		done <- b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, port("8080", "tcp")), InPanic: true})
+	}()
+	<-k.held
+	return done
+}
+
+// until waits for something to come about.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// noted says whether panic mode is noted on disk.
+func (b *bed) noted() bool {
+	on, err := b.Daemon.opt.State.Panic()
+	return on && err == nil
+}
+
+// While a change is under way that does not end, panic mode comes on by a table of its own, and ends as that table goes: the kernel has what it
+// would have without any panic mode. No commit follows.
+func TestPanicEndsBesideAChange(t *testing.T) {
+	b, k, dropped, release := held(t)
+	changed := b.begin(t, k)
+	for range 2 {
+		if err := b.SetPanic(t.Context(), true); err != nil || !dropped.Load() || !b.noted() {
+			t.Fatalf("panic mode does not come on: %v", err)
+		}
+		if err := b.SetPanic(t.Context(), false); err != nil || dropped.Load() || b.Snapshot().Panic || b.noted() {
+			t.Fatalf("panic mode does not end: %v", err)
+		}
+	}
+	release()
+	if err := <-changed; err != nil {
+		t.Fatal(err)
+	}
+	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k.installed.Panic || len(k.held) > 0 || dropped.Load() || b.Snapshot().Panic {
+		t.Errorf("panic mode is on again, behind %d commits", len(k.held))
+	}
+}
+
+// Panic mode that was committed is accepted to end while a change is under way that does not end, and stays on until that is over. Then it ends
+// by itself, in the kernel, in memory and on disk; but not where it was switched on again before.
+func TestPanicEndsBehindAChange(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		b, k, dropped, release := held(t)
+		if err := b.SetPanic(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		changed := b.begin(t, k)
+		err := b.SetPanic(t.Context(), false)
+		if !errors.Is(err, errLater) || !strings.HasPrefix(err.Error(), "COMMAND_FAILED: accepted, and not done yet: ") || !b.Snapshot().Panic || !b.noted() {
+			t.Fatalf("the answer is %v, and panic mode is on: %v", err, b.Snapshot().Panic)
+		}
+		if again {
+			if err := b.SetPanic(t.Context(), true); err != nil || !b.Snapshot().Panic {
+				t.Fatalf("panic mode cannot be kept on: %v", err)
+			}
+			if err := b.SetPanic(t.Context(), true); err != nil {
+				t.Fatalf("panic mode cannot be kept on once more: %v", err)
+			}
+		}
+		release()
+		if err := <-changed; err != nil {
+			t.Fatal(err)
+		}
+		until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+		if again {
+			until(t, "panic mode is not committed again", func() bool { return len(k.held) > 0 })
+		} else {
+			until(t, "panic mode stays noted", func() bool { return !b.noted() })
+		}
+		b.mu.Lock()
+		if k.installed.Panic != again || b.Snapshot().Panic != again || b.noted() != again || !again && dropped.Load() {
+			t.Errorf("switched on again: %v; panic mode is on in the kernel: %v, in memory: %v, on disk: %v", again, k.installed.Panic, b.Snapshot().Panic, b.noted())
+		}
+		b.mu.Unlock()
+	}
+}
+
+// Panic mode that an earlier process has left is accepted to end before the first rules are in the kernel, which does not answer. It ends once
+// they are, and not before: what drops everything stays until then.
+func TestPanicEndsBehindAStart(t *testing.T) {
+	b, k, dropped, release := held(t)
+	if err := b.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	b.Stop(t.Context())
+	dropped.Store(true)
+	b.opt.DropAll = b.Daemon.opt.DropAll
+	b.opt.Kernel = func(ir.Backend) (kernel.Kernel, error) { return k, nil }
+	b.Daemon = New(b.opt)
+	b.recallPanic()
+	if err := b.SetPanic(t.Context(), false); !errors.Is(err, errLater) {
+		t.Fatalf("before the start the answer is %v", err)
+	}
+	started := make(chan error, 1)
+	go func() { started <- b.Start(t.Context()) }()
+	<-k.held
+	if err := b.SetPanic(t.Context(), false); !errors.Is(err, errLater) || !dropped.Load() || !b.Snapshot().Panic || !b.noted() {
+		t.Fatalf("in the start the answer is %v", err)
+	}
+	release()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !b.noted() })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k.installed.Panic || dropped.Load() {
+		t.Error("panic mode stays on in the kernel")
+	}
+}
+
+// An iptables that does not end keeps nobody waiting for an answer, also where it is the end of panic mode itself that waits for it.
+func TestPanicWhoseEndDoesNotEnd(t *testing.T) {
+	b, k, _, release := held(t)
+	if err := b.SetPanic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	b.Daemon.kernel = k
+	b.mu.Unlock()
+	if err := b.SetPanic(t.Context(), false); !errors.Is(err, errLater) || !b.Snapshot().Panic {
+		t.Errorf("the answer is %v", err)
+	}
+	release()
+	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !b.noted() })
 }

@@ -64,7 +64,7 @@ func (p *part) text(l zones.Loss) string {
 }
 
 // ofGood tells whether what is lost is in the files of the last good configuration.
-func (p *part) ofGood(l zones.Loss) bool { return strings.HasPrefix(l.Problem.Path, p.good.folder) }
+func (p *part) ofGood(l zones.Loss) bool { return strings.HasPrefix(l.Problem.Path, p.good.link) }
 
 // failed says what is lost of a part that is in force, a line each, and what is in force instead.
 func (p *part) failed() []string {
@@ -76,6 +76,22 @@ func (p *part) failed() []string {
 		texts = append(texts, p.standIn())
 	}
 	return texts
+}
+
+// unheard is what is tried again of a start with a configuration, of which no direct rule was left out but for its hosts if alone says so; nil
+// for nothing.
+func (p *part) unheard(cfg *zones.Config, alone bool) *unheard {
+	u := &unheard{cfg: p.cfg.WithDirect(cfg.Direct)}
+	for _, l := range ofDirect(p.losses) {
+		u.texts = append(u.texts, p.text(l))
+	}
+	if p.direct != nil {
+		u.texts = append(u.texts, p.standIn())
+	}
+	if !alone || u.texts == nil {
+		return nil
+	}
+	return u
 }
 
 // standIn says which direct rules are in force in place of direct.xml.
@@ -108,7 +124,7 @@ func (d *Daemon) goodDirect(good lastGood) *zones.Direct {
 	if data == nil {
 		return nil
 	}
-	direct, problems := zones.ReadDirect(data, filepath.Join(good.folder, "direct.xml"))
+	direct, problems := zones.ReadDirect(data, filepath.Join(good.link, "direct.xml"))
 	d.logWarnings(problems)
 	return direct
 }
@@ -127,7 +143,7 @@ func (d *Daemon) readGood(good lastGood, name string) []byte {
 		return r
 	})
 	if err = errors.Join(err, r.err); err != nil {
-		d.opt.Log.Error("a file of the last good configuration cannot be read", "reason", err)
+		d.opt.Log.Error("a file of the last good configuration cannot be read", "reason", good.named(err.Error()))
 	}
 	return r.data
 }

@@ -105,7 +105,7 @@ func (d *Daemon) startWith(ctx context.Context, links map[string]string) (failed
 	if err == nil || ends(ctx, err) {
 		return append(failed, instead), inFiles, err
 	}
-	d.opt.Log.Error("that cannot be used either", "reason", err)
+	d.opt.Log.Error("that cannot be used either", "reason", good.named(err.Error()))
 	failed, err = d.startClosed(ctx, links, append(failed, err.Error()))
 	return failed, inFiles, err
 }
@@ -142,13 +142,18 @@ func (g lastGood) none() bool { return g.folder == "" && g.damaged == nil }
 
 // linked is texts that name the link to the folder in place of the folder, whose name changes with each configuration that is kept.
 func (g lastGood) linked(texts []string) []string {
-	if g.folder == "" {
-		return texts
-	}
 	for i := range texts {
-		texts[i] = strings.ReplaceAll(texts[i], g.folder, g.link)
+		texts[i] = g.named(texts[i])
 	}
 	return texts
+}
+
+// named is linked of one text.
+func (g lastGood) named(text string) string {
+	if g.folder == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, g.folder, g.link)
 }
 
 // stateFolder names the folder of the last good configuration in messages.
@@ -224,7 +229,7 @@ func (d *Daemon) besideGood(ctx context.Context, rest *zones.Rest, good lastGood
 	}
 	before, err := d.loadOther(ctx, d.goodDirs(good))
 	if err != nil {
-		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", err)
+		d.opt.Log.Error("the files cannot be compared with the last good configuration", "reason", good.named(err.Error()))
 		return rest.Losses, ctx.Err()
 	}
 	return rest.Beside(withoutKeeping(before)), nil // at a start there is nothing to keep
@@ -270,9 +275,11 @@ func (d *Daemon) readRest(ctx context.Context) (*zones.Rest, error) {
 // out, or with an error what is wrong. Where a last good configuration was kept, it ends with errDoubt when leaving out might let in more.
 func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zones.Loss, links map[string]string, good lastGood) (failed []string, err error) {
 	p := &part{cfg: cfg, good: good}
+	hosts := len(ofDirect(losses)) == 0
 	d.lose(p, losses)
 	d.await(p)
 	for err = d.attempt(ctx, p.whole(), links); err != nil; err = d.attempt(ctx, p.whole(), links) {
+		hosts = hosts && hostsAlone(err)
 		lost := p.leaveOut(blamed(err))
 		if len(lost) == 0 {
 			return p.causes(), err
@@ -284,6 +291,7 @@ func (d *Daemon) startRest(ctx context.Context, cfg *zones.Config, losses []zone
 	}
 	d.mu.Lock()
 	d.permanent, d.loaded = p.cfg, p.whole()
+	d.awaitHosts(p.unheard(cfg, hosts))
 	whole, waits := len(p.losses) == 0, d.repairs.waiting != ""
 	if whole && waits {
 		d.unkept = p.cfg
@@ -462,6 +470,7 @@ func (d *Daemon) startOther(ctx context.Context, dirs zones.Dirs, links map[stri
 func (d *Daemon) startConfig(ctx context.Context, cfg *zones.Config, links map[string]string) error {
 	d.mu.Lock()
 	d.awaits = nil
+	d.awaitHosts(nil)
 	d.mu.Unlock()
 	if err := d.installFirst(ctx, cfg.ForRuntime(), links); err != nil {
 		return err

@@ -68,7 +68,8 @@ func TestRefusedDirectRuleIsNamedWithItsChain(t *testing.T) {
 	b.expect(t, Failed, "direct.xml:1: COMMAND_FAILED: chain DOCKER-USER: not supported", nil, nil)
 }
 
-// What is wrong with the direct rules of the last good configuration is said of the link to it: the name of its folder changes.
+// What is wrong with the direct rules of the last good configuration is said of the link to it, by the state and the log: the name of its
+// folder changes.
 func TestLastGoodIsNamedByItsLink(t *testing.T) {
 	b := startKept(t, map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule></direct>`})
 	k := &refusingKernel{text: "192.0.2"}
@@ -78,6 +79,9 @@ func TestLastGoodIsNamedByItsLink(t *testing.T) {
 	b.expect(t, Failed, filepath.Join(b.opt.State.Link(), "direct.xml:"), nil, nil)
 	if said := strings.Join(b.Snapshot().Failures, "\n"); strings.Contains(said, "/good-") {
 		t.Errorf("the state says\n%s", said)
+	}
+	if said := b.log.String(); !strings.Contains(said, filepath.Join(b.opt.State.Link(), "direct.xml:")) || strings.Contains(said, "/good-") {
+		t.Errorf("the log says\n%s", said)
 	}
 }
 

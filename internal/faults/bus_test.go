@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -19,6 +18,7 @@ import (
 
 	"richwall/internal/cli/firewalldcmd"
 	"richwall/internal/lab"
+	"richwall/internal/testlog"
 )
 
 // program is firewalld itself, over a folder. Its end may take longer than that of firewalld, as the machine is busy with other tests.
@@ -70,7 +70,7 @@ func (s *service) startBus() (stop func()) {
 }
 
 // start starts firewalld and waits until it says that it serves.
-func (s *service) start() (cmd *exec.Cmd, log *bytes.Buffer) {
+func (s *service) start() (cmd *exec.Cmd, log *testlog.Log) {
 	s.Helper()
 	cmd, log, ready := s.begin()
 	if err := ready(); err != nil {
@@ -82,7 +82,7 @@ func (s *service) start() (cmd *exec.Cmd, log *bytes.Buffer) {
 }
 
 // begin starts firewalld. ready waits until it says that it serves.
-func (s *service) begin() (cmd *exec.Cmd, log *bytes.Buffer, ready func() error) {
+func (s *service) begin() (cmd *exec.Cmd, log *testlog.Log, ready func() error) {
 	s.Helper()
 	notify := filepath.Join(s.dir, "notify")
 	os.Remove(notify)
@@ -101,7 +101,7 @@ func (s *service) begin() (cmd *exec.Cmd, log *bytes.Buffer, ready func() error)
 	if s.command == nil {
 		words = append([]string{self}, words...)
 	}
-	cmd, log = exec.CommandContext(ctx, words[0], words[1:]...), &bytes.Buffer{}
+	cmd, log = exec.CommandContext(ctx, words[0], words[1:]...), &testlog.Log{}
 	cmd.Env = append(os.Environ(), roleVariable+"=firewalld", "NOTIFY_SOCKET="+notify,
 		"DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
 	cmd.Stdout, cmd.Stderr = log, log

@@ -18,6 +18,7 @@ import (
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
 	"richwall/internal/statedir"
+	"richwall/internal/testlog"
 	"richwall/zones"
 )
 
@@ -158,7 +159,7 @@ func TestStateFolderThatCannotBeWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var log strings.Builder
+		var log testlog.Log
 		o := optionsOf(dir, state, nil, slog.New(slog.NewTextHandler(&log, nil)))
 		o.Kernel = func(ir.Backend) (kernel.Kernel, error) { return kernel.NewMemory(), nil }
 		if err := daemon.New(o).Start(t.Context()); err != nil {

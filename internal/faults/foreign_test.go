@@ -5,31 +5,13 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"richwall/internal/daemon"
 	"richwall/internal/lab"
+	"richwall/internal/testlog"
 )
-
-// logText is a log that is written and read at the same time.
-type logText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logText) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // guarded starts a daemon with a real kernel. Its table has no owner, so that others can change it.
 func guarded(t *testing.T, l *lab.Lab, conf, own string, log io.Writer) *daemon.Daemon {
@@ -86,7 +68,7 @@ func TestForeignChangesAreRepaired(t *testing.T) {
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			l := newLab(t, "nft", "iptables", "ip6tables", "ipset")
-			var log logText
+			var log testlog.Log
 			guarded(t, l, c.conf, "", &log)
 			foreign(t, l, strings.Fields(c.command)...)
 			eventually(t, "nothing is repaired", func() bool { return strings.Contains(log.String(), "put back") })
@@ -105,7 +87,7 @@ func TestForeignChangesAreRepaired(t *testing.T) {
 // OnForeignChange=warn leaves things as they are until the next change that is made here.
 func TestForeignChangesAreOnlyReported(t *testing.T) {
 	l := newLab(t, "nft")
-	var log logText
+	var log testlog.Log
 	d := guarded(t, l, "", "OnForeignChange=warn\n", &log)
 	whole := table(t, l.Firewall())
 	foreign(t, l, "nft", "insert rule inet firewalld filter_INPUT tcp dport 9 accept")
@@ -125,7 +107,7 @@ func TestForeignChangesAreOnlyReported(t *testing.T) {
 // not kept busy, and the log says what is going on. The state is running, and beside it stands that new connections are kept out.
 func TestFightIsLimited(t *testing.T) {
 	l := newLab(t, "nft")
-	var log logText
+	var log testlog.Log
 	d := guarded(t, l, "", "", &log)
 	if said := d.Snapshot().Notices(); said != nil {
 		t.Errorf("before the fight it is said that %q", said)

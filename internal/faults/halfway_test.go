@@ -12,6 +12,7 @@ import (
 
 	"richwall/internal/daemon"
 	"richwall/internal/lab"
+	"richwall/internal/testlog"
 )
 
 // restoresOnce has iptables-restore change one table, and then fail, until end is called. What is only tried counts for nothing, nor
@@ -50,7 +51,7 @@ exec -a iptables-restore %[2]s "$@" <<<"$input"
 func TestChangeOfTheBackEndThatFailsHalfway(t *testing.T) {
 	l, dir := newLab(t, "nft", "iptables", "ip6tables", "ipset"), t.TempDir()
 	write(t, dir, map[string]string{"firewalld.conf": "FirewallBackend=nftables\n", "zones/public.xml": `<zone><interface name="c0"/><port port="80" protocol="tcp"/></zone>`})
-	var log logText
+	var log testlog.Log
 	d := newDaemon(dir, nil, l.Firewall().Do, slog.New(slog.NewTextHandler(&log, nil)))
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestForeignChangeBesideAHalfwayChange(t *testing.T) {
 		t.Run(program, func(t *testing.T) {
 			l, dir := newLab(t, "nft", "iptables", "ip6tables", "ipset"), t.TempDir()
 			write(t, dir, map[string]string{"firewalld.conf": c.before, "zones/public.xml": `<zone><interface name="c0"/><port port="80" protocol="tcp"/></zone>`})
-			var log logText
+			var log testlog.Log
 			d := newDaemon(dir, nil, l.Firewall().Do, slog.New(slog.NewTextHandler(&log, nil)))
 			if err := d.Start(t.Context()); err != nil {
 				t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"richwall/internal/daemon"
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
+	"richwall/internal/testlog"
 	"richwall/zones"
 )
 
@@ -56,8 +57,8 @@ func TestRulesOfAKilledDaemonWhileNoneCanBePut(t *testing.T) {
 					"zones/public.xml": `<zone><interface name="c0"/><port port="80-81" protocol="tcp"/></zone>`,
 					"direct.xml":       `<direct><rule ipv="ipv6" table="filter" chain="INPUT" priority="0">-p tcp --dport 99 -j DROP</rule></direct>`})
 				bridge := error(nil)
-				start := func(begin func()) (d *daemon.Daemon, guard *kernel.Guard, log *strings.Builder) {
-					log = &strings.Builder{}
+				start := func(begin func()) (d *daemon.Daemon, guard *kernel.Guard, log *testlog.Log) {
+					log = &testlog.Log{}
 					o := kernel.Options{Enter: l.Firewall().Do, Log: slog.New(slog.NewTextHandler(log, nil))}
 					var err error
 					if guard, err = kernel.Base(t.Context(), o, false); err != nil {
@@ -165,7 +166,7 @@ func TestRulesOfAKilledDaemonWithoutABackEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("nsenter", "--mount", "--target", strconv.Itoa(daemon.Process.Pid), "umount", hidden).CombinedOutput(); err != nil {
+	if out, err := exec.Command("nsenter", "--mount", "--root", "--target", strconv.Itoa(daemon.Process.Pid), "umount", hidden).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	eventually(t, "the rules do not come", func() bool { return slices.Equal(openPorts(t, s.lab, 79, 80, 81), []int{81, 81}) })

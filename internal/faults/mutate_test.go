@@ -20,6 +20,7 @@ import (
 	"richwall/internal/irgen"
 	"richwall/internal/lab"
 	"richwall/internal/statedir"
+	"richwall/internal/testlog"
 )
 
 // sound is a configuration that lets in one port and what some addresses send, and has a bit of everything. It does not let in
@@ -157,7 +158,7 @@ type mutant struct {
 	other *lab.Namespace // where nothing is but what the files are compiled to
 	dir   string
 	state *statedir.Dir
-	log   bytes.Buffer
+	log   testlog.Log
 }
 
 // newMutant starts a daemon with a configuration in which nothing is wrong, which keeps it as the last good one.

@@ -10,6 +10,7 @@ import (
 	"richwall/internal/daemon"
 	"richwall/internal/lab"
 	"richwall/internal/statedir"
+	"richwall/internal/testlog"
 )
 
 // owns has another program make a table of nftables its own, behind other commands in the same transaction. The function ends that program,
@@ -86,7 +87,7 @@ func TestPanicThatAnotherProgramKeepsOff(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, "nft", "iptables", "ip6tables", "ipset")
-			var log logText
+			var log testlog.Log
 			d := guarded(t, l, c.conf, "", &log)
 			end := c.other(t, l)
 			if err := d.SetPanic(t.Context(), true); err != nil || !d.Snapshot().Panic {
@@ -119,7 +120,7 @@ func TestPanicThatAnotherProgramKeepsOff(t *testing.T) {
 func TestRefusedChangeLeavesNoGuard(t *testing.T) {
 	t.Run("panic", func(t *testing.T) {
 		l := newLab(t, "nft")
-		var log logText
+		var log testlog.Log
 		d := guardedWith(t, l, "", "", &log, func(o *daemon.Options) { o.DropAll = nil })
 		owns(t, l, "inet firewalld_policy_drop")
 		if err := d.SetPanic(t.Context(), true); err == nil {
@@ -129,7 +130,7 @@ func TestRefusedChangeLeavesNoGuard(t *testing.T) {
 	})
 	t.Run("back end", func(t *testing.T) {
 		l := newLab(t, "nft", "iptables", "ip6tables", "ipset")
-		var log logText
+		var log testlog.Log
 		var dir string
 		d := guardedWith(t, l, "FirewallBackend=iptables\n", "", &log, func(o *daemon.Options) { dir = o.Dirs.System })
 		owns(t, l, "inet firewalld")
@@ -144,7 +145,7 @@ func TestRefusedChangeLeavesNoGuard(t *testing.T) {
 // Another program takes the place of our table, and keeps it. Nothing new is let in, and the state says so until a commit succeeds.
 func TestRulesThatCannotBePutBack(t *testing.T) {
 	l := newLab(t, "nft")
-	var log logText
+	var log testlog.Log
 	d := guarded(t, l, "", "", &log)
 	end := owns(t, l, "inet firewalld", "delete table inet firewalld")
 	eventually(t, "the state does not say that the rules cannot be put back", func() bool {
@@ -227,7 +228,7 @@ func TestPanicBeforeTheFirstRulesEndsWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, "nft", "iptables", "ip6tables", "ipset")
 			c.other(t, l)
-			var log logText
+			var log testlog.Log
 			d := guarded(t, l, c.conf, "", &log)
 			if err := d.SetPanic(t.Context(), true); err != nil || !stands(t, l, "bridge firewalld_drop_all") {
 				t.Fatalf("panic mode does not come on: %v", err)

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"testing"
 
 	"richwall/internal/daemon"
+	"richwall/internal/testlog"
 )
 
 // A daemon is started again, on a machine with iptables-legacy, after a direct rule was written into direct.xml that the kernel takes
@@ -40,7 +40,7 @@ func TestRefusedDirectRule(t *testing.T) {
 				if bad != "" {
 					write(t, dir, map[string]string{"direct.xml": bad})
 				}
-				var log bytes.Buffer
+				var log testlog.Log
 				d := newDaemon(dir, nil, l.Firewall().Do, slog.New(slog.NewTextHandler(&log, nil)))
 				if err := d.Start(t.Context()); err != nil {
 					t.Fatal(err)

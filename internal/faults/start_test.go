@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
+	"richwall/internal/testlog"
 )
 
 // newService is a message bus and a folder for firewalld.
@@ -265,7 +265,7 @@ func TestTakenOverDuringStart(t *testing.T) {
 }
 
 // takenOver has another firewall take the name of a daemon, and checks how the daemon ends. stop stops the bus.
-func (s *service) takenOver(daemon *exec.Cmd, log *bytes.Buffer, stop func()) {
+func (s *service) takenOver(daemon *exec.Cmd, log *testlog.Log, stop func()) {
 	s.Helper()
 	daemon.Process.Signal(unix.SIGSTOP) // while the bus goes and comes back, with the name in another's hands
 	stop()

@@ -12,6 +12,7 @@ import (
 	"richwall/internal/kernel"
 	"richwall/internal/lab"
 	"richwall/internal/statedir"
+	"richwall/internal/testlog"
 )
 
 // A line of direct.xml makes a chain, in whichever table and family, and another program has a chain of that name with rules in it.
@@ -37,7 +38,7 @@ func TestChainThatAnotherProgramHas(t *testing.T) {
 				}
 				write(t, dir, map[string]string{"firewalld.conf": "FirewallBackend=" + backend + "\n",
 					"zones/public.xml": `<zone><interface name="c0"/><port port="80-82" protocol="tcp"/></zone>`})
-				var log strings.Builder
+				var log testlog.Log
 				start := func() *daemon.Daemon {
 					d := newDaemon(dir, state, l.Firewall().Do, slog.New(slog.NewTextHandler(&log, nil)))
 					if err := d.Start(t.Context()); err != nil {
@@ -125,7 +126,7 @@ func TestChainOfAnotherKind(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, "nft", "iptables", "ip6tables", "ebtables", "ipset")
 			end := c.other(t, l)
-			var log logText
+			var log testlog.Log
 			d := guardedWith(t, l, c.conf, "", &log, func(o *daemon.Options) {
 				write(t, o.Dirs.System, map[string]string{"direct.xml": "<direct>" + c.direct + "</direct>"})
 				o.Bridge = func(ctx context.Context, old, next *kernel.Bridge) (*kernel.Bridge, error) {

@@ -78,6 +78,46 @@ func TestGuardStaysBeforeALook(t *testing.T) {
 	}
 }
 
+// A change is refused while another program has emptied the table. The guard, which the change has raised when it found that, stays: the rules are
+// not put back yet.
+func TestGuardStaysBehindARefusedChange(t *testing.T) {
+	ns, k := withTenRules(t)
+	if _, err := ns.Run(t.Context(), "", "nft", "flush", "table", "inet", "firewalld"); err != nil {
+		t.Fatal(err)
+	}
+	refused := many(0, 10)
+	refused.Flowtable = []string{"nosuch0"}
+	if err := k.Commit(t.Context(), &Desired{Rules: refused}); err == nil {
+		t.Fatal("the kernel takes a flow table of an interface that is not there")
+	}
+	if !k.watch.guard.up {
+		t.Error("the guard is gone while the rules are")
+	}
+	if head, err := k.socket.tableHead(guardTable); err != nil || !head.there {
+		t.Errorf("the guard is gone while the rules are; error %v", err)
+	}
+}
+
+// While the guard stands for a while, because another program has changed the rules twice, a change does not get an answer. A commit is asked for:
+// nobody else would take the guard away.
+func TestACommitIsAskedForBehindAGuardThatStood(t *testing.T) {
+	_, k := withTenRules(t)
+	k.watch.guard.raise(false)
+	if err := k.socket.conn.SetWriteBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	k.socket.buffer = 1 << 30 // so that no more is asked for
+	if err := k.Commit(t.Context(), &Desired{Rules: many(0, 6000)}); err == nil {
+		t.Fatal("the socket takes all at once")
+	}
+	if asked := k.watch.reports(); len(asked) != 1 || !asked[0].Unfinished {
+		t.Errorf("asked for is %v, want a commit, once", asked)
+	}
+	if err := k.Commit(t.Context(), &Desired{Rules: many(0, 10)}); err != nil || k.watch.guard.up {
+		t.Errorf("the next commit gives %v; the guard stands: %v", err, k.watch.guard.up)
+	}
+}
+
 // A fault in what hears of other programs' changes is logged, and from then on it is known that nothing is heard.
 func TestFaultOfTheMonitor(t *testing.T) {
 	ns := Space(t, "nft")

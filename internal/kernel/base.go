@@ -36,8 +36,13 @@ type Guard struct {
 }
 
 // Earlier is the back end of the rules of an earlier process that Base has found whole, so that no guard was needed; empty if it
-// has found none.
-func (g *Guard) Earlier() ir.Backend { return g.earlier }
+// has found none, or there is no Guard.
+func (g *Guard) Earlier() ir.Backend {
+	if g == nil {
+		return ""
+	}
+	return g.earlier
+}
 
 // port is the port of the socket that owns the guard of the start; 0 if there is none, or a Kernel that has committed has the socket: what that
 // owns is its guard.

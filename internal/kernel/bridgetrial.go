@@ -64,8 +64,11 @@ func (e *BridgeError) line(is func(words []string) bool) *BridgeLine {
 }
 
 // refusedLines is an error of ebtables-restore, or of making its input, with the lines that it is about, as far as they can be found; none
-// where another program is the reason.
+// where another program is the reason, or where ebtables-restore was ended.
 func (t tools) refusedLines(ctx context.Context, err error, table string, lines [][]string) error {
+	if ended(err) {
+		return err
+	}
 	if others := t.othersTable(bridgeLister, table, err); others != nil {
 		return others
 	}
@@ -109,7 +112,7 @@ var errUntried = errors.New("too much is refused: there was no time to try wheth
 // tryBridge finds the lines that ebtables-restore refuses. What it says does not tell: of a rule that jumps to a chain which does not exist it
 // names the last line of all, and of one in such a chain none. So the shortest beginning is looked for that is refused, and again without
 // its last line, until nothing is refused but neverTaken. When trialTime has passed, all lines count as refused that are not known to be
-// good by then. None are when the context has ended. said is what was said to all of the lines.
+// good by then. None are when the context has ended, or where the program was ended instead of saying anything. said is what was said to all of the lines.
 func (t tools) tryBridge(ctx context.Context, table string, lines [][]string, said *toolError) (refused []BridgeLine) {
 	if t.reachesEnd(ctx, table, lines[:1]) != nil {
 		return untried(lines, said)
@@ -123,7 +126,9 @@ func (t tools) tryBridge(ctx context.Context, table string, lines [][]string, sa
 			return append(refused, asLines(left[good:], errUntried)...)
 		}
 		var why error
-		if good, why = t.goodLines(ctx, table, left, good); why != nil {
+		if good, why = t.goodLines(ctx, table, left, good); ended(why) {
+			return refused
+		} else if why != nil {
 			refused = append(refused, BridgeLine{left[good], why})
 			left = slices.Delete(left, good, good+1)
 		}
@@ -158,7 +163,7 @@ func (t tools) goodLines(ctx context.Context, table string, lines [][]string, go
 func (t tools) reachesEnd(ctx context.Context, table string, lines [][]string) error {
 	err := t.trial(ctx, table, lines)
 	var said *toolError
-	if errors.As(err, &said) {
+	if errors.As(err, &said) && !ended(err) {
 		return bridgeReason(said)
 	}
 	return err

@@ -13,18 +13,18 @@ import (
 // list remembers how the tool lists the chains of a table that a script has changed, if the family is one of whose changes the
 // kernel tells nobody. A rule that another program has taken away since the script is listed as it was committed, so that the
 // next review misses it.
-func (k *iptablesKernel) list(s *script) {
+func (k *iptablesKernel) list(ctx context.Context, s *script) {
 	if !slices.Contains(k.silent, s.family) {
 		return
 	}
 	for _, c := range s.want.chains {
 		key := sharedChain{s.family, s.table, c.name}
-		k.listed[key] = k.listing(key, c, s.after.rules[c.name])
+		k.listed[key] = k.listing(ctx, key, c, s.after.rules[c.name])
 	}
 }
 
 // listing is how the tool lists a chain of ours that was committed, of a partial one our rules in it. lines is what it lists now.
-func (k *iptablesKernel) listing(key sharedChain, c *chainRules, lines []string) []string {
+func (k *iptablesKernel) listing(ctx context.Context, key sharedChain, c *chainRules, lines []string) []string {
 	var ours []string
 	missing := false
 	for i, spec := range c.specs {
@@ -34,7 +34,7 @@ func (k *iptablesKernel) listing(key sharedChain, c *chainRules, lines []string)
 			ours = append(ours, text)
 		case isRaw(c.rules[i]): // the tool lists it otherwise than the administrator wrote it
 		default:
-			there, err := k.ruleExists(key.family, key.table, key.name, words(spec))
+			there, err := k.ruleExists(ctx, key.family, key.table, key.name, words(spec))
 			if err == nil && !there {
 				ours, missing = append(ours, text), true
 			}

@@ -13,17 +13,15 @@ const slack = 2 * time.Second
 // updateExpiring makes the difference of a set whose elements end by themselves. Those that have ended need nothing. If it is
 // not certain whether one is still there, the set is emptied and gets all again, each with the time that it has left.
 func (p *plan) updateExpiring(old, next *ir.Set) {
-	what := "cannot take elements out of set " + next.Name
 	gone, added, certain := expiringDifference(old.Elements, next.Elements, time.Now())
 	if !certain {
-		p.put(what, next.Origin, nil, p.enc.FlushSet(next.Name))
+		p.sets++
+		p.put("cannot take elements out of set "+next.Name, next.Origin, nil, p.enc.FlushSet(next.Name))
 		p.addElements(next, next.Elements)
 		return
 	}
 	p.guessed = p.guessed || len(gone)+len(added) > 0
-	messages, err := p.enc.DeleteElements(next, gone)
-	p.put(what, next.Origin, err, messages...)
-	p.addElements(next, added)
+	p.exchangeElements(next, gone, added)
 }
 
 // expiringDifference is what must be taken out of a set at a time, and what must be added. An element that ends at another

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"richwall/compile/ir"
 	"richwall/compile/nft"
 	"richwall/internal/lab"
+	"richwall/internal/testlog"
 )
 
 // Needs skips a test where a network namespace cannot be made, or a program is not installed.
@@ -35,8 +35,8 @@ func Space(t *testing.T, programs ...string) *lab.Namespace {
 }
 
 // Logged is a log, and what was said to it.
-func Logged() (log *slog.Logger, said *bytes.Buffer) {
-	said = &bytes.Buffer{}
+func Logged() (log *slog.Logger, said *testlog.Log) {
+	said = &testlog.Log{}
 	return slog.New(slog.NewTextHandler(said, nil)), said
 }
 

@@ -13,7 +13,7 @@ import (
 	"richwall/compile/ir"
 )
 
-// hostTime is how long name servers are waited for, for each hostsAtOnce hosts or a part of these. It is a variable for tests.
+// hostTime is how long name servers are waited for, for each host; hostsAtOnce are asked at once. It is a variable for tests.
 // A program of iptables looks a host up twice, and the resolver waits for the first name server for five seconds before it asks the second
 // (resolv.conf(5)).
 var hostTime = 12 * time.Second
@@ -80,8 +80,6 @@ func hostsIn(spec string) (hosts []string) {
 
 // lookUp is why each of some hosts is not known; nil for one that is, or of which only the restore tool can tell.
 func (k *iptablesKernel) lookUp(ctx context.Context, hosts []host) []error {
-	ctx, cancel := context.WithTimeout(ctx, hostTime*time.Duration(1+len(hosts)/hostsAtOnce))
-	defer cancel()
 	why, places := make([]error, len(hosts)), make(chan struct{}, hostsAtOnce)
 	var all sync.WaitGroup
 	for i, h := range hosts {
@@ -92,9 +90,13 @@ func (k *iptablesKernel) lookUp(ctx context.Context, hosts []host) []error {
 		all.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			if why[i] = k.lookUpOne(ctx, h); ctx.Err() != nil && why[i] != nil {
+			limited, cancel := context.WithTimeout(ctx, hostTime) // a time of its own: hosts before it take nothing of it
+			defer cancel()
+			switch why[i] = k.lookUpOne(limited, h); {
+			case ctx.Err() != nil:
+			case why[i] != nil && limited.Err() != nil:
 				silent.Store(h, time.Now())
-			} else {
+			default:
 				silent.Delete(h)
 			}
 		})
@@ -110,11 +112,22 @@ func (k *iptablesKernel) lookUpOne(ctx context.Context, h host) error {
 	case ctx.Err() != nil:
 		return noAnswer(h)
 	case errors.As(err, &said) && strings.Contains(said.said, "host/network"):
-		return errors.New(said.reason())
+		return unknownHost(said.reason())
 	}
 	return nil
 }
 
+// ErrNoAddress is that no address is known of a host in a direct rule. It may be known later.
+var ErrNoAddress = errors.New("no address is known of a host")
+
+// unknownHost is ErrNoAddress in words that name the host.
+type unknownHost string
+
+func (e unknownHost) Error() string { return string(e) }
+
+// Is implements errors.Is.
+func (e unknownHost) Is(target error) bool { return target == ErrNoAddress }
+
 func noAnswer(h host) error {
-	return fmt.Errorf("no name server has told the address of the host %s in time", h.name)
+	return unknownHost(fmt.Sprintf("no name server has told the address of the host %s in time", h.name))
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,6 +178,9 @@ func (k *iptablesKernel) check(ctx context.Context, next *Desired) error {
 		known.Rules = withoutRules(next.Rules, func(s *ir.Set) bool { return sets[s.Name] != setKind(s) })
 		next = &known
 	}
+	if err := k.findHosts(ctx, k.installed, next); err != nil {
+		return err
+	}
 	scripts, err := k.scripts(ctx, k.installed, next)
 	if err != nil {
 		return err
@@ -303,6 +307,9 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	}
 	k.stopped = ctx.Err
 	defer func() { k.stopped = nil }()
+	if err := k.findHosts(ctx, k.installed, next); err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
 	ctx = context.WithoutCancel(ctx) // what has begun must end, one way or the other
 	g := k.watch.guard
 	stood := g != nil && g.up
@@ -327,11 +334,8 @@ func (k *iptablesKernel) Commit(ctx context.Context, next *Desired) error {
 	case err == nil:
 		k.settleGuard(next)
 	case len(k.silently) > 0: // it stands until that is put back
-	case !stood && g.up: // it stood while rules were out of the way, and these are back
-		if err := g.set(false, false); err != nil {
-			k.options.Log.Error("what is new is dropped although the rules are in place; it is tried again", "reason", err)
-			g.later(k.unguard)
-		}
+	case !stood && g.up: // it stood while rules were out of the way, and these are back, but for what another program has changed
+		k.watch.unguard(k.unguard)
 	}
 	if err == nil && k.ends && len(k.stayed) > 0 {
 		return &StayError{k.stayed}
@@ -435,7 +439,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 		return err
 	}
 	first := k.installed == nil
-	if k.anew && !first && k.inParts(next, sets) {
+	if k.isSeenInParts(next, sets) {
 		k.watch.guard.raise(next.Panic)
 	}
 	k.note(next, sets)
@@ -465,9 +469,15 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 	return nil
 }
 
-// inParts says whether a commit changes sets and rules, or several tables of a family. It is made in several transactions then, and
-// between two of them packets could pass that neither what is installed nor what comes lets pass.
-func (k *iptablesKernel) inParts(next *Desired, sets *setPlan) bool {
+// isSeenInParts says whether packets could pass between two transactions of a commit that neither what is there nor what comes lets pass: at a
+// start over the rules of an earlier process, and in a reload that changes sets and rules, or several tables of a family.
+func (k *iptablesKernel) isSeenInParts(next *Desired, sets *setPlan) bool {
+	switch {
+	case k.installed == nil:
+		return next.Rules != nil && k.options.Guard.Earlier() != ""
+	case !k.anew:
+		return false
+	}
 	for _, family := range k.families {
 		parts := 0
 		if !sets.make.empty() {
@@ -526,9 +536,6 @@ type script struct {
 
 // scripts are the changes from one state to another, of the tables that have any, in the order they are committed.
 func (k *iptablesKernel) scripts(ctx context.Context, before, next *Desired) ([]*script, error) {
-	if err := k.findHosts(ctx, before, next); err != nil {
-		return nil, err
-	}
 	var list []*script
 	for _, family := range k.families {
 		for _, table := range tablesInOrder(before, next) {
@@ -778,7 +785,7 @@ func (k *iptablesKernel) commitRules(ctx context.Context, before, next *Desired)
 		for _, name := range s.kept {
 			k.options.Log.Warn("rules of another program stay in a direct chain", "chain", name, "table", s.table, "program", tool(s.family))
 		}
-		k.list(s)
+		k.list(ctx, s)
 	}
 	return nil
 }

@@ -271,29 +271,26 @@ func TestSuccession(t *testing.T) {
 	})
 }
 
-// succeeds has a Kernel of a back end take over from one of the other, each with its elements of direct.xml.
+// succeeds has a Kernel of a back end take over from one of the other, each with its elements of direct.xml, and with iptables
+// a set that no rule looks up.
 func succeeds(t *testing.T, backend ir.Backend, first, second string) {
 	t.Helper()
 	former := otherThan(backend)
 	fresh := namespace(t)
 	k, _, end := process(t, fresh, backend, &disk{})
-	commit(t, k, directly(t, backend, second))
+	commit(t, k, withSet(directly(t, backend, second), backend, "new"))
 	want := all(t, fresh)
 	end()
 	ns := namespace(t)
 	k, o, end := process(t, ns, former, &disk{})
-	committed := directly(t, former, first)
-	if former == ir.IPTables {
-		committed.Rules.Sets = append(committed.Rules.Sets, &ir.Set{Name: "ours", Type: "hash:ip", Family: ir.V4, Exact: true})
-	}
-	commit(t, k, committed)
+	commit(t, k, withSet(directly(t, former, first), former, "ours"))
 	o.Backend = backend
 	next, err := kernel.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer next.Close()
-	commit(t, next, directly(t, backend, second))
+	commit(t, next, withSet(directly(t, backend, second), backend, "new"))
 	commit(t, k, &kernel.Desired{Succeeded: true})
 	if kernel.RemoveOther(t.Context(), o, k) == nil {
 		t.Error("what is elsewhere than the rules of the former back end may go")
@@ -303,6 +300,14 @@ func succeeds(t *testing.T, backend ir.Backend, first, second string) {
 		t.Fatal(err)
 	}
 	sameLines(t, sortedLines(want), sortedLines(all(t, ns)))
+}
+
+// withSet is what is desired, for iptables with one more set, which no rule looks up.
+func withSet(d *kernel.Desired, backend ir.Backend, name string) *kernel.Desired {
+	if backend == ir.IPTables {
+		d.Rules.Sets = append(d.Rules.Sets, &ir.Set{Name: name, Type: "hash:ip", Family: ir.V4, Exact: true})
+	}
+	return d
 }
 
 // A chain or a set that another program uses cannot be taken out. It stays noted, whatever is committed meanwhile, and goes with the first

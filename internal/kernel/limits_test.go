@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"richwall/compile/ir"
 )
 
 // limited changes a limit for the time of a test.
@@ -105,5 +107,73 @@ func TestIpsetThatDoesNotEnd(t *testing.T) {
 	}
 	if _, err := in.listSets(context.Background()); !errors.Is(err, errTooLong) {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// program is inPlaceOf for any program.
+func program(t *testing.T, name, script string) tools {
+	t.Helper()
+	in := inPlaceOf(t, script)
+	path, err := find("iptables")
+	if err == nil {
+		err = os.Rename(path, filepath.Join(filepath.Dir(path), name))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// A look-up of a single rule has the limits of every other program. One that was ended, or waits for a lock, does not say that the rule is not
+// there; any other refusal does.
+func TestRuleThatIsLookedUp(t *testing.T) {
+	limited(t, &longestRun, time.Second)
+	limited(t, &mostText, 1<<20)
+	for script, want := range map[string]error{
+		"exec sleep 600": errTooLong, "exec yes": errTooMuch, "kill -9 $$": nil, "exit 4": nil,
+		"echo Another app is currently holding the xtables lock >&2; exit 4": ErrBusy,
+	} {
+		found, err := inPlaceOf(t, script+"\n").ruleExists(context.Background(), ir.V4, "filter", "INPUT", []string{"-j", "DROP"})
+		if found || err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: found %v, error %v", script, found, err)
+		}
+	}
+	for script, there := range map[string]bool{"exit 0": true, "exit 1": false, "echo 'unknown option' >&2; exit 2": false} {
+		found, err := inPlaceOf(t, script+"\n").ruleExists(context.Background(), ir.V4, "filter", "INPUT", []string{"-j", "DROP"})
+		if found != there || err != nil {
+			t.Errorf("%s: found %v, error %v", script, found, err)
+		}
+	}
+}
+
+// A restore tool that is killed while rules are tried has refused none of them.
+func TestTrialThatIsKilled(t *testing.T) {
+	k := &iptablesKernel{tools: program(t, "iptables-restore", "kill -9 $$\n")}
+	tried := &trial{k: k, s: &script{family: ir.V4, table: "filter"}, ctx: t.Context(), until: time.Now().Add(time.Hour)}
+	if bad := tried.refused([]candidate{{spec: "-j one"}, {spec: "-j two"}}); bad != nil {
+		t.Errorf("refused are %v", bad)
+	}
+}
+
+// An ebtables-restore that is killed, at first or while lines are tried, has refused none of them.
+func TestBridgeTrialThatIsKilled(t *testing.T) {
+	lines := [][]string{{"-A", "INPUT", "-j", "good"}, {"-A", "INPUT", "-j", "bad"}, {"-A", "INPUT", "-j", "other"}}
+	for _, script := range []string{"kill -9 $$\n", `in=$(cat)
+case $in in *bad*other*)
+	if test $(echo "$in" | wc -l) = 3; then echo "line 3 failed" >&2; exit 1; fi;;
+esac
+case $in in *bad*) kill -9 $$;; esac
+echo "line $(echo "$in" | wc -l) failed" >&2; exit 1
+`} {
+		in := program(t, "ebtables-restore", script)
+		input, err := joinLines(lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = in.run(t.Context(), input, "ebtables-restore", "--noflush")
+		var refused *BridgeError
+		if said := in.refusedLines(t.Context(), err, "filter", lines); err == nil || errors.As(said, &refused) {
+			t.Errorf("the error is %v", said)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func TestLowerGuardDuringACommitOfIPTables(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Log(err) // the socket is closed
 	}
-	if guardStands(t, ns) || log.Len() > 0 {
+	if guardStands(t, ns) || log.String() != "" {
 		t.Errorf("the guard stands: %v; the log says\n%s", guardStands(t, ns), log)
 	}
 }

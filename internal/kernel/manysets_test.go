@@ -14,6 +14,7 @@ import (
 
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/testlog"
 )
 
 // countIPSet has each run of ipset counted. runs is how many there were since it was called last.
@@ -150,7 +151,7 @@ func TestSetsInUseStayAmongMany(t *testing.T) {
 	for _, used := range [][]int{{0}, {29}, {3, 4, 20}} {
 		t.Run(fmt.Sprint(used), func(t *testing.T) {
 			ns, store := namespace(t), &disk{}
-			var log bytes.Buffer
+			var log testlog.Log
 			o := kernel.Options{Backend: ir.IPTables, Enter: ns.Do, Log: slog.New(slog.NewTextHandler(&log, nil))}
 			o.Left = kernel.NewLeft(store, o.Log)
 			k, err := kernel.New(o)

@@ -183,16 +183,15 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
 }
 
-// commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former these are two transactions,
-// and the guard stands from before the first until the second, which takes it away. In one that changes elements of sets and rules it
-// stands until behind that: with Linux 6.18 packets met new elements and old rules for some milliseconds of one transaction. Where the firewall
-// ends, the tables go also if the rules of the direct interface stay, and also if the time is over: the programs take the longer the more direct
+// commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former, and at a start over the rules of an
+// earlier process, the guard stands from before the first of these transactions until the second takes it away, or until behind that
+// (plan.isSeenInParts). Where the firewall ends, the tables go also if the rules of the direct interface stay, and also if the time is over: the programs take the longer the more direct
 // rules there are, and what they have taken out is not put back for that.
 func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	ends := next.ends() && ctx.Err() == nil
 	g := k.watch.guard
 	stood := g.up
-	if next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
+	if k.isOverEarlier(next) || next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
 		g.raise(next.Panic)
 	}
 	done, err := k.commitDirect(ctx, next)
@@ -213,19 +212,24 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	case ends:
 		return errors.Join(err, k.commitTables(tables, next))
 	}
-	if err == nil && !done {
+	if err == nil && !done && !next.Succeeded {
 		k.options.Left.wantNothing()
 		k.options.Left.tryAgain(context.WithoutCancel(ctx), ctx.Err, tools{enter: k.options.Enter})
 	}
 	switch {
 	case err != nil && k.directLost():
 		g.raise(next.Panic || k.installed != nil && k.installed.Panic)
-	case err != nil && !stood && g.up && k.installed != nil: // all is as it was
-		g.takeDown(k.unguard)
-	case err != nil && !stood && g.up: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
+	case err != nil && !stood && g.up && (k.installed != nil || !k.begun): // all is as it was, but for what another program has changed
+		k.watch.unguard(k.unguard)
+	case err != nil && g.up && k.installed == nil && k.begun: // nobody knows what the kernel has: the next commit, which is asked for, puts all right
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
 	return err
+}
+
+// isOverEarlier says whether a commit puts rules in the place of those of an earlier process.
+func (k *nftables) isOverEarlier(next *Desired) bool {
+	return !k.begun && next.Rules != nil && k.options.Guard.Earlier() != ""
 }
 
 // directDiffers says whether the rules of the direct interface are to be others than those installed. Those that are refused change nothing.
@@ -292,9 +296,6 @@ func (k *nftables) commitTables(ctx context.Context, next *Desired) error {
 		return k.refusal(p, a.refused)
 	}
 	k.committed(p, a.made)
-	if p.outlasted {
-		k.watch.guard.takeDown(k.unguard)
-	}
 	k.options.Log.Debug("committed to the kernel", "messages", len(p.changes))
 	return nil
 }
@@ -318,7 +319,7 @@ func (k *nftables) send(known *installed, next *Desired, echo bool) (*plan, *ans
 	if err != nil {
 		return nil, nil, err
 	}
-	if next.Anew && p.elements && len(p.chains) > 0 {
+	if p.isSeenInParts() {
 		k.watch.guard.raise(next.Panic)
 		p.outlasted = k.watch.guard.up && !k.watch.guard.needed(next)
 	}
@@ -346,7 +347,6 @@ func (k *nftables) refusal(p *plan, refused []refusal) error {
 			if t, err := k.socket.tableHead(table); err == nil && k.socket.isOthers(t) {
 				if k.begun && k.installed == nil && p.next.Rules != nil && !p.next.Unguarded {
 					k.watch.guard.raise(p.next.Panic)
-					k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 				}
 				return fmt.Errorf("cannot change table inet %s: %w%s", table, ErrForeignOwner, ownerHint(t.owner))
 			}
@@ -366,21 +366,29 @@ func ownerHint(port uint32) string {
 	return fmt.Sprintf(", which seems to be %s", Writer{PID: int(port), Name: strings.TrimSpace(string(name))})
 }
 
-// committed notes what the kernel has.
+// committed notes what the kernel has, and takes away a guard that was to stand until then.
 func (k *nftables) committed(p *plan, made map[int]liveRule) {
 	k.installed, k.begun = p.result(made), true
 	k.options.Guard.settled(k.socket)
 	k.watch.committed()
 	k.watch.guard.kept = p.next.Guarded
 	k.watch.guard.note(p.guarded, p.next.Panic)
-	k.watch.guard.later(k.unguard)
+	if p.outlasted {
+		k.watch.guard.takeDown(k.unguard)
+	} else {
+		k.watch.guard.later(k.unguard)
+	}
 }
 
 // unguard takes the guard away if all has been as it should be for long enough; else it is tried again.
 func (k *nftables) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && !k.directLost() {
+	switch {
+	case k.watch.monitor.ended():
+	case !k.begun: // a first commit that was refused has raised it
+		k.watch.unguard(k.unguard)
+	case k.installed != nil && k.installed.Rules != nil && !k.directLost():
 		k.watch.reviewAndUnguard(k.review, k.unguard)
 	}
 }

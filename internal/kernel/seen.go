@@ -28,7 +28,7 @@ func (k *iptablesKernel) carryOutSeen(ctx context.Context, s *script, before *sa
 	if err != nil || committed {
 		return now, err
 	}
-	return now, k.seen(s, before, now)
+	return now, k.seen(ctx, s, before, now)
 }
 
 // generationNow is the number of commits of nf_tables; 0 for iptables-legacy, and where it is not known.
@@ -50,7 +50,7 @@ func (k *iptablesKernel) generationNow(family ir.Families) uint32 {
 
 // seen is the error that nothing is to be seen of what a script has done to a table, from what that was before and is now. What other programs
 // have done meanwhile counts as something.
-func (k *iptablesKernel) seen(s *script, before, now *savedTable) error {
+func (k *iptablesKernel) seen(ctx context.Context, s *script, before, now *savedTable) error {
 	p := s.parted()
 	missed := false
 	for _, is := range p.whole(before, now) {
@@ -71,7 +71,7 @@ func (k *iptablesKernel) seen(s *script, before, now *savedTable) error {
 		}
 	}
 	for _, chain := range unknown {
-		is, err := k.has(s, chain, p.puts[chain].inserted, now)
+		is, err := k.has(ctx, s, chain, p.puts[chain].inserted, now)
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func (p *parted) rules(chain string, did puts, before, now *savedTable) (seen, k
 
 // has says whether rules are in a chain, as they are written or as the tool lists them. The first of which that is not known is looked up, and
 // stands for the rest: they have come together. In a chain that is not listed they count as there.
-func (k *iptablesKernel) has(s *script, chain string, specs []string, now *savedTable) (bool, error) {
+func (k *iptablesKernel) has(ctx context.Context, s *script, chain string, specs []string, now *savedTable) (bool, error) {
 	listed := map[string]bool{}
 	for _, rule := range now.rules[chain] {
 		listed[rule] = true
@@ -177,7 +177,7 @@ func (k *iptablesKernel) has(s *script, chain string, specs []string, now *saved
 		if listed[spec] || listed[k.textOf(key, spec)] || now.isUnlisted(chain) {
 			continue
 		}
-		return k.ruleExists(s.family, s.table, chain, words(spec))
+		return k.ruleExists(ctx, s.family, s.table, chain, words(spec))
 	}
 	return true, nil
 }

@@ -191,7 +191,7 @@ func (s *sharedEdit) thereSomewhere(ctx context.Context, spec string, before boo
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	return s.k.ruleExists(s.family, s.table, s.name, words(spec))
+	return s.k.ruleExists(ctx, s.family, s.table, s.name, words(spec))
 }
 
 // match is the slot of each of some rules of ours, no slot for two of them; −1 for a rule that no slot is known to have.

@@ -308,7 +308,7 @@ func (e *tableEdit) thereBy(ctx context.Context, chain, spec string) (bool, erro
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	return e.k.ruleExists(e.family, e.table, chain, words(spec))
+	return e.k.ruleExists(ctx, e.family, e.table, chain, words(spec))
 }
 
 // deletedRule stands for a rule that lines before have deleted.

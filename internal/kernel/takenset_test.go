@@ -1,13 +1,13 @@
 package kernel_test
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 	"testing"
 
 	"richwall/compile/ir"
 	"richwall/internal/kernel"
+	"richwall/internal/testlog"
 )
 
 // bans is a configuration with a set and, so that nftables has it beside its table too, a direct rule that looks it up.
@@ -18,7 +18,7 @@ var bans = map[string]string{
 }
 
 // hearing is process, with a log.
-func hearing(t *testing.T, o kernel.Options, store kernel.Store) (k kernel.Kernel, options kernel.Options, log *bytes.Buffer) {
+func hearing(t *testing.T, o kernel.Options, store kernel.Store) (k kernel.Kernel, options kernel.Options, log *testlog.Log) {
 	t.Helper()
 	o.Log, log = kernel.Logged()
 	o.Left = kernel.NewLeft(store, o.Log)

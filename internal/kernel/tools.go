@@ -18,8 +18,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	xtables "github.com/coreos/go-iptables/iptables"
-
 	"richwall/compile/ir"
 )
 
@@ -341,30 +339,15 @@ func (t tools) hasIPv6() bool {
 	return has || err != nil
 }
 
-// ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there.
-func (t tools) ruleExists(family ir.Families, table, chain string, words []string) (found bool, err error) {
-	path, err := find(t.program(tool(family)))
-	if err != nil {
-		return false, err
-	}
-	proto := xtables.ProtocolIPv4
-	if family == ir.V6 {
-		proto = xtables.ProtocolIPv6
-	}
-	err = t.enter(func() error {
-		x, err := xtables.New(xtables.IPFamily(proto), xtables.Path(path), xtables.Timeout(lockSeconds))
-		if err == nil {
-			found, err = x.Exists(table, chain, words...)
-		}
-		return err
-	})
-	var said *xtables.Error
+// ruleExists looks one rule up by its words, as the kernel has it. What the tool does not understand is not there. The error is that the tool
+// does not say: it waits for a lock, lacks memory, or was ended.
+func (t tools) ruleExists(ctx context.Context, family ir.Families, table, chain string, words []string) (found bool, err error) {
+	_, err = t.run(ctx, "", tool(family), append([]string{"-t", table, "-C", chain, waitForLock()}, words...)...)
+	var status *exec.ExitError
 	switch {
 	case err == nil:
-		return found, nil
-	case strings.Contains(err.Error(), "xtables lock"):
-		return false, fmt.Errorf("%s: %w: it holds %s%s", tool(family), ErrBusy, lockFile(), lockHolder(lockFile()))
-	case errors.As(err, &said) && said.ExitStatus() != resourceProblem:
+		return true, nil
+	case !ended(err) && errors.As(err, &status) && status.ExitCode() != resourceProblem:
 		return false, nil
 	}
 	return false, err

@@ -225,7 +225,7 @@ func (t *trial) refused(group []candidate) []candidate {
 	}
 	err := t.restore(lines)
 	switch {
-	case err == nil || !errors.As(err, new(*toolError)):
+	case err == nil, ended(err), !errors.As(err, new(*toolError)): // a tool that was ended has refused nothing
 		return nil
 	case len(group) == 1:
 		return group

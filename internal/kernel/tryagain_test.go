@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"richwall/internal/testlog"
 )
 
 // memoryNote is a Store that keeps nothing.
@@ -29,7 +31,7 @@ func TestNothingMoreIsTriedAtTheEnd(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	var log bytes.Buffer
+	var log testlog.Log
 	l := NewLeft(memoryNote{}, slog.New(slog.NewTextHandler(&log, nil)))
 	for i := range 20 {
 		l.stay.Chains = append(l.stay.Chains, leftChain{"iptables", "filter", fmt.Sprint("c", i)})

@@ -226,7 +226,7 @@ func (k *iptablesKernel) chainBack(ctx context.Context, u *undoing, chain string
 	}
 	lines = append(lines, missing(chain, was, begin, len(was)-end, there, place)...)
 	for _, spec := range unknown {
-		found, err := k.ruleExists(u.family, u.table, chain, words(spec))
+		found, err := k.ruleExists(ctx, u.family, u.table, chain, words(spec))
 		if err != nil {
 			return nil, nil, err
 		}

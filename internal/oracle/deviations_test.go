@@ -33,7 +33,15 @@ func TestStepIsNotExcused(t *testing.T) {
 		stepThat("$ --list-services --zone=x", "exit 0\nssh\nstderr: Warning: ALREADY_ENABLED: x", "exit 0\n\nstderr: Warning: ALREADY_ENABLED: y"),
 		stepThat("dbus / setDefaultZone work", "exit 1\nstderr: x: COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Could not process rule: No such file or directory", "exit 0"),
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\npublic", "exit 0\nwork\nhome"),
+		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 135\nstderr: Error: INVALID_IPSET: a", "exit 0\na: no zone\nb: no zone"),
+		stepThat("$ --reload", "exit 13\nstderr: Error: COMMAND_FAILED: argument of type 'int' is not iterable", "exit 0\nsuccess"),
 		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"x\"]", "exit 0\n[\"x\"]"),
+		stepThat("dbus / org.freedesktop.DBus.Properties.Get d IPv6ICMPTypes", "exit 0\n[\"echo-request\", \"timestamp-request\"]", "exit 0\n[\"echo-request\"]"),
+		stepThat("dbus / org.freedesktop.DBus.Properties.Get d IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"echo-reply\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
+		stepThat("dbus / org.freedesktop.DBus.Properties.Get d IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\", \"weird\"]"),
+		stepThat("dbus / direct.addChain ipv4 filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),
+		stepThat("$ --reload", "exit 0\nsuccess", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'public': 'ports' not among existing ipsets"),
+		stepThat("$ --zone=drop --add-source=aa:bb:cc:dd:ee:ff", "exit 0\nsuccess", "exit 18\nstderr: Error: ZONE_CONFLICT: 'AA:BB:CC:DD:EE:FF' already bound to a zone"),
 		stepThat("$ --complete-reload", "exit 254\nstderr: dictionary changed size during iteration", "exit 13\nstderr: Error: COMMAND_FAILED: x"),
 	} {
 		if reason := explain(d); reason != "" {
@@ -51,10 +59,15 @@ func TestStepIsExcused(t *testing.T) {
 	removed.wrong = 1
 	for _, d := range []difference{
 		failed, removed,
+		stepThat("dbus config/icmptype/x org.freedesktop.DBus.Properties.Get c path", "exit 0\n\"/x/etc/icmptypes\"", "exit 0\n\"/y/usr/lib/firewalld/icmptypes\""),
 		stepThat("$ --permanent --path-zone=public", "exit 0\n/x/etc/zones/public.xml", "exit 0\n/y/usr/lib/firewalld/zones/public.xml"),
 		stepThat("dbus config config.getZoneByName x", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/3", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/99"),
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\npublic", "exit 0\npublic\nhome"),
-		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"x\"]", "exit 0\n[\"echo-request\"]"),
+		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 0\nstderr: a: no zone", "exit 0\nsuccess\nstderr: a: no zone\nstderr: b: no zone"),
+		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 135\nstderr: Error: INVALID_IPSET: a", "exit 0\nsuccess\nstderr: Warning: INVALID_IPSET: a\nstderr: b: no zone"),
+		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
+		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),
+		stepThat("$ --reload", "exit 13\nstderr: Error: COMMAND_FAILED: '/usr/sbin/ipset restore' failed: ipset v7.17: Error in line 1: Kernel error received: set type not supported", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'public': 'ports' not among existing ipsets"),
 	} {
 		if explain(d) == "" {
 			t.Errorf("%s: %q and %q have no reason", d.what, d.theirs, d.ours)
@@ -192,6 +205,93 @@ func TestOtherSpellingIsExcused(t *testing.T) {
 	} {
 		if found := lostLines(c.what, c.theirs, c.ours, scene{}); len(found) > 0 {
 			t.Errorf("%s: %q and %q have no reason", c.what, c.theirs, c.ours)
+		}
+	}
+}
+
+// In panic mode the policies of ebtables are excused where richwall drops what is bridged by a table of its own, and only there.
+func TestPanicModeOfBridges(t *testing.T) {
+	drop := []string{"type filter hook prerouting priority dstnat + 9; policy drop;"}
+	on, off := []string{"true"}, []string{"false"}
+	table := func(panic []string, out []string) state {
+		return state{"bus queryPanicMode": panic, "nft bridge firewalld_policy_drop chain raw_prerouting": drop, "nft bridge firewalld_policy_drop chain raw_output": out}
+	}
+	for _, c := range []struct {
+		what, theirs, ours string
+		they, we           state
+		want               bool
+	}{
+		{"ebtables-save filter FORWARD", "DROP", gone, state{"bus queryPanicMode": on}, table(on, drop), true},
+		{"ebtables-save nat PREROUTING", "DROP", "ACCEPT", state{"bus queryPanicMode": on}, table(on, drop), true},
+		{"ebtables-save filter FORWARD", "DROP", gone, state{"bus queryPanicMode": on}, table(off, drop), false},
+		{"ebtables-save filter FORWARD", "DROP", gone, state{"bus queryPanicMode": off}, table(on, drop), false},
+		{"ebtables-save filter FORWARD", "DROP", gone, state{"bus queryPanicMode": on}, table(on, nil), false},
+		{"ebtables-save filter FORWARD", "DROP", gone, state{"bus queryPanicMode": on}, table(on, append(drop, "accept")), false},
+		{"ebtables-save filter FORWARD", "DROP\n-A FORWARD -s 00:11:22:33:44:55 -j DROP", gone, state{"bus queryPanicMode": on}, table(on, drop), false},
+		{"nft bridge firewalld_policy_drop chain raw_output", gone, drop[0], state{}, table(on, drop), true},
+		{"nft bridge firewalld_policy_drop chain raw_output", gone, drop[0], state{}, table(off, drop), false},
+	} {
+		d := difference{what: c.what, theirs: c.theirs, ours: c.ours, lost: lines(c.theirs), more: lines(c.ours), scene: scene{session: &session{backend: "iptables"}, theirs: c.they, ours: c.we}}
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("%s: %q and %q are excused is %v, want %v", c.what, c.theirs, c.ours, got, c.want)
+		}
+	}
+}
+
+// A MAC address in small letters of a zone is the same as one in capitals, but nothing else is found in another zone.
+func TestMACAddressInOtherCase(t *testing.T) {
+	d := stepThat("$ --zone=drop --add-source=aa:bb:cc:dd:ee:ff", "exit 0\nsuccess", "exit 18\nstderr: Error: ZONE_CONFLICT: 'AA:BB:CC:DD:EE:FF' already bound to a zone")
+	d.before = []step{{verb: "$", words: []string{"--permanent", "--zone=work", "--add-source=aa:bb:cc:dd:ee:ff"}}}
+	if explain(d) == "" {
+		t.Error("a MAC address that a zone has in small letters has no reason")
+	}
+	d.before[0].words[2] = "--add-source=AA:BB:CC:DD:EE:FF"
+	if reason := explain(d); reason != "" {
+		t.Errorf("a MAC address that both have in capitals is excused: %s", reason)
+	}
+}
+
+// A module that a service has under two names is one, but none of them is lost.
+func TestModulesUnderTwoNames(t *testing.T) {
+	both := []string{`  <module name="nf_conntrack_ftp"/>`, `  <module name="ftp"/>`, `  <module name="sip"/>`}
+	if same("file services/app.xml", both, []string{`  <module name="ftp"/>`, `  <module name="sip"/>`}) == "" {
+		t.Error("a module that is named twice has no reason")
+	}
+	if reason := same("file services/app.xml", both, []string{`  <module name="ftp"/>`}); reason != "" {
+		t.Errorf("a module that is lost is excused: %s", reason)
+	}
+}
+
+// Where firewalld crashes as something has a timeout, richwall may refuse a reload for a direct rule of a chain that is not there, and for
+// nothing else.
+func TestReloadThatBothRefuse(t *testing.T) {
+	const crash = "exit 1\nstderr: x: \"dictionary changed size during iteration\""
+	timed := []step{{verb: "$", words: []string{"--timeout=10m", "--add-service=ssh"}}}
+	for _, c := range []struct {
+		ours   string
+		before []step
+		want   bool
+	}{
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", timed, true},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", nil, false},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: the kernel says no\"", timed, false},
+	} {
+		d := stepThat("dbus / setLogDenied all", crash, c.ours)
+		d.before = c.before
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("%q is excused is %v, want %v", c.ours, got, c.want)
+		}
+	}
+}
+
+// A service is excused to be gone from a policy where its helper is not there, and no other one.
+func TestServiceWithoutItsHelper(t *testing.T) {
+	theirs := state{"bus getHelpers": {`"tftp"`}, "file services/ftp.xml": {`  <helper name="a b"/>`}, "file services/tftp.xml": {`  <helper name="tftp"/>`}}
+	for ours, want := range map[string]bool{`services: ["tftp"]`: true, `services: ["ftp"]`: false, `services: []`: false, `services: ["tftp", "ssh"]`: false} {
+		const both = `services: ["ftp", "tftp"]`
+		d := difference{what: "bus policy.getPolicySettings x", theirs: both, ours: ours, lost: lines(both), more: lines(ours), scene: scene{theirs: theirs}}
+		if got := explain(d) != ""; got != want {
+			t.Errorf("%s and %s are excused is %v, want %v", both, ours, got, want)
 		}
 	}
 }

@@ -24,7 +24,17 @@ func (c scene) had(key, value string) bool {
 // did is true of a session that has such a step.
 func (c scene) did(is func(step) bool) bool { return slices.ContainsFunc(c.before, is) }
 
-// sameICMPTypes is true of two lists of ICMP types that have the same of those with definitions that sessions name.
+// The ICMP types that are shipped, of which some are of IPv4 alone and some of IPv6 alone, and those that firewalld knows without a definition.
+var (
+	icmpOf = map[string][]string{
+		"IPv4ICMPTypes": strings.Fields("fragmentation-needed host-precedence-violation host-prohibited host-redirect host-unknown host-unreachable ip-header-bad network-prohibited network-redirect network-unknown network-unreachable precedence-cutoff protocol-unreachable required-option-missing source-quench source-route-failed timestamp-reply timestamp-request tos-host-redirect tos-host-unreachable tos-network-redirect tos-network-unreachable"),
+		"IPv6ICMPTypes": strings.Fields("address-unreachable bad-header beyond-scope failed-policy mld-listener-done mld-listener-query mld-listener-report mld2-listener-report neighbour-advertisement neighbour-solicitation no-route packet-too-big reject-route unknown-header-type unknown-option"),
+	}
+	icmpUndefined = strings.Fields("TOS-host-redirect TOS-host-unreachable TOS-network-redirect TOS-network-unreachable address-mask-reply address-mask-request ping pong neigbour-advertisement neigbour-solicitation ttl-exceeded any")
+)
+
+// sameICMPTypes is true of two lists of ICMP types of which firewalld's alone has those that have no definition, and with iptables those
+// of the other IP version, and richwall's alone those that the session has made. The session may have changed others.
 func sameICMPTypes(d difference) bool {
 	var lists [2][]string
 	for i, text := range []string{d.theirs, d.ours} {
@@ -32,21 +42,69 @@ func sameICMPTypes(d difference) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(strings.Fields(classes["icmptype"].valid), func(name string) bool {
-		return name != "weird" && slices.Contains(lists[0], name) != slices.Contains(lists[1], name)
+	other := icmpOf["IPv6ICMPTypes"]
+	if strings.Contains(d.what, "IPv6ICMPTypes") {
+		other = icmpOf["IPv4ICMPTypes"]
+	}
+	iptables := d.session != nil && (d.session.backend == "iptables" || d.had("FirewallBackend", "iptables"))
+	changed := func(name string) bool {
+		return d.did(func(st step) bool {
+			text := strings.ToLower(st.String())
+			return strings.Contains(text, "icmptype") && strings.Contains(text, name) && !strings.Contains(text, "properties.get ")
+		})
+	}
+	for _, name := range onlyIn(lists[0], lists[1]) {
+		if !slices.Contains(icmpUndefined, name) && (!iptables || !slices.Contains(other, name)) && !changed(name) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(onlyIn(lists[1], lists[0]), func(name string) bool { return !changed(name) })
+}
+
+// loggedForward is true of a session that has a rule with a priority, a forward port and a log, and iptables.
+func loggedForward(d difference) bool {
+	return d.session != nil && (d.session.backend == "iptables" || d.had("FirewallBackend", "iptables")) && d.did(func(st step) bool {
+		text := st.String()
+		return strings.Contains(text, "priority=") && strings.Contains(text, " forward-port ") && regexp.MustCompile(` (nf)?log\b`).MatchString(text)
 	})
 }
 
-// toldFirst is true where what firewalld has said of the first source is in what richwall has said.
+// toldFirst is true where what firewalld has said of the first source is in what richwall has said, as a warning if it was an error.
 func toldFirst(d difference) bool {
-	_, theirs, _ := strings.Cut(d.theirs, "\n")
+	exit, theirs, _ := strings.Cut(d.theirs, "\n")
 	first, _, _ := strings.Cut(theirs, "\n")
+	if rest, ok := strings.CutPrefix(first, "stderr: "); ok && exit != "exit 0" {
+		first = "stderr: Warning: " + strings.TrimPrefix(rest, "Error: ")
+	}
 	return slices.Contains(strings.Split(d.ours, "\n"), first)
 }
 
 // panics is true in panic mode.
 func panics(d difference, _ string) bool {
 	return slices.Equal(d.scene.ours["bus queryPanicMode"], []string{"true"})
+}
+
+// dropsBridged is true in panic mode of both, where richwall has a table that drops all that is bridged.
+func dropsBridged(d difference, line string) bool {
+	if !panics(d, line) || !slices.Equal(d.scene.theirs["bus queryPanicMode"], []string{"true"}) {
+		return false
+	}
+	drops := func(table, chain string) bool {
+		lines := d.scene.ours["nft bridge "+table+" chain "+chain]
+		return len(lines) == 1 && strings.HasSuffix(lines[0], "; policy drop;")
+	}
+	return slices.ContainsFunc([]string{"firewalld_policy_drop", "firewalld_drop_all"}, func(table string) bool {
+		return drops(table, "raw_prerouting") && drops(table, "raw_output")
+	})
+}
+
+// otherCase is true where the MAC address that richwall finds in another zone was given to that one in small letters.
+func otherCase(d difference) bool {
+	m := regexp.MustCompile(`ZONE_CONFLICT: '((?:[0-9A-F]{2}:){5}[0-9A-F]{2})'`).FindStringSubmatch(d.ours)
+	return m != nil && strings.ToLower(m[1]) != m[1] && d.did(func(st step) bool {
+		text := st.String()
+		return strings.Contains(strings.ToLower(text), "source") && strings.Contains(text, strings.ToLower(m[1])) && text != d.what
+	})
 }
 
 // directs are the direct chains, rules and passthroughs of a state.
@@ -92,11 +150,20 @@ func switched(d difference, _ string) bool {
 	return slices.Contains(d.scene.ours["bus properties of config"], `FirewallBackend: "nftables"`) && (d.session.backend == "iptables" || d.had("FirewallBackend", "iptables"))
 }
 
+// panicking is true of a step that switches panic mode on.
+func (s step) panicking() bool {
+	return slices.Contains(s.words, "--panic-on") || strings.HasSuffix(s.method, ".enablePanicMode")
+}
+
+// hasPanicked is true of a session that has switched panic mode on.
+func hasPanicked(d difference) bool { return d.did(step.panicking) }
+
+// hasTimed is true of a session that has given something a timeout.
+func hasTimed(d difference) bool { return d.did(step.times) }
+
 // reloadedInPanic is true of a session with a reload behind panic mode.
 func reloadedInPanic(d difference, _ string) bool {
-	on := slices.IndexFunc(d.before, func(st step) bool {
-		return slices.Contains(st.words, "--panic-on") || strings.HasSuffix(st.method, ".enablePanicMode")
-	})
+	on := slices.IndexFunc(d.before, step.panicking)
 	return on >= 0 && slices.ContainsFunc(d.before[on:], step.reloads)
 }
 
@@ -139,4 +206,17 @@ func brokenService(d difference, line string) bool {
 		return false
 	}
 	return helperGone(strings.Trim(line, `"`), 0)
+}
+
+// withoutBroken is true of two lists of services of a zone or policy that differ in nothing but services with a helper that is not there,
+// which richwall leaves out.
+func withoutBroken(d difference, _ string) bool {
+	var lists [2][]string
+	for i, lines := range [][]string{d.lost, d.more} {
+		text, ok := strings.CutPrefix(strings.Join(lines, "\n"), "services: ")
+		if !ok || json.Unmarshal([]byte(text), &lists[i]) != nil {
+			return false
+		}
+	}
+	return len(onlyIn(lists[1], lists[0])) == 0 && !slices.ContainsFunc(onlyIn(lists[0], lists[1]), func(name string) bool { return !brokenService(d, name) })
 }

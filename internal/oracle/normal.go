@@ -17,9 +17,7 @@ type spelling struct {
 }
 
 var spellings = []spelling{
-	{"^file services/", anew(`<module name="([^"]*)"/>`, func(m []string) string {
-		return `<module name="` + strings.ReplaceAll(strings.TrimPrefix(m[1], "nf_conntrack_"), "_", "-") + `"/>`
-	}), "modules of a service are written by the names of helpers"},
+	{"^file services/", modulesOnce, "modules of a service are written by the names of helpers"},
 	{"^file (services|icmptypes)/", anew(`<destination (ipv6="[^"]*") (ipv4="[^"]*")/>`, func(m []string) string { return "<destination " + m[2] + " " + m[1] + "/>" }),
 		"the attributes of an element have no order"},
 	{"^file ", anew(`\b((?:to-)?port)="([^"]+)"`, func(m []string) string { return m[1] + `="` + portRange(m[2]) + `"` }),
@@ -38,6 +36,24 @@ var spellings = []spelling{
 		}
 		return m[1] + "="
 	}), "an empty port is shown as None"},
+}
+
+var moduleElement = regexp.MustCompile(`^ *<module name="([^"]*)"/>$`)
+
+// modulesOnce are the lines of a service with the names of its modules as those of helpers, each once.
+func modulesOnce(lines []string) (out []string) {
+	had := map[string]bool{}
+	for _, line := range lines {
+		if m := moduleElement.FindStringSubmatch(line); m != nil {
+			line = `  <module name="` + strings.ReplaceAll(strings.TrimPrefix(m[1], "nf_conntrack_"), "_", "-") + `"/>`
+			if had[line] {
+				continue
+			}
+			had[line] = true
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 // anew is a function that writes every match of a regular expression in lines anew; it gets the match and its groups.
@@ -171,15 +187,15 @@ func elementsOf(lines []string) (out []string) {
 // bridged is a chain of ebtables in a state.
 var bridged = regexp.MustCompile(`^ebtables-save (\w+) (\S+)$`)
 
-// own are the kernel's own chains.
-var own = []string{"INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING", "BROUTING"}
+// own are the kernel's own chains of the tables of ebtables.
+var own = map[string][]string{"filter": {"INPUT", "FORWARD", "OUTPUT"}, "nat": {"PREROUTING", "OUTPUT", "POSTROUTING"}, "broute": {"BROUTING"}}
 
 // bridges tells the chains of ebtables in one way. A chain that ends in a rule that returns has the policy RETURN instead, since
 // richwall gives it that, behind which rules of others act. The chains that firewalld makes at each start, NAME_direct, are
 // there only if they have rules, and so are the jumps to them and chains of the kernel that only accept.
 func (s state) bridges() {
 	for key, lines := range s {
-		if m := bridged.FindStringSubmatch(key); m != nil && !slices.Contains(own, m[2]) && len(lines) > 1 && lines[0] == "ACCEPT" && lines[len(lines)-1] == "-A "+m[2]+" -j RETURN" {
+		if m := bridged.FindStringSubmatch(key); m != nil && !slices.Contains(own[m[1]], m[2]) && len(lines) > 1 && lines[0] == "ACCEPT" && lines[len(lines)-1] == "-A "+m[2]+" -j RETURN" {
 			s[key] = append([]string{"RETURN"}, lines[1:len(lines)-1]...)
 		}
 	}
@@ -194,7 +210,7 @@ func (s state) bridges() {
 		s[caller] = slices.DeleteFunc(slices.Clone(s[caller]), func(line string) bool { return line == "-A "+from+" -j "+m[2] })
 	}
 	for key, lines := range s {
-		if m := bridged.FindStringSubmatch(key); m != nil && slices.Contains(own, m[2]) && (len(lines) == 0 || len(lines) == 1 && lines[0] == "ACCEPT") {
+		if m := bridged.FindStringSubmatch(key); m != nil && slices.Contains(own[m[1]], m[2]) && (len(lines) == 0 || len(lines) == 1 && lines[0] == "ACCEPT") {
 			delete(s, key)
 		}
 	}

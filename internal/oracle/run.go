@@ -73,7 +73,7 @@ func (r *runner) play(ctx context.Context, s *session) error {
 		if !known && got[0].Exit != 0 && st.reloads() {
 			reason, known = "a reload that fails changes nothing", true
 		}
-		if !known && got[0].Exit != 0 && (strings.Contains(got[0].Stderr, "COMMAND_FAILED") || st.several()) {
+		if !known && got[0].Exit != 0 && (strings.Contains(got[0].Stderr, "COMMAND_FAILED") || st.several() || st.replacesDirect()) {
 			reason, known = "of a change that fails firewalld keeps a half", true
 		}
 		if !known && st.resets() && s.conf["FlushAllOnReload"] == "no" {
@@ -249,6 +249,9 @@ func (d difference) signature() string {
 			lines = lines[:2]
 		}
 		line := plain.ReplaceAllString(strings.Join(lines, " "), "#")
+		for _, m := range code.FindAllStringSubmatch(text, 3) { // on the bus it is in the quotes
+			line = m[1] + " " + line
+		}
 		return line[:min(len(line), 90)]
 	}
 	what := d.shape
@@ -376,7 +379,7 @@ func changes(steps []step) (out []step) {
 	return out
 }
 
-// again plays a session for a difference of the same signature at its end.
+// again plays a session for a difference of the same signature at its end, which has no reason either.
 func (r *runner) again(s *session, d difference, ofState bool) (difference, bool, error) {
 	if err := r.begin(s); err != nil {
 		return d, false, err
@@ -388,7 +391,7 @@ func (r *runner) again(s *session, d difference, ofState bool) (difference, bool
 		}
 		if i == len(s.steps)-1 && !ofState {
 			have, differs := differ(s, i, got)
-			return have, differs && have.signature() == d.signature(), nil
+			return have, differs && have.signature() == d.signature() && explain(have) == "", nil
 		}
 	}
 	found, err := r.compareStates(s, len(s.steps)-1)

@@ -142,6 +142,13 @@ func (s step) several() bool {
 	return strings.HasSuffix(s.method, ".setZoneSettings2") || strings.HasSuffix(s.method, ".setPolicySettings")
 }
 
+// replacesDirect is true of a step that gives the daemon the permanent direct interface as a whole: firewall-cmd does so for each
+// change of it.
+func (s step) replacesDirect() bool {
+	return strings.HasSuffix(s.method, ".config.direct.update") ||
+		s.verb == "$" && slices.Contains(s.words, "--permanent") && slices.Contains(s.words, "--direct")
+}
+
 // links are the interfaces that the namespaces have.
 var links = []string{"eth0", "eth1", "eth2"}
 

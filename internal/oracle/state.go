@@ -24,7 +24,8 @@ var each = []struct{ list, show string }{
 }
 
 // configCalls are what the permanent configuration is asked for.
-var configCalls = []string{".config.getZoneNames", ".config.getPolicyNames", ".config.getServiceNames", ".config.getIPSetNames", ".config.getIcmpTypeNames", ".config.getHelperNames"}
+var configCalls = []string{".config.getZoneNames", ".config.getPolicyNames", ".config.getServiceNames", ".config.getIPSetNames", ".config.getIcmpTypeNames", ".config.getHelperNames",
+	".config.direct.getAllChains", ".config.direct.getAllRules", ".config.direct.getAllPassthroughs"}
 
 // state asks the daemon, the files and the kernel.
 func (s *side) state() (state, error) {
@@ -148,9 +149,13 @@ func (s *side) kernel(out state) error {
 		case section == "nft":
 			if m := tableHead.FindStringSubmatch(line); m != nil {
 				table, block = m[1], ""
-			} else if strings.Contains(table, "firewalld") && !strings.HasPrefix(table, "bridge ") { // what panic mode has for bridges beside the rest
+			} else if strings.Contains(table, "firewalld") {
 				if strings.HasPrefix(line, "\t") && !strings.HasPrefix(line, "\t\t") && line != "\t}" {
-					block = "nft " + strings.TrimSuffix(strings.TrimSpace(line), " {")
+					block = "nft "
+					if strings.HasPrefix(table, "bridge ") {
+						block += table + " "
+					}
+					block += strings.TrimSuffix(strings.TrimSpace(line), " {")
 					out[block] = nil
 				} else if line != "\t}" && line != "}" {
 					out[block] = append(out[block], strings.TrimSpace(timeLeft.ReplaceAllString(line, "")))

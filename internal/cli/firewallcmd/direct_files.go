@@ -28,11 +28,27 @@ func (d filesDirect) add(what string, row directRow) error {
 	return d.files.apply(zones.Add(zones.Command, directObject, row.item(what)))
 }
 
+// remove takes a row out, also one of a table that does not exist, if the file has it.
 func (d filesDirect) remove(what string, row directRow) error {
-	return d.files.apply(zones.Remove(zones.Command, directObject, row.item(what)))
+	err := d.files.apply(zones.Remove(zones.Command, directObject, row.item(what)))
+	if wrong := row.check(what); wrong != nil && err != nil && harmless(err) {
+		return wrong
+	}
+	return err
+}
+
+// check tells what is wrong with the IP version or the table of a row. A passthrough has its table among its words.
+func (r directRow) check(what string) error {
+	if what == "passthroughs" {
+		return nil
+	}
+	return zones.CheckDirect(r.IPV, r.Table)
 }
 
 func (d filesDirect) query(what string, row directRow) (bool, error) {
+	if err := row.check(what); err != nil {
+		return false, err
+	}
 	return zones.Has(d.files.config, zones.Command, directObject, row.item(what))
 }
 
@@ -61,6 +77,9 @@ func (d filesDirect) list(what string) ([]directRow, error) {
 }
 
 func (d filesDirect) some(what string, where directRow) ([]directRow, error) {
+	if err := where.check(what); err != nil {
+		return nil, err
+	}
 	all, err := d.list(what)
 	var rows []directRow
 	for _, row := range all {

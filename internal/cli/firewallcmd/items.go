@@ -66,8 +66,17 @@ func (s *session) edit(change func(p place, f *field, value string) error) error
 	if err != nil {
 		return err
 	}
-	return s.editPlace(p, values, func(value string) error { return change(p, f, value) })
+	return s.editPlace(p, values, func(value string) error {
+		err := change(p, f, value)
+		if err != nil && s.program == offline && slices.Contains(together, f.key) && strings.HasPrefix(codeOf(err), "INVALID_") {
+			return &ofAll{err}
+		}
+		return err
+	})
 }
+
+// together are the fields of which firewall-offline-cmd takes all values or, if one is wrong, none.
+var together = []string{"interfaces", "sources", "protocols"}
 
 // editPlace does something for each of several values, saves, and reports success.
 func (s *session) editPlace(p place, values []string, do func(value string) error) error {

@@ -8,7 +8,8 @@ import (
 
 // sequence does something for each of the values of an option. One value that fails is an error; of several, one that
 // fails is a warning, and only if none succeeds an error: their code if they agree, otherwise UNKNOWN_ERROR. What is so
-// already counts as success (firewall-cmd(1), "Sequence options"). A user whom polkit refuses is told so once.
+// already counts as success (firewall-cmd(1), "Sequence options"). A user whom polkit refuses is told so once, and an error
+// that is of all values ends it.
 func (s *session) sequence(values []string, do func(value string) error) error {
 	var codes []string
 	succeeded := false
@@ -20,7 +21,7 @@ func (s *session) sequence(values []string, do func(value string) error) error {
 		case harmless(err):
 			s.out.warn(err)
 			succeeded = true
-		case len(values) == 1 || errors.Is(err, errDenied):
+		case len(values) == 1 || errors.Is(err, errDenied) || errors.As(err, new(*ofAll)):
 			return err
 		default:
 			s.out.warn(err)
@@ -35,6 +36,11 @@ func (s *session) sequence(values []string, do func(value string) error) error {
 	}
 	return exitStatus(statusOf(&failure{code: unknownError}))
 }
+
+// ofAll is an error of one value for which none of the others is taken either.
+type ofAll struct{ error }
+
+func (e *ofAll) Unwrap() error { return e.error }
 
 // change is a sequence that ends in "success".
 func (s *session) change(values []string, do func(value string) error) error {

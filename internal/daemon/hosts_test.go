@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"richwall/compile/ir"
+	"richwall/internal/kernel"
+	"richwall/zones"
+)
+
+// nameless is a kernel that knows no address of hosts below example while silent says so.
+type nameless struct {
+	fakeKernel
+	silent *bool
+}
+
+func (k *nameless) Commit(ctx context.Context, next *kernel.Desired) error {
+	if err := k.Check(next); err != nil {
+		return err
+	}
+	return k.fakeKernel.Commit(ctx, next)
+}
+
+func (k *nameless) Check(next *kernel.Desired) error {
+	var list []error
+	for _, set := range []*ir.Ruleset{next.Rules, next.Direct} {
+		if set == nil || !*k.silent {
+			continue
+		}
+		for _, c := range set.Chains {
+			for _, r := range c.Rules {
+				if r.Origin != nil && strings.Contains(r.Origin.Said(), ".example") {
+					list = append(list, &kernel.RuleError{Origin: r.Origin, Chain: c.Name, Err: fmt.Errorf("it cannot be put in: %w", kernel.ErrNoAddress)})
+				}
+			}
+		}
+	}
+	return errors.Join(list...)
+}
+
+// No name server answers when the firewall starts, as before the network is up. It starts without the direct rules that name hosts, and says so.
+// They are tried again by the timer of repairs: the rules come once the hosts are known, where direct.xml has them, beside what was changed
+// since, and the state is then that of a start that had them. It is so whether other direct rules stand in for them or not.
+func TestRulesOfHostsComeLater(t *testing.T) {
+	const rules = `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s one.example -j %s</rule>
+<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.1 -j DROP</rule>
+<rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s 192.0.2.2 -j DROP</rule></direct>`
+	for _, target := range []string{"ACCEPT", "DROP"} {
+		b, silent := startKept(t, nil), false
+		k := &nameless{silent: &silent}
+		b.on(k, &k.fakeKernel)
+		b.write(t, map[string]string{"direct.xml": fmt.Sprintf(rules, target)})
+		b.again(t)
+		b.expect(t, Running, "", nil, nil)
+		want := k.direct()
+		silent = true
+		b.again(t)
+		b.expect(t, Failed, "direct.xml:1: ", nil, nil)
+		if b.repairs.timer == nil || strings.Contains(k.direct(), "one.example") {
+			t.Fatalf("%s: nothing is tried again, or the kernel has\n%s", target, k.direct())
+		}
+		try := func(done func() bool) {
+			b.attendPending()
+			until(t, "the hosts are not asked for", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return done()
+			})
+		}
+		try(func() bool { return b.repairs.timer != nil && !b.repairs.unheard.asking })
+		b.expect(t, Failed, "direct.xml:1: ", nil, nil)
+		drop := zones.Item{Key: zones.KeyPort, Args: []string{"8080", "tcp"}}
+		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, drop)}); err != nil {
+			t.Fatal(err)
+		}
+		silent = false
+		try(func() bool { return b.repairs.unheard == nil })
+		b.expect(t, Running, "", []string{"8080"}, nil)
+		if got := k.direct(); got != want {
+			t.Errorf("%s: the kernel has\n%s\nwant\n%s", target, got, want)
+		}
+	}
+}
