@@ -294,7 +294,7 @@ const firstID = 0x5ad70001
 // context has.
 func (c *Clone) Exchange(ctx context.Context, list []Segment) ([][]Arrival, error) {
 	defer stay()()
-	x := &exchange{Clone: c, arrivals: make([][]Arrival, len(list)), index: map[uint32]int{}}
+	x := &exchange{Clone: c, list: list, arrivals: make([][]Arrival, len(list)), index: map[uint32]int{}}
 	const atOnce = 64 // so that what comes has room in the sockets
 	for begin := 0; begin < len(list); begin += atOnce {
 		for i := begin; i < min(begin+atOnce, len(list)); i++ {
@@ -337,6 +337,7 @@ func stay() func() {
 
 type exchange struct {
 	*Clone
+	list     []Segment
 	arrivals [][]Arrival
 	index    map[uint32]int
 	buffer   [1 << 17]byte
@@ -415,7 +416,7 @@ func (x *exchange) receive() bool {
 
 // arrived notes a segment that was sent, in whatever it is now; false for another packet.
 func (x *exchange) arrived(e *end, frame []byte) bool {
-	if len(frame) < 14+20 {
+	if len(frame) < 14+20 || isICMP(frame) { // an error quotes what it is about
 		return false
 	}
 	for at := 14 + 20; at+4 <= len(frame) && at < 14+300; at++ {
@@ -425,6 +426,9 @@ func (x *exchange) arrived(e *end, frame []byte) bool {
 		i, ok := x.index[binary.BigEndian.Uint32(frame[at:])]
 		if !ok {
 			continue
+		}
+		if len(frame) < 14+x.list[i].Size && !fragment(frame) { // an error within a tunnel
+			return true
 		}
 		a := Arrival{Port: e.link, Cut: fragment(frame)}
 		if tcp, src, dst, ok := plainTCP(frame); ok {
@@ -458,6 +462,17 @@ func (c *Clone) sender(e *end, mac []byte) string {
 		}
 	}
 	return found
+}
+
+// isICMP says whether a frame has ICMP, of either version, in no tunnel.
+func isICMP(frame []byte) bool {
+	switch ip := frame[14:]; binary.BigEndian.Uint16(frame[12:]) {
+	case unix.ETH_P_IP:
+		return ip[9] == unix.IPPROTO_ICMP
+	case unix.ETH_P_IPV6:
+		return ip[6] == unix.IPPROTO_ICMPV6
+	}
+	return false
 }
 
 // fragment says whether a frame has a part of an IP packet.
