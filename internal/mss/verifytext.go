@@ -11,13 +11,16 @@ import (
 
 // Text prints a verification: a table of what is said and what was measured, the disagreements, and what was not cloned or measured.
 func (r *Verification) Text(w io.Writer) error {
-	var b strings.Builder
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	var b, table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "path\twhat\tsays\tmeasured\tfits\tleft with\tsegments")
 	for i := range r.Paths {
 		r.Paths[i].rows(t)
 	}
 	t.Flush()
+	for line := range strings.Lines(table.String()) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
 	fmt.Fprintf(&b, "\n%d connections were tried, and %d were answered.\n", r.Tried, r.Passed)
 	if r.Apart > 0 {
 		fmt.Fprintf(&b, "Of %d the answer has left by another interface than the SYN had come by: what is said of a path is of those that come and go by it.\n", r.Apart)

@@ -450,6 +450,9 @@ func (c *Clone) startLinks(route *conn) {
 		if p.kind == "bridge" || p.role == same {
 			c.refused(route.one(message{unix.RTM_NEWLINK, 0, putNumber(head(c.index(p.index), 0, 0), unix.IFLA_MTU, uint32(p.mtu))}), "the MTU of %s", p.name)
 		}
+		if p.role == real && slices.Contains(deeper, p.kind) { // it may have been too much for a bridge below, whose MTU is set by now; if it still is, readMACs says so
+			_ = route.one(message{unix.RTM_NEWLINK, 0, putNumber(head(c.index(p.index), 0, 0), unix.IFLA_MTU, uint32(p.mtu))})
+		}
 		var flags, change uint32 = 0, unix.IFF_UP
 		if p.up() || p.role == pair && c.plan[p.peer].up() {
 			flags |= unix.IFF_UP
