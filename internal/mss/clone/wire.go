@@ -237,7 +237,7 @@ func (c *Clone) endsOf(iface string) []*end {
 	case p.role == real && p.kind == "bridge":
 		bridge = p.name
 	case p.role == pair && !p.far:
-		if other := c.plan[p.peer]; c.plan[other.master] != nil && c.plan[other.master].kind == "bridge" {
+		if other := c.plan[p.peer]; !other.far && c.plan[other.master] != nil && c.plan[other.master].kind == "bridge" {
 			bridge = c.plan[other.master].name
 		}
 	}
@@ -444,24 +444,17 @@ func (x *exchange) arrived(e *end, frame []byte) bool {
 	return false
 }
 
-// sender is the interface of the router that has sent a frame which is seen at an end.
+// sender is the interface of the router that has sent a frame which is seen at an end; "" for a frame that a bridge has passed on.
 func (c *Clone) sender(e *end, mac []byte) string {
 	if e.bridge == "" {
 		return e.link
 	}
-	found := ""
 	for _, p := range order(c.plan) {
-		if !slices.Contains(c.endsOf(p.name), e) {
-			continue
-		}
-		if bytes.Equal(c.macs[p.name], mac) {
+		if bytes.Equal(c.macs[p.name], mac) && slices.Contains(c.endsOf(p.name), e) {
 			return p.name
 		}
-		if found == "" {
-			found = p.name
-		}
 	}
-	return found
+	return ""
 }
 
 // isICMP says whether a frame has ICMP, of either version, in no tunnel.
