@@ -3,7 +3,6 @@ package mss
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -551,6 +550,3 @@ func (v *verifier) conclude() {
 		r.Whole = r.Whole && len(one.NotMeasured) == 0
 	}
 }
-
-// ErrNotAllowed says that a namespace may not be read or made.
-var ErrNotAllowed = errors.New("that needs root: it reads the packet filter, and makes network namespaces")

@@ -149,6 +149,9 @@ func (o *compileOptions) run(cmd *cobra.Command, args []string) error {
 		rs = rs.Only(fromRules(rules))
 	}
 	notes, err := f.print(cmd.OutOrStdout(), rs, len(rules) > 0, o.origins)
+	if rs.Links && f.name != "ir" && f.name != "json" {
+		notes = append(notes, "value=link clamps nothing until the daemon has put in the links of the machine")
+	}
 	for _, n := range slices.Concat(rs.Notes, notes) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", n)
 	}

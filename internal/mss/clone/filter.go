@@ -63,7 +63,7 @@ const (
 	setAnonymous, setInterval       = 1, 4
 	elementsList, elementsSet       = 3, 2
 	elementKey, elementFlags        = 1, 3
-	elementEnd, elementKeyEnd       = 1, 10
+	elementEnd                      = 1
 	objectHandle, objectCount       = 6, 5
 	flowCount, flowHandle, flowFlag = 4, 5, 7
 	listElement                     = 1

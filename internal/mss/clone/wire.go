@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -535,8 +536,10 @@ func (c *Clone) send(s Segment) error {
 	frame = append(frame, e.mac...)
 	frame = binary.BigEndian.AppendUint16(frame, kind)
 	_, err := unix.Write(e.fd, append(frame, s.packet()...))
-	if err == unix.EMSGSIZE || err == unix.ENOBUFS || err == unix.ENETDOWN { // it is lost, as on a wire
-		return nil
+	for _, lost := range []error{unix.EMSGSIZE, unix.ENOBUFS, unix.ENETDOWN} { // as on a wire
+		if errors.Is(err, lost) {
+			return nil
+		}
 	}
 	return err
 }
