@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"richwall/internal/kernel"
@@ -94,108 +95,135 @@ func (d *Daemon) inPatience(note func() error) error {
 	}
 }
 
+// order is that panic mode is to be on, or off: a call of SetPanic, and those that ask for the same while that is under way. Only an order in
+// the other direction overtakes it.
+type order struct {
+	on   bool
+	over bool          // the switch has ended, or was made beside a change; Daemon.dropping guards it
+	done chan struct{} // closed when the switch has ended, by err
+	err  error
+	late sync.Once // for who does what is to be done then, when no caller waits any more
+}
+
 func (d *Daemon) setPanic(ctx context.Context, on bool) error {
-	now := d.Snapshot()
-	switch {
-	case on && now.Panic && d.ending.Load() == 0:
-		return refuse(zones.AlreadyEnabled, "panic mode already enabled")
-	case !on && !now.Panic:
-		return refuse(NotEnabled, "panic mode is not enabled")
+	o, err := d.ordered(context.WithoutCancel(ctx), on)
+	if err != nil {
+		return err
 	}
-	wish := d.wishes.Add(1)
-	done := d.beginSwitch(context.WithoutCancel(ctx), on, wish)
 	if d.opt.DropAll == nil && on {
-		return <-done
+		<-o.done
+		return o.err
 	}
 	select {
-	case err := <-done:
-		return err
+	case <-o.done:
+		return o.err
 	case <-time.After(panicPatience):
 	}
 	if on {
-		return d.panicBeside(done, wish)
+		return d.panicBeside(o)
 	}
-	return d.endBeside(done, wish)
+	return d.endBeside(o)
 }
 
-// beginSwitch switches panic mode as soon as the lock can be had, and, where it is to end, there are rules. The error comes by the channel.
-func (d *Daemon) beginSwitch(ctx context.Context, on bool, wish uint64) <-chan error {
-	done := make(chan error, 1)
-	if !on {
-		d.ending.Add(1)
+// ordered is the last order, which a call of SetPanic gives or joins. The error is that panic mode is so already.
+func (d *Daemon) ordered(ctx context.Context, on bool) (*order, error) {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	underWay := d.order != nil && !d.order.over
+	switch now := d.Snapshot(); {
+	case underWay && d.order.on == on:
+		return d.order, nil
+	case underWay || now.Panic != on:
+		d.order = &order{on: on, done: make(chan struct{})}
+		go d.carryOut(ctx, d.order)
+		return d.order, nil
+	case on:
+		return nil, refuse(zones.AlreadyEnabled, "panic mode already enabled")
 	}
-	go func() {
-		err := d.guarded("panic mode", func() error {
-			if !on {
-				<-d.begun
-			}
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			return d.switchPanic(ctx, on, wish)
-		})
-		if !on {
-			d.ending.Add(-1)
-		}
-		done <- err
-	}()
-	return done
+	return nil, refuse(NotEnabled, "panic mode is not enabled")
 }
+
+// carryOut switches panic mode as soon as the lock can be had, and, where it is to end, there are rules.
+func (d *Daemon) carryOut(ctx context.Context, o *order) {
+	defer close(o.done)
+	o.err = d.guarded("panic mode", func() error {
+		if !o.on {
+			<-d.begun
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.switchPanic(ctx, o)
+	})
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	o.over = true
+}
+
+// overtaken tells whether an order in the other direction has come behind one. dropping is held.
+func (d *Daemon) overtaken(o *order) bool { return d.order.on != o.on }
 
 // switchPanic switches panic mode, unless that was overtaken. The lock is held.
-func (d *Daemon) switchPanic(ctx context.Context, on bool, wish uint64) error {
-	switch now := d.Snapshot(); {
-	case !on && !now.Panic: // it ended beside a change
+func (d *Daemon) switchPanic(ctx context.Context, o *order) error {
+	switch {
+	case !o.on && !d.Snapshot().Panic: // it ended beside a change
 		return nil
-	case d.wishes.Load() != wish:
-		if now.Panic == on {
-			return nil
-		}
+	case !d.begins(o):
 		return commandFailed(errOvertaken)
-	case !on && d.repairs.stopped:
+	case !o.on && d.repairs.stopped:
 		return refuse(CommandFailed, "panic mode stays on: the firewall has stopped")
 	}
-	if on {
-		defer d.committing(true)()
-	}
-	err := d.guarded("panic mode", func() error { return d.commitPanic(ctx, on, wish) })
-	if err != nil && on && d.kernel != nil {
+	err := d.guarded("panic mode", func() error { return d.commitPanic(ctx, o) })
+	if err != nil && o.on && d.kernel != nil {
 		return d.panicAlone(err)
 	}
 	return err
 }
 
-// panicBeside has the table of DropAll drop everything while a change is under way behind which panic mode is committed.
-func (d *Daemon) panicBeside(done <-chan error, wish uint64) error {
-	if err := d.dropBeside(wish); err != nil { // the commit may succeed all the same
-		d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(panicPatience):
-		}
-		d.finishSwitch(done, true)
-		return later("it comes on as soon as that is over, unless it is switched off before; firewall-cmd --query-panic tells whether it is on")
+// begins notes that an order begins to change the kernel by more than the table of DropAll, and says whether it may: it was not overtaken.
+func (d *Daemon) begins(o *order) bool {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	if d.overtaken(o) {
+		return false
 	}
-	d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
-	d.spawn("panic mode", func() {
-		if err := <-done; err != nil && !errors.Is(err, errOvertaken) {
-			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
-		}
-	})
-	return nil
+	d.committed = d.committed || o.on
+	return true
+}
+
+// panicBeside has the table of DropAll drop everything while a change is under way behind which panic mode is committed.
+func (d *Daemon) panicBeside(o *order) error {
+	err := d.dropFor(o)
+	if err == nil {
+		d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
+		d.finishLate(o)
+		return nil
+	}
+	if errors.Is(err, errOvertaken) {
+		return commandFailed(err)
+	}
+	d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
+	select { // the commit may succeed all the same
+	case <-o.done:
+		return o.err
+	case <-time.After(panicPatience):
+	}
+	d.finishLate(o)
+	return later("it comes on as soon as that is over, unless it is switched off before; firewall-cmd --query-panic tells whether it is on")
 }
 
 // endBeside ends panic mode beside a change that is under way where DropAll alone drops everything. Else the switch goes on by itself.
-func (d *Daemon) endBeside(done <-chan error, wish uint64) error {
-	ended, err := d.passBeside(wish)
+func (d *Daemon) endBeside(o *order) error {
+	ended, err := d.passBeside(o)
 	switch {
+	case errors.Is(err, errOvertaken):
+		return commandFailed(err)
 	case err != nil:
 		d.opt.Log.Error("panic mode does not end while another change of the firewall is still under way", "reason", err)
 	case ended:
 		d.opt.Log.Warn("panic mode is off, while another change of the firewall is still under way")
 		return nil
 	}
-	d.finishSwitch(done, false)
+	d.finishLate(o)
 	return later("panic mode ends as soon as that is over, unless it is switched on again before; firewall-cmd --query-panic tells whether it is on")
 }
 
@@ -204,55 +232,67 @@ func later(then string) error {
 	return &Error{Code: CommandFailed, Msg: errLater.Error() + "; " + then, cause: errLater}
 }
 
-// finishSwitch does what is to be done when a switch has been made for whose end nobody waits.
-func (d *Daemon) finishSwitch(done <-chan error, on bool) {
-	d.spawn("panic mode", func() {
-		err := <-done
-		if err != nil {
-			d.opt.Log.Error("panic mode is not switched as it was asked for", "on", on, "reason", err)
-		}
-		d.noteSwitch(on, err)
+// finishLate does what is to be done when an order is carried out whose callers do not wait for that any more.
+func (d *Daemon) finishLate(o *order) {
+	o.late.Do(func() {
+		d.spawn("panic mode", func() {
+			<-o.done
+			if o.err != nil && !errors.Is(o.err, errOvertaken) {
+				d.opt.Log.Error("panic mode is not switched as it was asked for", "on", o.on, "reason", o.err)
+			}
+			d.noteSwitch(o.on, o.err)
+		})
 	})
 }
 
-// committing notes that a commit with panic mode begins, and returns what notes that it has ended.
-func (d *Daemon) committing(begins bool) (ended func()) {
+// dropFor drops everything by the table of DropAll for an order, unless that was overtaken.
+func (d *Daemon) dropFor(o *order) error {
 	d.dropping.Lock()
 	defer d.dropping.Unlock()
-	d.panicking, d.beside = begins, false
-	return func() { d.committing(false) }
-}
-
-// dropBeside drops everything by the table of DropAll, for a switch that may not have the lock.
-func (d *Daemon) dropBeside(wish uint64) error {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	if d.wishes.Load() != wish {
+	if d.overtaken(o) {
 		return errOvertaken
 	}
 	if err := d.dropAll(); err != nil {
 		return err
 	}
-	d.beside = !d.panicking && !d.current.Load().Panic
+	o.over = o.on
 	return nil
 }
 
-// passBeside takes away the table of DropAll where nothing but that belongs to panic mode, and says whether that was so.
-func (d *Daemon) passBeside(wish uint64) (ended bool, err error) {
+// passFor ends for an order what DropAll does, unless the order was overtaken. An earlier process may have called it, too.
+func (d *Daemon) passFor(o *order) error {
 	d.dropping.Lock()
 	defer d.dropping.Unlock()
-	if !d.beside || d.wishes.Load() != wish {
-		return false, nil
-	}
-	if err := d.opt.DropAll(false); err != nil {
-		return false, err
-	}
-	d.emergency.Store(false)
-	d.beside = false
-	return true, nil
+	return d.pass(o)
 }
 
-// dropAll drops everything by the table of DropAll.
+// passBeside is passFor where nothing but the table of DropAll can belong to panic mode, and says whether that is so.
+func (d *Daemon) passBeside(o *order) (ended bool, err error) {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	if d.committed {
+		return false, nil
+	}
+	err = d.pass(o)
+	o.over = err == nil
+	return o.over, err
+}
+
+// pass is passFor by one who holds dropping.
+func (d *Daemon) pass(o *order) error {
+	if d.overtaken(o) {
+		return errOvertaken
+	}
+	if d.opt.DropAll != nil {
+		if err := d.opt.DropAll(false); err != nil {
+			return err
+		}
+	}
+	d.emergency.Store(false)
+	return nil
+}
+
+// dropAll drops everything by the table of DropAll. dropping is held.
 func (d *Daemon) dropAll() error {
 	if err := d.opt.DropAll(true); err != nil {
 		return refuse(CommandFailed, "%v", err)
@@ -261,12 +301,19 @@ func (d *Daemon) dropAll() error {
 	return nil
 }
 
+// dropAlone is dropAll by one who does not hold dropping.
+func (d *Daemon) dropAlone() error {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	return d.dropAll()
+}
+
 // panicAlone drops everything by the table of DropAll alone, because panic mode cannot be committed for a reason. The lock is held.
 func (d *Daemon) panicAlone(reason error) error {
 	if d.opt.DropAll == nil {
 		return reason
 	}
-	if err := d.dropAll(); err != nil {
+	if err := d.dropAlone(); err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode cannot be committed: a table of its own alone drops every packet", "reason", reason)
@@ -275,12 +322,12 @@ func (d *Daemon) panicAlone(reason error) error {
 }
 
 // commitPanic switches panic mode. The lock is held. Before the first rules are in the kernel they are yet to come with it.
-func (d *Daemon) commitPanic(ctx context.Context, on bool, wish uint64) error {
+func (d *Daemon) commitPanic(ctx context.Context, o *order) error {
 	if d.kernel == nil {
 		return d.panicBefore()
 	}
-	if !on {
-		return d.endPanic(ctx, wish)
+	if !o.on {
+		return d.endPanic(ctx, o)
 	}
 	desired, _, err := d.put(ctx, d.kernel, d.history, d.runtime, true)
 	if desired == nil {
@@ -301,13 +348,13 @@ func (d *Daemon) commitPanic(ctx context.Context, on bool, wish uint64) error {
 // endPanic switches panic mode off. Packets may be dropped by the rules of another back end, by the table of DropAll and by the rules of
 // this daemon, each of which may be from an earlier process. What memory says is on goes last, so that an error leaves panic mode on: in
 // the kernel, in memory and on disk. The lock is held.
-func (d *Daemon) endPanic(ctx context.Context, wish uint64) error {
+func (d *Daemon) endPanic(ctx context.Context, o *order) error {
 	commit := func(on bool) error {
 		_, _, err := d.put(ctx, d.kernel, d.history, d.runtime, on)
 		return err
 	}
 	open := func() error { return commit(false) }
-	pass := func() error { return d.endDropAll(wish) }
+	pass := func() error { return d.passFor(o) }
 	var steps []func() error
 	waited := false
 	if d.repairs.waiting != "" { // the rules of this back end come before those of another one go
@@ -336,8 +383,8 @@ func (d *Daemon) endPanic(ctx context.Context, wish uint64) error {
 			}
 			return err
 		}
-		if still := d.endGuarded(ctx, err, wish); still != nil {
-			return refuse(CommandFailed, "panic mode stays on: %v", still)
+		if still := d.endGuarded(ctx, err, o); still != nil {
+			return commandFailed(fmt.Errorf("panic mode stays on: %w", still))
 		}
 		return nil
 	}
@@ -351,13 +398,19 @@ func (d *Daemon) endPanic(ctx context.Context, wish uint64) error {
 
 // endGuarded ends a panic mode that the Kernel has not committed, because a step of endPanic has failed for a reason: before the first commit, or
 // where another program has taken rules of ours out. What is new is kept out from then on, until the rules are in the kernel; that is tried
-// again by itself. The error is why panic mode stays on: the reason, and that something drops every packet still. The lock is held.
-func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) error {
+// again by itself. The error is why panic mode stays on: the reason, and that something drops every packet still, or that the order was overtaken.
+// The table of DropAll drops everything from the beginning and goes last: behind an error it is there. The lock is held.
+func (d *Daemon) endGuarded(ctx context.Context, reason error, o *order) error {
 	waits := d.repairs.waiting != ""
 	others := errors.Is(reason, kernel.ErrForeignChain) || errors.Is(reason, kernel.ErrForeignOwner)
 	g, ok := d.kernel.(kernel.Guarder)
 	if !ok || !waits && (d.panic || !others) {
 		return reason
+	}
+	if d.opt.DropAll != nil {
+		if err := d.dropFor(o); err != nil {
+			return errors.Join(reason, err)
+		}
 	}
 	left := d.noneLeft(ctx)
 	if left != nil && waits && d.commitGuarded(ctx) == nil { // what keeps the start waiting may be rules of bridges
@@ -366,15 +419,7 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) erro
 	if left != nil {
 		return errors.Join(reason, left)
 	}
-	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
-		return errors.Join(reason, err)
-	}
-	if d.opt.PassFrames != nil {
-		if err := d.opt.PassFrames(); err != nil {
-			return errors.Join(reason, err)
-		}
-	}
-	if err := d.endDropAll(wish); err != nil {
+	if err := d.openGuarded(ctx, g, o); err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
@@ -383,6 +428,20 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) erro
 		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules that another program has taken out"}}, repairInterval, reason)
 	}
 	return nil
+}
+
+// openGuarded turns a guard that drops everything into one that keeps out what is new, and ends what else drops everything beside the rules. The
+// lock is held.
+func (d *Daemon) openGuarded(ctx context.Context, g kernel.Guarder, o *order) error {
+	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
+		return err
+	}
+	if d.opt.PassFrames != nil {
+		if err := d.opt.PassFrames(); err != nil {
+			return err
+		}
+	}
+	return d.passFor(o)
 }
 
 // commitGuarded commits what is in force without panic mode, and without what there is to do for bridges, and the guard with it. The lock is held.
@@ -415,30 +474,12 @@ func (d *Daemon) noneLeft(ctx context.Context) error {
 // leftTime is the longest that it may take to find out what drops every packet: tools that are waited for may wait for others.
 const leftTime = 10 * time.Second
 
-// endDropAll ends what DropAll does. An earlier process may have called it, too. The error is also that panic mode was switched again.
-func (d *Daemon) endDropAll(wish uint64) error {
-	if d.opt.DropAll == nil {
-		return nil
-	}
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	if d.wishes.Load() != wish {
-		return errOvertaken
-	}
-	if err := d.opt.DropAll(false); err != nil {
-		return err
-	}
-	d.emergency.Store(false)
-	d.beside = false
-	return nil
-}
-
 // panicBefore switches panic mode on before there are rules. It can be switched off when they are there. The lock is held.
 func (d *Daemon) panicBefore() error {
 	if d.opt.DropAll == nil {
 		return refuse(CommandFailed, "the firewall has not started yet")
 	}
-	if err := d.dropAll(); err != nil {
+	if err := d.dropAlone(); err != nil {
 		return err
 	}
 	d.panicIs(true)
@@ -448,6 +489,7 @@ func (d *Daemon) panicBefore() error {
 // panicIs notes and tells that panic mode is on or off. The lock is held.
 func (d *Daemon) panicIs(on bool) {
 	d.panic = on
+	d.committedIs(on)
 	d.publish()
 	if on {
 		d.opt.Log.Warn("panic mode is on: every packet is dropped")
@@ -493,5 +535,13 @@ func (d *Daemon) recallPanic() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.panic = on
+	d.committedIs(on)
 	d.publish()
+}
+
+// committedIs notes whether more than the table of DropAll may belong to panic mode in the kernel.
+func (d *Daemon) committedIs(may bool) {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	d.committed = may
 }
