@@ -132,7 +132,7 @@ type Daemon struct {
 	noting    sync.Mutex    // held while panic mode is noted on disk
 	keeping   sync.Mutex    // held while the last good configuration is written
 	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts
-	asking    sync.Mutex    // held while the kernel is asked about a configuration
+	asking    chan struct{} // full while the kernel is asked about a configuration
 }
 
 // Snapshot is the state at one moment. Configurations are immutable and may be kept.
@@ -160,7 +160,7 @@ const guardStands = "a table firewalld_guard, or of a name that begins like that
 
 // New makes a daemon that has not started: Start reads the configuration and installs it.
 func New(opt Options) *Daemon {
-	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), begun: make(chan struct{}), state: Init, managed: map[string]string{}}
+	d := &Daemon{opt: opt, store: zones.Store{Dirs: opt.Dirs}, files: make(chan struct{}, 1), asking: make(chan struct{}, 1), begun: make(chan struct{}), state: Init, managed: map[string]string{}}
 	d.timed.init(d.expire)
 	d.publish()
 	return d

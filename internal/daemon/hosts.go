@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"richwall/internal/kernel"
 	"richwall/zones"
@@ -16,6 +17,10 @@ type unheard struct {
 	texts  []string      // what Snapshot says of them
 	asking bool          // whether the hosts are asked for now
 }
+
+// bringTime is the longest that changes wait while hosts, which were known a moment ago, are looked up once more by the commit that brings their
+// rules. It is shorter than one host takes of which no name server tells anything.
+const bringTime = 5 * time.Second
 
 // hostsAlone tells whether an error of a commit is about nothing but rules whose hosts have no address.
 func hostsAlone(err error) bool {
@@ -50,14 +55,15 @@ func (d *Daemon) askAgain() {
 	u.asking = true
 	next := d.withHosts(u)
 	d.spawn("asking for hosts", func() {
-		ctx := context.Background()
-		err := d.checkKernel(ctx, next)
+		err := d.checkKernel(context.Background(), next)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if u.asking = false; d.repairs.unheard != u || d.repairs.stopped {
 			return
 		}
 		if err == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), bringTime)
+			defer cancel()
 			err = d.bringHosts(ctx, u)
 		}
 		if err != nil {

@@ -56,7 +56,7 @@ func TestRulesOfHostsComeLater(t *testing.T) {
 		b.write(t, map[string]string{"direct.xml": fmt.Sprintf(rules, target)})
 		b.again(t)
 		b.expect(t, Running, "", nil, nil)
-		want := k.direct()
+		both := k.direct()
 		silent = true
 		b.again(t)
 		b.expect(t, Failed, "direct.xml:1: ", nil, nil)
@@ -77,11 +77,59 @@ func TestRulesOfHostsComeLater(t *testing.T) {
 		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, drop)}); err != nil {
 			t.Fatal(err)
 		}
+		gone := zones.Item{Key: zones.KeyDirectRule, Args: []string{"ipv4", "filter", "INPUT", "0", "-s", "192.0.2.2", "-j", "DROP"}}
+		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, zones.Object{Kind: zones.KindDirect}, gone)}); err != nil {
+			t.Fatal(err)
+		}
 		silent = false
 		try(func() bool { return b.repairs.unheard == nil })
 		b.expect(t, Running, "", []string{"8080"}, nil)
-		if got := k.direct(); got != want {
-			t.Errorf("%s: the kernel has\n%s\nwant\n%s", target, got, want)
+		if got := k.direct(); !strings.Contains(both, "192.0.2.2") || strings.Contains(got, "192.0.2.2") || !strings.Contains(got, "one.example") || !strings.Contains(got, "192.0.2.1") {
+			t.Errorf("%s: the kernel has\n%s\nwant, without what was taken out of it,\n%s", target, got, both)
 		}
 	}
+}
+
+// While somebody asks the kernel about a configuration and has no answer, others who ask wait no longer than they want to.
+func TestAskingWaitsNoLongerThanTheContext(t *testing.T) {
+	b := start(t, nil)
+	b.asking <- struct{}{}
+	defer func() { <-b.asking }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.ask(ctx, ir.NFTables, &kernel.Desired{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("the answer is %v", err)
+	}
+}
+
+// Hosts that a look-up has found are asked for once more by the commit that brings their rules. That ends before a name server that is silent
+// again keeps changes waiting.
+func TestBringingHostsIsBounded(t *testing.T) {
+	b, silent := startKept(t, nil), true
+	k := &bounded{nameless: nameless{silent: &silent}}
+	b.on(k, &k.fakeKernel)
+	b.write(t, map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s one.example -j DROP</rule></direct>`})
+	b.again(t)
+	silent, k.last = false, nil
+	b.attendPending()
+	until(t, "the rules do not come", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.repairs.unheard == nil
+	})
+	b.keepUnkept() // what that has begun
+	if _, limited := k.last.Deadline(); !limited {
+		t.Error("the commit may take any time")
+	}
+}
+
+// bounded is a kernel that keeps the context of the last commit.
+type bounded struct {
+	nameless
+	last context.Context
+}
+
+func (k *bounded) Commit(ctx context.Context, next *kernel.Desired) error {
+	k.last = ctx
+	return k.nameless.Commit(ctx, next)
 }

@@ -143,10 +143,14 @@ func askable(h compile.History, cfg *zones.Config, awaits func(table, chain stri
 }
 
 // ask has a Kernel of its own check what is desired: who changes something does not have to wait for his turn. Whoever asks waits for
-// those who have asked before, also where nobody waits for their answers any more.
+// those who have asked before, also where nobody waits for their answers any more, and no longer than the context.
 func (d *Daemon) ask(ctx context.Context, backend ir.Backend, desired *kernel.Desired) error {
-	d.asking.Lock()
-	defer d.asking.Unlock()
+	select {
+	case d.asking <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.asking }()
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func (d *Daemon) panicBeside(o *order) error {
 	err := d.dropFor(o)
 	if err == nil {
 		d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
-		d.finishLate(o)
+		d.finishLate(o, false)
 		return nil
 	}
 	if errors.Is(err, errOvertaken) {
@@ -207,7 +207,7 @@ func (d *Daemon) panicBeside(o *order) error {
 		return o.err
 	case <-time.After(panicPatience):
 	}
-	d.finishLate(o)
+	d.finishLate(o, true)
 	return later("it comes on as soon as that is over, unless it is switched off before; firewall-cmd --query-panic tells whether it is on")
 }
 
@@ -223,7 +223,7 @@ func (d *Daemon) endBeside(o *order) error {
 		d.opt.Log.Warn("panic mode is off, while another change of the firewall is still under way")
 		return nil
 	}
-	d.finishLate(o)
+	d.finishLate(o, true)
 	return later("panic mode ends as soon as that is over, unless it is switched on again before; firewall-cmd --query-panic tells whether it is on")
 }
 
@@ -232,15 +232,18 @@ func later(then string) error {
 	return &Error{Code: CommandFailed, Msg: errLater.Error() + "; " + then, cause: errLater}
 }
 
-// finishLate does what is to be done when an order is carried out whose callers do not wait for that any more.
-func (d *Daemon) finishLate(o *order) {
+// finishLate does what is to be done when an order is carried out whose callers do not wait for that any more. What it comes to is noted, unless
+// that is done by then.
+func (d *Daemon) finishLate(o *order, note bool) {
 	o.late.Do(func() {
 		d.spawn("panic mode", func() {
 			<-o.done
 			if o.err != nil && !errors.Is(o.err, errOvertaken) {
 				d.opt.Log.Error("panic mode is not switched as it was asked for", "on", o.on, "reason", o.err)
 			}
-			d.noteSwitch(o.on, o.err)
+			if note {
+				d.noteSwitch(o.on, o.err)
+			}
 		})
 	})
 }

@@ -135,6 +135,10 @@ func held(t *testing.T) (b *bed, k *heldKernel, dropped *atomic.Bool, release fu
 	t.Helper()
 	var never error
 	b, _ = startDropping(t, &never)
+	t.Cleanup(func() { // a note that is being written is not torn
+		b.noting.Lock()
+		defer b.noting.Unlock()
+	})
 	dropped = &atomic.Bool{}
 	b.Daemon.opt.DropAll = func(on bool) error { dropped.Store(on); return nil }
 	k = &heldKernel{held: make(chan struct{}, 100), free: make(chan struct{})}
@@ -381,6 +385,9 @@ func TestPanicWhoseEndIsAskedForMeanwhile(t *testing.T) {
 	close(goOn)
 	b.switched(t)
 	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !b.noted() })
+	if log := b.log.String(); strings.Contains(log, errOvertaken.Error()) {
+		t.Errorf("the log says\n%s", log)
+	}
 	if dropped.Load() || calls.Load() != 1 {
 		t.Errorf("everything is dropped: %v; the end was begun %d times", dropped.Load(), calls.Load())
 	}
