@@ -220,3 +220,19 @@ func withoutBroken(d difference, _ string) bool {
 	}
 	return len(onlyIn(lists[1], lists[0])) == 0 && !slices.ContainsFunc(onlyIn(lists[0], lists[1]), func(name string) bool { return !brokenService(d, name) })
 }
+
+// leftOut is what richwall logs of a service that a zone or policy lists, and that cannot be used.
+var leftOut = regexp.MustCompile(`: INVALID_SERVICE: cannot use service (\S+): there is no such service.* It is left out$`)
+
+// leftOutBroken is true of the state FAILED behind a start for which the log names a service with a helper that is not there.
+func leftOutBroken(d difference, _ string) bool {
+	return slices.ContainsFunc(d.more, func(line string) bool {
+		m := leftOut.FindStringSubmatch(line)
+		return m != nil && brokenService(d, m[1])
+	})
+}
+
+// logsErrors is true of a session that has a rule with the log level error.
+func logsErrors(d difference) bool {
+	return d.did(func(st step) bool { return regexp.MustCompile(`level="?error`).MatchString(st.String()) })
+}
