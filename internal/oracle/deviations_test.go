@@ -295,3 +295,47 @@ func TestServiceWithoutItsHelper(t *testing.T) {
 		}
 	}
 }
+
+// A start is excused to fail for a service whose helper is not there, and for no other service, nor for anything else.
+func TestStartWithoutAHelper(t *testing.T) {
+	theirs := state{"bus getHelpers": {`"tftp"`}, "file services/ftp.xml": {`  <helper name="a b"/>`}, "file services/tftp.xml": {`  <helper name="tftp"/>`}}
+	for message, want := range map[string]bool{
+		"p.xml:19:3: INVALID_SERVICE: cannot use service ftp: there is no such service: did you mean ntp? It is left out": true,
+		"p.xml:19:3: INVALID_SERVICE: cannot use service tftp: there is no such service: it is left out":                  false,
+		"p.xml:19:3: INVALID_ZONE: x": false,
+	} {
+		d := difference{what: life, lost: []string{"RUNNING"}, more: []string{"FAILED", message}, scene: scene{theirs: theirs}}
+		if got := explain(d) != ""; got != want {
+			t.Errorf("%q is excused is %v, want %v", message, got, want)
+		}
+	}
+}
+
+// The policies of iptables are excused to come later than panic mode's answer where a table drops every packet, at that step alone.
+func TestPanicModeWhileItIsCommitted(t *testing.T) {
+	on, drop := []string{"true"}, []string{"type filter hook output priority -501; policy drop;"}
+	panicOn, other := step{verb: "$", words: []string{"--panic-on"}}, step{verb: "$", words: []string{"--reload"}}
+	for _, c := range []struct {
+		last step
+		out  []string
+		want bool
+	}{{panicOn, drop, true}, {other, drop, false}, {panicOn, nil, false}} {
+		d := difference{what: "ip6tables-save filter FORWARD", lost: []string{"DROP"}, more: []string{"ACCEPT"}, scene: scene{session: &session{backend: "iptables"},
+			before: []step{panicOn, c.last}, theirs: state{"bus queryPanicMode": on}, ours: state{"bus queryPanicMode": on, "nft chain raw_prerouting": drop, "nft chain raw_output": c.out}}}
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("behind %s, with %v, it is excused is %v, want %v", c.last, c.out, got, c.want)
+		}
+	}
+}
+
+// A helper that is not there is excused to be refused at a reload where the session has given it to a service.
+func TestReloadWithoutAHelper(t *testing.T) {
+	d := stepThat("$ --reload", "exit 0\nsuccess", "exit 138\nstderr: Error: INVALID_HELPER: cannot use helper a b: there is no such helper")
+	if reason := explain(d); reason != "" {
+		t.Errorf("a helper that nobody has given is excused: %s", reason)
+	}
+	d.before = []step{{verb: "$", words: []string{"--permanent", "--service=dns", "--add-helper=a b"}}}
+	if explain(d) == "" {
+		t.Error("a helper that is not there has no reason")
+	}
+}

@@ -222,7 +222,7 @@ func withoutBroken(d difference, _ string) bool {
 }
 
 // leftOut is what richwall logs of a service that a zone or policy lists, and that cannot be used.
-var leftOut = regexp.MustCompile(`: INVALID_SERVICE: cannot use service (\S+): there is no such service.* It is left out$`)
+var leftOut = regexp.MustCompile(`: INVALID_SERVICE: cannot use service (\S+): there is no such service.*[:;?] [iI]t is left out$`)
 
 // leftOutBroken is true of the state FAILED behind a start for which the log names a service with a helper that is not there.
 func leftOutBroken(d difference, _ string) bool {
@@ -235,4 +235,23 @@ func leftOutBroken(d difference, _ string) bool {
 // logsErrors is true of a session that has a rule with the log level error.
 func logsErrors(d difference) bool {
 	return d.did(func(st step) bool { return regexp.MustCompile(`level="?error`).MatchString(st.String()) })
+}
+
+// gaveHelper is true of a session in which somebody has given a service the helper that richwall does not find.
+func gaveHelper(d difference) bool {
+	m := regexp.MustCompile(`cannot use helper ([^:\n]*): there is no such helper`).FindStringSubmatch(d.ours)
+	return m != nil && d.did(func(st step) bool {
+		text := st.String()
+		return strings.Contains(text, "elper") && strings.Contains(text, m[1])
+	})
+}
+
+// dropsMeanwhile is true right behind the step that switches panic mode on, where richwall has a table that drops every packet.
+func dropsMeanwhile(d difference, line string) bool {
+	drops := func(chain string) bool {
+		lines := d.scene.ours["nft chain "+chain]
+		return len(lines) == 1 && strings.HasSuffix(lines[0], "; policy drop;")
+	}
+	return panics(d, line) && slices.Equal(d.scene.theirs["bus queryPanicMode"], []string{"true"}) &&
+		len(d.before) > 0 && d.before[len(d.before)-1].panicking() && drops("raw_prerouting") && drops("raw_output")
 }
