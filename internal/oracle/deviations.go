@@ -289,6 +289,14 @@ func withoutWords(text string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return strings.HasPrefix(line, "stderr: ") }), "\n")
 }
 
+// codesOf are the codes that were found in a text, sorted.
+func codesOf(found [][]string) (codes []string) {
+	for _, m := range found {
+		codes = append(codes, m[1])
+	}
+	return slices.Sorted(slices.Values(codes))
+}
+
 // sameCode is the reason for a difference in which both sides have refused something, or warned, with the same code.
 func sameCode(d difference) string {
 	if d.sorted {
@@ -309,6 +317,8 @@ func sameCode(d difference) string {
 		return "a wrong use of the commands is told in other words"
 	case alike && len(a) > 0 && len(a) == len(b) && slices.EqualFunc(a, b, func(a, b []string) bool { return a[1] == b[1] }):
 		return "the same code, with other words behind it"
+	case alike && strings.HasPrefix(d.shape, "offline") && len(a) > 1 && slices.Equal(codesOf(a), codesOf(b)):
+		return "warnings of several values have no order"
 	case alike && refused && len(a) > 0 && len(b) > 0 && a[0][1] == b[0][1]:
 		return "the same code, with other words behind it"
 	case !refused || len(a) == 0 && len(b) == 0 || !answers(ours, ""):
