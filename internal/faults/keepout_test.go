@@ -166,7 +166,7 @@ func TestRulesOfAKilledDaemonWithoutABackEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("nsenter", "--mount", "--target", strconv.Itoa(daemon.Process.Pid), "umount", hidden).CombinedOutput(); err != nil {
+	if out, err := exec.Command("nsenter", "--mount", "--root", "--target", strconv.Itoa(daemon.Process.Pid), "umount", hidden).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	eventually(t, "the rules do not come", func() bool { return slices.Equal(openPorts(t, s.lab, 79, 80, 81), []int{81, 81}) })

@@ -84,7 +84,8 @@ func TestRulesOfHostsNeedNoNameServer(t *testing.T) {
 					commit(t, k, directly(t, backend, hosts+dports(77)))
 					with := func(more string) {
 						t.Helper()
-						text := run(t, ns, "", "nft", "list", "table", "ip", "filter")
+						// nft 1.1 lists what -p asks for behind an address, and 1.0 does not.
+						text := strings.ReplaceAll(run(t, ns, "", "nft", "list", "table", "ip", "filter"), " ip protocol tcp", "")
 						once(t, text, "ip saddr 10.9.9.8 counter packets 0 bytes 0 accept", "ip saddr 10.9.9.9 counter packets 0 bytes 0 accept",
 							"ip daddr 10.9.9.8 counter packets 0 bytes 0 jump mine", "ip saddr 10.9.9.9 counter packets 0 bytes 0 goto mine2", "10.9.9.6", "10.9.9.7", more)
 					}

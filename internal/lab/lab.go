@@ -19,6 +19,7 @@ package lab
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -207,8 +208,10 @@ func (l *Lab) connect(k link) error {
 	return nil
 }
 
-// awaitLinks returns when every end of a link sends. The end that was set up first does so only when the kernel has looked at it again
-// (net/core/link_watch.c), which a busy machine puts off; what is sent before that is lost.
+// awaitLinks returns when every end of a link sends, and takes what is sent to its addresses. The kernel does either some time after it was
+// told to, which a busy machine puts off; what is sent before that is lost. The end that was set up first sends when it has been looked at
+// again (net/core/link_watch.c). An address of IPv6 has its local route when its turn for duplicate address detection has come, even if it
+// asks for none (addrconf_dad_work in net/ipv6/addrconf.c).
 func (l *Lab) awaitLinks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -218,9 +221,8 @@ func (l *Lab) awaitLinks(ctx context.Context) error {
 				if err := ctx.Err(); err != nil {
 					return fmt.Errorf("the interface %s of the %s does not come up: %w", e.device, e.host, err)
 				}
-				err := l.namespaces[e.host].netlink(func(h *netlink.Handle) error {
-					dev, err := h.LinkByName(e.device)
-					up = err == nil && dev.Attrs().OperState == netlink.OperUp
+				err := l.namespaces[e.host].netlink(func(h *netlink.Handle) (err error) {
+					up, err = works(h, e)
 					return err
 				})
 				if err != nil {
@@ -230,6 +232,24 @@ func (l *Lab) awaitLinks(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// works says whether an end of a link sends and takes what is sent to its addresses.
+func works(h *netlink.Handle, e end) (bool, error) {
+	dev, err := h.LinkByName(e.device)
+	if err != nil || dev.Attrs().OperState != netlink.OperUp {
+		return false, err
+	}
+	for _, p := range e.own {
+		routes, err := h.RouteGet(p.Addr().AsSlice())
+		if errors.Is(err, unix.ENETUNREACH) { // nor has the kernel the route to its network
+			return false, nil
+		}
+		if err != nil || routes[0].Type != unix.RTN_LOCAL {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // configure sets an end of a link up: its addresses, and the other end's as known neighbours.
