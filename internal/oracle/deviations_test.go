@@ -69,6 +69,7 @@ func TestStepIsExcused(t *testing.T) {
 		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
 		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),
 		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: INVALID_RULE: b\nstderr: Warning: NOT_ENABLED: a"),
+		stepThat("dbus / resetToDefaults", "exit 1\nstderr: x: \"COMMAND_FAILED: Direct: '/usr/sbin/iptables-restore -w -n' failed: iptables-restore: line 2 failed\"", "exit 0"),
 		stepThat("$ --reload", "exit 13\nstderr: Error: COMMAND_FAILED: '/usr/sbin/ipset restore' failed: ipset v7.17: Error in line 1: Kernel error received: set type not supported", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'public': 'ports' not among existing ipsets"),
 	} {
 		if explain(d) == "" {
