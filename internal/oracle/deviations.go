@@ -144,6 +144,8 @@ var things = []thing{
 	{"^nft bridge \\S+ chain raw_(output|prerouting)$", notThere, "type filter hook \\w+ priority [^;]+; policy drop;", "panic mode drops what is bridged by a table of nftables, with both back ends", panics},
 	{"^ebtables-save (filter|nat|broute) (INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING|BROUTING)$", "DROP", "ACCEPT|" + notThere, "panic mode drops what is bridged by a table of nftables, with both back ends", dropsBridged},
 	{"^ip6?tables-save (filter|mangle|raw|security) (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)$", "DROP", "ACCEPT", "on a busy machine panic mode is on by a table of nftables, which all packets pass first, while its commit is still under way", dropsMeanwhile},
+	{"^ip6?tables-save (filter|mangle|raw|security) (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)$", "ACCEPT", "DROP", "panic mode over a switch from nftables to iptables is a table of nftables in firewalld, and policies of iptables in richwall", dropsEither},
+	{"^nft chain raw_(output|prerouting)$", "type filter hook \\w+ priority [^;]+; policy drop;", notThere, "panic mode over a switch from nftables to iptables is a table of nftables in firewalld, and policies of iptables in richwall", dropsEither},
 	{"^nft flags owner$", notThere, "", "with nft 1.0.6 firewalld's table has no owner, whatever NftablesTableOwner says", nil},
 	{"^bus properties of config$", "IPv6_rpfilter: \"yes\"", "IPv6_rpfilter: \"no\"", "the reverse path is not checked with IPv6_rpfilter=no in capitals or as false, whatever firewalld's property says", reverseOff},
 	{"^bus listServices$", ".*", "", "a service with a helper that is not there is not in use behind a start, nor is one that includes it", brokenService},

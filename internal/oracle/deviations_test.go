@@ -342,3 +342,24 @@ func TestReloadWithoutAHelper(t *testing.T) {
 		t.Error("a helper that is not there has no reason")
 	}
 }
+
+// Over a switch to iptables firewalld may drop by its table and richwall by policies, where these drop what comes in and what is sent.
+func TestPanicModeOverASwitch(t *testing.T) {
+	on, drop := []string{"true"}, []string{"type filter hook output priority raw + 9; policy drop;"}
+	theirs := state{"bus queryPanicMode": on, "nft chain raw_prerouting": drop, "nft chain raw_output": drop}
+	for _, sent := range []string{"DROP", "ACCEPT"} {
+		ours := state{"bus queryPanicMode": on}
+		for _, tool := range []string{"iptables-save", "ip6tables-save"} {
+			ours[tool+" raw PREROUTING"], ours[tool+" raw OUTPUT"] = []string{"DROP", "-A PREROUTING -j PREROUTING_direct"}, []string{sent}
+		}
+		for _, d := range []difference{
+			{what: "ip6tables-save filter FORWARD", lost: []string{"ACCEPT"}, more: []string{"DROP"}},
+			{what: "nft chain raw_output", lost: drop, more: []string{gone}},
+		} {
+			d.scene = scene{session: &session{backend: "nftables"}, theirs: theirs, ours: ours}
+			if got := explain(d) != ""; got != (sent == "DROP") {
+				t.Errorf("%s is excused is %v, where what is sent meets the policy %s", d.what, got, sent)
+			}
+		}
+	}
+}

@@ -246,12 +246,29 @@ func gaveHelper(d difference) bool {
 	})
 }
 
-// dropsMeanwhile is true right behind the step that switches panic mode on, where richwall has a table that drops every packet.
-func dropsMeanwhile(d difference, line string) bool {
+// dropsAll is true of a state with a table of nftables that drops every packet.
+func (s state) dropsAll() bool {
 	drops := func(chain string) bool {
-		lines := d.scene.ours["nft chain "+chain]
+		lines := s["nft chain "+chain]
 		return len(lines) == 1 && strings.HasSuffix(lines[0], "; policy drop;")
 	}
-	return panics(d, line) && slices.Equal(d.scene.theirs["bus queryPanicMode"], []string{"true"}) &&
-		len(d.before) > 0 && d.before[len(d.before)-1].panicking() && drops("raw_prerouting") && drops("raw_output")
+	return drops("raw_prerouting") && drops("raw_output")
+}
+
+// bothPanic is true in panic mode of both.
+func bothPanic(d difference, line string) bool {
+	return panics(d, line) && slices.Equal(d.scene.theirs["bus queryPanicMode"], []string{"true"})
+}
+
+// dropsMeanwhile is true right behind the step that switches panic mode on, where richwall has a table that drops every packet.
+func dropsMeanwhile(d difference, line string) bool {
+	return bothPanic(d, line) && len(d.before) > 0 && d.before[len(d.before)-1].panicking() && d.scene.ours.dropsAll()
+}
+
+// dropsEither is true in panic mode of both, where firewalld has a table of nftables that drops every packet, and richwall drops them
+// by the policies of iptables.
+func dropsEither(d difference, line string) bool {
+	return bothPanic(d, line) && d.scene.theirs.dropsAll() && !slices.ContainsFunc(strings.Fields("iptables-save ip6tables-save"), func(tool string) bool {
+		return !slices.Contains(d.scene.ours[tool+" raw PREROUTING"], "DROP") || !slices.Contains(d.scene.ours[tool+" raw OUTPUT"], "DROP")
+	})
 }
