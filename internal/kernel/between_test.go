@@ -49,22 +49,9 @@ func listenUDP(t *testing.T, ns *lab.Namespace, address string) (c net.PacketCon
 	return c
 }
 
-// A reload of several changes is one: while it is made no packet of a new connection passes that neither what was before nor
-// what comes lets pass, and connections that are there go on.
+// A change of several things is one: while it is made no packet of a new connection passes that neither what was before nor what comes lets
+// pass, and connections that are there go on.
 func TestNothingBetweenTwoConfigurations(t *testing.T) {
-	set := func(entry string) string { return "<ipset type=\"hash:ip\"><entry>" + entry + "</entry></ipset>" }
-	var many strings.Builder
-	for i := range 300 {
-		fmt.Fprintf(&many, "<port port=\"%d\" protocol=\"tcp\"/>", 20000+2*i)
-	}
-	zone := func(more string) string { return "<zone><port port=\"81\" protocol=\"udp\"/>" + more + "</zone>" }
-	// A zone that accepts everything loses its source, an ipset, while the ipset gets the client as an entry, and back.
-	moved := func(t *testing.T, backend ir.Backend) []*kernel.Desired {
-		return []*kernel.Desired{
-			{Anew: true, Rules: madeOf(t, backend, map[string]string{"zones/public.xml": zone(""), "ipsets/z.xml": set("192.0.2.1"), "zones/trusted.xml": "<zone target=\"ACCEPT\"><source ipset=\"z\"/></zone>"})},
-			{Anew: true, Rules: madeOf(t, backend, map[string]string{"zones/public.xml": zone(many.String()), "ipsets/z.xml": set("10.1.0.10"), "zones/internal.xml": zone("<source ipset=\"z\"/>")})},
-		}
-	}
 	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
 		t.Run("an ipset and a zone, "+string(backend), func(t *testing.T) { nothingBetween(t, backend, moved(t, backend)) })
 	}
@@ -76,29 +63,78 @@ func TestNothingBetweenTwoConfigurations(t *testing.T) {
 			nothingBetween(t, ir.NFTables, []*kernel.Desired{shutOut(t, ir.NFTables, "", "y", anew), shutOut(t, ir.NFTables, "", "z", anew)})
 		})
 	}
-	t.Run("a port and a direct rule", func(t *testing.T) {
-		nothingBetween(t, ir.NFTables, []*kernel.Desired{
-			{Anew: true, Rules: madeOf(t, ir.NFTables, map[string]string{"zones/public.xml": zone(`<port port="9999" protocol="udp"/>`)}), Direct: directRules(t, "-p udp --dport 9999 -j DROP")},
-			{Anew: true, Rules: madeOf(t, ir.NFTables, map[string]string{"zones/public.xml": zone(many.String())})},
-		})
-	})
+	t.Run("two ipsets", func(t *testing.T) { nothingBetween(t, ir.NFTables, twoSets(t)) })
+	t.Run("a port and a direct rule", func(t *testing.T) { nothingBetween(t, ir.NFTables, direct(t, ir.NFTables)) })
+}
+
+// openZone is a zone in which port 81 of UDP is open.
+func openZone(more string) string {
+	return "<zone><port port=\"81\" protocol=\"udp\"/>" + more + "</zone>"
+}
+
+// unusedPorts opens 300 ports that nobody uses here.
+func unusedPorts() string {
+	var b strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&b, "<port port=\"%d\" protocol=\"tcp\"/>", 20000+2*i)
+	}
+	return b.String()
+}
+
+// manyNets are 3,000 entries of an ipset.
+func manyNets(first int) string {
+	var b strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&b, "<entry>%d.%d.%d.0/24</entry>", first, i/250, i%250)
+	}
+	return b.String()
+}
+
+// moved are two configurations: a zone that accepts everything loses its source, an ipset, while the ipset gets the client as an entry.
+func moved(t *testing.T, backend ir.Backend) []*kernel.Desired {
+	t.Helper()
+	set := func(entry string) string { return "<ipset type=\"hash:ip\"><entry>" + entry + "</entry></ipset>" }
+	return []*kernel.Desired{
+		{Anew: true, Rules: madeOf(t, backend, map[string]string{"zones/public.xml": openZone(""), "ipsets/z.xml": set("192.0.2.1"), "zones/trusted.xml": "<zone target=\"ACCEPT\"><source ipset=\"z\"/></zone>"})},
+		{Anew: true, Rules: madeOf(t, backend, map[string]string{"zones/public.xml": openZone(unusedPorts()), "ipsets/z.xml": set("10.1.0.10"), "zones/internal.xml": openZone("<source ipset=\"z\"/>")})},
+	}
+}
+
+// direct are two configurations: a direct rule drops what a port lets in, and both go.
+func direct(t *testing.T, backend ir.Backend) []*kernel.Desired {
+	t.Helper()
+	with := madeOf(t, backend, map[string]string{"zones/public.xml": openZone(`<port port="9999" protocol="udp"/>`)})
+	without := madeOf(t, backend, map[string]string{"zones/public.xml": openZone(unusedPorts())})
+	if backend == ir.IPTables {
+		with = madeOf(t, backend, map[string]string{"zones/public.xml": openZone(`<port port="9999" protocol="udp"/>`),
+			"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-p udp --dport 9999 -j DROP</rule></direct>`})
+		return []*kernel.Desired{{Anew: true, Rules: with}, {Anew: true, Rules: without}}
+	}
+	return []*kernel.Desired{{Anew: true, Rules: with, Direct: directRules(t, "-p udp --dport 9999 -j DROP")}, {Anew: true, Rules: without}}
+}
+
+// twoSets are two configurations that differ in the entries of two ipsets alone. By one of these the client comes into a zone that lets it in, by
+// the other it is dropped there, and it is in both or in none.
+func twoSets(t *testing.T) []*kernel.Desired {
+	t.Helper()
+	var states []*kernel.Desired
+	for i, client := range []string{"", "<entry>10.1.0.0/24</entry>"} {
+		set := `<ipset type="hash:net">` + manyNets(20+i) + client + `</ipset>`
+		states = append(states, &kernel.Desired{Anew: true, Rules: madeOf(t, ir.NFTables, map[string]string{"zones/public.xml": openZone(""),
+			"ipsets/bad.xml": set, "ipsets/z.xml": set,
+			"zones/work.xml": openZone(`<source ipset="z"/><port port="9999" protocol="udp"/><rule family="ipv4"><source ipset="bad"/><port port="9999" protocol="udp"/><drop/></rule>`)})})
+	}
+	return states
 }
 
 // shutOut is a configuration in which the client is one of many entries of an ipset, which is the source of a zone that drops. The default zone
 // would let it in.
 func shutOut(t *testing.T, backend ir.Backend, conf, ipset string, anew bool) *kernel.Desired {
 	t.Helper()
-	var entries, ports strings.Builder
-	for i := range 3000 {
-		fmt.Fprintf(&entries, "<entry>10.%d.%d.0/24</entry>", 2+i/250, i%250)
-	}
-	for i := range 300 {
-		fmt.Fprintf(&ports, "<port port=\"%d\" protocol=\"tcp\"/>", 20000+2*i)
-	}
 	return &kernel.Desired{Anew: anew, Rules: madeOf(t, backend, map[string]string{
 		"firewalld.conf":           conf,
-		"ipsets/" + ipset + ".xml": `<ipset type="hash:net">` + entries.String() + `<entry>10.1.0.10</entry></ipset>`,
-		"zones/public.xml":         `<zone><port port="81" protocol="udp"/><port port="9999" protocol="udp"/>` + ports.String() + `</zone>`,
+		"ipsets/" + ipset + ".xml": `<ipset type="hash:net">` + manyNets(20) + `<entry>10.1.0.10</entry></ipset>`,
+		"zones/public.xml":         openZone(`<port port="9999" protocol="udp"/>` + unusedPorts()),
 		"zones/drop.xml":           `<zone target="DROP"><port port="81" protocol="udp"/><source ipset="` + ipset + `"/></zone>`,
 	})}
 }
@@ -108,19 +144,27 @@ func shutOut(t *testing.T, backend ir.Backend, conf, ipset string, anew bool) *k
 func TestNothingBetweenTwoProcesses(t *testing.T) {
 	bothBackends(t, func(t *testing.T, backend ir.Backend) {
 		useVariant(t, "nft")
-		b := newBetween(t)
-		d := shutOut(t, backend, "", "z", false)
-		b.run(t, 4, func(int) {
-			o := kernel.Options{Backend: backend, Enter: b.firewall.Do, Log: quietLog, Left: kernel.NewLeft(&disk{}, quietLog)}
-			o.Guard = base(t, o, false)
-			k, err := kernel.New(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			commit(t, k, d)
-			k.Close()
-			o.Guard.Close()
-		})
+		for name, states := range map[string][]*kernel.Desired{
+			"the same":              {shutOut(t, backend, "", "z", false), shutOut(t, backend, "", "z", false)},
+			"an ipset":              {shutOut(t, backend, "", "y", false), shutOut(t, backend, "", "z", false)},
+			"another zone":          moved(t, backend),
+			"without a direct rule": direct(t, backend),
+		} {
+			t.Run(name, func(t *testing.T) {
+				b, note := newBetween(t), &disk{}
+				b.run(t, 7, func(i int) {
+					o := kernel.Options{Backend: backend, Enter: b.firewall.Do, Log: quietLog, Left: kernel.NewLeft(note, quietLog)}
+					o.Guard = base(t, o, false)
+					k, err := kernel.New(o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					commit(t, k, states[i%2])
+					k.Close()
+					o.Guard.Close()
+				})
+			})
+		}
 	})
 }
 

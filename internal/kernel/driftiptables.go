@@ -200,7 +200,11 @@ func (k *iptablesKernel) look() []Foreign {
 func (k *iptablesKernel) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && len(k.steps) == 0 {
+	switch {
+	case k.watch.monitor.ended() || len(k.steps) > 0:
+	case k.installed == nil: // a first commit that was refused has raised it
+		k.watch.unguard(k.unguard)
+	case k.installed.Rules != nil:
 		k.watch.reviewAndUnguard(k.review, k.unguard)
 	}
 }

@@ -183,16 +183,15 @@ func (k *nftables) Commit(ctx context.Context, next *Desired) error {
 	return k.bridged.commit(k.socket, k.options, next, func() error { return k.commitAll(ctx, next) })
 }
 
-// commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former these are two transactions,
-// and the guard stands from before the first until the second, which takes it away. In one that changes elements of sets and rules it
-// stands until behind that: with Linux 6.18 packets met new elements and old rules for some milliseconds of one transaction. Where the firewall
-// ends, the tables go also if the rules of the direct interface stay, and also if the time is over: the programs take the longer the more direct
+// commitAll commits the rules of the direct interface, and the tables. In a reload that changes the former, and at a start over the rules of an
+// earlier process, the guard stands from before the first of these transactions until the second takes it away, or until behind that
+// (plan.isSeenInParts). Where the firewall ends, the tables go also if the rules of the direct interface stay, and also if the time is over: the programs take the longer the more direct
 // rules there are, and what they have taken out is not put back for that.
 func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	ends := next.ends() && ctx.Err() == nil
 	g := k.watch.guard
 	stood := g.up
-	if next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
+	if k.isOverEarlier(next) || next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
 		g.raise(next.Panic)
 	}
 	done, err := k.commitDirect(ctx, next)
@@ -226,6 +225,11 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
 	return err
+}
+
+// isOverEarlier says whether a commit puts rules in the place of those of an earlier process.
+func (k *nftables) isOverEarlier(next *Desired) bool {
+	return !k.begun && next.Rules != nil && k.options.Guard.Earlier() != ""
 }
 
 // directDiffers says whether the rules of the direct interface are to be others than those installed. Those that are refused change nothing.
@@ -380,7 +384,11 @@ func (k *nftables) committed(p *plan, made map[int]liveRule) {
 func (k *nftables) unguard() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.watch.monitor.ended() && k.installed != nil && k.installed.Rules != nil && !k.directLost() {
+	switch {
+	case k.watch.monitor.ended():
+	case !k.begun: // a first commit that was refused has raised it
+		k.watch.unguard(k.unguard)
+	case k.installed != nil && k.installed.Rules != nil && !k.directLost():
 		k.watch.reviewAndUnguard(k.review, k.unguard)
 	}
 }

@@ -26,7 +26,7 @@ type plan struct {
 	echo       bool             // the kernel is to tell the handles of new rules
 	table      int              // where among the changes the table is made, if it is a new one
 	guarded    bool             // the guard stands behind it
-	sets       bool             // sets come or go, or their elements do
+	sets       int              // how many sets come or go, or have elements that do
 	outlasted  bool             // the guard stands until this is committed, and goes behind it
 	guessed    bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs       []*RuleError
@@ -80,10 +80,11 @@ func newPlan(before *installed, next *Desired, o planned) (*plan, error) {
 	return p, joined(p.errs)
 }
 
-// isSeenInParts says whether packets may meet the new rules with the old sets, or the old rules with the new sets, while the kernel makes the
-// changes. With Linux 6.18 some did for milliseconds, although all is one transaction. Rules without sets come and go at once.
+// isSeenInParts says whether packets may meet some of the changes before others, while the kernel makes them. With Linux 6.18 packets met new
+// sets with old rules, or with other old sets, for milliseconds of one transaction, and old ones with new rules. Rules alone come and go at once,
+// and so do the elements of one set.
 func (p *plan) isSeenInParts() bool {
-	return p.next.Rules != nil && (p.replaced || p.sets && len(p.chains) > 0)
+	return p.next.Rules != nil && (p.replaced || p.sets > 0 && len(p.chains) > 0 || p.sets > 1)
 }
 
 func (p *plan) add(c change) { p.changes = append(p.changes, c) }
@@ -248,7 +249,7 @@ func (p *plan) addHelper(h ir.Helper) {
 }
 
 func (p *plan) addSet(s *ir.Set) {
-	p.sets = true
+	p.sets++
 	m, err := p.enc.AddSet(s)
 	p.put("cannot make set "+s.Name, s.Origin, err, m)
 	p.addElements(s, s.Elements)
@@ -336,7 +337,7 @@ func (p *plan) removeRest(old *ir.Ruleset, chains map[string]*ir.Chain, sets map
 	}
 	for _, s := range old.Sets {
 		if sets[s.Name] != nil {
-			p.sets = true
+			p.sets++
 			p.put("cannot remove set "+s.Name, nil, nil, p.enc.DeleteSet(s.Name))
 		}
 	}
@@ -365,7 +366,9 @@ func (p *plan) updateElements(old, next *ir.Set) {
 
 // exchangeElements takes some elements out of a set, and puts others in.
 func (p *plan) exchangeElements(s *ir.Set, gone, added []ir.Element) {
-	p.sets = p.sets || len(gone)+len(added) > 0
+	if len(gone)+len(added) > 0 {
+		p.sets++
+	}
 	messages, err := p.enc.DeleteElements(s, gone)
 	p.put("cannot take elements out of set "+s.Name, s.Origin, err, messages...)
 	p.addElements(s, added)
