@@ -30,6 +30,7 @@ func TestStepIsNotExcused(t *testing.T) {
 		stepThat("$ --zone=work --query-service=http", "exit 1\nno", "exit 112\nstderr: Error: INVALID_ZONE: work"),
 		stepThat("$ --zone=work --query-service=http", "exit 1\nno\nstderr: Warning: NOT_ENABLED: x", "exit 13\nstderr: Error: COMMAND_FAILED: x"),
 		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: b\nstderr: Warning: NOT_ENABLED: a"),
+		stepThat("$ --add-rich-rule=rule a --add-rich-rule=rule b", "exit 0\nsuccess\nstderr: Warning: COMMAND_FAILED: argument of type 'int' is not iterable", "exit 0\nsuccess"),
 		stepThat("$ --list-all", "exit 2\nstderr: usage: x", "exit 2"),
 		stepThat("$ --list-services --zone=x", "exit 0\nssh\nstderr: Warning: ALREADY_ENABLED: x", "exit 0\n\nstderr: Warning: ALREADY_ENABLED: y"),
 		stepThat("dbus / setDefaultZone work", "exit 1\nstderr: x: COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Could not process rule: No such file or directory", "exit 0"),
