@@ -17,7 +17,8 @@ import (
 // exchanged.
 //
 //	mangle_FORWARD           tcp flags syn → mangle_FORWARD_mss
-//	mangle_FORWARD_mss       original direction → mangle_FORWARD_SYN, reply direction → mangle_FORWARD_SYNACK
+//	mangle_FORWARD_mss       original direction → mangle_FORWARD_SYN, reply direction → mangle_FORWARD_SYNACK; without
+//	                         a direction, as connection tracking leaves it out, by TCP's flags
 //	mangle_FORWARD_SYN       by where it comes from → mangle_SYN_<I>_dispatch
 //	mangle_SYN_<I>_dispatch  by where it goes → mangle_SYN_<I>_to_<E>
 //	mangle_SYN_<I>_to_<E>    the clamps of zone I, of zone E, and of the policies from I to E
@@ -27,15 +28,24 @@ import (
 // and mangle_SYNACK_… for the reply; mangle_INPUT_… and mangle_OUTPUT_… are the same for what this machine receives and sends,
 // as its own connections are as much a zone's or policy's as others. The clamps themselves are the same chains unless a rule
 // has to be left out: the kernel knows neither the path of what it receives, nor a MAC address of what it sends. A clamp is no
-// verdict and only ever lowers the size, so neither priorities nor the order of clamps matter. The chains exist only where
-// there is a clamp.
+// verdict and only ever lowers the size, so priorities do not matter; neither does the order of clamps, unless one has a range,
+// which is asked of what those before it have left. The chains exist only where there is a clamp.
 
-// clamp is a tcp-mss-clamp of a zone or policy.
+// clamp is a tcp-mss-clamp of a zone or policy, or a tcp-mss.
 type clamp struct {
 	owner  *owner
 	rule   *richRule
 	sizes  []clampSize
 	config *grammar.TCPMSSClamp
+	match  *grammar.TCPMSS // of a tcp-mss; nil of a clamp
+}
+
+// kind is what the name of the rule's chain begins with.
+func (c *clamp) kind() string {
+	if c.match != nil {
+		return segments
+	}
+	return ""
 }
 
 // concerns says whether a clamp is for connections from one zone to another; either may be zones.ZoneHost.
@@ -69,6 +79,7 @@ func (w way) direction() string {
 
 // compileClamps makes the chains that clamp both directions.
 func (s *state) compileClamps() {
+	s.linkSets()
 	if len(s.clamps) == 0 || s.cfg.Own.TCPMSSClamp != "both" {
 		return
 	}
@@ -112,6 +123,7 @@ func (s *state) clampBase(base string) {
 	if len(starts) == 0 {
 		return
 	}
+	starts = append(starts, s.untracked(base)...)
 	name := s.chain("mangle", base, ir.ChainMSS)
 	s.add("mangle", name, starts...)
 	first := base
@@ -120,6 +132,22 @@ func (s *state) clampBase(base string) {
 		s.declare("mangle", first).Hook = &ir.Hook{Type: "filter", Hook: strings.ToLower(base), Priority: -150}
 	}
 	s.add("mangle", first, rule(confOrigin, ir.Jump{Chain: name}, ir.SYN{}))
+}
+
+// untracked are the rules by which a segment of no connection that is tracked goes to the chains of its direction: by NOTRACK, or as SYNPROXY
+// makes it, it has no direction that could be asked for, and TCP's flags tell as much of what opens a connection.
+func (s *state) untracked(base string) []*ir.Rule {
+	to := func(direction string) ir.Action {
+		if name := s.filled(base, direction); name != "" {
+			return ir.Jump{Chain: name, Goto: true}
+		}
+		return ir.Return
+	}
+	rules := []*ir.Rule{rule(confOrigin, to("SYNACK"), ir.ACK{})}
+	if to("SYN") != ir.Action(ir.Return) {
+		rules = append(rules, rule(confOrigin, to("SYN")))
+	}
+	return rules
 }
 
 // filled is the name of a chain if it has rules, and else empty.
@@ -169,18 +197,18 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 	}
 	name := s.chain("mangle", w.name, rest)
 	var asked []string
-	var last *owner
-	for _, c := range s.clamps {
-		if c.owner == last || !c.concerns(ingress, egress) {
-			continue // the clamps of one owner follow each other, and have one chain
+	for _, kind := range []string{segments, ""} { // a clamp changes what tcp-mss asks for
+		for _, c := range s.clamps {
+			if c.kind() != kind || !c.concerns(ingress, egress) {
+				continue
+			}
+			chain := s.clampChain(c.owner, w, kind)
+			if chain == "" || slices.Contains(asked, chain) {
+				continue
+			}
+			asked = append(asked, chain)
+			s.add("mangle", name, rule(c.owner.origin(""), ir.Jump{Chain: chain}))
 		}
-		last = c.owner
-		chain := s.clampChain(c.owner, w)
-		if chain == "" || slices.Contains(asked, chain) {
-			continue
-		}
-		asked = append(asked, chain)
-		s.add("mangle", name, rule(c.owner.origin(""), ir.Jump{Chain: chain}))
 	}
 	if asked == nil {
 		return ""
@@ -188,14 +216,14 @@ func (s *state) clampPair(ingress, egress string, w way) string {
 	return name
 }
 
-// clampChain makes the chain with the clamps of a zone or policy for one way, or returns that of forwarded packets where the
+// clampChain makes the chain with the rules of one kind of a zone or policy for one way, or returns that of forwarded packets where the
 // rules are the same; empty where there are none.
-func (s *state) clampChain(o *owner, w way) string {
-	key := clampKey{o, w}
+func (s *state) clampChain(o *owner, w way, kind string) string {
+	key := clampKey{o, w, kind}
 	if name, known := s.clampChains[key]; known {
 		return name
 	}
-	name := s.newClampChain(o, w)
+	name := s.newClampChain(o, w, kind)
 	if s.clampChains == nil {
 		s.clampChains = map[clampKey]string{}
 	}
@@ -203,17 +231,18 @@ func (s *state) clampChain(o *owner, w way) string {
 	return name
 }
 
-// clampKey is whose clamps, and for which way.
+// clampKey is whose clamps, for which way, and of which kind.
 type clampKey struct {
 	owner *owner
 	way   way
+	kind  string
 }
 
-func (s *state) newClampChain(o *owner, w way) string {
+func (s *state) newClampChain(o *owner, w way, kind string) string {
 	var rules []*ir.Rule
 	forwarded, left := way{base: "FORWARD", name: w.direction(), reply: w.reply}, 0
 	for _, c := range s.clamps {
-		if c.owner == o {
+		if c.owner == o && c.kind() == kind {
 			rules = append(rules, c.rules(w)...)
 			left += len(c.rules(forwarded))
 		}
@@ -221,50 +250,78 @@ func (s *state) newClampChain(o *owner, w way) string {
 	if len(rules) == left {
 		w = forwarded
 	}
-	if name := s.filled(w.name, o.suffix); name != "" || rules == nil {
+	if name := s.filled(kind+w.name, o.suffix); name != "" || rules == nil {
 		return name
 	}
-	s.add("mangle", s.chain("mangle", w.name, o.suffix), rules...)
-	return s.filled(w.name, o.suffix)
+	s.add("mangle", s.chain("mangle", kind+w.name, o.suffix), rules...)
+	return s.filled(kind+w.name, o.suffix)
 }
 
-// rules are a clamp's rules for one way. A source MAC address cannot be asked of the reply, nor of what this machine sends:
-// neither has one yet.
+// endsOf are a rule's destination and source for one way; false where it is not for that way. A source MAC address cannot be asked of the reply,
+// nor of what this machine sends: neither has one yet.
+func (c *richRule) endsOf(w way) ([]ir.Match, bool) {
+	switch {
+	case w.reply:
+		return exchanged(c.ends)
+	case w.base == "OUTPUT" && slices.ContainsFunc(c.ends, isEtherAddr):
+		return nil, false
+	}
+	return c.ends, true
+}
+
+// rules are a clamp's rules for one way.
 func (c *clamp) rules(w way) []*ir.Rule {
+	if c.match != nil {
+		return c.segmentRules(w)
+	}
 	r := c.rule
-	ends := r.ends
-	if w.reply {
-		var ok bool
-		if ends, ok = exchanged(ends); !ok {
-			return nil
-		}
-	} else if w.base == "OUTPUT" && slices.ContainsFunc(ends, isEtherAddr) {
+	ends, ok := r.endsOf(w)
+	if !ok {
 		return nil
 	}
 	var rules []*ir.Rule
-	add := func(f ir.Families, action ir.Action, more ...ir.Match) {
+	add := func(f ir.Families, actions []ir.Action, more ...ir.Match) {
 		var matches []ir.Match
 		if f != ir.Both && len(ends) == 0 || len(r.lead) > 0 {
 			matches = []ir.Match{ir.NFProto{Family: f}}
 		}
 		matches = append(append(matches, ends...), more...)
-		rules = append(rules, familyRule(f, r.origin, action, matches...))
+		rules = append(rules, &ir.Rule{Families: f, Matches: matches, Actions: actions, Origin: r.origin})
 	}
 	if log, limit := r.logAction(); log != nil && !w.reply {
-		add(r.families, log, append([]ir.Match{ctNew}, limit...)...)
+		add(r.families, []ir.Action{log}, append([]ir.Match{ctNew}, limit...)...)
 	}
 	for _, size := range c.sizes {
-		if size.bytes == 0 && w.base == "INPUT" {
+		if size.toPath() && w.base == "INPUT" {
 			continue // the kernel itself heeds the MTU of its way back
 		}
-		more := []ir.Match{ir.SYN{}}
-		if c.config.Range != nil {
-			more = append(more, ir.MSS(*c.config.Range))
-		}
-		add(size.families, ir.ClampMSS{Size: size.bytes, Raise: c.config.Raise}, more...)
+		more := append([]ir.Match{ir.SYN{}}, c.rule.s.sizesAsked(c.config, size)...)
+		add(size.families, size.actions(c.config.Raise), more...)
 	}
 	return rules
 }
+
+// sizesAsked is what is asked of an announced size before it is clamped: the range, if there is one; and with a counter in every rule, which
+// is to count what is lowered, that it is more than the number that it is lowered to. With the MTU of a path or of links there is no such
+// number, and the counter is of what is looked at.
+func (s *state) sizesAsked(e *grammar.TCPMSSClamp, size clampSize) []ir.Match {
+	asked := ir.MSS{Low: 0, High: mostMSS}
+	if e.Range != nil {
+		asked = ir.MSS(*e.Range)
+	}
+	if s.out.Counters && s.cfg.Own.TCPMSSClamp == "both" && size.bytes != 0 && !e.Raise {
+		asked.Low = max(asked.Low, size.bytes+1)
+	}
+	if asked.Low > asked.High || asked.Low == 0 && asked.High == mostMSS {
+		if e.Range == nil {
+			return nil
+		}
+		return []ir.Match{ir.MSS(*e.Range)}
+	}
+	return []ir.Match{ir.MSS(asked)}
+}
+
+const mostMSS = 65535 // the option has 16 bits: RFC 9293, 3.2
 
 var ctNew = ir.CTState{States: []string{"new"}}
 

@@ -28,8 +28,11 @@ import (
 //	link mtu N           of the link between firewall and server
 //	route ADDRESS mtu N  on the firewall
 //	logged N             packets in all, by rules of the kernel's log
+//	counted N            packets in all, by rules that clamp, with NftablesCounters
 //	refused BACKEND: …   what the configuration is refused with
 //	backend BACKEND      the case is not tried on the other
+//	untracked            connection tracking leaves all packets out
+//	synproxy             the firewall answers SYNs to port 80 by SYNPROXY, with an MSS of 1460
 //	# …                  a remark
 //
 // BACKEND is nftables or iptables, and without it a line is for both; FAMILY ipv4, ipv6 or both; FROM and TO two of client
@@ -64,6 +67,8 @@ type clampCase struct {
 	options    lab.Options
 	routes     [][]string // arguments of ip
 	logged     int        // −1: not said
+	counted    int        // −1: not said
+	others     []string   // tables of nftables beside
 	refused    map[ir.Backend]string
 	handshakes []handshake
 }
@@ -84,7 +89,7 @@ const (
 
 var expected = map[string]int{"same": same, "lost": lost, "none": 0}
 
-var clampDirective = regexp.MustCompile(`^(?:(link) mtu (\d+)|(route) (\S+) mtu (\d+)|(logged) (\d+)|(refused) (\w+): (.*)|(backend) (\w+))$`)
+var clampDirective = regexp.MustCompile(`^(?:(link) mtu (\d+)|(route) (\S+) mtu (\d+)|(logged) (\d+)|(refused) (\w+): (.*)|(backend) (\w+)|untracked|synproxy|(counted) (\d+))$`)
 
 func readClampCase(t *testing.T, path string) *clampCase {
 	t.Helper()
@@ -93,7 +98,7 @@ func readClampCase(t *testing.T, path string) *clampCase {
 		t.Fatal(err)
 	}
 	c := &clampCase{
-		config: loadArchive(t, archive), backends: []ir.Backend{ir.NFTables, ir.IPTables}, options: lab.Options{DMZ: true}, logged: -1,
+		config: loadArchive(t, archive), backends: []ir.Backend{ir.NFTables, ir.IPTables}, options: lab.Options{DMZ: true}, logged: -1, counted: -1,
 		refused: map[ir.Backend]string{},
 	}
 	sentence, rest, _ := strings.Cut(string(archive.Comment), "\n\n")
@@ -129,6 +134,10 @@ func (c *clampCase) directive(m []string) {
 		c.routes = append(c.routes, []string{"route", "replace", m[4], "via", via, "dev", device, "mtu", m[5]})
 	case m[6] != "":
 		c.logged = number(m[7])
+	case m[13] != "":
+		c.counted = number(m[14])
+	case others[m[0]] != "":
+		c.others = append(c.others, others[m[0]])
 	case m[8] != "":
 		c.refused[ir.Backend(m[9])] = m[10]
 	default:
@@ -211,6 +220,11 @@ func (c *clampCase) run(t *testing.T, backend ir.Backend) {
 	checkClampChains(t, rs)
 	l := newClampLab(t, c.options)
 	loadRuleset(t, l.Firewall(), rs)
+	for _, table := range c.others {
+		if _, err := l.Firewall().Run(t.Context(), table, "nft", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var sent []handshake
 	var probes []lab.Probe
 	for _, h := range c.handshakes {
@@ -226,11 +240,40 @@ func (c *clampCase) run(t *testing.T, backend ir.Backend) {
 	for i, h := range sent {
 		h.compare(t, results[i])
 	}
+	if c.counted >= 0 {
+		if got := sumOf(t, l.Firewall(), backend, clampCounter); got != c.counted {
+			t.Errorf("%d packets were counted by clamps, want %d", got, c.counted)
+		}
+	}
 	if c.logged >= 0 {
 		if got := logged(t, l.Firewall(), backend); got != c.logged {
 			t.Errorf("%d packets were logged, want %d", got, c.logged)
 		}
 	}
+}
+
+// others are tables of other programs, by the word for each.
+var others = map[string]string{
+	"untracked": `table inet untracked {
+	chain prerouting {
+		type filter hook prerouting priority raw
+		notrack
+	}
+	chain output {
+		type filter hook output priority raw
+		notrack
+	}
+}`,
+	"synproxy": `table inet proxy {
+	chain prerouting {
+		type filter hook prerouting priority raw
+		tcp dport 80 tcp flags syn notrack
+	}
+	chain forward {
+		type filter hook forward priority filter
+		ct state invalid,untracked tcp dport 80 synproxy mss 1460 wscale 7 timestamp sack-perm
+	}
+}`,
 }
 
 // setRoutes sets the case's routes, in place of those that the lab makes for addresses when it first sends to them.
@@ -308,8 +351,16 @@ func (h handshake) compare(t *testing.T, r lab.Result) {
 
 var logCounter = regexp.MustCompile(`(?m)^.*(?:counter packets (\d+) .*log prefix|^\[(\d+):\d+\] .*-j (?:LOG|NFLOG)).*$`)
 
+var clampCounter = regexp.MustCompile(`(?m)^.*(?:counter packets (\d+) .*maxseg size set|^\[(\d+):\d+\] .*-j TCPMSS).*$`)
+
 // logged is how many packets the log rules of a firewall have seen.
 func logged(t *testing.T, ns *lab.Namespace, backend ir.Backend) int {
+	t.Helper()
+	return sumOf(t, ns, backend, logCounter)
+}
+
+// sumOf is how many packets the rules have seen whose lines match, in which the number is one of two groups.
+func sumOf(t *testing.T, ns *lab.Namespace, backend ir.Backend, lines *regexp.Regexp) int {
 	t.Helper()
 	commands := [][]string{{"nft", "list", "ruleset"}}
 	if backend == ir.IPTables {
@@ -321,7 +372,7 @@ func logged(t *testing.T, ns *lab.Namespace, backend ir.Backend) int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range logCounter.FindAllStringSubmatch(text, -1) {
+		for _, m := range lines.FindAllStringSubmatch(text, -1) {
 			n, err := strconv.Atoi(m[1] + m[2])
 			if err != nil {
 				t.Fatal(err)
@@ -362,11 +413,14 @@ func checkClampChains(t *testing.T, rs *ir.Ruleset) {
 	}
 }
 
-// leadsToClamp says whether a chain, or one it jumps to, clamps.
+// leadsToClamp says whether a chain, or one it jumps to, clamps, or refuses sizes.
 func leadsToClamp(rs *ir.Ruleset, table, name string) bool {
 	i := slices.IndexFunc(rs.Chains, func(c *ir.Chain) bool { return c.Table == table && c.Name == name })
 	if i < 0 {
 		return false
+	}
+	if strings.Contains(name, "MSS_") {
+		return len(rs.Chains[i].Rules) > 0
 	}
 	for _, r := range rs.Chains[i].Rules {
 		for _, a := range r.Actions {

@@ -149,6 +149,7 @@ type state struct {
 	applied     []*zones.Zone   // the zones in use: the default zone first, then by name
 	active      []*zones.Policy // the policies in use, by name
 	clamps      []*clamp
+	links       ir.Families         // of clamps to what links carry
 	clampChains map[clampKey]string // their chains' names, once they are known
 	bound       [2][]binding        // of the zones in use, in the order they are asked as ingress (ir.Source) and egress (ir.Dest)
 	strict      int                 // counts down: the forward-port added last stands first

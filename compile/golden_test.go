@@ -349,7 +349,7 @@ func TestCasesHaveEveryMatchAndAction(t *testing.T) {
 	}
 	for _, backend := range []ir.Backend{ir.NFTables, ir.IPTables} {
 		for _, kind := range []any{
-			ir.NFProto{}, ir.Iface{}, ir.Addr{}, ir.EtherAddr{}, ir.Lookup{}, ir.L4Proto{}, ir.Port{}, ir.ICMP{}, ir.ICMPTypes{}, ir.SYN{},
+			ir.NFProto{}, ir.Iface{}, ir.Addr{}, ir.EtherAddr{}, ir.Lookup{}, ir.L4Proto{}, ir.Port{}, ir.ICMP{}, ir.ICMPTypes{}, ir.SYN{}, ir.ACK{},
 			ir.CTState{}, ir.CTStatus{}, ir.CTOrigPort{}, ir.Fib{}, ir.PktType{}, ir.AddrList{}, ir.Limit{},
 			ir.Accept, ir.Jump{}, ir.Decide{}, ir.Reject{}, ir.Log{}, ir.NFLog{}, ir.Audit{}, ir.SetMark{}, ir.ClampMSS{}, ir.Masquerade{}, ir.DNAT{},
 			ir.SetHelper{}, ir.Offload{},

@@ -90,7 +90,7 @@ func (s *state) share() {
 func (s *state) sameFrame(was *ir.Ruleset) bool {
 	return len(was.Chains) == len(s.out.Chains) && slices.Equal(was.Sets, s.out.Sets) && slices.Equal(was.Helpers, s.out.Helpers) &&
 		slices.Equal(was.Flowtable, s.out.Flowtable) && (was.Flowtable == nil) == (s.out.Flowtable == nil) &&
-		was.Owner == s.out.Owner && was.Counters == s.out.Counters && slices.Equal(was.Notes, s.out.Notes)
+		was.Owner == s.out.Owner && was.Counters == s.out.Counters && was.Links == s.out.Links && slices.Equal(was.Notes, s.out.Notes)
 }
 
 // sameChain says whether two chains of one name are the same.

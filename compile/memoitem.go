@@ -56,6 +56,7 @@ type extra struct {
 	helpers []ir.Helper
 	sets    []*ir.Set // looked up: if one is another now, the item must be compiled again
 	clamp   *clamp
+	links   ir.Families // of a clamp to what links carry
 	strict  []strictRule
 }
 
@@ -130,6 +131,7 @@ func (s *state) addExtra(o *owner, e *extra) {
 	for _, h := range e.helpers {
 		s.helperObject(h)
 	}
+	s.links |= e.links
 	if e.clamp != nil {
 		c := *e.clamp
 		c.owner = o

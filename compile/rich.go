@@ -45,7 +45,7 @@ func (s *state) rich(o *owner, r zones.RichRule) {
 			c.put("filter", o.filter, "deny", v, nil, prohibited)
 		}
 	case *grammar.TCPMSS:
-		c.filter(variant{families: c.families, element: []ir.Match{ir.SYN{}, ir.MSS(e.Value)}})
+		c.mss(e)
 	case *grammar.Masquerade:
 		c.put("nat", o.post, "allow", variant{families: c.families, element: []ir.Match{notToLoopback}}, nil, ir.Masquerade{})
 	case *grammar.ForwardPort:
@@ -206,9 +206,9 @@ func (c *richRule) sub(sub string) string {
 	return sub
 }
 
-// put adds a rule: the matches of a variant between the rule's own, its limit, and the action.
-func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit, action ir.Action) {
-	if !c.sayable(hook, v, action) || !c.sayableLog(action) || !c.sayableLimit(limit) {
+// put adds a rule: the matches of a variant between the rule's own, its limit, and the actions, several of a clamp alone.
+func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit, actions ...ir.Action) {
+	if !c.sayable(hook, v, actions[0]) || !c.sayableLog(actions[0]) || !c.sayableLimit(limit) {
 		return
 	}
 	n := len(c.lead) + len(v.service) + len(c.ends) + len(v.element)
@@ -224,8 +224,8 @@ func (c *richRule) put(table, hook, sub string, v variant, limit *grammar.Limit,
 	if limit != nil {
 		matches = append(matches, ir.Limit(*limit))
 	}
-	r := &ir.Rule{Families: v.families, Order: c.r.Priority, Ranked: true, Matches: matches, Actions: []ir.Action{action}, Origin: c.origin}
-	if clamp, ok := c.r.Element.(*grammar.TCPMSSClamp); ok && c.s.cfg.Own.TCPMSSClamp == "initiator" && clamp.MTU == 0 && clamp.Range == nil {
+	r := &ir.Rule{Families: v.families, Order: c.r.Priority, Ranked: true, Matches: matches, Actions: actions, Origin: c.origin}
+	if clamp, ok := c.r.Element.(*grammar.TCPMSSClamp); ok && c.s.cfg.Own.TCPMSSClamp == "initiator" && clamp.MTU == 0 && clamp.Range == nil && clamp.Value != "link" {
 		c.asFirewalld(r)
 	}
 	c.s.emit(c.o, table, hook, c.sub(sub), r)
@@ -244,7 +244,7 @@ func (c *richRule) sayable(hook string, v variant, action ir.Action) bool {
 		c.s.fail(grammar.InvalidRule, c.origin, "only TCP can be answered with %s: say which port or protocol of TCP the rule is about", r.With)
 		return false
 	}
-	if m, ok := action.(ir.ClampMSS); ok && m.Size == 0 && hook == "IN" && !iptables {
+	if m, ok := action.(ir.ClampMSS); ok && m.Size == 0 && m.Links == "" && hook == "IN" && !iptables {
 		c.s.fail(grammar.InvalidRule, c.origin, "the kernel does not know the path's MTU of packets that have arrived: give value=N or mtu=M in a policy whose egress zone is HOST")
 		return false
 	}
@@ -316,23 +316,23 @@ func (c *richRule) clamp(e *grammar.TCPMSSClamp) {
 		c.s.fail(grammar.InvalidRule, c.origin, "iptables can only lower a maximum segment size: raise=yes needs FirewallBackend=nftables")
 		return
 	}
-	both := c.s.cfg.Own.TCPMSSClamp == "both"
-	sizes := c.clampSizes(e)
-	if both {
-		c.s.more().clamp = &clamp{rule: c, sizes: sizes, config: e}
+	if e.Value == "link" {
+		c.s.more().links |= c.families
 	}
-	for _, size := range sizes {
-		if both && size.bytes == 0 && c.o.through == "IN" {
+	both := c.s.cfg.Own.TCPMSSClamp == "both"
+	if both {
+		c.s.more().clamp = &clamp{rule: c, sizes: c.clampSizes(e, "FWD"), config: e}
+	}
+	for _, size := range c.clampSizes(e, c.o.through) {
+		if both && size.toPath() && c.o.through == "IN" {
 			continue // the kernel does not know the path of what has arrived; what is sent back is clamped in output
 		}
 		v := variant{families: size.families, element: []ir.Match{ir.SYN{}}}
-		if e.Range != nil {
-			v.element = append(v.element, ir.MSS(*e.Range))
-		}
+		v.element = append(v.element, c.s.sizesAsked(e, size)...)
 		if size.families != c.families {
 			v.element = append([]ir.Match{ir.NFProto{Family: size.families}}, v.element...)
 		}
-		c.put("filter", c.o.through, "allow", v, nil, ir.ClampMSS{Size: size.bytes, Raise: e.Raise})
+		c.put("filter", c.o.through, "allow", v, nil, size.actions(e.Raise)...)
 	}
 }
 
@@ -352,21 +352,40 @@ func (c *richRule) asFirewalld(r *ir.Rule) {
 	}
 }
 
-// clampSize is what segments are clamped to: bytes, or 0 for what the path allows.
+// clampSize is what segments are clamped to: bytes; what the links on some sides carry, by a map; or else what the path allows.
 type clampSize struct {
 	families ir.Families
 	bytes    int
+	links    string // name of the map; empty for none
+	sides    []ir.Side
 }
 
-// clampSizes are those of a clamp. mtu= gives each family its own: the MTU less the headers of IP and TCP (RFC 9293, 3.7.1).
-func (c *richRule) clampSizes(e *grammar.TCPMSSClamp) []clampSize {
+// toPath says whether the size is what the path allows.
+func (c clampSize) toPath() bool { return c.bytes == 0 && c.links == "" }
+
+func (c clampSize) actions(raise bool) (list []ir.Action) {
+	for _, side := range c.sides {
+		list = append(list, ir.ClampMSS{Links: c.links, Side: side})
+	}
+	if list == nil {
+		list = append(list, ir.ClampMSS{Size: c.bytes, Raise: raise})
+	}
+	return list
+}
+
+// clampSizes are those of a clamp in rules that are entered from a hook. mtu= gives each family its own: the MTU less the headers of IP and
+// TCP (RFC 9293, 3.7.1).
+func (c *richRule) clampSizes(e *grammar.TCPMSSClamp, hook string) []clampSize {
+	if e.Value == "link" {
+		return c.linkSizes(hook)
+	}
 	if e.MTU == 0 {
-		return []clampSize{{c.families, zones.ClampSize(e, grammar.AnyFamily)}}
+		return []clampSize{{families: c.families, bytes: zones.ClampSize(e, grammar.AnyFamily)}}
 	}
 	var list []clampSize
 	for _, f := range []ir.Families{ir.V4, ir.V6} {
 		if c.families&f != 0 {
-			list = append(list, clampSize{f, zones.ClampSize(e, grammar.Family(f.String()))})
+			list = append(list, clampSize{families: f, bytes: zones.ClampSize(e, grammar.Family(f.String()))})
 		}
 	}
 	return list

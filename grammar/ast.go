@@ -102,9 +102,10 @@ type ForwardPort struct{ Port, Protocol, ToPort, ToAddr string }
 
 // TCPMSSClamp lowers the maximum segment size that a TCP SYN announces.
 //
-//	tcp-mss-clamp [value=pmtu|N | mtu=M] [range=A-B] [raise=yes]
+//	tcp-mss-clamp [value=pmtu|link|N | mtu=M] [range=A-B] [raise=yes]
 type TCPMSSClamp struct {
-	// Value is "", "pmtu", or a number from MinMSS to MaxMSS; "" means pmtu but prints as nothing.
+	// Value is "", "pmtu", "link", or a number from MinMSS to MaxMSS; "" means pmtu but prints as nothing. "link" is the MTU of
+	// the links that a packet comes in and goes out by, less its headers.
 	Value string
 	// MTU is the link's MTU in bytes, MinMTU to MaxMTU: MSS is MTU − 40 for IPv4 and MTU − 60 for IPv6. 0 means not given.
 	MTU int

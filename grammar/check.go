@@ -199,6 +199,9 @@ func (c *checker) clamp(t *TCPMSSClamp) {
 	if t.MTU != 0 && t.Value != "" {
 		c.add(inElement, "mtu", InvalidRule, "cannot clamp to both a value and an MTU: the MTU is another way to say the value")
 	}
+	if t.Raise && t.MTU == 0 && t.Value == "link" {
+		c.add(inElement, "raise", InvalidRule, "cannot raise an MSS to what links carry: value=link only lowers it: write value=N or mtu=M beside raise=yes")
+	}
 	if t.Raise && t.MTU == 0 && (t.Value == "" || t.Value == "pmtu") {
 		c.add(inElement, "raise", InvalidRule, "cannot raise an MSS to what the path carries: the kernel only lowers it to that: write value=N or mtu=M beside raise=yes")
 	}

@@ -58,7 +58,7 @@
 //	ports      443  https  1024-2048; 0 to 65535, a range either way round
 //	transport  tcp  udp  sctp  dccp
 //	protocol   gre  47; 0 to 255
-//	mss        pmtu  1360; MinMSS to MaxMSS bytes
+//	mss        pmtu  link  1360; MinMSS to MaxMSS bytes
 //	sizes      1361-1536  1460; bytes, 0 to 65535, the lower first
 //	bytes      1492; MinMTU to MaxMTU
 //	switch     yes  no  true  false
@@ -98,6 +98,7 @@
 //
 // Of richwall, and not known to firewalld:
 //
+//	rule tcp-mss-clamp value=link
 //	rule tcp-mss-clamp mtu=1492
 //	rule tcp-mss-clamp value=1360 range=1361-1536
 //	rule tcp-mss-clamp value=1440 raise=yes

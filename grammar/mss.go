@@ -5,11 +5,17 @@ import (
 	"strings"
 )
 
-// ParseMSS reads the value of tcp-mss-clamp: "" and "pmtu" are 0, which stands for the path's MTU; otherwise bytes, MinMSS
-// to MaxMSS, in decimal even with leading zeros. The error is an *Error with InvalidRule.
+// LinkMSS is what ParseMSS returns for the MTU of the links that a packet comes in and goes out by.
+const LinkMSS = -1
+
+// ParseMSS reads the value of tcp-mss-clamp: "" and "pmtu" are 0, which stands for the path's MTU, "link" is LinkMSS; otherwise
+// bytes, MinMSS to MaxMSS, in decimal even with leading zeros. The error is an *Error with InvalidRule.
 func ParseMSS(text string) (int, error) {
-	if text == "" || text == "pmtu" {
+	switch text {
+	case "", "pmtu":
 		return 0, nil
+	case "link":
+		return LinkMSS, nil
 	}
 	n, isNumber := parseDigits(text)
 	const wording = `tcp-mss-clamp value="%s"` // for what firewalld refuses as well
@@ -17,8 +23,8 @@ func ParseMSS(text string) (int, error) {
 	case text == "None":
 		return 0, newError(InvalidRule, "cannot clamp to None: write value=pmtu, or leave value out")
 	case !isNumber:
-		return 0, newError(InvalidRule, "cannot clamp to %s: a value is pmtu or a number of bytes from %d to %d%s",
-			quoteForMessage(text), MinMSS, MaxMSS, didYouMean(text, []string{"pmtu"})).worded(wording, text)
+		return 0, newError(InvalidRule, "cannot clamp to %s: a value is pmtu or a number of bytes from %d to %d, or link for the MTU of the links%s",
+			quoteForMessage(text), MinMSS, MaxMSS, didYouMean(text, []string{"pmtu", "link"})).worded(wording, text)
 	case n < MinMSS:
 		return 0, newError(InvalidRule, "cannot clamp to %s: the lowest value is %d bytes, which every IPv4 host takes", text, MinMSS).
 			worded(wording, text)

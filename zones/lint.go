@@ -307,7 +307,7 @@ func (l *linter) clamp(m *Meta, r RichRule, e *grammar.TCPMSSClamp) {
 	if !slices.Contains(families, grammar.IPv4) {
 		most = mostIPv6
 	}
-	if six && size6 != 0 && size6 < leastIPv6 {
+	if six && size6 > 0 && size6 < leastIPv6 {
 		l.warnRule(m, r, InvalidValue, "IPv6 is clamped to %d bytes: every path of IPv6 carries %d, so less only costs speed; "+
 			"write value=%d or mtu=1280 or more, or family=ipv4", size6, leastIPv6, leastIPv6)
 	}

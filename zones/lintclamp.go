@@ -22,7 +22,7 @@ func (l *linter) clampByMAC(m *Meta, r RichRule) {
 // idleClamps warns about clamps that can never change a size, because another one of the same zone or policy is for all that
 // they match and lowers at least as far. Clamps lower what others leave of a size, so whichever comes first the least one
 // decides; but one with a range looks at what the others have left, and one with raise=yes undoes it. Where there are such
-// clamps nothing is said, and neither of a clamp to the path's MTU beside one to a number.
+// clamps nothing is said, and neither of a clamp to the MTU of the path or of links beside one to a number.
 func (l *linter) idleClamps(m *Meta, c *Content) {
 	var list []*asked
 	lowering := newIndex(l)
@@ -82,7 +82,7 @@ func (l *linter) makesIdle(by, a *asked, ranges bool) bool {
 func lowersAll(by, a *asked) bool {
 	for _, p := range a.packets {
 		size, limit := ClampSize(clampOf(by), p.family), ClampSize(clampOf(a), p.family)
-		if size != limit && (size == 0 || limit == 0 || size > limit) ||
+		if size != limit && (size <= 0 || limit <= 0 || size > limit) ||
 			!slices.ContainsFunc(by.packets, func(q packets) bool { return q.covers(p) }) {
 			return false
 		}
@@ -93,7 +93,7 @@ func lowersAll(by, a *asked) bool {
 func clampOf(a *asked) *grammar.TCPMSSClamp { return a.rule.Element.(*grammar.TCPMSSClamp) }
 
 // ClampSize is the MSS, in bytes, that a clamp that Check has nothing against sets in packets of a family, IPv4 or IPv6; 0 is
-// what the path allows.
+// what the path allows, and grammar.LinkMSS what the links carry.
 func ClampSize(e *grammar.TCPMSSClamp, family grammar.Family) int {
 	switch {
 	case e.MTU != 0 && family == grammar.IPv6:

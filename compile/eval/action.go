@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"richwall/compile/ir"
 )
@@ -93,6 +94,10 @@ const maxIPv6MSS = 65495
 func (w *walk) clamp(a ir.ClampMSS) {
 	size := a.Size
 	switch {
+	case a.Links != "":
+		if size = w.linkSize(a); size == 0 {
+			return
+		}
 	case size == 0 && w.p.PathMSS == 0:
 		w.r.PathClamp = true
 		return
@@ -107,6 +112,33 @@ func (w *walk) clamp(a ir.ClampMSS) {
 	case w.p.MSS == 0 && w.backend == ir.IPTables && !w.p.Data:
 		w.p.MSS = min(size, assumedMSS[w.p.Family])
 	}
+}
+
+// linked says whether a rule that clamps to what an interface carries has a size for the packet's: the map makes that a match of the rule.
+// A map that is not filled in may have any.
+func (w *walk) linked(r *ir.Rule) bool {
+	a, ok := r.Actions[0].(ir.ClampMSS)
+	return !ok || a.Links == "" || w.device(a.Side) != "" && (w.links[a.Links] == nil || w.linkSize(a) != 0)
+}
+
+// linkSize is the size in bytes that the map of a clamp has for the packet's interface; 0 for none. Interfaces that a map would have if it were
+// filled in are noted.
+func (w *walk) linkSize(a ir.ClampMSS) int {
+	name := w.device(a.Side)
+	set := w.links[a.Links]
+	switch {
+	case name == "":
+		return 0
+	case set == nil && !slices.Contains(w.r.LinkClamps, name):
+		w.r.LinkClamps = append(w.r.LinkClamps, name)
+		return 0
+	case set == nil:
+		return 0
+	}
+	if e := w.sets[set].exact[key([]value{{name: name}})]; e != nil {
+		return e.Size()
+	}
+	return 0
 }
 
 // dnat translates the destination. A rule of the other family does nothing (the kernel's nft_nat_inet_eval).

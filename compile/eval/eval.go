@@ -41,6 +41,7 @@ type Result struct {
 	DNAT       *ir.DNAT    // what translated its destination; nil means nothing did
 	Masquerade bool        // its source becomes the address of the outgoing interface
 	PathClamp  bool        // the MSS is lowered to what its path allows, and Packet.PathMSS does not say how much that is
+	LinkClamps []string    // the MSS is lowered to what these interfaces carry, which the ruleset does not say
 	Helper     string      // the connection tracking helper it is given, by the helper's own name; empty means none
 	Logs       []ir.Action // what is logged, in order: Log, NFLog and Audit
 	Trace      []Step      // the rules that matched, in order
@@ -91,7 +92,8 @@ type Evaluator struct {
 	bases   map[string][]base // by hook, in the order in which they run
 	chains  map[chainKey]*ir.Chain
 	sets    map[*ir.Set]*index
-	helpers map[string]string // types by the name of the object
+	links   map[string]*ir.Set // those of ir.LinkMaps, by name
+	helpers map[string]string  // types by the name of the object
 }
 
 // base is a chain that the kernel enters.
@@ -116,13 +118,16 @@ var tables = map[string][]string{
 func New(rs *ir.Ruleset) *Evaluator {
 	e := &Evaluator{
 		backend: rs.Backend, bases: map[string][]base{}, chains: make(map[chainKey]*ir.Chain, len(rs.Chains)),
-		sets: make(map[*ir.Set]*index, len(rs.Sets)), helpers: map[string]string{},
+		sets: make(map[*ir.Set]*index, len(rs.Sets)), links: map[string]*ir.Set{}, helpers: map[string]string{},
 	}
 	for _, h := range rs.Helpers {
 		e.helpers[h.Name] = h.Type
 	}
 	for _, s := range rs.Sets {
 		e.sets[s] = newIndex(s)
+		if s.Sizes && len(s.Elements) > 0 {
+			e.links[s.Name] = s
+		}
 	}
 	for _, c := range rs.Chains {
 		e.chains[chainKey{c.Table, c.Name}] = c

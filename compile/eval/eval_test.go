@@ -291,6 +291,8 @@ func TestEveryMatchAndActionIsKnown(t *testing.T) {
 	translated, lost := syn(), syn()
 	translated.Translated, translated.OriginalPort = true, 80
 	lost.ReversePath = eval.OtherInterface
+	answer := syn()
+	answer.Flags |= eval.ACK
 	ping := syn()
 	ping.Protocol, ping.ICMPType = 1, 8
 	set := &ir.Set{Name: "set", Type: "hash:ip", Family: ir.V4, Elements: []ir.Element{ir.NewVerdict(ir.Accept, "", ir.Part{Kind: ir.AddrPart, Low: syn().Source, High: syn().Source})}}
@@ -303,7 +305,7 @@ func TestEveryMatchAndActionIsKnown(t *testing.T) {
 		{syn(), ir.NFProto{Family: ir.V4}}, {syn(), ir.Iface{Name: "eth+"}}, {syn(), ir.Addr{Prefix: network}},
 		{syn(), ir.EtherAddr{MAC: "02:00:00:00:00:01"}}, {syn(), ir.Lookup{Set: set}}, {syn(), ir.L4Proto{Numbers: []int{17, 6}}},
 		{syn(), ir.Port{Side: ir.Dest, Protocol: "tcp", Low: 80, High: 81}}, {ping, ir.ICMP{Family: ir.V4, Type: 8, Code: ir.AnyCode}},
-		{ping, ir.ICMPTypes{Family: ir.V4, Types: []int{0, 8}}}, {syn(), ir.SYN{}}, {syn(), ir.MSS{Low: 1460, High: 1500}},
+		{ping, ir.ICMPTypes{Family: ir.V4, Types: []int{0, 8}}}, {syn(), ir.SYN{}}, {answer, ir.ACK{}}, {syn(), ir.MSS{Low: 1460, High: 1500}},
 		{syn(), ir.CTState{States: []string{"new"}}}, {syn(), ir.CTDirection{}}, {translated, ir.CTStatus{}},
 		{translated, ir.CTOrigPort{Protocol: "tcp", Low: 80, High: 80}}, {lost, ir.Fib{}}, {syn(), ir.PktType{Type: "unicast"}},
 		{syn(), ir.AddrList{Prefixes: []netip.Prefix{network, netip.MustParsePrefix("203.0.113.0/24")}}}, {syn(), ir.Limit{Rate: 1, Unit: 'd'}},

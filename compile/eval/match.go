@@ -36,7 +36,7 @@ func (t truth) inverted(invert bool) truth {
 // rule says whether all matches of a rule hold. One that does not outweighs one that is not known; missing is what the latter
 // asks for.
 func (w *walk) rule(r *ir.Rule) (holds truth, missing string) {
-	if w.backend == ir.IPTables && r.Families&w.p.Family == 0 || w.backend == ir.NFTables && !w.answerable(r) {
+	if w.backend == ir.IPTables && r.Families&w.p.Family == 0 || w.backend == ir.NFTables && !w.answerable(r) || !w.linked(r) {
 		return no, ""
 	}
 	holds = yes
@@ -88,6 +88,8 @@ func (w *walk) match(m ir.Match) (holds truth, missing string) {
 		return truthOf(m.Family == p.Family && p.isICMP() && slices.Contains(m.Types, p.ICMPType)), ""
 	case ir.SYN:
 		return truthOf(p.Protocol == 6 && p.Flags&SYN != 0 && (w.backend == ir.NFTables || p.Flags&RST == 0)), ""
+	case ir.ACK:
+		return truthOf(p.Protocol == 6 && p.Flags&ACK != 0), ""
 	case ir.MSS:
 		return truthOf(p.Protocol == 6 && p.MSS != 0 && m.Low <= p.MSS && p.MSS <= m.High), ""
 	case ir.CTState:

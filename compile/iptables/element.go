@@ -85,6 +85,8 @@ func checkSet(set *ir.Set) error {
 		return fmt.Errorf("cannot make set %s: ipset has no sets of type %q", set.Name, set.Type)
 	case set.Verdicts:
 		return fmt.Errorf("cannot make set %s: ipset has no verdict maps", set.Name)
+	case set.Sizes:
+		return fmt.Errorf("cannot make set %s: ipset has no maps of segment sizes", set.Name)
 	case set.Family == 0 || set.Family&^ir.Both != 0 || (set.Family == ir.Both) != (ports || set.Type == "hash:mac"):
 		return fmt.Errorf("cannot make set %s: one of type %s is not of IP version %s", set.Name, set.Type, set.Family)
 	case set.Sides != nil && len(set.Sides) != strings.Count(set.Type, ",")+1:

@@ -26,9 +26,10 @@ type Options struct {
 }
 
 // Write prints the ruleset of one family: what iptables (ir.V4) or ip6tables (ir.V6) loads. What the tool has no words for is an
-// error that names where in the configuration it comes from, and nothing is printed then.
+// error that names where in the configuration it comes from, and nothing is printed then. Where the machine's links are not filled in, a comment stands in the
+// place of rules for them.
 func Write(w io.Writer, rs *ir.Ruleset, family ir.Families, opt Options) error {
-	p := &printer{family: family, opt: opt}
+	p := &printer{family: family, opt: opt, links: rs.Links}
 	for _, c := range rs.Chains {
 		if !slices.Contains(Tables, c.Table) {
 			p.fail(nil, c.Name, fmt.Errorf("iptables has no table %q", c.Table))
@@ -78,6 +79,7 @@ type printer struct {
 	w      bytes.Buffer
 	family ir.Families
 	opt    Options
+	links  bool // the machine's links are not filled in
 	buf    []byte
 	errs   []error
 }
@@ -130,6 +132,10 @@ func (p *printer) table(name string, chains []*ir.Chain) {
 }
 
 func (p *printer) rule(chain string, r *ir.Rule) {
+	if links := linksOf(r); p.links && links != "" {
+		fmt.Fprintf(&p.w, "# -A %s: %s\n", chain, links)
+		return
+	}
 	p.buf = append(append(p.buf[:0], "-A "...), chain...)
 	var err error
 	if p.buf, err = Spec(p.buf, r, p.family); err != nil {
@@ -138,6 +144,20 @@ func (p *printer) rule(chain string, r *ir.Rule) {
 	}
 	p.buf = append(p.buf, '\n')
 	p.w.Write(p.buf)
+}
+
+// linksOf says what a rule is that stands for those of all links, which the machine has; empty for any other rule.
+func linksOf(r *ir.Rule) string {
+	var options []string
+	for _, a := range r.Actions {
+		if c, ok := a.(ir.ClampMSS); ok && c.Links != "" {
+			options = append(options, map[ir.Side]string{ir.Source: "-i", ir.Dest: "-o"}[c.Side])
+		}
+	}
+	if options == nil {
+		return ""
+	}
+	return "here the daemon puts a rule for each link, with " + strings.Join(options, " and one with ") + ", and the MSS that the link's MTU has room for"
 }
 
 // directions are where the fields of a set are taken from, one for each: where the rule says, or a folded set itself.

@@ -176,6 +176,9 @@ func (s *spec) match(m ir.Match, family ir.Families) {
 		s.syn = true
 		s.proto(protocolTCP, "")
 		s.compare("tcp", &s.flags, " --tcp-flags SYN,RST SYN")
+	case ir.ACK:
+		s.proto(protocolTCP, "")
+		s.compare("tcp", &s.flags, " --tcp-flags ACK ACK")
 	case ir.MSS:
 		s.check(ir.CheckSpan("segment size", m.Low, m.High))
 		s.mss = true
@@ -468,6 +471,8 @@ func (s *spec) clamp(a ir.ClampMSS, family ir.Families) {
 		s.fail("iptables can only lower a maximum segment size")
 	case !s.syn:
 		s.fail("iptables changes segment sizes in SYN segments alone, and the rule does not ask for them")
+	case a.Links != "":
+		s.fail("iptables has no map of segment sizes: a rule for each link has one of its own")
 	case a.Size == 0:
 		s.target = "-j TCPMSS --clamp-mss-to-pmtu"
 		return

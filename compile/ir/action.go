@@ -64,9 +64,16 @@ type SetMark struct {
 
 // ClampMSS lowers the maximum segment size that a SYN announces.
 type ClampMSS struct {
-	Size  int  // bytes; 0 means what the path's MTU allows
+	Size  int  // bytes; 0 means what the path's MTU allows, or what Links says
 	Raise bool // also raises it
+	// Links is the name of a map, one of LinkMaps, which has the size for the interface on a Side of the packet; a packet by an interface
+	// that is not in it stays as it is. Empty is for none. compile.WithLinks fills the map in, and with iptables puts rules in its place.
+	Links string
+	Side  Side // of Links
 }
+
+// LinkMaps are the names of the maps from interfaces to segment sizes, by the IP version. No ipset of a configuration can be called so.
+var LinkMaps = map[Families]string{V4: "mss/ipv4", V6: "mss/ipv6"}
 
 // Masquerade rewrites the source address to that of the outgoing interface.
 type Masquerade struct{}

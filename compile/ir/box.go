@@ -55,7 +55,7 @@ func shift(p boxes.Point, by uint) boxes.Point {
 // Within is another element, cut or widened to a box of its set, in the fields where that differs.
 func (e Element) Within(b boxes.Box) Element {
 	whole := e.Box()
-	e.more = &more{parts: slices.Clone(e.Parts()), until: e.Until(), verdict: e.Verdict()}
+	e.more = &more{parts: slices.Clone(e.Parts()), until: e.Until(), verdict: e.Verdict(), size: e.Size()}
 	for i := range e.more.parts {
 		p := &e.more.parts[i]
 		if whole.First[i] == b.First[i] && whole.Last[i] == b.Last[i] {

@@ -8,7 +8,7 @@ import (
 // The names of the chains that a ruleset for iptables is made of, but for the kernel's own chains and those of the direct interface.
 // The compiler takes every name from ChainName. A process that finds chains which another one has left in the kernel asks IsEntryChain, IsChain
 // and IsDispatchChain, which read the same lists, whether a chain may be ours. Where it leads, and what leads to it, must say so too. Names are those of firewalld 2.5.2 (the
-// compiler's layout says why), and for tcp-mss-clamp richwall's own.
+// compiler's layout says why), and for tcp-mss-clamp and tcp-mss richwall's own.
 
 // What stands behind the name of one of the kernel's chains, in the name of a chain that this one jumps to.
 const (
@@ -38,7 +38,8 @@ var chainsOf = map[string]chainNames{
 	"security": {entries: []string{ChainDirect}},
 	"raw":      {entries: []string{ChainDirect, ChainDispatch}, owners: []string{"PRE"}},
 	"mangle": {entries: []string{ChainDirect, ChainDispatch, ChainMSS}, behind: []string{"SYN", "SYNACK"},
-		owners: []string{"PRE", "SYN", "SYNACK", "INPUT_SYN", "INPUT_SYNACK", "OUTPUT_SYN", "OUTPUT_SYNACK"}},
+		owners: []string{"PRE", "SYN", "SYNACK", "INPUT_SYN", "INPUT_SYNACK", "OUTPUT_SYN", "OUTPUT_SYNACK",
+			"MSS_SYN", "MSS_SYNACK", "MSS_INPUT_SYN", "MSS_INPUT_SYNACK", "MSS_OUTPUT_SYN", "MSS_OUTPUT_SYNACK"}},
 	"nat":    {entries: []string{ChainDirect, ChainDispatch}, owners: []string{"PRE", "OUT", "POST"}},
 	"filter": {entries: []string{ChainDirect, ChainDispatch, ChainDNAT}, owners: []string{"IN", "FWD", "OUT"}},
 }

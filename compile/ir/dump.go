@@ -19,6 +19,9 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 	if rs.Counters {
 		b.WriteString(" counters")
 	}
+	if rs.Links {
+		b.WriteString(" links")
+	}
 	b.WriteByte('\n')
 	if rs.Flowtable != nil {
 		fmt.Fprintf(&b, "flowtable %s\n", strings.Join(rs.Flowtable, " "))
@@ -27,12 +30,19 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 		fmt.Fprintf(&b, "helper %s type=%s protocol=%s\n", h.Name, h.Type, h.Protocol)
 	}
 	for _, s := range rs.Sets {
-		fmt.Fprintf(&b, "set %s type=%s family=%s%s%s%s%s\n", s.Name, s.Type, s.Family,
+		kind := "set"
+		if s.Sizes {
+			kind = "sizes"
+		}
+		fmt.Fprintf(&b, "%s %s type=%s family=%s%s%s%s%s\n", kind, s.Name, s.Type, s.Family,
 			option("timeout", s.Timeout), option("maxelem", s.MaxElem), option("hashsize", s.HashSize), option("sides", s.sides()))
 		for _, e := range s.Elements {
 			b.WriteString("\t" + e.Text)
 			if e.Verdict() != nil {
 				b.WriteString(" → " + dumpValue(e.Verdict()))
+			}
+			if e.Size() != 0 {
+				b.WriteString(" → " + strconv.Itoa(e.Size()))
 			}
 			b.WriteByte('\n')
 		}

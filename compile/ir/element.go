@@ -18,6 +18,11 @@ func NewVerdict(v Action, text string, parts ...Part) Element {
 	return Element{Text: text, more: &more{parts: parts, verdict: v}}
 }
 
+// NewSize is an element of one of LinkMaps: an interface, and its segment size in bytes.
+func NewSize(iface string, size int) Element {
+	return Element{Text: iface, more: &more{parts: []Part{{Kind: IfacePart, Name: iface}}, size: size}}
+}
+
 // Maker makes many elements.
 type Maker struct {
 	more  []more // room for the next ones
@@ -99,15 +104,28 @@ func (e *Element) Verdict() Action {
 	return e.more.verdict
 }
 
+// Size is the segment size in bytes that an element of one of LinkMaps has; 0 for any other.
+func (e *Element) Size() int {
+	if e.more == nil {
+		return 0
+	}
+	return e.more.size
+}
+
+// Same says whether two elements of sets of one kind have the same text, and lead to the same.
+func (e *Element) Same(other *Element) bool {
+	return e.Text == other.Text && e.Verdict() == other.Verdict() && e.Size() == other.Size()
+}
+
 // WithVerdict is the element with a verdict.
 func (e Element) WithVerdict(v Action) Element {
-	e.more = &more{parts: e.Parts(), until: e.Until(), verdict: v}
+	e.more = &more{parts: e.Parts(), until: e.Until(), verdict: v, size: e.Size()}
 	return e
 }
 
 // WithUntil is the element with a time to end at.
 func (e Element) WithUntil(at *time.Time) Element {
-	e.more = &more{parts: e.Parts(), until: at, verdict: e.Verdict()}
+	e.more = &more{parts: e.Parts(), until: at, verdict: e.Verdict(), size: e.Size()}
 	return e
 }
 

@@ -44,6 +44,7 @@ type Ruleset struct {
 	Flowtable []string `json:"flowtable,omitempty"` // devices whose established TCP and UDP flows bypass the rules; nil means none; nftables only
 	Owner     bool     `json:"owner,omitempty"`     // the table belongs to the process that made it; nftables only
 	Counters  bool     `json:"counters,omitempty"`  // a counter in every rule; nftables only
+	Links     bool     `json:"links,omitempty"`     // some rules clamp to what the machine's links carry, for compile.WithLinks to fill in
 	Notes     []string `json:"notes,omitempty"`     // what was done otherwise than asked, without an effect on packets; for the log
 }
 
@@ -112,6 +113,7 @@ type Set struct {
 	Sides    []Side    `json:"sides,omitempty"`    // of a folded set: where each of its fields is taken from; one rule looks it up
 	Exact    bool      `json:"exact,omitempty"`    // no element is wide, nor will be: nftables needs no intervals
 	Verdicts bool      `json:"verdicts,omitempty"` // it is a map: each element has a verdict, for Decide; nftables only
+	Sizes    bool      `json:"sizes,omitempty"`    // it is one of LinkMaps: each element is an interface and has a segment size; nftables only
 	Elements []Element `json:"elements"`
 	Origin   *Origin   `json:"origin,omitempty"`
 }
@@ -129,6 +131,7 @@ type more struct {
 	parts   []Part     // one for each field of the set's type
 	until   *time.Time // as Until says
 	verdict Action     // as Verdict says
+	size    int        // as Size says
 }
 
 // PartKind is the kind of one field of a set.

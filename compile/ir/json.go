@@ -41,9 +41,12 @@ func (f Families) MarshalJSON() ([]byte, error) { return json.Marshal(f.String()
 // MarshalJSON writes the end of a packet by its name.
 func (s Side) MarshalJSON() ([]byte, error) { return json.Marshal(dumpField(s)) }
 
-// MarshalJSON writes an element as ipset takes it; that of a map as an object of that and its verdict.
+// MarshalJSON writes an element as ipset takes it; that of a map as an object of that and its verdict or size.
 func (e Element) MarshalJSON() ([]byte, error) {
-	if e.Verdict() == nil {
+	switch {
+	case e.Size() != 0:
+		return json.Marshal(map[string]any{"element": e.Text, "size": e.Size()})
+	case e.Verdict() == nil:
 		return json.Marshal(e.Text)
 	}
 	return json.Marshal(map[string]any{"element": e.Text, "verdict": tagged(e.Verdict())})
@@ -64,11 +67,12 @@ func tagged(v any) map[string]any {
 		return map[string]any{"type": "decide", "map": v.Map.Name}
 	}
 	rv := reflect.ValueOf(v)
+	clamp, isClamp := v.(ClampMSS)
 	object := map[string]any{"type": strings.ToLower(rv.Type().Name())}
 	for i := range rv.NumField() {
 		field := rv.Field(i)
 		_, side := field.Interface().(Side)
-		if field.IsZero() && !side {
+		if field.IsZero() && !side || side && isClamp && clamp.Links == "" {
 			continue
 		}
 		value := field.Interface()

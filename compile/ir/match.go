@@ -2,7 +2,7 @@ package ir
 
 import "net/netip"
 
-// Match is a condition on a packet. Its members are NFProto, Iface, Addr, EtherAddr, Lookup, L4Proto, Port, ICMP, ICMPTypes, SYN, MSS,
+// Match is a condition on a packet. Its members are NFProto, Iface, Addr, EtherAddr, Lookup, L4Proto, Port, ICMP, ICMPTypes, SYN, ACK, MSS,
 // CTState, CTDirection, CTStatus, CTOrigPort, Fib, PktType, AddrList and Limit.
 type Match interface{ match() }
 
@@ -75,6 +75,9 @@ type ICMPTypes struct {
 // SYN matches TCP segments with the SYN flag set; iptables also wants RST clear.
 type SYN struct{}
 
+// ACK matches TCP segments with the ACK flag set.
+type ACK struct{}
+
 // MSS matches a TCP SYN's maximum segment size option, bytes, inclusive.
 type MSS struct{ Low, High int }
 
@@ -122,6 +125,7 @@ func (Port) match()        {}
 func (ICMP) match()        {}
 func (ICMPTypes) match()   {}
 func (SYN) match()         {}
+func (ACK) match()         {}
 func (MSS) match()         {}
 func (CTState) match()     {}
 func (CTDirection) match() {}

@@ -46,6 +46,8 @@ func (r *Rule) refersTo(used map[string]bool) {
 		switch a := a.(type) {
 		case SetHelper:
 			used["helper "+a.Object] = true
+		case ClampMSS:
+			used["set "+a.Links] = true
 		case Decide:
 			used["set "+a.Map.Name] = true
 		}

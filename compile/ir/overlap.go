@@ -33,16 +33,15 @@ func (s *Set) Overlap(known *Set) (a, b Element, found bool) {
 // Since is which elements a set has that another one of its kind has not, if they stand together: those from the first of the two
 // numbers to the one before the second. Without another one these are all.
 func (s *Set) Since(known *Set) (from, to int) {
-	if known == nil || known.Type != s.Type || known.Family != s.Family || known.Verdicts != s.Verdicts {
+	if known == nil || known.Type != s.Type || known.Family != s.Family || known.Verdicts != s.Verdicts || known.Sizes != s.Sizes {
 		return 0, len(s.Elements)
 	}
-	same := func(a, b *Element) bool { return a.Text == b.Text && a.Verdict() == b.Verdict() }
 	old, now := known.Elements, s.Elements
-	for from < len(old) && from < len(now) && same(&old[from], &now[from]) {
+	for from < len(old) && from < len(now) && old[from].Same(&now[from]) {
 		from++
 	}
 	to = len(now)
-	for end := len(old); to > from && end > from && same(&old[end-1], &now[to-1]); end-- {
+	for end := len(old); to > from && end > from && old[end-1].Same(&now[to-1]); end-- {
 		to--
 	}
 	return from, to

@@ -152,7 +152,7 @@ func (c *checker) match(m ir.Match) error {
 		return c.icmp(m.Family, m.Type)
 	case ir.ICMPTypes:
 		return c.icmp(m.Family, m.Types...)
-	case ir.SYN:
+	case ir.SYN, ir.ACK:
 		return c.only(unix.IPPROTO_TCP)
 	case ir.MSS:
 		return first(ir.CheckSpan("segment size", m.Low, m.High), c.mayBe(unix.IPPROTO_TCP))
@@ -347,7 +347,7 @@ func (c *checker) action(a ir.Action) error {
 		if a.Raise && a.Size == 0 {
 			return errors.New("raise=yes needs a size: what a path allows can only lower an MSS")
 		}
-		return first(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), c.mayBe(unix.IPPROTO_TCP))
+		return first(ir.CheckNumber("segment size", a.Size, 0, math.MaxUint16), checkLinks(a), c.mayBe(unix.IPPROTO_TCP))
 	case ir.Masquerade:
 		c.ended = true
 		return nil
@@ -362,6 +362,19 @@ func (c *checker) action(a ir.Action) error {
 		return errors.New("a rule of the direct interface is for iptables")
 	}
 	return fmt.Errorf("nftables has no action %T", a)
+}
+
+// checkLinks checks that a clamp is told one thing at most that its size is, and which interface the map is asked with.
+func checkLinks(a ir.ClampMSS) error {
+	switch {
+	case a.Links == "" && a.Side == ir.Source:
+		return nil
+	case a.Links == "":
+		return errors.New("a clamp that looks no interface up has a side")
+	case a.Size != 0 || a.Raise:
+		return fmt.Errorf("a clamp looks its size up in map %s, and has one of its own, or raise=yes", a.Links)
+	}
+	return first(checkSide(a.Side), ir.CheckName("the name of the map", a.Links, maxName))
 }
 
 func (c *checker) reject(a ir.Reject) error {
@@ -471,6 +484,8 @@ func CheckSet(set *ir.Set) error {
 	switch {
 	case set.Family&^ir.Both != 0 || set.Family == 0:
 		return fmt.Errorf("cannot make set %s: there is no IP version %d", set.Name, set.Family)
+	case set.Sizes && (set.Type != "hash:iface" || !set.Exact || set.Verdicts || set.Timeout != "" || set.Sides != nil):
+		return fmt.Errorf("cannot make map %s: a map of segment sizes has interfaces for keys, for all sides and for good", set.Name)
 	case set.Sides != nil && len(set.Sides) != len(names):
 		return fmt.Errorf("cannot make set %s: its type %s has %d fields, and %d are said where to take from", set.Name, set.Type, len(names), len(set.Sides))
 	}
@@ -505,6 +520,12 @@ func checkElement(set *ir.Set, names []string, e *ir.Element) error {
 	}
 	if e.Until() != nil && (set.Timeout == "" || set.Timeout == "0") {
 		return errors.New("it ends at a time, and the set has no timeout")
+	}
+	if set.Sizes {
+		return ir.CheckNumber("the segment size", e.Size(), 1, math.MaxUint16)
+	}
+	if e.Size() != 0 {
+		return errors.New("it has a segment size, and the set has none")
 	}
 	switch v := e.Verdict().(type) {
 	case nil:

@@ -144,6 +144,12 @@ func (r *ruleEncoder) clamp(a ir.ClampMSS) {
 	case a.Raise:
 		r.overwriteMSS(a.Size)
 		return
+	case a.Links != "":
+		name := expr.MetaKeyIIFNAME
+		if a.Side == ir.Dest {
+			name = expr.MetaKeyOIFNAME
+		}
+		r.add(load(name), &expr.Lookup{SourceRegister: reg1, DestRegister: reg1, IsDestRegSet: true, SetName: a.Links})
 	case a.Size != 0:
 		r.add(&expr.Immediate{Register: reg1, Data: networkBytes(a.Size)})
 	default:

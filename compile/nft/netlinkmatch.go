@@ -102,6 +102,13 @@ func within(low, high int) []expr.Any {
 	}
 }
 
+// flag holds if a bit of TCP's flags is set (RFC 9293, 3.1).
+func (r *ruleEncoder) flag(bit byte) {
+	r.needProtocol(unix.IPPROTO_TCP)
+	r.add(payload(transport, 13, 1))
+	r.anyBit([]byte{bit})
+}
+
 // anyBit holds if any of the bits is set; the value is in the machine's byte order if it has 4 bytes.
 func (r *ruleEncoder) anyBit(bits []byte) {
 	zero := make([]byte, len(bits))
@@ -224,9 +231,9 @@ func (r *ruleEncoder) match(m ir.Match) {
 		}
 		r.oneOf(keyTypes[map[ir.Families]string{ir.V4: "icmp_type", ir.V6: "icmpv6_type"}[m.Family]], 0, oneByteEach(m.Types))
 	case ir.SYN:
-		r.needProtocol(unix.IPPROTO_TCP)
-		r.add(payload(transport, 13, 1))
-		r.anyBit([]byte{0x02})
+		r.flag(0x02)
+	case ir.ACK:
+		r.flag(0x10)
 	case ir.MSS: // the kernel finds the option in TCP segments alone
 		r.add(&expr.Exthdr{DestRegister: reg1, Op: expr.ExthdrOpTcpopt, Type: optionMSS, Offset: 2, Len: 2})
 		r.add(within(m.Low, m.High)...)
@@ -276,7 +283,7 @@ func (r *ruleEncoder) oneOf(typ nftables.SetDatatype, flags uint32, fill func(*e
 		u32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT|flags).
 		u32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic()).u32(unix.NFTA_SET_KEY_LEN, typ.Bytes).
 		u32(unix.NFTA_SET_ID, r.e.sets).
-		bytes(unix.NFTA_SET_USERDATA, setUserdata(keyOrder(typ.Name)))))
+		bytes(unix.NFTA_SET_USERDATA, setUserdata(nil, keyOrder(typ.Name)))))
 	w := r.e.writer(unix.NFT_MSG_NEWSETELEM, name, r.e.sets)
 	fill(w)
 	r.sets = append(r.sets, w.finish()...)

@@ -86,7 +86,7 @@ func (e *Encoder) AddSet(set *ir.Set) (Message, error) {
 	if timeout != 0 {
 		flags |= unix.NFT_SET_TIMEOUT
 	}
-	if set.Verdicts {
+	if set.Verdicts || set.Sizes {
 		flags |= unix.NFT_SET_MAP
 	}
 	body = body.u32(unix.NFTA_SET_FLAGS, flags).u32(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic()).
@@ -94,17 +94,56 @@ func (e *Encoder) AddSet(set *ir.Set) (Message, error) {
 	if set.Verdicts {
 		body = body.u32(unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT)
 	}
+	if set.Sizes {
+		body = body.u32(unix.NFTA_SET_DATA_TYPE, typeInteger).u32(unix.NFTA_SET_DATA_LEN, sizeLength)
+	}
 	if desc != nil {
 		body = body.nested(unix.NFTA_SET_DESC, desc)
 	}
 	if timeout != 0 {
 		body = body.u64(unix.NFTA_SET_TIMEOUT, timeout*1000)
 	}
-	return e.message(unix.NFT_MSG_NEWSET, create, body.bytes(unix.NFTA_SET_USERDATA, setUserdata(order))), nil
+	return e.message(unix.NFT_MSG_NEWSET, create, body.bytes(unix.NFTA_SET_USERDATA, setUserdata(set, order))), nil
 }
 
-func setUserdata(order uint32) []byte {
-	return userdata.Append(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, binary.NativeEndian.AppendUint32(nil, order))
+func setUserdata(set *ir.Set, order uint32) []byte {
+	data := userdata.Append(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, binary.NativeEndian.AppendUint32(nil, order))
+	if set != nil && set.Sizes { // nil for a set without a name
+		data = appendSizes(data)
+	}
+	return data
+}
+
+// The data of a map of segment sizes: a 16-bit number in network order, which has no type with a name.
+const (
+	typeInteger = 4 // TYPE_INTEGER (nft's datatype.h)
+	sizeLength  = 2 // bytes
+)
+
+// appendSizes appends what nft keeps of the map's "typeof oifname : tcp option maxseg size", so that it can list it (libnftnl's udata.h; nft's
+// expression.h, meta.c and exthdr.c).
+func appendSizes(data []byte) []byte {
+	const (
+		dataByteOrder, keyTypeOf, dataTypeOf, dataInterval = 1, 3, 4, 6 // NFTNL_UDATA_SET_…
+		expression, expressionData                         = 0, 1       // NFTNL_UDATA_SET_TYPEOF_…
+		exprMeta, exprExthdr                               = 9, 8       // EXPR_… of nft
+		metaKey                                            = 0          // NFTNL_UDATA_META_KEY
+		oifname                                            = 7          // NFT_META_OIFNAME
+		exthdrDesc, exthdrType, exthdrOp                   = 0, 1, 2    // NFTNL_UDATA_EXTHDR_…
+		tcpOption                                          = 1          // NFT_EXTHDR_OP_TCPOPT
+		size                                               = 2          // TCPOPT_MAXSEG_SIZE (nft's tcpopt.h)
+	)
+	number := func(to []byte, kind userdata.Type, n uint32) []byte {
+		return userdata.Append(to, kind, binary.NativeEndian.AppendUint32(nil, n))
+	}
+	about := func(kind uint32, rest []byte) []byte {
+		return userdata.Append(number(nil, expression, kind), expressionData, rest)
+	}
+	maxseg := number(number(number(nil, exthdrType, size), exthdrOp, tcpOption), exthdrDesc, optionMSS)
+	data = number(data, dataByteOrder, networkOrder)
+	data = userdata.Append(data, keyTypeOf, about(exprMeta, number(nil, metaKey, oifname)))
+	data = userdata.Append(data, dataTypeOf, about(exprExthdr, maxseg))
+	return number(data, dataInterval, 0)
 }
 
 // setKey is the type of a set's key, and its flags.
@@ -187,7 +226,7 @@ func (e *Encoder) elements(kind uint8, set *ir.Set, list []ir.Element) ([]Messag
 		}
 		switch {
 		case !intervals(set):
-			w.put(setKeys{low: k.low, verdict: el.Verdict()})
+			w.put(setKeys{low: k.low, verdict: el.Verdict(), size: el.Size()})
 		case k.several:
 			w.put(setKeys{low: k.low, high: k.high, verdict: el.Verdict()})
 		default:
@@ -202,7 +241,8 @@ func (e *Encoder) elements(kind uint8, set *ir.Set, list []ir.Element) ([]Messag
 type setKeys struct {
 	low, high []byte
 	end       bool
-	verdict   ir.Action // of a map; nil for one that is taken out
+	verdict   ir.Action // of a map
+	size      int       // of a map of segment sizes, in bytes
 }
 
 // elementWriter puts elements into messages, as many into one as there is room for.
@@ -249,6 +289,9 @@ func (w *elementWriter) put(k setKeys) {
 	}
 	if k.verdict != nil && w.kind == unix.NFT_MSG_NEWSETELEM {
 		body = body.verdict(verdict(k.verdict))
+	}
+	if k.size != 0 && w.kind == unix.NFT_MSG_NEWSETELEM {
+		body = body.key(unix.NFTA_SET_ELEM_DATA, networkBytes(k.size))
 	}
 	body.close(element)
 	w.body = body

@@ -142,6 +142,10 @@ func unsayableNames(r *ir.Rule) error {
 			err = unsayableName("chain", a.Chain)
 		case ir.Decide:
 			err = unsayableName("set", a.Map.Name)
+		case ir.ClampMSS:
+			if a.Links != "" {
+				err = unsayableName("map", a.Links)
+			}
 		case ir.Log:
 			err = unsayablePrefix(a.Prefix)
 		case ir.NFLog:
@@ -222,6 +226,8 @@ func appendMatch(b []byte, m ir.Match) []byte {
 		return fmt.Appendf(b, "%s type %s", icmpWord(m.Family), alternatives(m.Types, func(t int) string { return icmpType(m.Family, t) }))
 	case ir.SYN:
 		return append(b, "tcp flags syn"...)
+	case ir.ACK:
+		return append(b, "tcp flags ack"...)
 	case ir.MSS:
 		return fmt.Appendf(b, "tcp option maxseg size %s", span(m.Low, m.High))
 	case ir.CTState:
@@ -396,7 +402,10 @@ func appendAction(b []byte, a ir.Action) []byte {
 		}
 		return fmt.Appendf(b, "meta mark set 0x%08x", a.Value)
 	case ir.ClampMSS:
-		if a.Size == 0 {
+		switch {
+		case a.Links != "":
+			return fmt.Appendf(b, "tcp option maxseg size set %s map @%s", side(a.Side, "iifname", "oifname"), a.Links)
+		case a.Size == 0:
 			return append(b, "tcp option maxseg size set rt mtu"...)
 		}
 		return fmt.Appendf(b, "tcp option maxseg size set %d", a.Size)

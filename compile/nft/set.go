@@ -82,6 +82,9 @@ func (p *printer) set(set *ir.Set) {
 		return
 	}
 	p.setHead(set)
+	if set.Sizes && len(set.Elements) == 0 {
+		p.line(2, "# the daemon puts in each link, with the MSS that the link's MTU has room for")
+	}
 	names, first := typeNames(set), true
 	for i := range set.Elements {
 		e := &set.Elements[i]
@@ -101,6 +104,9 @@ func (p *printer) set(set *ir.Set) {
 		p.buf = append(p.buf, elementText(e)...)
 		if left > 0 {
 			p.buf = fmt.Appendf(p.buf, " expires %dms", left.Milliseconds())
+		}
+		if size := e.Size(); size != 0 {
+			p.buf = fmt.Appendf(p.buf, " : %d", size)
 		}
 		if verdict := e.Verdict(); verdict != nil {
 			p.buf = appendAction(append(p.buf, " : "...), verdict)
@@ -122,10 +128,14 @@ func (p *printer) setHead(set *ir.Set) {
 	for _, f := range fields(set) {
 		types = append(types, f.typ)
 	}
-	if set.Verdicts {
+	switch {
+	case set.Sizes:
+		p.line(1, "map %s {", set.Name)
+		p.line(2, "typeof oifname : tcp option maxseg size")
+	case set.Verdicts:
 		p.line(1, "map %s {", set.Name)
 		p.line(2, "type %s : verdict", strings.Join(types, " . "))
-	} else {
+	default:
 		p.line(1, "set %s {", set.Name)
 		p.line(2, "type %s", strings.Join(types, " . "))
 	}

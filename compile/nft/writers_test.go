@@ -36,7 +36,7 @@ var testOrigin = &ir.Origin{Object: "zone test"}
 func ruleset(counters bool, parts ...part) *ir.Ruleset {
 	rs := &ir.Ruleset{Backend: ir.NFTables, Counters: counters,
 		Chains:  []*ir.Chain{{Name: irgen.Target, Families: ir.Both}},
-		Sets:    []*ir.Set{irgen.Addresses, irgen.Addresses6, irgen.MACs, irgen.Decisions},
+		Sets:    []*ir.Set{irgen.Addresses, irgen.Addresses6, irgen.MACs, irgen.Decisions, irgen.Sizes},
 		Helpers: []ir.Helper{{Name: "helper-ftp-tcp", Type: "ftp", Protocol: "tcp"}}}
 	for _, p := range parts {
 		rs.Chains = append(rs.Chains, p.chains...)
@@ -472,6 +472,13 @@ func sets(r *rand.Rand) (parts []part) {
 	for _, e := range elements {
 		for _, verdicts := range []bool{false, true} {
 			add(ir.Set{Name: "sample", Type: "hash:net", Family: ir.V4, Sides: []ir.Side{ir.Source}, Verdicts: verdicts, Elements: []ir.Element{e}})
+		}
+	}
+	for _, size := range irgen.Table["more.size"] {
+		for _, name := range irgen.Values(ir.Part{}, 5) {
+			e := ir.NewSize(name.(string), size.(int))
+			add(ir.Set{Name: "sample", Type: "hash:iface", Family: ir.V4, Exact: true, Sizes: true, Elements: []ir.Element{e}})
+			add(ir.Set{Name: "sample", Type: "hash:iface", Family: ir.V4, Sides: []ir.Side{ir.Source}, Elements: []ir.Element{e}})
 		}
 	}
 	for _, left := range []time.Duration{-time.Hour, 0, 90 * time.Second, 100*time.Hour + 30*time.Second} {

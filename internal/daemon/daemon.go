@@ -51,6 +51,9 @@ type Options struct {
 	// Passthrough runs a command of iptables, ip6tables or ebtables and returns what it prints. It calls started with the id of
 	// the process once that runs.
 	Passthrough func(ctx context.Context, ipv string, args []string, started func(pid int)) (string, error)
+	// FollowLinks reads the machine's links, and from then on calls changed with all of them whenever they have become others, until stop.
+	// Nil is that there are none.
+	FollowLinks func(changed func([]kernel.Link)) (stop func() error, now []kernel.Link, err error)
 	// Sysctl sets a kernel's setting, such as net.ipv4.ip_forward, and returns the value before; "" for a value only reads.
 	// Nil leaves all settings alone.
 	Sysctl func(name, value string) (was string, err error)
@@ -116,6 +119,7 @@ type Daemon struct {
 	timed     timers
 	awaits    func(table, chain string, beside bool) bool // which chains of other programs may come after the first commit (kernel.Desired)
 	repairs   repairs
+	links     links
 	managed   map[string]string // interfaces that NetworkManager has put into a zone, and the zone
 	listeners []func(Event)
 
@@ -363,10 +367,16 @@ func (d *Daemon) putAs(
 // desireHere is desire for what is in the kernel now. The lock is held.
 func (d *Daemon) desireHere(h compile.History, cfg *zones.Config, panicked bool) (*kernel.Desired, compile.History, error) {
 	desired, h, err := desire(h, cfg, panicked, d.awaits)
-	if err == nil {
-		desired.Guarded = d.repairs.remnant != nil
+	if err != nil {
+		return nil, h, err
 	}
-	return desired, h, err
+	desired.Guarded = d.repairs.remnant != nil
+	unfilled := *desired
+	if desired.Rules, err = d.fill(desired.Rules); err != nil {
+		return nil, h, err
+	}
+	d.compiledFrom(cfg, &unfilled)
+	return desired, h, nil
 }
 
 // desire compiles a configuration for the back end that it asks for, after what was installed before it. awaits is that of kernel.Desired.
@@ -523,6 +533,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	defer cancel()
 	d.timed.stop()
 	d.repairs.stop()
+	d.stopLinks()
 	d.giveBack()
 	if d.kernel == nil {
 		return nil
@@ -591,6 +602,7 @@ func (d *Daemon) Leave(ctx context.Context) error {
 	defer d.mu.Unlock()
 	d.timed.stop()
 	d.repairs.stop()
+	d.stopLinks()
 	d.giveBack()
 	if d.kernel == nil {
 		return nil

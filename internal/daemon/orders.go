@@ -104,6 +104,9 @@ func (d *Daemon) checkKernel(ctx context.Context, cfg *zones.Config) error {
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	desired.Rules = compile.WithLinks(desired.Rules, d.links.known)
+	d.mu.Unlock()
 	desired.Running = running
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()

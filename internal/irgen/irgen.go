@@ -24,7 +24,7 @@ var (
 		ir.NFProto{Family: ir.V4}, ir.Iface{Name: "eth0"}, ir.Addr{Prefix: netip.MustParsePrefix("192.0.2.0/24")},
 		ir.EtherAddr{MAC: "00:11:22:33:44:55"}, ir.Lookup{Set: Addresses}, ir.L4Proto{Numbers: []int{6}},
 		ir.Port{Side: ir.Dest, Protocol: "tcp", Low: 80, High: 90}, ir.ICMP{Family: ir.V4, Type: 8, Code: ir.AnyCode},
-		ir.ICMPTypes{Family: ir.V6, Types: []int{1, 2}}, ir.SYN{}, ir.MSS{Low: 500, High: 1500}, ir.CTState{States: []string{"established"}},
+		ir.ICMPTypes{Family: ir.V6, Types: []int{1, 2}}, ir.SYN{}, ir.ACK{}, ir.MSS{Low: 500, High: 1500}, ir.CTState{States: []string{"established"}},
 		ir.CTDirection{}, ir.CTStatus{}, ir.CTOrigPort{Protocol: "tcp", Low: 80, High: 90}, ir.Fib{}, ir.PktType{Type: "multicast"},
 		ir.AddrList{Prefixes: prefixes("10.0.0.0/8", "192.168.0.0/16")}, ir.Limit{Rate: 3, Unit: 'm'},
 	}
@@ -36,7 +36,7 @@ var (
 	}
 )
 
-// Target is a chain to jump to, Addresses and Ports sets to look up and Decisions a verdict map, which a ruleset must have beside
+// Target is a chain to jump to, Addresses and Ports sets to look up, Decisions a verdict map and Sizes a map of segment sizes, which a ruleset must have beside
 // the rules made here.
 const Target = "target"
 
@@ -47,6 +47,8 @@ var (
 		ir.NewElement("2001:db8::1,tcp:80", ir.Part{Kind: ir.AddrPart, Low: addr("2001:db8::1"), High: addr("2001:db8::1")}, ir.Part{Kind: ir.PortPart, Name: "tcp", First: 80, Last: 80})}}
 	MACs = &ir.Set{Name: "macs", Type: "hash:mac", Family: ir.Both, Elements: []ir.Element{
 		ir.NewElement("00:11:22:33:44:55", ir.Part{Kind: ir.MACPart, Name: "00:11:22:33:44:55"})}}
+	Sizes = &ir.Set{Name: ir.LinkMaps[ir.V4], Type: "hash:iface", Family: ir.V4, Exact: true, Sizes: true, Elements: []ir.Element{
+		ir.NewSize("lo", 1452), ir.NewSize("ppp0", 1380)}}
 	Decisions = &ir.Set{Name: "decisions", Type: "hash:ip", Family: ir.V4, Sides: []ir.Side{ir.Source}, Exact: true, Verdicts: true,
 		Elements: []ir.Element{ir.NewVerdict(ir.Drop, "192.0.2.1", ir.Part{Kind: ir.AddrPart, Low: addr("192.0.2.1"), High: addr("192.0.2.1")})}}
 )
@@ -103,6 +105,7 @@ var Table = map[string][]any{
 	"NFLog.Group": anys(-1, 0, 1, 32767, 65535, 65536), "NFLog.QueueSize": anys(-1, 0, 1, 65535, 65536),
 	"Audit.Type":    texts("accept", "drop", "reject", "mark"),
 	"SetMark.Value": marks, "SetMark.Mask": marks,
+	"ClampMSS.Links": texts(Sizes.Name, Addresses.Name), "ClampMSS.Side": sides,
 	"ClampMSS.Size": anys(-1, 0, 1, 536, 1220, 65495, 65496, 65515, 65516, 65535, 65536),
 	"DNAT.Addr":     {netip.Addr{}, addr("0.0.0.0"), addr("192.0.2.1"), addr("255.255.255.255"), addr("::"), addr("2001:db8::1"), addr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), addr("::ffff:192.0.2.1")},
 	"DNAT.Low":      ports, "DNAT.High": ports,
@@ -114,6 +117,7 @@ var Table = map[string][]any{
 	"Set.Sides":    {[]ir.Side(nil), []ir.Side{}, []ir.Side{ir.Source}, []ir.Side{ir.Dest}, []ir.Side{ir.Source, ir.Dest}, []ir.Side{ir.Dest, ir.Dest, ir.Source}, []ir.Side{9}},
 	"Element.Text": texts("10.0.0.1"),
 	"more.verdict": {ir.Action(nil), ir.Accept, ir.Drop, ir.Return, ir.Verdict("continue"), ir.Jump{Chain: Target}, ir.Jump{Chain: Target, Goto: true}, ir.Reject{}},
+	"more.size":    anys(-1, 0, 1, 1460, 65535, 65536),
 	"Part.Low":     addrs, "Part.High": addrs, "Part.First": anys(-1, 0, 1, 80, 65535, 65536, math.MaxUint32, math.MaxUint32+1),
 	"Part.Last": anys(-1, 0, 1, 80, 65535, 65536), "Part.Kind": anys(ir.AddrPart, ir.PortPart, ir.MarkPart, ir.MACPart, ir.IfacePart, ir.IfacePart+1),
 	"Part.Name":      texts("tcp", "udp", "sctp", "icmp", "icmpv6", "47", "0", "255", "256", "00:11:22:33:44:55", "eth0"),

@@ -73,9 +73,9 @@ func TestNothingIsForgotten(t *testing.T) {
 		}
 	}
 	// What is made of other parts, does not reach the kernel, or is not of a ruleset.
-	elsewhere := strings.Fields(`Ruleset.Backend Ruleset.Chains Ruleset.Sets Ruleset.Helpers Ruleset.Flowtable Ruleset.Owner Ruleset.Counters Ruleset.Notes
+	elsewhere := strings.Fields(`Ruleset.Backend Ruleset.Chains Ruleset.Sets Ruleset.Helpers Ruleset.Flowtable Ruleset.Owner Ruleset.Counters Ruleset.Links Ruleset.Notes
 		Chain.Hook Chain.Builtin Chain.Rules Rule.Families Rule.Order Rule.Ranked Rule.Direct Rule.Place Rule.Matches Rule.Actions
-		Rule.Origin Origin.Object Origin.Path Origin.Line Origin.Text Origin.Rule Set.Elements Set.Origin Element.low Element.high Element.more more.parts more.until more.verdict
+		Rule.Origin Origin.Object Origin.Path Origin.Line Origin.Text Origin.Rule Set.Elements Set.Origin Element.low Element.high Element.more more.parts more.until more.verdict more.size
 		Maker.more Maker.parts
 		chainNames.entries chainNames.behind chainNames.owners`)
 	samples := map[string]any{"Set": ir.Set{}, "Element": ir.Element{}, "Part": ir.Part{}, "Chain": ir.Chain{}, "Hook": ir.Hook{}, "Helper": ir.Helper{}}

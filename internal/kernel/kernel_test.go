@@ -213,7 +213,7 @@ func (c *configuration) compiled(t *testing.T, backend ir.Backend) *ir.Ruleset {
 	if err != nil {
 		return nil // a case of a configuration that one back end refuses
 	}
-	return rs
+	return compile.WithLinks(rs, someLinks)
 }
 
 // scenario is the ruleset of one of testdata/scenarios.
@@ -266,4 +266,9 @@ func sameLines(t *testing.T, want, got string) {
 			}
 		}
 	}
+}
+
+// someLinks are links for clamps that follow them.
+var someLinks = []compile.Link{
+	{Name: "eth0", MTU: map[ir.Families]int{ir.V4: 1500, ir.V6: 1500}}, {Name: "ppp0", MTU: map[ir.Families]int{ir.V4: 1492, ir.V6: 1280}},
 }

@@ -208,7 +208,7 @@ func sameHook(a, b *ir.Hook) bool { return a == b || a != nil && b != nil && *a 
 // sameKind says whether two sets differ in nothing but their elements.
 func sameKind(a, b *ir.Set) bool {
 	return a.Type == b.Type && a.Family == b.Family && a.Timeout == b.Timeout && a.MaxElem == b.MaxElem &&
-		a.Exact == b.Exact && a.Verdicts == b.Verdicts && slices.Equal(a.Sides, b.Sides)
+		a.Exact == b.Exact && a.Verdicts == b.Verdicts && a.Sizes == b.Sizes && slices.Equal(a.Sides, b.Sides)
 }
 
 // replace puts a new table in the place of the one that there is, if there is one.
@@ -379,26 +379,29 @@ func (p *plan) exchangeElements(s *ir.Set, gone, added []ir.Element) {
 func elementDifference(old, next []ir.Element) (gone, added []ir.Element) {
 	begin, end := inCommon(old, next, sameElement)
 	old, next = old[begin:len(old)-end], next[begin:len(next)-end]
-	had := make(map[string]ir.Action, len(old))
-	for _, e := range old {
-		had[e.Text] = e.Verdict()
-	}
-	has := make(map[string]ir.Action, len(next))
-	for _, e := range next {
-		has[e.Text] = e.Verdict()
-		if verdict, ok := had[e.Text]; !ok || verdict != e.Verdict() {
-			added = append(added, e)
+	had, has := byText(old), byText(next)
+	for i := range next {
+		if e, ok := had[next[i].Text]; !ok || !e.Same(&next[i]) {
+			added = append(added, next[i])
 		}
 	}
-	for _, e := range old {
-		if verdict, ok := has[e.Text]; !ok || verdict != e.Verdict() {
-			gone = append(gone, e)
+	for i := range old {
+		if e, ok := has[old[i].Text]; !ok || !e.Same(&old[i]) {
+			gone = append(gone, old[i])
 		}
 	}
 	return gone, added
 }
 
-func sameElement(a, b ir.Element) bool { return a.Text == b.Text && a.Verdict() == b.Verdict() }
+func byText(list []ir.Element) map[string]*ir.Element {
+	m := make(map[string]*ir.Element, len(list))
+	for i := range list {
+		m[list[i].Text] = &list[i]
+	}
+	return m
+}
+
+func sameElement(a, b ir.Element) bool { return a.Same(&b) }
 
 // inCommon is how many items two lists have in common at their beginning, and behind that at their end.
 func inCommon[T any](a, b []T, same func(a, b T) bool) (begin, end int) {

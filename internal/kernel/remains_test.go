@@ -38,6 +38,8 @@ var pieces = []string{`<service name="ssh"/>`, `<service name="ftp"/>`, `<port p
 	`<source-port port="53" protocol="udp"/>`, `<forward-port port="81" protocol="tcp" to-port="80"/>`, `<forward-port port="82" protocol="tcp" to-addr="192.0.2.9"/>`,
 	`<rule><tcp-mss-clamp value="1300"/></rule>`, `<rule><tcp-mss-clamp/></rule>`, `<rule family="ipv6"><source address="2001:db8::/64"/><tcp-mss-clamp value="1200"/></rule>`,
 	`<rule><source mac="00:11:22:33:44:55"/><tcp-mss-clamp value="1100"/></rule>`, `<rule family="ipv4"><source address="192.0.2.7"/><log prefix="x "/><drop/></rule>`,
+	`<rule><tcp-mss value="0-500"/><log prefix="m "/><drop/></rule>`, `<rule><tcp-mss value="600"/><audit/><reject/></rule>`, `<rule priority="3"><tcp-mss value="700"/><accept/></rule>`,
+	`<rule><tcp-mss-clamp value="1350"/><log prefix="c "/></rule>`, `<rule><tcp-mss-clamp value="link"/></rule>`,
 	`<rule priority="-5"><port port="99" protocol="udp"/><mark set="5"/></rule>`, `<rule priority="7"><port port="98" protocol="tcp"/><audit/><reject/></rule>`}
 
 // anyFiles are the files of a random configuration for iptables, with names of any length and clamps more often than not.
@@ -131,6 +133,7 @@ func TestEveryChainAndRuleIsKnownAsOurs(t *testing.T) {
 	for n := range irgen.Setting(t, "RICHWALL_CONFIGURATIONS", 60) {
 		files := anyFiles(rand.New(rand.NewPCG(seed, n)))
 		rs, err := compile.Compile(loaded(t, files), ir.IPTables)
+		rs = compile.WithLinks(rs, someLinks)
 		if err != nil || !sayable(rs) {
 			continue // a clamp that a policy cannot have, or a prefix for the log that is too long
 		}

@@ -240,7 +240,7 @@ func (s *savedTable) leadsToZones(table, chain string, steps int) bool {
 		words := words(rule)
 		to := targetIn(words)
 		switch {
-		case slices.Contains(words, "-p"): // nothing is told apart there by its protocol
+		case slices.Contains(words, "-p") && !strings.HasPrefix(rule, "-p tcp -m tcp --tcp-flags ACK ACK -g "): // nothing else is told apart there by its protocol
 			return false
 		case to == "RETURN":
 		case verdictRule.MatchString(rule):
@@ -254,10 +254,20 @@ func (s *savedTable) leadsToZones(table, chain string, steps int) bool {
 	return leads || !decides
 }
 
-// isClamps says whether a chain is one that the clamps of a zone or policy are in.
+// isClamps says whether a chain is one that the clamps of a zone or policy are in, or its rules about segment sizes, which all ask for these.
 func (s *savedTable) isClamps(table, chain string) bool {
-	to := targets(s.rules[chain])
-	return table == "mangle" && ir.IsChain(table, chain) && len(to) > 0 && !slices.ContainsFunc(to, func(to string) bool { return to != "TCPMSS" })
+	rules := s.rules[chain]
+	if table != "mangle" || !ir.IsChain(table, chain) || len(rules) == 0 {
+		return false
+	}
+	kinds := []string{"TCPMSS", "LOG", "NFLOG"}
+	if strings.HasPrefix(chain, "MSS_") {
+		kinds = []string{"LOG", "NFLOG", "AUDIT", "DROP", "RETURN"}
+	}
+	return !slices.ContainsFunc(rules, func(rule string) bool {
+		words := words(rule)
+		return !slices.Contains(kinds, targetIn(words)) || kinds[0] == "LOG" && !slices.Contains(words, "--mss")
+	}) && (kinds[0] == "LOG" || slices.Contains(targets(rules), "TCPMSS"))
 }
 
 // stillThere is what may be left of what was committed to a table, after another program has changed it.

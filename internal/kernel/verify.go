@@ -173,6 +173,8 @@ func (s *summary) add(r *ir.Rule, seen map[string]bool) {
 					s.jump(r, j.Chain, seen)
 				}
 			}
+		case ir.ClampMSS:
+			s.refers = s.refers || a.Links != ""
 		case ir.SetHelper, ir.Offload:
 			s.refers = true
 		}
@@ -299,6 +301,10 @@ func (v *verifier) rule(c *ir.Chain, r *ir.Rule) {
 			if s := v.sets[a.Map.Name]; s == nil || !s.Verdicts || !v.nft() {
 				v.fail(r.Origin, c.Name, "there is no verdict map %s", a.Map.Name)
 			}
+		case ir.ClampMSS:
+			if s := v.sets[a.Links]; a.Links != "" && (s == nil || !s.Sizes || !v.nft()) {
+				v.fail(r.Origin, c.Name, "there is no map of segment sizes %s", a.Links)
+			}
 		case ir.SetHelper:
 			if v.nft() && !slices.ContainsFunc(v.rs.Helpers, func(h ir.Helper) bool { return h.Name == a.Object }) {
 				v.fail(r.Origin, c.Name, "there is no connection tracking helper %s", a.Object)
@@ -397,7 +403,7 @@ var (
 func named(v any) string {
 	switch v := v.(type) {
 	case ir.ClampMSS:
-		if v.Size == 0 {
+		if v.Size == 0 && v.Links == "" {
 			return "clamping to the path's MTU"
 		}
 	case ir.Masquerade:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"richwall/grammar"
 )
@@ -82,7 +83,34 @@ func Advise(m *Machine, o Options) *Report {
 		}
 		p.need(m, r.Paths, rules, o.RulesUnknown)
 	}
+	if note := uplinks(r.Paths); note != "" {
+		r.Notes = append(slices.Clone(r.Notes), note)
+	}
 	return r
+}
+
+// uplinks says that default routes go by links of several zones, where some of them are to be clamped: a connection that goes out by the one
+// and is answered by the other has its SYN in the one zone and its SYN/ACK in the other.
+func uplinks(paths []Path) string {
+	var links, places []string
+	needed := false
+	for _, p := range paths {
+		if p.Zone == "" || !slices.ContainsFunc(p.Routes, func(r string) bool { return strings.HasPrefix(r, "default (") }) {
+			continue
+		}
+		needed = needed || p.Clamped != NotNeeded
+		if !slices.Contains(links, p.Interface) {
+			links = append(links, p.Interface)
+		}
+		if !slices.Contains(places, p.Zone) {
+			places = append(places, p.Zone)
+		}
+	}
+	if !needed || len(places) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("There are default routes by %s, in the zones %s. Of a connection that goes out by one and is answered by another each zone clamps its part alone: bind them all to one zone.",
+		strings.Join(links, ", "), strings.Join(places, ", "))
 }
 
 // paths are those of the links that are up and have routes, in the order of the links, each followed by its IPsec tunnels.

@@ -6,9 +6,15 @@ import (
 	"richwall/compile/ir"
 )
 
-// FromIR is the rules that a configuration means, as compiled for a back end.
+// FromIR is the rules that a configuration means, as compiled for a back end, with the machine's links filled in.
 func FromIR(rs *ir.Ruleset) *Rules {
 	rules := &Rules{chains: map[string][]rule{}}
+	links := map[string][]ir.Element{}
+	for _, s := range rs.Sets {
+		if s.Sizes {
+			links[s.Name] = s.Elements
+		}
+	}
 	key := func(table, chain string) string { return table + " " + chain }
 	for _, c := range rs.Chains {
 		name := key(c.Table, c.Name)
@@ -21,7 +27,7 @@ func FromIR(rs *ir.Ruleset) *Rules {
 			}
 		}
 		for _, r := range c.Rules {
-			rules.chains[name] = append(rules.chains[name], rules.compiled(r, func(chain string) string { return key(c.Table, chain) })...)
+			rules.chains[name] = append(rules.chains[name], rules.compiled(r, links, func(chain string) string { return key(c.Table, chain) })...)
 		}
 	}
 	return rules
@@ -30,8 +36,8 @@ func FromIR(rs *ir.Ruleset) *Rules {
 // builtinHooks are the hooks of the kernel's own chains.
 var builtinHooks = map[string]string{"PREROUTING": "prerouting", "FORWARD": "forward", "POSTROUTING": "postrouting"}
 
-// compiled is the rules that one of the intermediate form is.
-func (rules *Rules) compiled(r *ir.Rule, key func(string) string) []rule {
+// compiled is the rules that one of the intermediate form is. links are the elements of maps of segment sizes, by their names.
+func (rules *Rules) compiled(r *ir.Rule, links map[string][]ir.Element, key func(string) string) []rule {
 	var before rule
 	switch r.Families {
 	case ir.V4:
@@ -59,6 +65,12 @@ func (rules *Rules) compiled(r *ir.Rule, key func(string) string) []rule {
 	for _, a := range r.Actions {
 		if _, is := a.(ir.SetMark); is {
 			rules.marks = true
+		}
+		if clamp, is := a.(ir.ClampMSS); is && clamp.Links != "" {
+			for _, e := range links[clamp.Links] {
+				add(ir.ClampMSS{Size: e.Size()}, named(clamp.Side == ir.Dest, []string{e.Text}, "*"))
+			}
+			continue
 		}
 		if decide, is := a.(ir.Decide); is {
 			for _, e := range decide.Map.Elements {
@@ -165,6 +177,8 @@ func compiledMatch(m ir.Match) condition {
 		}
 	case ir.SYN:
 		c = flags([]string{"syn"}, []string{"syn"}, false)
+	case ir.ACK:
+		c = flags([]string{"ack"}, []string{"ack"}, false)
 	case ir.CTState:
 		c = state(m.States)
 	case ir.CTDirection:

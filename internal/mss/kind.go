@@ -3,7 +3,7 @@
 // something clamps TCP connections to it, and the rich rule to add.
 
 // The commands import it; it imports grammar and the intermediate form. Its folder observe counts what other machines
-// offer.
+// offer, watch follows connections, and capture fetches the packets for both.
 package mss
 
 // Headers in front of a segment's data, in bytes: MSS = MTU − header (RFC 9293, 3.7.1; RFC 8200, 8.3).

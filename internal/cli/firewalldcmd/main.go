@@ -280,6 +280,13 @@ func (p *program) newDaemon(dirs zones.Dirs, state *statedir.Dir, guard *kernel.
 			_, err := net.InterfaceByName(name)
 			return err == nil
 		},
+		FollowLinks: func(changed func([]kernel.Link)) (func() error, []kernel.Link, error) {
+			links, now, err := kernel.FollowLinks(kernel.Options{Log: p.log}, changed)
+			if err != nil {
+				return nil, nil, err
+			}
+			return links.Close, now, nil
+		},
 		Busy:   kernel.Busy,
 		Sysctl: func(name, value string) (string, error) { return sysctl(sysctlDir, name, value) },
 	})

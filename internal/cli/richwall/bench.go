@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"richwall/compile"
 	"richwall/grammar"
 	"richwall/internal/lab"
 	"richwall/zones"
@@ -14,9 +15,10 @@ import (
 // bench is the firewall's configuration in the lab, without and with the rules that are tried.
 type bench struct {
 	before, after *zones.Config
-	bound         string // what is where, for people
-	towardsHost   bool   // the rules go to a policy whose egress zone is the firewall itself
-	fromHost      bool   // the same of its ingress zone
+	links         []compile.Link // of the firewall
+	bound         string         // what is where, for people
+	towardsHost   bool           // the rules go to a policy whose egress zone is the firewall itself
+	fromHost      bool           // the same of its ingress zone
 }
 
 // bench binds the lab's interfaces to zones, and adds the rules.

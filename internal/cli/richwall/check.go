@@ -202,9 +202,9 @@ func addition(r *grammar.Rule) string {
 		for _, a := range []struct {
 			given bool
 			name  string
-		}{{e.MTU != 0, "mtu"}, {e.Range != nil, "range"}, {e.Raise, "raise"}} {
+		}{{e.Value == "link", "value=link"}, {e.MTU != 0, "mtu="}, {e.Range != nil, "range="}, {e.Raise, "raise="}} {
 			if a.given {
-				found = append(found, a.name+"= of tcp-mss-clamp")
+				found = append(found, a.name+" of tcp-mss-clamp")
 			}
 		}
 	}

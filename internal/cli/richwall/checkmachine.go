@@ -108,6 +108,8 @@ func (v *machineCheck) place(name string, m *zones.Meta, c *zones.Content, sides
 	}
 	s.tooLarge()
 	s.bridged()
+	s.linked()
+	s.uplinks()
 	s.misled()
 	s.datagrams()
 }
@@ -121,7 +123,7 @@ func (s *clampSite) warn(r zones.RichRule, code grammar.Code, format string, arg
 	s.problems = append(s.problems, p)
 }
 
-// sizeOf is what a clamp sets, in bytes; 0 for what the path allows, or if the rule is not for the family.
+// sizeOf is what a clamp sets, in bytes; 0 for what the path allows, or if the rule is not for the family; grammar.LinkMSS for what links carry.
 func sizeOf(r zones.RichRule, f grammar.Family) int {
 	if r.Family != grammar.AnyFamily && r.Family != f {
 		return 0
@@ -255,6 +257,66 @@ func (s *clampSite) misled() {
 	}
 }
 
+// linked finds links that carry less than value=link takes them to.
+func (s *clampSite) linked() {
+	i := slices.IndexFunc(s.rules, func(r zones.RichRule) bool {
+		return sizeOf(r, familyOf(false)) == grammar.LinkMSS || sizeOf(r, familyOf(true)) == grammar.LinkMSS
+	})
+	if i < 0 {
+		return
+	}
+	for _, l := range s.links {
+		taken := l.MTU
+		for _, port := range s.machine.Ports(l) {
+			if port.Up {
+				taken = min(taken, port.MTU)
+			}
+		}
+		if mtu, why := s.machine.Room(l); why != "" && mtu < taken {
+			s.warn(s.rules[i], zones.PartlyApplied, "value=link takes %s to carry %d, and only %d get through: %s; write mtu=%d", l.Name, taken, mtu, strings.TrimSuffix(why, "."), mtu)
+		}
+	}
+}
+
+// uplinks finds default routes of table main by links of another zone, if links of this one have some too. Connections that go out by the one and come in by the
+// other have their SYN here and their SYN/ACK there, and are clamped by half.
+func (s *clampSite) uplinks() {
+	zone, is := strings.CutPrefix(s.name, "zone ")
+	if !is {
+		return
+	}
+	here, there := "", ""
+	for _, r := range s.machine.Routes {
+		if r.To.Bits() != 0 || r.Table != 0 {
+			continue
+		}
+		i := slices.IndexFunc(s.machine.Links, func(l mss.Link) bool { return l.Index == int(r.Link) })
+		if i < 0 || !s.machine.Links[i].Up || s.machine.Links[i].Loopback {
+			continue
+		}
+		name := s.machine.Links[i].Name
+		switch other := s.zoneOf(name); {
+		case other == zone:
+			here = name
+		case !s.clampsToo(other):
+			there = name
+		}
+	}
+	if here != "" && there != "" {
+		s.warn(s.rules[0], zones.PartlyApplied, "there are default routes by %s, and by %s, which is in zone %s, that does not clamp: of a connection that goes out by the one and "+
+			"is answered by the other only one of SYN and SYN/ACK is clamped; bind both to one zone", here, there, s.zoneOf(there))
+	}
+}
+
+// clampsToo says whether a zone has a clamp.
+func (s *clampSite) clampsToo(name string) bool {
+	z := s.cfg.Zones[name]
+	return z != nil && slices.ContainsFunc(z.Rules, func(r zones.RichRule) bool {
+		_, ok := r.Element.(*grammar.TCPMSSClamp)
+		return ok
+	})
+}
+
 // narrow finds links that carry less than the MTU which the kernel takes for theirs.
 func (s *clampSite) narrow(r zones.RichRule) (any bool) {
 	for _, l := range s.links {
@@ -318,7 +380,7 @@ func (s *clampSite) datagrams() {
 		carries := s.machine.MSS(narrowest, six)
 		for _, r := range s.rules {
 			set := sizeOf(r, familyOf(six))
-			if set == 0 || set >= carries {
+			if set <= 0 || set >= carries {
 				continue
 			}
 			mtu := set + header(six)

@@ -59,6 +59,12 @@ func narrowPort(m *mss.Machine) {
 	bridge(m)
 	m.Links[4].MTU = 1450
 }
+func overlay(m *mss.Machine) {
+	m.Links = append(m.Links, mss.Link{Index: 9, Name: "tun0", Type: "ipip", MTU: 1480, Up: true, Remote: netip.MustParseAddr("198.51.100.5")})
+}
+func twoUplinks(m *mss.Machine) {
+	m.Routes = append(m.Routes, mss.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Link: 3, Metric: 100})
+}
 func bridge(m *mss.Machine) {
 	m.Links = append(m.Links, mss.Link{Index: 9, Name: "br0", Type: "bridge", MTU: 1500, Up: true},
 		mss.Link{Index: 10, Name: "port1", MTU: 1500, Up: true, Master: 9}, mss.Link{Index: 11, Name: "port2", MTU: 1500, Up: true, Master: 9})
@@ -109,6 +115,13 @@ func TestOnMachine(t *testing.T) {
 			[]string{"what the bridge br0 passes on", "pmtu is the MTU of br0, 1500, of which only 1450 get through: Its port port1 carries 1450 bytes"}},
 		{"a bridge with a port that carries less, and a number", "br0", `<rule><tcp-mss-clamp mtu="1500"/></rule>`, router(narrowPort),
 			[]string{"which do not fit: br0 carries 1410 (Its port port1 carries 1450 bytes", "what the bridge br0 passes on"}},
+		{"a bridge with a port that carries less, and its own link", "br0", `<rule><tcp-mss-clamp value="link"/></rule>`, router(narrowPort), []string{"what the bridge br0 passes on"}},
+		{"the links", "ppp0", `<rule><tcp-mss-clamp value="link"/></rule>`, router(ipRule), nil},
+		{"a tunnel that is too large for what it goes over", "tun0", `<rule><tcp-mss-clamp value="link"/></rule>`, router(overlay),
+			[]string{"value=link takes tun0 to carry 1480, and only 1472 get through"}},
+		{"two uplinks in two zones", "ppp0", `<rule><tcp-mss-clamp value="pmtu"/></rule>`, router(twoUplinks),
+			[]string{"there are default routes by ppp0, and by lan0, which is in zone public, that does not clamp"}},
+		{"two uplinks in one zone", "ppp0 lan0", `<rule><tcp-mss-clamp value="link"/></rule>`, router(twoUplinks), nil},
 		{"a bridge, and no clamp", "br0", ``, router(bridge), nil},
 	} {
 		problems := onMachine(external(t, c.bound, c.rules, nil), c.machine)

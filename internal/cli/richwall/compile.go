@@ -47,11 +47,14 @@ func iptablesForm(family ir.Families) func(io.Writer, *ir.Ruleset, bool, bool) (
 }
 
 // printJSON prints a value as indented JSON, with escapes for what is not printable.
-func printJSON(w io.Writer, v any) error {
+func printJSON(w io.Writer, v any) error { return writeJSON(w, v, "  ") }
+
+// writeJSON does it with an indent; without one it prints a line.
+func writeJSON(w io.Writer, v any, indent string) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
+	e.SetIndent("", indent)
 	if err := e.Encode(v); err != nil {
 		return err
 	}
@@ -149,6 +152,9 @@ func (o *compileOptions) run(cmd *cobra.Command, args []string) error {
 		rs = rs.Only(fromRules(rules))
 	}
 	notes, err := f.print(cmd.OutOrStdout(), rs, len(rules) > 0, o.origins)
+	if rs.Links && f.name != "ir" && f.name != "json" {
+		notes = append(notes, "value=link clamps nothing until the daemon has put in the links of the machine")
+	}
 	for _, n := range slices.Concat(rs.Notes, notes) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", n)
 	}

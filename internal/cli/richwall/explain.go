@@ -29,6 +29,7 @@ type explainOptions struct {
 	mac         string
 	state       string
 	mss         int
+	links       map[string]int
 	all         bool
 	json        bool
 }
@@ -80,6 +81,7 @@ The exit status is 1 if the answer is "unknown".`,
 	f.StringVar(&o.mac, "mac", "", "MAC `ADDRESS` that it comes from, or none for what has come in without, as by a tunnel")
 	f.StringVar(&o.state, "state", "new", "`STATE` of its connection: "+strings.Join(stateNames, ", "))
 	f.IntVar(&o.mss, "mss", 1460, "segment size that a TCP SYN announces, in `BYTES`, 1 to 65535")
+	f.StringToIntVar(&o.links, "link", nil, "MTU of a link in bytes, as in `ppp0=1492`, for clamps with value=link; several with commas between them")
 	f.BoolVar(&o.all, "all", false, "show also the rules that matched and changed nothing")
 	f.BoolVar(&o.json, "json", false, "print a JSON object")
 	cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backendNames, cobra.ShellCompDirectiveNoFileComp))
@@ -123,6 +125,13 @@ func (o *explainOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return statusOf(err)
 	}
+	if len(o.links) > 0 {
+		links, err := linksGiven(o.links)
+		if err != nil {
+			return err
+		}
+		rs = compile.WithLinks(rs, links)
+	}
 	if direct, err := compile.Direct(cfg); backend == ir.NFTables && (direct != nil || err != nil) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning: the rules of direct.xml are with iptables, beside these, and are not looked at")
 	}
@@ -136,6 +145,20 @@ func (o *explainOptions) run(cmd *cobra.Command, args []string) error {
 		return exitError{status: 1}
 	}
 	return err
+}
+
+// linksGiven are links with MTUs.
+func linksGiven(given map[string]int) (list []compile.Link, err error) {
+	for name, mtu := range given {
+		if err := errors.Join(zones.CheckInterface(name), compile.NameOfLink(name)); err != nil {
+			return nil, err
+		}
+		if mtu < 1 || mtu > 1<<31-1 {
+			return nil, fmt.Errorf("cannot use an MTU of %d for %s: it is a positive number of bytes", mtu, name)
+		}
+		list = append(list, compile.Link{Name: name, MTU: map[ir.Families]int{ir.V4: mtu, ir.V6: mtu}})
+	}
+	return list, nil
 }
 
 // unfolded is a configuration whose rules stay what they are, so that each has its own origin.

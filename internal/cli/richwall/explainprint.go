@@ -152,6 +152,9 @@ func (e *explanation) effects() []string {
 	if r.PathClamp {
 		add("clamped: its MSS becomes what its path allows")
 	}
+	if len(r.LinkClamps) > 0 {
+		add("clamped: its MSS becomes what the MTU of %s has room for", strings.Join(r.LinkClamps, " and that of "))
+	}
 	if r.Helper != "" {
 		add("tracked with the helper %s", r.Helper)
 	}

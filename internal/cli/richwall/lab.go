@@ -63,8 +63,8 @@ With --path-mtu there is a smaller link further on, between s0 and the server, a
 ICMP that tells of it: what a VPN, a tunnel or PPPoE behind a careless firewall does.
 Then real data goes up and down the path too, from 10.1.0.10 to 10.2.0.10 and back. An
 upload that stalls while the download finishes is the SYN/ACK that was not clamped.
-Since the smaller link is none of the firewall's own, value=pmtu does not know of it:
-give value=N or mtu=M.
+Since the smaller link is none of the firewall's own, value=pmtu and value=link do not
+know of it: give value=N or mtu=M.
 
 It works for root, and for other users where they may make user namespaces.`,
 		Example: `  richwall lab 'rule tcp-mss-clamp value=1360'
@@ -159,6 +159,7 @@ func (o *labOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	bench.links = labLinks(o.mtu)
 	plans, err := bench.plans(o.backends, rules)
 	if err != nil {
 		return err
@@ -178,6 +179,14 @@ func (o *labOptions) run(cmd *cobra.Command, args []string) error {
 		return printJSON(cmd.OutOrStdout(), shown)
 	}
 	return printLab(cmd.OutOrStdout(), shown)
+}
+
+// labLinks are the firewall's links, of which that to the server has an MTU in bytes.
+func labLinks(mtu int) []compile.Link {
+	return []compile.Link{
+		{Name: lab.ClientLink, MTU: map[ir.Families]int{ir.V4: lab.ClientMTU, ir.V6: lab.ClientMTU}},
+		{Name: lab.ServerLink, MTU: map[ir.Families]int{ir.V4: mtu, ir.V6: mtu}},
+	}
 }
 
 // plan is the rulesets of one back end, or why it cannot have the rules.
@@ -215,6 +224,7 @@ func (p *plan) compile(b *bench, rules []*grammar.Rule) error {
 	if err != nil {
 		return err
 	}
+	before, after = compile.WithLinks(before, b.links), compile.WithLinks(after, b.links)
 	for _, rs := range []*ir.Ruleset{before, after} {
 		if err := loadsInTime(rs); err != nil {
 			return err

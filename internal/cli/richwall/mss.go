@@ -54,7 +54,7 @@ With --for it reads nothing, but says what fits a kind of path.`,
 	cmd.RegisterFlagCompletionFunc("for", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return append(kindList(), "all"), cobra.ShellCompDirectiveNoFileComp
 	})
-	cmd.AddCommand(newObserve())
+	cmd.AddCommand(newObserve(), newWatch())
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func (o *mssOptions) run(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("mtu") {
 		return fmt.Errorf("--mtu goes with --for: this machine's links have MTUs of their own")
 	}
-	options, err := o.advice(cmd)
+	options, rules, err := o.advice(cmd)
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,11 @@ func (o *mssOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	rules, notes := mss.ReadRules(cmd.Context())
-	options.Rules = append(rules, options.Rules...)
+	if rules != nil {
+		options.Rules = []*mss.Rules{mss.FromIR(compile.WithLinks(rules, linksOf(machine)))}
+	}
+	found, notes := mss.ReadRules(cmd.Context())
+	options.Rules = append(found, options.Rules...)
 	options.RulesUnknown = len(notes) > 0
 	machine.Notes = append(machine.Notes, notes...)
 	report := mss.Advise(machine, options)
@@ -104,18 +107,18 @@ func (o *mssOptions) run(cmd *cobra.Command) error {
 	return report.Text(cmd.OutOrStdout())
 }
 
-// advice is what --config says: its rules, and the zone of each interface.
-func (o *mssOptions) advice(cmd *cobra.Command) (mss.Options, error) {
+// advice is what --config says: the zone of each interface, and its rules; nil without it.
+func (o *mssOptions) advice(cmd *cobra.Command) (mss.Options, *ir.Ruleset, error) {
 	if o.config == "" {
-		return mss.Options{}, nil
+		return mss.Options{}, nil, nil
 	}
 	cfg, err := o.load(cmd.ErrOrStderr())
 	if err != nil {
-		return mss.Options{}, err
+		return mss.Options{}, nil, err
 	}
 	rules, err := compile.Compile(cfg, ir.Backend(cfg.Conf.FirewallBackend))
 	if err != nil {
-		return mss.Options{}, statusOf(err)
+		return mss.Options{}, nil, statusOf(err)
 	}
 	zone := func(iface string) string {
 		for _, name := range zones.Names(cfg.Zones) {
@@ -125,7 +128,28 @@ func (o *mssOptions) advice(cmd *cobra.Command) (mss.Options, error) {
 		}
 		return cfg.Conf.DefaultZone
 	}
-	return mss.Options{Rules: []*mss.Rules{mss.FromIR(rules)}, Zone: zone}, nil
+	return mss.Options{Zone: zone}, rules, nil
+}
+
+// linksOf are a machine's links, for clamps that follow them, as the daemon would have them: a bridge, bond or VRF carries no more than the
+// smallest of what is a part of it.
+func linksOf(m *mss.Machine) (list []compile.Link) {
+	for _, l := range m.Links {
+		if l.Loopback || compile.NameOfLink(l.Name) != nil {
+			continue
+		}
+		mtu, mtu6 := l.MTU, l.MTU
+		if l.MTU6 != 0 {
+			mtu6 = min(mtu6, l.MTU6)
+		}
+		for _, port := range m.Ports(l) {
+			if port.Up {
+				mtu, mtu6 = min(mtu, port.MTU), min(mtu6, port.MTU)
+			}
+		}
+		list = append(list, compile.Link{Name: l.Name, MTU: map[ir.Families]int{ir.V4: mtu, ir.V6: mtu6}})
+	}
+	return list
 }
 
 // kindJSON is what fits a kind of path, as it is printed in JSON.

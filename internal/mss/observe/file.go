@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"richwall/internal/mss/capture"
 )
 
 // ReadFile counts the offers in a capture, pcap or pcapng, packed by gzip or not, which is recognized by its first bytes. It
@@ -14,24 +16,24 @@ import (
 //
 // On an error, as at the end of the context or of a file that was cut short, what was read until then has been counted.
 func ReadFile(ctx context.Context, r io.Reader, c *Counter, progress func(read int64)) (Stats, error) {
-	d := decoder{counter: c}
-	file, err := open(bufio.NewReaderSize(&watchedReader{ctx: ctx, r: r, progress: progress}, buffered))
+	d := newDecoder(c)
+	file, err := capture.Open(bufio.NewReaderSize(&watchedReader{ctx: ctx, r: r, progress: progress}, capture.Buffered))
 	if err != nil {
-		return d.stats, err
+		return d.result(), err
 	}
 	for {
-		p, err := file.next()
+		p, err := file.Next()
 		switch {
 		case err == io.EOF:
-			return d.stats, nil
+			return d.result(), nil
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return d.stats, fmt.Errorf("the file ends in the middle of packet %d", d.stats.Packets+1)
+			return d.result(), fmt.Errorf("the file ends in the middle of packet %d", d.Stats.Packets+1)
 		case err != nil && ctx.Err() != nil:
-			return d.stats, ctx.Err()
+			return d.result(), ctx.Err()
 		case err != nil:
-			return d.stats, fmt.Errorf("cannot read packet %d: %w", d.stats.Packets+1, err)
+			return d.result(), fmt.Errorf("cannot read packet %d: %w", d.Stats.Packets+1, err)
 		}
-		d.packet(p)
+		d.Packet(p)
 	}
 }
 
@@ -53,4 +55,38 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
 	w.n += int64(n)
 	return n, err
+}
+
+// decoder looks for offers in captured packets, and counts.
+type decoder struct {
+	capture.Decoder
+	counter *Counter
+	stats   Stats // but for what the Decoder counts
+}
+
+func newDecoder(c *Counter) *decoder {
+	d := &decoder{counter: c}
+	d.IP = d.ip
+	return d
+}
+
+// ip counts what is in an IP packet.
+func (d *decoder) ip(data []byte) {
+	o, v := parse(data)
+	d.stats.note(v)
+	if v != offered {
+		return
+	}
+	if d.Sent {
+		d.stats.Sent++
+	}
+	d.counter.Add(o)
+}
+
+// result is what was counted so far.
+func (d *decoder) result() Stats {
+	s := d.stats
+	s.Packets, s.Lost, s.Unread = d.Stats.Packets, d.Stats.Lost, d.Stats.Unread
+	s.Short += d.Stats.Short
+	return s
 }

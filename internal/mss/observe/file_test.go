@@ -65,7 +65,7 @@ func TestPcapng(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, s, err := read(b.Bytes())
-	if err != nil || s.Packets != 3 || s.SYNs != 2 || s.Unread[Unknown{"link type %d", 147}] != 1 || c.Endpoints() != 2 {
+	if err != nil || s.Packets != 3 || s.SYNs != 2 || s.Unread[Unknown{Layer: "link type %d", Number: 147}] != 1 || c.Endpoints() != 2 {
 		t.Errorf("%+v, %d endpoints, %v", s, c.Endpoints(), err)
 	}
 	if notes := strings.Join(c.Report("", s).notes(), "\n"); !strings.Contains(notes, "1 packet was not understood: link type 147.") {

@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+
+	"richwall/internal/mss/capture"
 )
 
 // captureOf is a pcap file of packets of one link type, as tcpdump writes it on a machine of a byte order.
 func captureOf(order binary.AppendByteOrder, link int, packets ...[]byte) []byte {
-	file := order.AppendUint32(nil, pcapMicroseconds)
+	file := order.AppendUint32(nil, 0xa1b2c3d4)
 	file = order.AppendUint16(file, 2)
 	file = order.AppendUint16(file, 4)
 	file = append(file, make([]byte, 8)...)
@@ -182,7 +184,7 @@ func TestLinkTypes(t *testing.T) {
 			got := linkCase{link: want.link, data: want.data, sent: s.Sent > 0}
 			got.four = len(r.IPv4.Values) == 1 && r.IPv4.Values[0].MSS == 1460
 			got.six = len(r.IPv6.Values) == 1 && r.IPv6.Values[0].MSS == 1440
-			for _, u := range s.Unread.list() {
+			for _, u := range s.Unread.List() {
 				got.unknown += u.What
 			}
 			if got.four != want.four || got.six != want.six || got.sent != want.sent || got.unknown != want.unknown {
@@ -190,7 +192,7 @@ func TestLinkTypes(t *testing.T) {
 			}
 		}
 	}
-	for link := range linkTypes {
+	for _, link := range capture.LinkTypes() {
 		if !tested[link] {
 			t.Errorf("no case has link type %d", link)
 		}
@@ -202,11 +204,11 @@ func TestLinkTypes(t *testing.T) {
 func TestPacketsCutShort(t *testing.T) {
 	for name, c := range linkCases() {
 		for n := range c.data {
-			var d = decoder{counter: NewCounter(10)}
-			d.packet(record{link: c.link, data: c.data[:n]})
-			seen := d.stats.Short + d.stats.Truncated + d.stats.SYNs
+			d := newDecoder(NewCounter(10))
+			d.Packet(capture.Record{Link: c.link, Data: c.data[:n]})
+			seen := d.result().Short + d.result().Truncated + d.result().SYNs
 			if (c.four || c.six) && !(c.four && c.six) && c.unknown == "" && seen != 1 {
-				t.Errorf("%s, %d of %d bytes: %+v", name, n, len(c.data), d.stats)
+				t.Errorf("%s, %d of %d bytes: %+v", name, n, len(c.data), d.result())
 			}
 		}
 	}
@@ -226,44 +228,44 @@ func TestFilter(t *testing.T) {
 		data []byte
 		want int
 	}{
-		"IPv4":                    {etherIPv4, syn(four, mssOption(1460)), captured},
-		"IPv4 with options":       {etherIPv4, withOptions, captured},
-		"IPv4, SYN/ACK":           {etherIPv4, packet(four, tcp, segment(0x12, nil)), captured},
-		"IPv4, ACK":               {etherIPv4, acked4, 0},
-		"IPv4, RST":               {etherIPv4, packet(four, tcp, segment(6, nil)), 0},
-		"IPv4, a late fragment":   {etherIPv4, later, 0},
-		"IPv4, UDP":               {etherIPv4, packet(four, 17, segment(2, nil)), 0},
-		"IPv6":                    {etherIPv6, syn(six, mssOption(1460)), captured},
-		"IPv6, ACK":               {etherIPv6, acked6, 0},
-		"IPv6 with an extension":  {etherIPv6, packet(six, 60, append([]byte{tcp, 0, 0, 0, 0, 0, 0, 0}, segment(2, nil)...)), captured},
-		"IPv6, UDP":               {etherIPv6, packet(six, 17, segment(2, nil)), 0},
-		"IPv6, ICMP":              {etherIPv6, packet(six, 58, segment(2, nil)), 0},
+		"IPv4":                    {0x0800, syn(four, mssOption(1460)), capture.Captured},
+		"IPv4 with options":       {0x0800, withOptions, capture.Captured},
+		"IPv4, SYN/ACK":           {0x0800, packet(four, tcp, segment(0x12, nil)), capture.Captured},
+		"IPv4, ACK":               {0x0800, acked4, 0},
+		"IPv4, RST":               {0x0800, packet(four, tcp, segment(6, nil)), 0},
+		"IPv4, a late fragment":   {0x0800, later, 0},
+		"IPv4, UDP":               {0x0800, packet(four, 17, segment(2, nil)), 0},
+		"IPv6":                    {0x86dd, syn(six, mssOption(1460)), capture.Captured},
+		"IPv6, ACK":               {0x86dd, acked6, 0},
+		"IPv6 with an extension":  {0x86dd, packet(six, 60, append([]byte{tcp, 0, 0, 0, 0, 0, 0, 0}, segment(2, nil)...)), capture.Captured},
+		"IPv6, UDP":               {0x86dd, packet(six, 17, segment(2, nil)), 0},
+		"IPv6, ICMP":              {0x86dd, packet(six, 58, segment(2, nil)), 0},
 		"ARP":                     {0x0806, make([]byte, 28), 0},
-		"cut short":               {etherIPv4, []byte{0x45}, 0},
-		"a VLAN":                  {etherVLAN, join([]byte{0, 5}, ip4, v4), captured},
-		"a VLAN, ACK":             {etherVLAN, join([]byte{0, 5}, ip4, acked4), 0},
-		"QinQ":                    {etherQinQ, join([]byte{0, 5, 0x81, 0, 0, 6}, ip6, v6), captured},
-		"QinQ, ACK":               {etherQinQ, join([]byte{0, 5, 0x81, 0, 0, 6}, ip6, acked6), 0},
-		"three VLANs, ACK":        {etherVLAN, join([]byte{0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7}, ip4, acked4), captured}, // as deep as the filter looks
-		"PPPoE":                   {etherPPPoE, join(session(0x21), v4), captured},
-		"PPPoE, ACK":              {etherPPPoE, join(session(0x21), acked4), 0},
-		"PPPoE, IPv6":             {etherPPPoE, join(session(0x57), v6), captured},
-		"PPPoE, compressed":       {etherPPPoE, session(0xfd), captured}, // to be counted as not understood
-		"PPPoE, link control":     {etherPPPoE, []byte{0x11, 0, 0, 1, 0, 46, 0xc0, 0x21}, 0},
-		"PPPoE in a VLAN":         {etherVLAN, join([]byte{0, 5, 0x88, 0x64}, session(0x21), v4), captured},
-		"PPPoE in a VLAN, ACK":    {etherVLAN, join([]byte{0, 5, 0x88, 0x64}, session(0x21), acked4), 0},
-		"MPLS":                    {etherMPLS, join(inner, v4), captured},
-		"MPLS, ACK":               {etherMPLS, join(inner, acked4), 0},
-		"MPLS, two labels":        {etherMPLS, join(shim, inner, v6), captured},
-		"MPLS, two labels, ACK":   {etherMPLS, join(shim, inner, acked6), 0},
-		"MPLS, a pseudowire, ACK": {etherMPLS, join(inner, []byte{0, 0, 0, 0}, etherFrame(acked4)), captured}, // only the decoder sees into it
-		"SNAP":                    {etherLLC, join(snap, ip4, v4), captured},
-		"SNAP, ACK":               {etherLLC, join(snap, ip4, acked4), 0},
-		"MACsec":                  {0x88e5, make([]byte, 100), captured}, // to be counted as not understood
+		"cut short":               {0x0800, []byte{0x45}, 0},
+		"a VLAN":                  {0x8100, join([]byte{0, 5}, ip4, v4), capture.Captured},
+		"a VLAN, ACK":             {0x8100, join([]byte{0, 5}, ip4, acked4), 0},
+		"QinQ":                    {0x88a8, join([]byte{0, 5, 0x81, 0, 0, 6}, ip6, v6), capture.Captured},
+		"QinQ, ACK":               {0x88a8, join([]byte{0, 5, 0x81, 0, 0, 6}, ip6, acked6), 0},
+		"three VLANs, ACK":        {0x8100, join([]byte{0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7}, ip4, acked4), capture.Captured}, // as deep as the filter looks
+		"PPPoE":                   {0x8864, join(session(0x21), v4), capture.Captured},
+		"PPPoE, ACK":              {0x8864, join(session(0x21), acked4), 0},
+		"PPPoE, IPv6":             {0x8864, join(session(0x57), v6), capture.Captured},
+		"PPPoE, compressed":       {0x8864, session(0xfd), capture.Captured}, // to be counted as not understood
+		"PPPoE, link control":     {0x8864, []byte{0x11, 0, 0, 1, 0, 46, 0xc0, 0x21}, 0},
+		"PPPoE in a VLAN":         {0x8100, join([]byte{0, 5, 0x88, 0x64}, session(0x21), v4), capture.Captured},
+		"PPPoE in a VLAN, ACK":    {0x8100, join([]byte{0, 5, 0x88, 0x64}, session(0x21), acked4), 0},
+		"MPLS":                    {0x8847, join(inner, v4), capture.Captured},
+		"MPLS, ACK":               {0x8847, join(inner, acked4), 0},
+		"MPLS, two labels":        {0x8847, join(shim, inner, v6), capture.Captured},
+		"MPLS, two labels, ACK":   {0x8847, join(shim, inner, acked6), 0},
+		"MPLS, a pseudowire, ACK": {0x8847, join(inner, []byte{0, 0, 0, 0}, etherFrame(acked4)), capture.Captured}, // only the decoder sees into it
+		"SNAP":                    {0x0004, join(snap, ip4, v4), capture.Captured},
+		"SNAP, ACK":               {0x0004, join(snap, ip4, acked4), 0},
+		"MACsec":                  {0x88e5, make([]byte, 100), capture.Captured}, // to be counted as not understood
 		"LLDP":                    {0x88cc, make([]byte, 100), 0},
 	} {
 		// What the kernel knows of a packet, its type and where it starts, the test's machine is given as numbers.
-		vm, err := bpf.NewVM(slices.Concat([]bpf.Instruction{bpf.LoadConstant{Val: uint32(c.kind)}}, byType(0, 2)))
+		vm, err := bpf.NewVM(slices.Concat([]bpf.Instruction{bpf.LoadConstant{Val: uint32(c.kind)}}, capture.ByType(0, syns)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +273,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%s: got %d, %v; want %d", name, got, err, c.want)
 		}
 	}
-	if _, err := assembled(); err != nil {
+	if _, err := bpf.Assemble(capture.Filter(syns)); err != nil {
 		t.Error(err)
 	}
 }
@@ -283,24 +285,24 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add(uint16(101), packet(six, 0, append([]byte{44, 1, 15: 0}, segment(2, mssOption(536))...)))
 	f.Fuzz(func(t *testing.T, link uint16, data []byte) {
-		d := decoder{counter: NewCounter(10_000)}
-		d.packet(record{link: int(link), data: data})
-		if d.stats.Packets != 1 || int64(d.counter.Endpoints()) > d.stats.SYNs || len(d.stats.Unread) > mostUnknown+1 {
-			t.Errorf("%+v, %d endpoints", d.stats, d.counter.Endpoints())
+		d := newDecoder(NewCounter(10_000))
+		d.Packet(capture.Record{Link: int(link), Data: data})
+		if d.result().Packets != 1 || int64(d.counter.Endpoints()) > d.result().SYNs || len(d.result().Unread) > capture.MostUnknown+1 {
+			t.Errorf("%+v, %d endpoints", d.result(), d.counter.Endpoints())
 		}
 	})
 }
 
 // Many kinds of unknown things take little memory.
 func TestUnknownThingsAreBounded(t *testing.T) {
-	d := decoder{counter: NewCounter(10)}
+	d := newDecoder(NewCounter(10))
 	for kind := range 1000 {
-		d.packet(record{link: 1, data: join(macs, binary.BigEndian.AppendUint16(nil, uint16(0xb000+kind)))})
+		d.Packet(capture.Record{Link: 1, Data: join(macs, binary.BigEndian.AppendUint16(nil, uint16(0xb000+kind)))})
 	}
-	if got := d.stats.Unread[Unknown{Layer: "other things"}]; len(d.stats.Unread) != mostUnknown+1 || got != 1000-mostUnknown {
-		t.Errorf("%d kinds, %d of others", len(d.stats.Unread), got)
+	if got := d.result().Unread[Unknown{Layer: "other things"}]; len(d.result().Unread) != capture.MostUnknown+1 || got != 1000-capture.MostUnknown {
+		t.Errorf("%d kinds, %d of others", len(d.result().Unread), got)
 	}
-	if notes := (&Report{Stats: d.stats, Families: families(d.counter, func(k kept) (int, bool) { return k.first(), true })}).notes(); len(notes) != mostNotes+1 {
+	if notes := (&Report{Stats: d.result(), Families: families(d.counter, func(k kept) (int, bool) { return k.first(), true })}).notes(); len(notes) != mostNotes+1 {
 		t.Errorf("%q", notes)
 	}
 }

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"strings"
@@ -109,7 +110,7 @@ func TestListenSeesBelowOtherLayers(t *testing.T) {
 			cancel()
 		}
 	})
-	if err != nil || c.Endpoints() != len(frames) || s.Unread[Unknown{"Ethernet type 0x%04x", 0x88e5}] != 1 || len(s.Unread) != 1 {
+	if err != nil || c.Endpoints() != len(frames) || s.Unread[Unknown{Layer: "Ethernet type 0x%04x", Number: 0x88e5}] != 1 || len(s.Unread) != 1 {
 		t.Errorf("%+v, %d endpoints, %v; want %d, and one frame of MACsec", s, c.Endpoints(), err, len(frames))
 	}
 }
@@ -155,4 +156,9 @@ func TestListenOnNoInterface(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cannot listen on nope0: there is no such interface; there are lo") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// networkOrder turns a number of this machine's byte order into one of the network's.
+func networkOrder(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
 }

@@ -5,19 +5,16 @@
 // An endpoint is an address that sent a segment with SYN set, be it a SYN or a SYN/ACK: both carry an offer
 // (RFC 9293, 3.7.1). It counts once, with the first offer that was seen of it, however many connections it opens.
 //
-// A packet goes this way: capture.go or live.go fetches it, link.go and wifi.go find the IP packet in it, packet.go finds the
-// offer in that, and endpoints.go remembers it. report.go counts what is remembered; who.go and names.go say whose it is;
+// A packet goes this way: package capture fetches it and finds the IP packet in it, packet.go finds the offer in that, and endpoints.go remembers it. report.go counts what is remembered; who.go and names.go say whose it is;
 // text.go, plot.go and svg.go show it.
 //
 // The commands import it; it imports grammar, for the rules that it suggests.
 package observe
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
+
+	"richwall/internal/mss/capture"
 )
 
 // Offer is what one segment with SYN set said.
@@ -54,6 +51,12 @@ type Stats struct {
 	Unread    Unread `json:"not_understood,omitempty"` // below the IP packet is something that is not known here
 }
 
+// Unread is the packets that were not understood, by why.
+type Unread = capture.Unread
+
+// Unknown is what was found where something known should be.
+type Unknown = capture.Unknown
+
 // note counts an IP packet.
 func (s *Stats) note(v verdict) {
 	switch v {
@@ -68,58 +71,3 @@ func (s *Stats) note(v verdict) {
 	case other:
 	}
 }
-
-// Unread is the packets that were not understood, by why.
-type Unread map[Unknown]int64
-
-// Unknown is what was found where something known should be.
-type Unknown struct {
-	Layer  string // with %d or %x for the number, if there is one
-	Number int
-}
-
-func (u Unknown) String() string {
-	if strings.Contains(u.Layer, "%") {
-		return fmt.Sprintf(u.Layer, u.Number)
-	}
-	return u.Layer
-}
-
-// mostUnknown is how many kinds of unknown things are told apart.
-const mostUnknown = 256
-
-// unknown counts a packet. Its kind is lost if there are too many.
-func (s *Stats) unknown(layer string, number int) {
-	if s.Unread == nil {
-		s.Unread = Unread{}
-	}
-	u := Unknown{layer, number}
-	if s.Unread[u] == 0 && len(s.Unread) >= mostUnknown {
-		u = Unknown{Layer: "other things"}
-	}
-	s.Unread[u]++
-}
-
-// unreadCount is a kind as a report has it.
-type unreadCount struct {
-	What    string `json:"what"`
-	Packets int64  `json:"packets"`
-}
-
-// list is the kinds, the most frequent first.
-func (u Unread) list() []unreadCount {
-	list := make([]unreadCount, 0, len(u))
-	for what, n := range u {
-		list = append(list, unreadCount{what.String(), n})
-	}
-	slices.SortFunc(list, func(a, b unreadCount) int {
-		if a.Packets != b.Packets {
-			return int(min(max(b.Packets-a.Packets, -1), 1))
-		}
-		return strings.Compare(a.What, b.What)
-	})
-	return list
-}
-
-// MarshalJSON writes a list, the most frequent first.
-func (u Unread) MarshalJSON() ([]byte, error) { return json.Marshal(u.list()) }

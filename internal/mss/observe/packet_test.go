@@ -51,9 +51,9 @@ func etherFrame(ip []byte, tags ...[]byte) []byte {
 	for _, tag := range tags {
 		frame = append(frame, tag...)
 	}
-	kind := uint16(etherIPv4)
+	kind := uint16(0x0800)
 	if ip[0]>>4 == 6 {
-		kind = etherIPv6
+		kind = 0x86dd
 	}
 	return append(binary.BigEndian.AppendUint16(frame, kind), ip...)
 }

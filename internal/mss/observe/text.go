@@ -78,7 +78,7 @@ func (r *Report) notes() []string {
 	if n := r.Stats.Sent; n > 0 {
 		list = append(list, fmt.Sprintf("Of the SYNs, the machine that captured them sent or forwarded %s; they count like the others.", number(n)))
 	}
-	unread := r.Stats.Unread.list()
+	unread := r.Stats.Unread.List()
 	for i, u := range unread {
 		if i == mostNotes {
 			rest := int64(0)

@@ -1,94 +1,95 @@
-package observe
+package capture
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+)
 
-// decoder takes captured packets apart, from the link layer to the MSS, and counts what it finds.
-type decoder struct {
-	counter *Counter
-	stats   Stats
-	sent    bool // what the capture says of this packet: its own machine sent it
-	depth   int  // layers that this packet had so far
+// Decoder takes captured packets apart down to the IP packet, and counts what it cannot.
+type Decoder struct {
+	IP    func(data []byte) // is given each IP packet, which may be captured in part only
+	Stats Stats
+	depth int // layers that this packet had so far
+
+	// What is known of the packet that IP is given.
+	Sent      bool  // the machine that captured sent it, or forwarded it
+	Time      int64 // nanoseconds since 1970; 0 if the file does not say
+	Interface int   // live: the number of the interface
+	Whole     int   // live: its length in bytes, before it was cut, with what stands behind it
+	Segment   int   // live: it stands for several, of which each has so many bytes of data; 0 if it is itself
 }
 
 // deepest is how many layers below IP a packet may have. Real ones have a handful.
 const deepest = 16
 
 // linkTypes are the readers of link layers, by https://www.tcpdump.org/linktypes.html.
-var linkTypes = map[int]func(*decoder, []byte){
-	0:   (*decoder).loopback,    // NULL: BSD loopback, the family in the byte order of whoever captured
-	1:   (*decoder).ethernet,    // ETHERNET
-	9:   (*decoder).ppp,         // PPP
-	12:  (*decoder).raw,         // RAW, as OpenBSD and some writers number it
-	14:  (*decoder).raw,         // the same
-	50:  (*decoder).pppSerial,   // PPP_HDLC
-	51:  (*decoder).pppoe,       // PPP_ETHER
-	100: (*decoder).llc,         // ATM_RFC1483
-	101: (*decoder).raw,         // RAW
-	104: (*decoder).pppSerial,   // C_HDLC
-	105: (*decoder).wifi,        // IEEE802_11
-	108: (*decoder).loopback,    // LOOP: OpenBSD loopback
-	113: (*decoder).cooked,      // LINUX_SLL
-	127: (*decoder).radiotap,    // IEEE802_11_RADIOTAP
-	204: (*decoder).pppDirected, // PPP_WITH_DIR
-	228: (*decoder).raw,         // IPV4
-	229: (*decoder).raw,         // IPV6
-	239: (*decoder).nflog,       // NFLOG
-	276: (*decoder).cookedTwo,   // LINUX_SLL2
+var linkTypes = map[int]func(*Decoder, []byte){
+	0:   (*Decoder).loopback,    // NULL: BSD loopback, the family in the byte order of whoever captured
+	1:   (*Decoder).ethernet,    // ETHERNET
+	9:   (*Decoder).ppp,         // PPP
+	12:  (*Decoder).raw,         // RAW, as OpenBSD and some writers number it
+	14:  (*Decoder).raw,         // the same
+	50:  (*Decoder).pppSerial,   // PPP_HDLC
+	51:  (*Decoder).pppoe,       // PPP_ETHER
+	100: (*Decoder).llc,         // ATM_RFC1483
+	101: (*Decoder).raw,         // RAW
+	104: (*Decoder).pppSerial,   // C_HDLC
+	105: (*Decoder).wifi,        // IEEE802_11
+	108: (*Decoder).loopback,    // LOOP: OpenBSD loopback
+	113: (*Decoder).cooked,      // LINUX_SLL
+	127: (*Decoder).radiotap,    // IEEE802_11_RADIOTAP
+	204: (*Decoder).pppDirected, // PPP_WITH_DIR
+	228: (*Decoder).raw,         // IPV4
+	229: (*Decoder).raw,         // IPV6
+	239: (*Decoder).nflog,       // NFLOG
+	276: (*Decoder).cookedTwo,   // LINUX_SLL2
 }
 
-// packet counts what is in a captured packet.
-func (d *decoder) packet(p record) {
-	d.begin(p.sent)
-	layer := linkTypes[p.link]
+// LinkTypes are the numbers of the link types that are known here.
+func LinkTypes() []int { return slices.Sorted(maps.Keys(linkTypes)) }
+
+// Packet looks at a packet of a file.
+func (d *Decoder) Packet(p Record) {
+	d.begin(p.Sent)
+	d.Time = p.Time
+	layer := linkTypes[p.Link]
 	switch {
-	case p.link == noInterface:
-		d.stats.unknown("an interface that the file does not describe", 0)
+	case p.Link == noInterface:
+		d.Stats.unknown("an interface that the file does not describe", 0)
 	case layer == nil:
-		d.stats.unknown("link type %d", p.link)
+		d.Stats.unknown("link type %d", p.Link)
 	default:
-		layer(d, p.data)
+		layer(d, p.Data)
 	}
 }
 
 // begin starts a packet.
-func (d *decoder) begin(sent bool) {
-	d.stats.Packets++
-	d.sent, d.depth = sent, 0
-}
-
-// ip counts what is in an IP packet.
-func (d *decoder) ip(data []byte) {
-	o, v := parse(data)
-	d.stats.note(v)
-	if v != offered {
-		return
-	}
-	if d.sent {
-		d.stats.Sent++
-	}
-	d.counter.Add(o)
+func (d *Decoder) begin(sent bool) {
+	d.Stats.Packets++
+	d.Sent, d.depth = sent, 0
 }
 
 // has tells whether data has n bytes. If not, the packet was not captured far enough.
-func (d *decoder) has(data []byte, n int) bool {
+func (d *Decoder) has(data []byte, n int) bool {
 	if len(data) < n {
-		d.stats.note(short)
+		d.Stats.Short++
 		return false
 	}
 	return true
 }
 
 // raw is a packet without a link layer.
-func (d *decoder) raw(data []byte) {
+func (d *Decoder) raw(data []byte) {
 	if len(data) > 0 && data[0]>>4 != 4 && data[0]>>4 != 6 {
-		d.stats.unknown("IP version %d", int(data[0]>>4))
+		d.Stats.unknown("IP version %d", int(data[0]>>4))
 		return
 	}
-	d.ip(data)
+	d.IP(data)
 }
 
 // loopback skips the address family: the packet itself says its version, and systems disagree about IPv6's number.
-func (d *decoder) loopback(data []byte) {
+func (d *Decoder) loopback(data []byte) {
 	if d.has(data, 4) {
 		d.raw(data[4:])
 	}
@@ -141,7 +142,7 @@ var withoutIP = map[uint16]bool{
 
 const etherHeader, vlanTag, pppoeHeader = 14, 4, 6 // bytes
 
-func (d *decoder) ethernet(data []byte) {
+func (d *Decoder) ethernet(data []byte) {
 	if !d.has(data, etherHeader) {
 		return
 	}
@@ -154,14 +155,14 @@ func (d *decoder) ethernet(data []byte) {
 }
 
 // payload is what stands behind an Ethernet type.
-func (d *decoder) payload(kind uint16, data []byte) {
+func (d *Decoder) payload(kind uint16, data []byte) {
 	if d.depth++; d.depth > deepest {
-		d.stats.unknown("more than %d layers", deepest)
+		d.Stats.unknown("more than %d layers", deepest)
 		return
 	}
 	switch kind {
 	case etherIPv4, etherIPv6:
-		d.ip(data)
+		d.IP(data)
 	case etherVLAN, etherQinQ, etherOldQinQ, etherOlderQinQ: // IEEE 802.1Q
 		if !d.has(data, vlanTag) {
 			return
@@ -178,7 +179,7 @@ func (d *decoder) payload(kind uint16, data []byte) {
 		d.llc(data)
 	default:
 		if !withoutIP[kind] {
-			d.stats.unknown("Ethernet type 0x%04x", int(kind))
+			d.Stats.unknown("Ethernet type 0x%04x", int(kind))
 		}
 	}
 }
@@ -202,30 +203,30 @@ const (
 )
 
 // llc is a frame of IEEE 802.2, which has IP itself or by SNAP.
-func (d *decoder) llc(data []byte) {
+func (d *Decoder) llc(data []byte) {
 	if !d.has(data, llcHeader) {
 		return
 	}
 	switch sap, body := data[0], data[llcHeader:]; sap {
 	case sapIP:
-		d.ip(body)
+		d.IP(body)
 	case sapSNAP:
 		if data[2] == llcUnnumbered && d.has(body, snapHeader) {
 			d.snap(body)
 		}
 	case sapNull, sapSTP, sapIPX, sapNetBIOS, sapISO, sapGlobal:
 	default:
-		d.stats.unknown("LLC service 0x%02x", int(sap))
+		d.Stats.unknown("LLC service 0x%02x", int(sap))
 	}
 }
 
-func (d *decoder) snap(data []byte) {
+func (d *Decoder) snap(data []byte) {
 	switch oui := int(data[0])<<16 | int(data[1])<<8 | int(data[2]); oui {
 	case ouiEthernet, ouiBridgeTunnel:
 		d.payload(binary.BigEndian.Uint16(data[3:]), data[snapHeader:])
 	case ouiCisco, ouiAppleTalk:
 	default:
-		d.stats.unknown("SNAP organization 0x%06x", oui)
+		d.Stats.unknown("SNAP organization 0x%06x", oui)
 	}
 }
 
@@ -245,7 +246,7 @@ const (
 )
 
 // ppp is a frame of PPP, with or without address and control, with the protocol in one byte or in two.
-func (d *decoder) ppp(data []byte) {
+func (d *Decoder) ppp(data []byte) {
 	if !d.has(data, 2) {
 		return
 	}
@@ -264,17 +265,17 @@ func (d *decoder) ppp(data []byte) {
 	}
 	switch data = data[size:]; {
 	case protocol == pppIPv4, protocol == pppIPv6:
-		d.ip(data)
+		d.IP(data)
 	case protocol == pppMPLS, protocol == pppMPLSMany:
 		d.payload(etherMPLS, data)
 	case protocol == pppVJ, protocol == pppVJWhole, protocol >= pppControl:
 	default:
-		d.stats.unknown("PPP protocol 0x%04x", protocol)
+		d.Stats.unknown("PPP protocol 0x%04x", protocol)
 	}
 }
 
 // pppSerial is a frame of PPP, or of Cisco's HDLC, from a serial line.
-func (d *decoder) pppSerial(data []byte) {
+func (d *Decoder) pppSerial(data []byte) {
 	if !d.has(data, 4) {
 		return
 	}
@@ -286,15 +287,15 @@ func (d *decoder) pppSerial(data []byte) {
 }
 
 // pppDirected is a frame of PPP behind a byte that tells the direction: 0 came in.
-func (d *decoder) pppDirected(data []byte) {
+func (d *Decoder) pppDirected(data []byte) {
 	if d.has(data, 1) {
-		d.sent = d.sent || data[0] != 0
+		d.Sent = d.Sent || data[0] != 0
 		d.ppp(data[1:])
 	}
 }
 
 // pppoe is a packet of a PPPoE session (RFC 2516, 4), without its Ethernet header.
-func (d *decoder) pppoe(data []byte) {
+func (d *Decoder) pppoe(data []byte) {
 	const sessionData = 0 // the code; all others are of the discovery
 	if d.has(data, pppoeHeader) && data[1] == sessionData {
 		d.ppp(data[pppoeHeader:])
@@ -303,7 +304,7 @@ func (d *decoder) pppoe(data []byte) {
 
 // mpls is a stack of labels (RFC 3032), below which is IP, or an Ethernet frame with or without a control word (RFC 4448).
 // Nothing says which: the first bytes are guessed from, as routers do.
-func (d *decoder) mpls(data []byte) {
+func (d *Decoder) mpls(data []byte) {
 	const label, bottom = 4, 1
 	for {
 		if !d.has(data, label) {
@@ -320,21 +321,21 @@ func (d *decoder) mpls(data []byte) {
 	const control = 4
 	switch version := data[0] >> 4; {
 	case version == 4 || version == 6:
-		d.ip(data)
+		d.IP(data)
 	case !d.has(data, control+etherHeader):
 	case version == 0 && carriesFrame(data[control:]):
 		d.ethernetBelow(data[control:])
 	case carriesFrame(data):
 		d.ethernetBelow(data)
 	default:
-		d.stats.unknown("MPLS without IP", 0)
+		d.Stats.unknown("MPLS without IP", 0)
 	}
 }
 
 // ethernetBelow is an Ethernet frame below other layers.
-func (d *decoder) ethernetBelow(data []byte) {
+func (d *Decoder) ethernetBelow(data []byte) {
 	if d.depth++; d.depth > deepest {
-		d.stats.unknown("more than %d layers", deepest)
+		d.Stats.unknown("more than %d layers", deepest)
 		return
 	}
 	d.ethernet(data)
@@ -356,16 +357,16 @@ const (
 	packetOutgoing              = 4 // PACKET_OUTGOING of linux/if_packet.h
 )
 
-func (d *decoder) cooked(data []byte) {
+func (d *Decoder) cooked(data []byte) {
 	if d.has(data, cookedHeader) {
-		d.sent = d.sent || binary.BigEndian.Uint16(data) == packetOutgoing
+		d.Sent = d.Sent || binary.BigEndian.Uint16(data) == packetOutgoing
 		d.payload(binary.BigEndian.Uint16(data[14:]), data[cookedHeader:])
 	}
 }
 
-func (d *decoder) cookedTwo(data []byte) {
+func (d *Decoder) cookedTwo(data []byte) {
 	if d.has(data, cooked2Header) {
-		d.sent = d.sent || data[10] == packetOutgoing
+		d.Sent = d.Sent || data[10] == packetOutgoing
 		d.payload(binary.BigEndian.Uint16(data), data[cooked2Header:])
 	}
 }
@@ -382,7 +383,7 @@ const (
 
 // nflog is what a rule with the target NFLOG wrote: attributes, in the byte order of the machine that captured. The first
 // attribute's length tells which that is.
-func (d *decoder) nflog(data []byte) {
+func (d *Decoder) nflog(data []byte) {
 	if !d.has(data, nflogHeader+nflogAttribute) {
 		return
 	}
@@ -395,14 +396,14 @@ func (d *decoder) nflog(data []byte) {
 	for d.has(list, nflogAttribute) {
 		length, number := int(order.Uint16(list)), order.Uint16(list[2:])&nflogKind
 		if length < nflogAttribute {
-			d.stats.unknown("an NFLOG attribute of %d bytes", length)
+			d.Stats.unknown("an NFLOG attribute of %d bytes", length)
 			return
 		}
 		body := list[nflogAttribute:min(length, len(list))]
 		switch {
 		case number == nflogPacket && len(body) >= 3:
 			kind = binary.BigEndian.Uint16(body)
-			d.sent = d.sent || body[2] >= hookOutput
+			d.Sent = d.Sent || body[2] >= hookOutput
 		case number == nflogPayload:
 			d.logged(family, kind, body)
 			return
@@ -412,13 +413,13 @@ func (d *decoder) nflog(data []byte) {
 }
 
 // logged is the content of a packet that NFLOG wrote. kind is its Ethernet type.
-func (d *decoder) logged(family byte, kind uint16, data []byte) {
+func (d *Decoder) logged(family byte, kind uint16, data []byte) {
 	switch family {
 	case familyIPv4, familyIPv6:
-		d.ip(data)
+		d.IP(data)
 	case familyBridge:
 		d.payload(kind, data)
 	default:
-		d.stats.unknown("NFLOG family %d", int(family))
+		d.Stats.unknown("NFLOG family %d", int(family))
 	}
 }

@@ -1,4 +1,4 @@
-package observe
+package capture
 
 import (
 	"bufio"
@@ -7,18 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/bits"
 )
 
-// record is a packet as a capture file has it.
-type record struct {
-	link int    // https://www.tcpdump.org/linktypes.html
-	data []byte // valid until the next record is read
-	sent bool   // the file says that the machine which captured it sent it
+// Record is a packet as a capture file has it.
+type Record struct {
+	Link int    // https://www.tcpdump.org/linktypes.html
+	Data []byte // valid until the next record is read
+	Sent bool   // the file says that the machine which captured it sent it
+	Time int64  // nanoseconds since 1970; 0 if the file does not say
 }
 
-// capture reads a file packet after packet; behind the last is io.EOF. What breaks off in the middle of a packet ends in
+// File reads a file packet after packet; behind the last is io.EOF. What breaks off in the middle of a packet ends in
 // io.ErrUnexpectedEOF.
-type capture interface{ next() (record, error) }
+type File interface{ Next() (Record, error) }
 
 // largest is how many bytes of a packet are looked at: the most that tcpdump captures (MAXIMUM_SNAPLEN of its
 // netdissect.h). A file that says it has more is believed only if its header does too, and the rest is passed over.
@@ -29,14 +32,14 @@ var packers = map[string]string{"\x28\xb5\x2f\xfd": "zstd", "\xfd7zX": "xz", "BZ
 
 const gzipMagic = "\x1f\x8b" // RFC 1952, 2.3.1
 
-// open recognizes a file by its first bytes.
-func open(r *bufio.Reader) (capture, error) {
+// Open recognizes a file by its first bytes.
+func Open(r *bufio.Reader) (File, error) {
 	if start, _ := r.Peek(len(gzipMagic)); string(start) == gzipMagic {
 		unpacked, err := gzip.NewReader(r)
 		if err != nil {
 			return nil, fmt.Errorf("cannot unpack it: %w", err)
 		}
-		r = bufio.NewReaderSize(unpacked, buffered)
+		r = bufio.NewReaderSize(unpacked, Buffered)
 	}
 	start, err := r.Peek(4)
 	if err != nil {
@@ -56,8 +59,8 @@ func open(r *bufio.Reader) (capture, error) {
 	return openClassic(r)
 }
 
-// buffered is how many bytes are read at once. It is more than two records of a usual capture.
-const buffered = 1 << 16
+// Buffered is how many bytes are read at once. It is more than two records of a usual capture.
+const Buffered = 1 << 16
 
 // Magic numbers of pcap (draft-ietf-opsawg-pcap, 4), and that of Alexey Kuznetsov's modified one, whose records have a
 // longer header (libpcap's sf-pcap.c).
@@ -82,6 +85,7 @@ type classic struct {
 	link    int
 	longest uint32 // that a record may be, in bytes
 	extra   int    // bytes of a record's header behind the usual
+	unit    int64  // of the fractions of a second, in nanoseconds
 	head    [pcapRecord + modifiedSS990915]byte
 	data    []byte
 }
@@ -89,7 +93,7 @@ type classic struct {
 func openClassic(r *bufio.Reader) (*classic, error) {
 	var header [pcapHeader]byte
 	start, _ := r.Peek(4)
-	c := &classic{r: r, order: binary.LittleEndian}
+	c := &classic{r: r, order: binary.LittleEndian, unit: 1000}
 	if start[0] == byte(pcapMicroseconds>>24) {
 		c.order = binary.BigEndian
 	}
@@ -105,6 +109,9 @@ func openClassic(r *bufio.Reader) (*classic, error) {
 	}
 	c.longest = max(largest, c.order.Uint32(header[16:]))
 	c.link = int(c.order.Uint32(header[20:])) & 0xffff // above it is the length of a frame check sequence
+	if magic == pcapNanoseconds {
+		c.unit = 1
+	}
 	if magic == pcapModified {
 		c.extra = c.modified()
 	}
@@ -120,7 +127,7 @@ func (c *classic) modified() int {
 			break
 		}
 		length := c.order.Uint32(first[8:])
-		if length > buffered-3*pcapRecord-modifiedSS990915 {
+		if length > Buffered-3*pcapRecord-modifiedSS990915 {
 			break // farther than can be looked ahead
 		}
 		end := pcapRecord + extra + int(length)
@@ -139,19 +146,20 @@ func (c *classic) modified() int {
 	return modifiedExtra
 }
 
-func (c *classic) next() (record, error) {
+func (c *classic) Next() (Record, error) {
 	head := c.head[:pcapRecord+c.extra]
 	if _, err := io.ReadFull(c.r, head); err != nil {
-		return record{}, err
+		return Record{}, err
 	}
 	n := c.order.Uint32(head[8:])
 	if n > c.longest {
-		return record{}, fmt.Errorf("it claims to have %d bytes, and none has more than %d", n, c.longest)
+		return Record{}, fmt.Errorf("it claims to have %d bytes, and none has more than %d", n, c.longest)
 	}
 	var err error
 	c.data, err = readPart(c.r, c.data, int64(n))
 	sent := c.extra > 0 && head[pcapRecord+6] == packetOutgoing
-	return record{c.link, c.data, sent}, err
+	at := int64(c.order.Uint32(head))*nanoseconds + int64(c.order.Uint32(head[4:]))*c.unit
+	return Record{c.link, c.data, sent, at}, err
 }
 
 // readPart reads n bytes, of which it keeps at most the largest number that is looked at. It takes a buffer, and returns
@@ -193,11 +201,18 @@ const (
 	ngPacketHead      = 20 // bytes of a packet's body before its data
 	ngFlags           = 2  // the option that tells the direction
 	ngOutbound        = 2  // in the two lowest bits of the flags
+	ngClock           = 9  // the option of an interface that tells how fine its time is
 	ngLongestOptions  = 1 << 14
 	ngMostInterfaces  = 1 << 16
 	ngFixedOfSection  = 8 // bytes of its body before the section's length: byte order and version
 	ngSimpleHead      = 4
 	ngDescriptionHead = 8
+)
+
+const (
+	nanoseconds  = 1_000_000_000 // in a second
+	microseconds = 6             // how fine the time is if nothing says it: a negative power of ten
+	binaryClock  = 0x80          // the bit that says that the power is one of two
 )
 
 // nextGeneration is a pcapng file.
@@ -214,18 +229,19 @@ type nextGeneration struct {
 type described struct {
 	link    int
 	longest int64 // bytes captured of each packet; 0 is no limit
+	clock   uint8 // how fine its time is: the negative power of ten of a second, or with the highest bit of two
 }
 
 // noInterface is the link type of a packet whose interface was not described.
 const noInterface = -1
 
-func (n *nextGeneration) next() (record, error) {
+func (n *nextGeneration) Next() (Record, error) {
 	for {
 		kind, body, err := n.block()
 		if err != nil {
-			return record{}, err
+			return Record{}, err
 		}
-		var packet *record
+		var packet *Record
 		left := body
 		switch kind {
 		case ngInterface:
@@ -239,7 +255,7 @@ func (n *nextGeneration) next() (record, error) {
 			err = n.end(left)
 		}
 		if err != nil {
-			return record{}, cutShort(err)
+			return Record{}, cutShort(err)
 		}
 		if packet != nil {
 			return *packet, nil
@@ -304,11 +320,49 @@ func (n *nextGeneration) describe(body int64) (int64, error) {
 	if _, err := io.ReadFull(n.r, head); err != nil {
 		return 0, err
 	}
-	n.interfaces = append(n.interfaces, described{int(n.order.Uint16(head)), int64(n.order.Uint32(head[4:]))})
-	return body - ngDescriptionHead, nil
+	one := described{int(n.order.Uint16(head)), int64(n.order.Uint32(head[4:])), microseconds}
+	left := body - ngDescriptionHead
+	if left > 0 && left <= ngLongestOptions {
+		var err error
+		if n.options, err = readPart(n.r, n.options, left); err != nil {
+			return 0, err
+		}
+		if value := n.option(n.options, ngClock); len(value) == 1 {
+			one.clock = value[0]
+		}
+		left = 0
+	}
+	n.interfaces = append(n.interfaces, one)
+	return left, nil
 }
 
-func (n *nextGeneration) packet(kind uint32, body int64) (*record, int64, error) {
+// time is a packet's time in nanoseconds since 1970, of so many units of its interface's clock; 0 if it does not fit.
+func (n *nextGeneration) time(number uint32, units uint64) int64 {
+	if uint64(number) >= uint64(len(n.interfaces)) {
+		return 0
+	}
+	clock := n.interfaces[number].clock
+	power := uint(clock &^ binaryClock)
+	second := uint64(1)
+	switch {
+	case clock&binaryClock != 0 && power < 64:
+		second = 1 << power
+	case clock&binaryClock == 0 && power < 20:
+		for range power {
+			second *= 10
+		}
+	default:
+		return 0
+	}
+	high, low := bits.Mul64(units%second, nanoseconds)
+	fraction, _ := bits.Div64(high, low, second)
+	if units/second > math.MaxInt64/nanoseconds-1 {
+		return 0
+	}
+	return int64(units/second)*nanoseconds + int64(fraction)
+}
+
+func (n *nextGeneration) packet(kind uint32, body int64) (*Record, int64, error) {
 	if body < ngPacketHead {
 		return nil, 0, errors.New("a block is too short for a packet")
 	}
@@ -325,12 +379,12 @@ func (n *nextGeneration) packet(kind uint32, body int64) (*record, int64, error)
 	if left < 0 {
 		return nil, 0, fmt.Errorf("it claims to have %d bytes, and its block has %d", length, body)
 	}
-	p := &record{link: n.link(number)}
+	p := &Record{Link: n.link(number), Time: n.time(number, uint64(n.order.Uint32(n.head[4:]))<<32|uint64(n.order.Uint32(n.head[8:])))}
 	var err error
 	if n.data, err = readPart(n.r, n.data, length); err != nil {
 		return nil, 0, err
 	}
-	p.data = n.data
+	p.Data = n.data
 	if err := passOver(n.r, padded-length); err != nil {
 		return nil, 0, err
 	}
@@ -340,11 +394,11 @@ func (n *nextGeneration) packet(kind uint32, body int64) (*record, int64, error)
 	if n.options, err = readPart(n.r, n.options, left); err != nil {
 		return nil, 0, err
 	}
-	p.sent = n.outbound(n.options)
+	p.Sent = n.outbound(n.options)
 	return p, 0, nil
 }
 
-func (n *nextGeneration) simple(body int64) (*record, int64, error) {
+func (n *nextGeneration) simple(body int64) (*Record, int64, error) {
 	head := n.head[:ngSimpleHead]
 	if body < ngSimpleHead {
 		return nil, 0, errors.New("a block is too short for a packet")
@@ -358,7 +412,7 @@ func (n *nextGeneration) simple(body int64) (*record, int64, error) {
 	}
 	var err error
 	n.data, err = readPart(n.r, n.data, length)
-	return &record{link: n.link(0), data: n.data}, body - ngSimpleHead - length, err
+	return &Record{Link: n.link(0), Data: n.data}, body - ngSimpleHead - length, err
 }
 
 func (n *nextGeneration) link(number uint32) int {
@@ -370,17 +424,23 @@ func (n *nextGeneration) link(number uint32) int {
 
 // outbound looks for the direction among a packet's options.
 func (n *nextGeneration) outbound(options []byte) bool {
+	value := n.option(options, ngFlags)
+	return len(value) == 4 && n.order.Uint32(value)&3 == ngOutbound
+}
+
+// option is the value of an option, nil if it is not there.
+func (n *nextGeneration) option(options []byte, code uint16) []byte {
 	for len(options) >= 4 {
-		code, length := n.order.Uint16(options), int(n.order.Uint16(options[2:]))
-		if options = options[4:]; code == 0 || length > len(options) {
-			return false
+		has, length := n.order.Uint16(options), int(n.order.Uint16(options[2:]))
+		if options = options[4:]; has == 0 || length > len(options) {
+			return nil
 		}
-		if code == ngFlags && length == 4 {
-			return n.order.Uint32(options)&3 == ngOutbound
+		if has == code {
+			return options[:length]
 		}
 		options = options[min((length+3)&^3, len(options)):]
 	}
-	return false
+	return nil
 }
 
 // end passes over what is left of a block's body, and reads the length that stands behind it.

@@ -1,4 +1,4 @@
-package observe
+package capture
 
 import "encoding/binary"
 
@@ -25,13 +25,13 @@ const (
 )
 
 // radiotap is a frame of IEEE 802.11 below what the receiver says of it (https://www.radiotap.org).
-func (d *decoder) radiotap(data []byte) {
+func (d *Decoder) radiotap(data []byte) {
 	if !d.has(data, 8) {
 		return
 	}
 	length := int(binary.LittleEndian.Uint16(data[2:]))
 	if length < 8 {
-		d.stats.unknown("a radiotap header of %d bytes", length)
+		d.Stats.unknown("a radiotap header of %d bytes", length)
 		return
 	}
 	if d.has(data, length) {
@@ -61,9 +61,9 @@ func radiotapPads(header []byte) bool {
 }
 
 // wifi is a frame of IEEE 802.11. A frame check sequence at its end does no harm: the IP packet has its own length.
-func (d *decoder) wifi(data []byte) { d.wifiFrame(data, false) }
+func (d *Decoder) wifi(data []byte) { d.wifiFrame(data, false) }
 
-func (d *decoder) wifiFrame(data []byte, padded bool) {
+func (d *Decoder) wifiFrame(data []byte, padded bool) {
 	if !d.has(data, 2) || data[0]&wifiKind != wifiData || data[0]&wifiNoData != 0 {
 		return
 	}
@@ -87,7 +87,7 @@ func (d *decoder) wifiFrame(data []byte, padded bool) {
 	}
 	switch {
 	case data[1]&wifiEncrypted != 0:
-		d.stats.unknown("an 802.11 frame that is encrypted", 0)
+		d.Stats.unknown("an 802.11 frame that is encrypted", 0)
 	case !d.has(data, length), data[22]&0x0f != 0: // a later fragment
 	case several:
 		d.subframes(data[length:])
@@ -97,7 +97,7 @@ func (d *decoder) wifiFrame(data []byte, padded bool) {
 }
 
 // subframes are the packets of an A-MSDU, each filled up to a multiple of four bytes but the last.
-func (d *decoder) subframes(data []byte) {
+func (d *Decoder) subframes(data []byte) {
 	for len(data) >= wifiSubframe {
 		length := int(binary.BigEndian.Uint16(data[12:]))
 		if length == 0 {
