@@ -364,3 +364,19 @@ func TestPanicModeOverASwitch(t *testing.T) {
 		}
 	}
 }
+
+// The entries that a set had before its type changed are excused to be left out without flushing, where a set was changed.
+func TestReloadThatChangesASet(t *testing.T) {
+	d := stepThat("$ --reload", "exit 136\nstderr: Error: INVALID_ENTRY: invalid mac address '192.0.2.1' in '192.0.2.1'", "exit 0\nsuccess")
+	changed := []step{{verb: "$", words: []string{"--permanent", "--new-ipset=ips", "--type=hash:mac"}}}
+	for flush, want := range map[string]bool{"no": true, "yes": false} {
+		d.scene = scene{session: &session{conf: map[string]string{"FlushAllOnReload": flush}}, before: changed}
+		if got := explain(d) != ""; got != want {
+			t.Errorf("with FlushAllOnReload=%s it is excused is %v, want %v", flush, got, want)
+		}
+	}
+	d.scene = scene{session: &session{conf: map[string]string{"FlushAllOnReload": "no"}}}
+	if reason := explain(d); reason != "" {
+		t.Errorf("where no set was changed it is excused: %s", reason)
+	}
+}

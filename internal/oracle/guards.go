@@ -272,3 +272,10 @@ func dropsEither(d difference, line string) bool {
 		return !slices.Contains(d.scene.ours[tool+" raw PREROUTING"], "DROP") || !slices.Contains(d.scene.ours[tool+" raw OUTPUT"], "DROP")
 	})
 }
+
+// changedSet is true of a session without flushing at a reload that has made an ipset anew, or given it another type.
+func changedSet(d difference) bool {
+	return d.had("FlushAllOnReload", "no") && d.did(func(st step) bool {
+		return regexp.MustCompile(`ipset\.(update|setType|remove)\b|addIPSet|--(new|delete)-ipset`).MatchString(st.String())
+	})
+}
