@@ -71,9 +71,7 @@ type Options struct {
 
 // Advise says for each path of a machine what fits, whether it is clamped, and what to add.
 func Advise(m *Machine, o Options) *Report {
-	with := *m
-	with.Marks = m.Marks || o.RulesUnknown || slices.ContainsFunc(o.Rules, func(r *Rules) bool { return r.marks })
-	m = &with
+	m = m.with(o)
 	r := &Report{Forward4: m.Forward4, Forward6: m.Forward6, Notes: m.Notes, Paths: m.paths()}
 	rules := merge(o.Rules)
 	for i := range r.Paths {
@@ -87,6 +85,13 @@ func Advise(m *Machine, o Options) *Report {
 		r.Notes = append(slices.Clone(r.Notes), note)
 	}
 	return r
+}
+
+// with is the machine with what rules say of it.
+func (m *Machine) with(o Options) *Machine {
+	next := *m
+	next.Marks = m.Marks || o.RulesUnknown || slices.ContainsFunc(o.Rules, func(r *Rules) bool { return r.marks })
+	return &next
 }
 
 // uplinks says that default routes go by links of several zones, where some of them are to be clamped: a connection that goes out by the one
@@ -236,6 +241,9 @@ func (p *Path) fits(six bool) int {
 	return p.Fit.IPv4
 }
 
+// nothingForwarded is why no clamp is needed where no family is forwarded.
+const nothingForwarded = "nothing is forwarded over it, and connections of this machine itself take the MTU from the route"
+
 // need finds out whether a path has to be clamped, whether it is, and what to add.
 func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 	p.Clamped = NotNeeded
@@ -260,7 +268,7 @@ func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 	}
 	switch {
 	case !forwards:
-		p.Why = "nothing is forwarded over it, and connections of this machine itself take the MTU from the route"
+		p.Why = nothingForwarded
 	case !wider:
 		p.Why = "no other path carries more"
 	}
@@ -285,6 +293,7 @@ func (p *Path) need(m *Machine, all []Path, rules *Rules, unknown bool) {
 type other struct {
 	iface, vrf string
 	mss        int // bytes, that it carries
+	least      int // the smallest that the kernel may make of the path's MTU there, in bytes of MSS
 }
 
 // wider are the interfaces of paths that carry more, each with the most that a path over it does.
@@ -296,12 +305,14 @@ func (p *Path) wider(all []Path, six bool) []other {
 		if q.fits(six) <= p.fits(six) || q.Interface == p.Interface && !p.internet {
 			continue
 		}
-		if k, ok := at[q.Interface]; ok {
-			list[k].mss = max(list[k].mss, q.fits(six))
-			continue
+		k, ok := at[q.Interface]
+		if !ok {
+			k = len(list)
+			at[q.Interface] = k
+			list = append(list, other{q.Interface, q.vrf, 0, maxMSS})
 		}
-		at[q.Interface] = len(list)
-		list = append(list, other{q.Interface, q.vrf, q.fits(six)})
+		list[k].mss = max(list[k].mss, q.fits(six))
+		list[k].least = min(list[k].least, q.seen(true, six).low, q.seen(false, six).low)
 	}
 	return list
 }
@@ -330,6 +341,7 @@ func (p *Path) meeting(w leg, wide []other, six bool, rules *Rules) Meeting {
 		if w.out {
 			s.in, s.inVRF, s.src, s.out, s.dst = o.iface, o.vrf, p.from, p.Interface, p.to
 		}
+		s.pmtu.low = min(s.pmtu.low, o.least) // the other side's MTU counts too
 		states = append(states, rules.clamped(s, p.fits(six), o.mss, &found))
 	}
 	m.By = found.list

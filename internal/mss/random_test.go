@@ -28,7 +28,13 @@ func TestRandomMachines(t *testing.T) {
 	for i := range *machines {
 		n := first + uint64(i)
 		t.Run(fmt.Sprint("seed ", n), func(t *testing.T) {
-			drawMachine(t, rand.New(rand.NewPCG(n, 1))).try()
+			d := drawMachine(t, rand.New(rand.NewPCG(n, 1)))
+			d.try()
+			d.verified = d.alike()
+			if t.Failed() {
+				t.Log(d.script)
+			}
+			t.Logf("%d announcements of paths that are said to be in order, %d sizes, %d segments beside the clone", d.sure, d.sized, d.verified)
 		})
 	}
 }
@@ -36,12 +42,13 @@ func TestRandomMachines(t *testing.T) {
 // drawn is a machine that was drawn.
 type drawn struct {
 	*world
-	r      *rand.Rand
-	script string
-	mtus   map[string]int                 // of links, and of bridges, by what they carry
-	places map[string]map[bool]netip.Addr // of each end: a host behind it, to which the main table has a route
-	sure   int                            // announcements of paths of which it is said that they are in order
-	sized  int                            // paths whose size was tried
+	r        *rand.Rand
+	script   string
+	mtus     map[string]int                 // of links, and of bridges, by what they carry
+	places   map[string]map[bool]netip.Addr // of each end: a host behind it, to which the main table has a route
+	sure     int                            // announcements of paths of which it is said that they are in order
+	sized    int                            // paths whose size was tried
+	verified int                            // segments that were compared with those of a clone
 }
 
 func (d *drawn) one(list ...string) string { return list[d.r.IntN(len(list))] }
@@ -73,6 +80,7 @@ func drawMachine(t *testing.T, r *rand.Rand) *drawn {
 	if r.IntN(3) == 0 {
 		d.tunnel(&b, routed)
 	}
+	d.beside(&b, routed)
 	if r.IntN(3) > 0 {
 		b.WriteString(clamps[d.one("nftables", "iptables")](0))
 	}
@@ -149,6 +157,20 @@ func (d *drawn) tunnel(b *strings.Builder, routed []string) {
 	fmt.Fprintf(b, "address %s 9\nip route add 203.0.113.0/24 via 10.200.9.2\nip -6 route add 2001:db8:7::/48 via fd00:200:9::2\n", name)
 }
 
+// beside adds what is not to change what is said: IPsec for marks and for interfaces that are not there, NAT, and a tunnel over the tunnel.
+func (d *drawn) beside(b *strings.Builder, routed []string) {
+	if d.r.IntN(3) == 0 {
+		fmt.Fprintf(b, "ip xfrm policy add src 0.0.0.0/0 dst %s dir out %s tmpl src 10.200.1.1 dst 192.0.2.7 proto esp mode %s\n",
+			d.one("0.0.0.0/0", "198.51.100.0/24"), d.one("mark 42", "mark 0x40/0xf0", "if_id 42"), d.one("tunnel", "transport"))
+	}
+	if d.r.IntN(4) == 0 {
+		fmt.Fprintf(b, "nft add table ip nat\nnft add chain ip nat c '{ type nat hook postrouting priority srcnat; }'\nnft add rule ip nat c oifname %s masquerade\n", routed[d.r.IntN(len(routed))])
+	}
+	if d.r.IntN(2) == 0 && strings.Contains(b.String(), "type vxlan") {
+		fmt.Fprintf(b, "ip link add over-vx mtu %d type vxlan id 8 dstport 4789 remote 203.0.113.50 df set\nip link set over-vx up\naddress over-vx 10\nip route add 192.88.99.0/24 via 10.200.10.2\n", 1200+d.r.IntN(300))
+	}
+}
+
 // tunnelled compares what gets through the VXLAN with what is said to fit. Of several next hops below, and
 // of tables for marks, the smallest is said, and another may be taken.
 func (d *drawn) tunnelled(report *Report, names []string) {
@@ -183,7 +205,7 @@ func (d *drawn) policy(b *strings.Builder, n int, routed []string) {
 		if six {
 			ip, from = "ip -6", fmt.Sprintf("fd00:%d::/32", 1+d.r.IntN(n))
 		}
-		what := d.one("from "+from, "iif "+routed[d.r.IntN(n)], "to "+from, "fwmark 7", "iif "+routed[d.r.IntN(n)], "not fwmark 7", "ipproto tcp", "dport 30000-60000", "")
+		what := d.one("from "+from, "iif "+routed[d.r.IntN(n)], "to "+from, "fwmark 7", "iif "+routed[d.r.IntN(n)], "not fwmark 7", "ipproto tcp", "dport 30000-60000", "oif "+routed[d.r.IntN(n)], "")
 		do := d.one("lookup 200", "lookup 200", "lookup 300", "lookup main suppress_prefixlength 0")
 		fmt.Fprintf(b, "%s rule add priority %d %s %s\n", ip, 100+d.r.IntN(1000), what, do)
 	}
@@ -265,7 +287,6 @@ func (d *drawn) try() {
 	if d.t.Failed() {
 		d.t.Logf("%s\n%+v", d.script, report.Paths)
 	}
-	d.t.Logf("%d announcements of paths that are said to be in order, %d sizes", d.sure, d.sized)
 }
 
 // headerOf is the length of the headers before a segment's data, in bytes.

@@ -54,7 +54,7 @@ With --for it reads nothing, but says what fits a kind of path.`,
 	cmd.RegisterFlagCompletionFunc("for", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return append(kindList(), "all"), cobra.ShellCompDirectiveNoFileComp
 	})
-	cmd.AddCommand(newObserve(), newWatch())
+	cmd.AddCommand(newObserve(), newVerify(), newWatch())
 	return cmd
 }
 

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts of testdata/script with the program itself. Beside the commands of testscript they have
-// "exits STATUS PROGRAM ARG…", and the condition "lab", which holds where "richwall lab" can make its network.
+// "exits STATUS PROGRAM ARG…", and the conditions "lab", which holds where "richwall lab" can make its network, and "root".
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "../../../testdata/script",
@@ -32,6 +32,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Getuid() == 0, nil
+			}
 			if name != "lab" {
 				return false, fmt.Errorf("there is no condition %q", name)
 			}
