@@ -278,6 +278,8 @@ func TestReloadThatBothRefuse(t *testing.T) {
 	}{
 		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", timed, true},
 		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", nil, false},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: cannot change the rules of bridges in table filter: ebtables-restore v1.8.9 (nf_tables): Problem with the specified Ethernet protocol 'tcp'\"", timed, true},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: cannot change the rules of bridges in table filter: ebtables-restore v1.8.9 (nf_tables): Problem with the specified Ethernet protocol 'tcp'\"", nil, false},
 		{"exit 1\nstderr: x: \"COMMAND_FAILED: the kernel says no\"", timed, false},
 	} {
 		d := stepThat("dbus / setLogDenied all", crash, c.ours)
