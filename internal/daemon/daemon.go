@@ -125,7 +125,7 @@ type Daemon struct {
 
 	current   atomic.Pointer[Snapshot]
 	emergency atomic.Bool   // every packet is dropped by DropAll
-	wishes    atomic.Uint64 // counts the calls of SetPanic: the last one counts
+	wishes    atomic.Uint64 // the number of the last order of SetPanic (order)
 	ending    atomic.Int32  // counts the calls of SetPanic that end panic mode and have not done so yet
 	begun     chan struct{} // closed when there is a Kernel
 	dropping  sync.Mutex    // held while the table of DropAll is put up or taken away, beside the lock or not; guards the next two

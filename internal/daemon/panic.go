@@ -102,7 +102,7 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	case !on && !now.Panic:
 		return refuse(NotEnabled, "panic mode is not enabled")
 	}
-	wish := d.wishes.Add(1)
+	wish := d.order(on)
 	done := d.beginSwitch(context.WithoutCancel(ctx), on, wish)
 	if d.opt.DropAll == nil && on {
 		return <-done
@@ -116,6 +116,20 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 		return d.panicBeside(done, wish)
 	}
 	return d.endBeside(done, wish)
+}
+
+// order is the number of an order to switch panic mode: odd to switch it on, even to switch it off. It is that of the order before if that says
+// the same, so that only an order to the contrary overtakes one that is not carried out yet.
+func (d *Daemon) order(on bool) uint64 {
+	for {
+		last := d.wishes.Load()
+		if on == (last%2 == 1) {
+			return last
+		}
+		if d.wishes.CompareAndSwap(last, last+1) {
+			return last + 1
+		}
+	}
 }
 
 // beginSwitch switches panic mode as soon as the lock can be had, and, where it is to end, there are rules. The error comes by the channel.
@@ -144,7 +158,7 @@ func (d *Daemon) beginSwitch(ctx context.Context, on bool, wish uint64) <-chan e
 // switchPanic switches panic mode, unless that was overtaken. The lock is held.
 func (d *Daemon) switchPanic(ctx context.Context, on bool, wish uint64) error {
 	switch now := d.Snapshot(); {
-	case !on && !now.Panic: // it ended beside a change
+	case !on && !now.Panic, on && d.panic && d.wishes.Load() == wish: // it ended beside a change, or another order has said the same
 		return nil
 	case d.wishes.Load() != wish:
 		if now.Panic == on {
@@ -167,7 +181,9 @@ func (d *Daemon) switchPanic(ctx context.Context, on bool, wish uint64) error {
 // panicBeside has the table of DropAll drop everything while a change is under way behind which panic mode is committed.
 func (d *Daemon) panicBeside(done <-chan error, wish uint64) error {
 	if err := d.dropBeside(wish); err != nil { // the commit may succeed all the same
-		d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
+		if !errors.Is(err, errOvertaken) {
+			d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
+		}
 		select {
 		case err := <-done:
 			return err
@@ -189,7 +205,7 @@ func (d *Daemon) panicBeside(done <-chan error, wish uint64) error {
 func (d *Daemon) endBeside(done <-chan error, wish uint64) error {
 	ended, err := d.passBeside(wish)
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, errOvertaken):
 		d.opt.Log.Error("panic mode does not end while another change of the firewall is still under way", "reason", err)
 	case ended:
 		d.opt.Log.Warn("panic mode is off, while another change of the firewall is still under way")
@@ -225,31 +241,26 @@ func (d *Daemon) committing(begins bool) (ended func()) {
 
 // dropBeside drops everything by the table of DropAll, for a switch that may not have the lock.
 func (d *Daemon) dropBeside(wish uint64) error {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	if d.wishes.Load() != wish {
-		return errOvertaken
-	}
-	if err := d.dropAll(); err != nil {
-		return err
-	}
-	d.beside = !d.panicking && !d.current.Load().Panic
-	return nil
+	return d.unlessOvertaken(wish, func() error {
+		before := d.Snapshot().Panic
+		if err := d.dropAll(); err != nil {
+			return err
+		}
+		d.beside = !d.panicking && (d.beside || !before)
+		return nil
+	})
 }
 
-// passBeside takes away the table of DropAll where nothing but that belongs to panic mode, and says whether that was so.
+// passBeside takes away the table of DropAll where nothing but that belongs to panic mode, and says whether panic mode is off.
 func (d *Daemon) passBeside(wish uint64) (ended bool, err error) {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	if !d.beside || d.wishes.Load() != wish {
-		return false, nil
-	}
-	if err := d.opt.DropAll(false); err != nil {
-		return false, err
-	}
-	d.emergency.Store(false)
-	d.beside = false
-	return true, nil
+	err = d.unlessOvertaken(wish, func() error {
+		if d.beside {
+			err = d.passAll()
+		}
+		ended = err == nil && !d.Snapshot().Panic
+		return err
+	})
+	return ended, err
 }
 
 // dropAll drops everything by the table of DropAll.
@@ -366,15 +377,20 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) erro
 	if left != nil {
 		return errors.Join(reason, left)
 	}
-	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
-		return errors.Join(reason, err)
-	}
-	if d.opt.PassFrames != nil {
-		if err := d.opt.PassFrames(); err != nil {
-			return errors.Join(reason, err)
+	err := d.unlessOvertaken(wish, func() error {
+		err := g.KeepOut(context.WithoutCancel(ctx), false)
+		if err == nil && d.opt.PassFrames != nil {
+			err = d.opt.PassFrames()
 		}
-	}
-	if err := d.endDropAll(wish); err != nil {
+		if err == nil {
+			err = d.passAll()
+		}
+		if err != nil { // a part of what drops everything may be gone
+			err = errors.Join(err, g.KeepOut(context.WithoutCancel(ctx), true), d.dropEverything())
+		}
+		return err
+	})
+	if err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
@@ -417,13 +433,23 @@ const leftTime = 10 * time.Second
 
 // endDropAll ends what DropAll does. An earlier process may have called it, too. The error is also that panic mode was switched again.
 func (d *Daemon) endDropAll(wish uint64) error {
-	if d.opt.DropAll == nil {
-		return nil
-	}
+	return d.unlessOvertaken(wish, d.passAll)
+}
+
+// unlessOvertaken does something by the table of DropAll, or about it, unless panic mode was switched again since an order.
+func (d *Daemon) unlessOvertaken(wish uint64, do func() error) error {
 	d.dropping.Lock()
 	defer d.dropping.Unlock()
 	if d.wishes.Load() != wish {
 		return errOvertaken
+	}
+	return do()
+}
+
+// passAll takes the table of DropAll away. The lock dropping is held.
+func (d *Daemon) passAll() error {
+	if d.opt.DropAll == nil {
+		return nil
 	}
 	if err := d.opt.DropAll(false); err != nil {
 		return err
@@ -431,6 +457,14 @@ func (d *Daemon) endDropAll(wish uint64) error {
 	d.emergency.Store(false)
 	d.beside = false
 	return nil
+}
+
+// dropEverything is dropAll where there is DropAll.
+func (d *Daemon) dropEverything() error {
+	if d.opt.DropAll == nil {
+		return nil
+	}
+	return d.dropAll()
 }
 
 // panicBefore switches panic mode on before there are rules. It can be switched off when they are there. The lock is held.
