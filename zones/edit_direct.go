@@ -180,10 +180,28 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 	switch {
 	case isBuiltin(c.IPV, c.Table, c.Chain):
 		return c, refuse(BuiltinChain, "chain '%s' is built-in chain", c.Chain)
+	case e.scope == Runtime && isBesideBuiltin(e.c, c):
+		return c, refuse(BuiltinChain, "chain '%s' is reserved", c.Chain)
 	case e.scope == Runtime && reserved(e.c, c.Chain):
 		return c, refuse(InvalidChain, "cannot use chain %s: the chains of a zone or policy have that name", c.Chain)
 	}
 	return c, nil
+}
+
+// isBesideBuiltin tells whether the firewall makes a chain of that name by itself, to which one of the table's own jumps: for direct rules of
+// ebtables, and with the iptables back end for those of iptables, and for zones.
+func isBesideBuiltin(c *Config, chain DirectChain) bool {
+	suffixes := []string{"_direct"}
+	if chain.IPV != "eb" {
+		if c.Conf.FirewallBackend != "iptables" {
+			return false
+		}
+		suffixes = append(suffixes, "_dispatch")
+	}
+	return slices.ContainsFunc(suffixes, func(suffix string) bool {
+		builtin, ok := strings.CutSuffix(chain.Chain, suffix)
+		return ok && isBuiltin(chain.IPV, chain.Table, builtin)
+	})
 }
 
 // reserved tells whether a chain has the name of one that the rules of a zone or policy are in.
