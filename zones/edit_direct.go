@@ -57,6 +57,18 @@ func (d *Direct) Changed(running, files *Direct) *Direct {
 	return changed
 }
 
+// Without is what is not in another direct interface.
+func (d *Direct) Without(other *Direct) *Direct {
+	return &Direct{
+		Chains:       withoutGone(slices.Clone(d.Chains), nil, other.Chains, chainArgs),
+		Rules:        withoutGone(slices.Clone(d.Rules), nil, other.Rules, ruleArgs),
+		Passthroughs: withoutGone(slices.Clone(d.Passthroughs), nil, other.Passthroughs, passArgs),
+	}
+}
+
+// IsEmpty says whether there is nothing in it.
+func (d *Direct) IsEmpty() bool { return len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == 0 }
+
 // withoutGone is a list without what is in files but not in running.
 func withoutGone[T any](list, running, files []T, args func(T) []string) []T {
 	gone := map[string]bool{}
@@ -168,10 +180,28 @@ func parseChain(e env, _ *Direct, args []string) (DirectChain, error) {
 	switch {
 	case isBuiltin(c.IPV, c.Table, c.Chain):
 		return c, refuse(BuiltinChain, "chain '%s' is built-in chain", c.Chain)
+	case e.scope == Runtime && isBesideBuiltin(e.c, c):
+		return c, refuse(BuiltinChain, "chain '%s' is reserved", c.Chain)
 	case e.scope == Runtime && reserved(e.c, c.Chain):
 		return c, refuse(InvalidChain, "cannot use chain %s: the chains of a zone or policy have that name", c.Chain)
 	}
 	return c, nil
+}
+
+// isBesideBuiltin tells whether the firewall makes a chain of that name by itself, to which one of the table's own jumps: for direct rules of
+// ebtables, and with the iptables back end for those of iptables, and for zones.
+func isBesideBuiltin(c *Config, chain DirectChain) bool {
+	suffixes := []string{"_direct"}
+	if chain.IPV != "eb" {
+		if c.Conf.FirewallBackend != "iptables" {
+			return false
+		}
+		suffixes = append(suffixes, "_dispatch")
+	}
+	return slices.ContainsFunc(suffixes, func(suffix string) bool {
+		builtin, ok := strings.CutSuffix(chain.Chain, suffix)
+		return ok && isBuiltin(chain.IPV, chain.Table, builtin)
+	})
 }
 
 // reserved tells whether a chain has the name of one that the rules of a zone or policy are in.

@@ -207,6 +207,7 @@ func TestItemsThatAreNotValid(t *testing.T) {
 		{"ipset s", "option family:x", "INVALID_FAMILY: ", ""},
 		{"icmptype it", "destination ipv5", `INVALID_DESTINATION: cannot use destination "ipv5"`, "INVALID_DESTINATION: "},
 		{"direct ", "chain ipv4:filter:INPUT", "BUILTIN_CHAIN: chain 'INPUT' is built-in chain", "BUILTIN_CHAIN: "},
+		{"direct ", "chain eb:filter:INPUT_direct", "BUILTIN_CHAIN: chain 'INPUT_direct' is reserved", "BUILTIN_CHAIN: "},
 		{"direct ", "chain ipv4:filter:IN_public_allow", "INVALID_CHAIN: ", "INVALID_CHAIN: "},
 		{"direct ", "chain ipv4:filter:ACCEPT", "INVALID_CHAIN: cannot use chain ACCEPT: that is a verdict of iptables", "INVALID_CHAIN: "},
 		{"direct ", "direct-rule ipv6:raw:RETURN:0:-j:DROP", "INVALID_CHAIN: cannot use chain RETURN", "INVALID_CHAIN: "},
@@ -631,6 +632,26 @@ func TestChainsInUseDoNotGo(t *testing.T) {
 		alone := must(t, with, Remove(Runtime, o, item(test.other)), Remove(Runtime, o, item(test.chain)))
 		if err := CheckChainsGone(with.Direct, alone.Direct); err != nil {
 			t.Errorf("%s without %s: %v", test.chain, test.other, err)
+		}
+	}
+}
+
+// With iptables the chains that the firewall makes beside the kernel's own are no chains for direct rules; with nftables they are, as there
+// are none of these names.
+func TestChainsBesideTheKernels(t *testing.T) {
+	for backend, want := range map[string]string{"iptables": "BUILTIN_CHAIN: chain '%s' is reserved", "nftables": ""} {
+		c := *prepared(t)
+		conf := *c.Conf
+		conf.FirewallBackend = backend
+		c.Conf = &conf
+		for _, chain := range []string{"INPUT_direct", "FORWARD_dispatch"} {
+			_, err := Apply(&c, Add(Runtime, Object{Kind: KindDirect}, item("chain ipv4:filter:"+chain)))
+			if text := strings.ReplaceAll(want, "%s", chain); want == "" && err != nil || !strings.HasPrefix(errorText(err), text) {
+				t.Errorf("%s: %s: %v, want %q", backend, chain, err, text)
+			}
+		}
+		if _, err := Apply(&c, Add(Runtime, Object{Kind: KindDirect}, item("chain ipv4:filter:PREROUTING_direct"))); err != nil {
+			t.Errorf("%s: a chain that is beside none of the table's: %v", backend, err)
 		}
 	}
 }

@@ -125,10 +125,12 @@ type Daemon struct {
 
 	current   atomic.Pointer[Snapshot]
 	emergency atomic.Bool   // every packet is dropped by DropAll
+	wishes    atomic.Uint64 // the number of the last order of SetPanic (order)
+	ending    atomic.Int32  // counts the calls of SetPanic that end panic mode and have not done so yet
 	begun     chan struct{} // closed when there is a Kernel
 	dropping  sync.Mutex    // held while the table of DropAll is put up or taken away, beside the lock or not; guards the next two
-	order     *order        // the last order to switch panic mode; nil for none
-	committed bool          // more than the table of DropAll may drop everything: panic mode was begun to be committed, and has not ended since
+	panicking bool          // a commit with panic mode was begun, and panic mode has not ended since: more than that table may drop everything
+	beside    bool          // nothing is in the kernel of panic mode but the table of DropAll, which was put up beside a change
 	noting    sync.Mutex    // held while panic mode is noted on disk
 	keeping   sync.Mutex    // held while the last good configuration is written
 	keeps     atomic.Uint64 // counts the calls of keepGood: the last one counts

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"richwall/internal/kernel"
@@ -95,135 +94,124 @@ func (d *Daemon) inPatience(note func() error) error {
 	}
 }
 
-// order is that panic mode is to be on, or off: a call of SetPanic, and those that ask for the same while that is under way. Only an order in
-// the other direction overtakes it.
-type order struct {
-	on   bool
-	over bool          // the switch has ended, or was made beside a change; Daemon.dropping guards it
-	done chan struct{} // closed when the switch has ended, by err
-	err  error
-	late sync.Once // for who does what is to be done then, when no caller waits any more
-}
-
 func (d *Daemon) setPanic(ctx context.Context, on bool) error {
-	o, err := d.ordered(context.WithoutCancel(ctx), on)
-	if err != nil {
-		return err
+	now := d.Snapshot()
+	switch {
+	case on && now.Panic && d.ending.Load() == 0:
+		return refuse(zones.AlreadyEnabled, "panic mode already enabled")
+	case !on && !now.Panic:
+		return refuse(NotEnabled, "panic mode is not enabled")
 	}
+	wish := d.order(on)
+	done := d.beginSwitch(context.WithoutCancel(ctx), on, wish)
 	if d.opt.DropAll == nil && on {
-		<-o.done
-		return o.err
+		return <-done
 	}
 	select {
-	case <-o.done:
-		return o.err
+	case err := <-done:
+		return err
 	case <-time.After(panicPatience):
 	}
 	if on {
-		return d.panicBeside(o)
+		return d.panicBeside(done, wish)
 	}
-	return d.endBeside(o)
+	return d.endBeside(done, wish)
 }
 
-// ordered is the last order, which a call of SetPanic gives or joins. The error is that panic mode is so already.
-func (d *Daemon) ordered(ctx context.Context, on bool) (*order, error) {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	underWay := d.order != nil && !d.order.over
-	switch now := d.Snapshot(); {
-	case underWay && d.order.on == on:
-		return d.order, nil
-	case underWay || now.Panic != on:
-		d.order = &order{on: on, done: make(chan struct{})}
-		go d.carryOut(ctx, d.order)
-		return d.order, nil
-	case on:
-		return nil, refuse(zones.AlreadyEnabled, "panic mode already enabled")
-	}
-	return nil, refuse(NotEnabled, "panic mode is not enabled")
-}
-
-// carryOut switches panic mode as soon as the lock can be had, and, where it is to end, there are rules.
-func (d *Daemon) carryOut(ctx context.Context, o *order) {
-	defer close(o.done)
-	o.err = d.guarded("panic mode", func() error {
-		if !o.on {
-			<-d.begun
+// order is the number of an order to switch panic mode: odd to switch it on, even to switch it off. It is that of the order before if that says
+// the same, so that only an order to the contrary overtakes one that is not carried out yet.
+func (d *Daemon) order(on bool) uint64 {
+	for {
+		last := d.wishes.Load()
+		if on == (last%2 == 1) {
+			return last
 		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.switchPanic(ctx, o)
-	})
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	o.over = true
+		if d.wishes.CompareAndSwap(last, last+1) {
+			return last + 1
+		}
+	}
 }
 
-// overtaken tells whether an order in the other direction has come behind one. dropping is held.
-func (d *Daemon) overtaken(o *order) bool { return d.order.on != o.on }
+// beginSwitch switches panic mode as soon as the lock can be had, and, where it is to end, there are rules. The error comes by the channel.
+func (d *Daemon) beginSwitch(ctx context.Context, on bool, wish uint64) <-chan error {
+	done := make(chan error, 1)
+	if !on {
+		d.ending.Add(1)
+	}
+	go func() {
+		err := d.guarded("panic mode", func() error {
+			if !on {
+				<-d.begun
+			}
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.switchPanic(ctx, on, wish)
+		})
+		if !on {
+			d.ending.Add(-1)
+		}
+		done <- err
+	}()
+	return done
+}
 
 // switchPanic switches panic mode, unless that was overtaken. The lock is held.
-func (d *Daemon) switchPanic(ctx context.Context, o *order) error {
-	switch {
-	case !o.on && !d.Snapshot().Panic: // it ended beside a change
+func (d *Daemon) switchPanic(ctx context.Context, on bool, wish uint64) error {
+	switch now := d.Snapshot(); {
+	case !on && !now.Panic, on && d.panic && d.wishes.Load() == wish: // it ended beside a change, or another order has said the same
 		return nil
-	case !d.begins(o):
+	case d.wishes.Load() != wish:
+		if now.Panic == on {
+			return nil
+		}
 		return commandFailed(errOvertaken)
-	case !o.on && d.repairs.stopped:
+	case !on && d.repairs.stopped:
 		return refuse(CommandFailed, "panic mode stays on: the firewall has stopped")
 	}
-	err := d.guarded("panic mode", func() error { return d.commitPanic(ctx, o) })
-	if err != nil && o.on && d.kernel != nil {
+	if on {
+		d.committing(true)
+	}
+	err := d.guarded("panic mode", func() error { return d.commitPanic(ctx, on, wish) })
+	if err != nil && on && d.kernel != nil {
 		return d.panicAlone(err)
 	}
 	return err
 }
 
-// begins notes that an order begins to change the kernel by more than the table of DropAll, and says whether it may: it was not overtaken.
-func (d *Daemon) begins(o *order) bool {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	if d.overtaken(o) {
-		return false
-	}
-	d.committed = d.committed || o.on
-	return true
-}
-
 // panicBeside has the table of DropAll drop everything while a change is under way behind which panic mode is committed.
-func (d *Daemon) panicBeside(o *order) error {
-	err := d.dropFor(o)
-	if err == nil {
-		d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
-		d.finishLate(o, false)
-		return nil
+func (d *Daemon) panicBeside(done <-chan error, wish uint64) error {
+	if err := d.dropBeside(wish); err != nil { // the commit may succeed all the same
+		if !errors.Is(err, errOvertaken) {
+			d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(panicPatience):
+		}
+		d.finishSwitch(done, true)
+		return later("it comes on as soon as that is over, unless it is switched off before; firewall-cmd --query-panic tells whether it is on")
 	}
-	if errors.Is(err, errOvertaken) {
-		return commandFailed(err)
-	}
-	d.opt.Log.Error("not every packet is dropped while another change of the firewall is still under way", "reason", err)
-	select { // the commit may succeed all the same
-	case <-o.done:
-		return o.err
-	case <-time.After(panicPatience):
-	}
-	d.finishLate(o, true)
-	return later("it comes on as soon as that is over, unless it is switched off before; firewall-cmd --query-panic tells whether it is on")
+	d.opt.Log.Warn("panic mode is on, while another change of the firewall is still under way")
+	d.spawn("panic mode", func() {
+		if err := <-done; err != nil && !errors.Is(err, errOvertaken) {
+			d.opt.Log.Error("panic mode is on by its own table alone", "reason", err)
+		}
+	})
+	return nil
 }
 
 // endBeside ends panic mode beside a change that is under way where DropAll alone drops everything. Else the switch goes on by itself.
-func (d *Daemon) endBeside(o *order) error {
-	ended, err := d.passBeside(o)
+func (d *Daemon) endBeside(done <-chan error, wish uint64) error {
+	ended, err := d.passBeside(wish)
 	switch {
-	case errors.Is(err, errOvertaken):
-		return commandFailed(err)
-	case err != nil:
+	case err != nil && !errors.Is(err, errOvertaken):
 		d.opt.Log.Error("panic mode does not end while another change of the firewall is still under way", "reason", err)
 	case ended:
 		d.opt.Log.Warn("panic mode is off, while another change of the firewall is still under way")
 		return nil
 	}
-	d.finishLate(o, true)
+	d.finishSwitch(done, false)
 	return later("panic mode ends as soon as that is over, unless it is switched on again before; firewall-cmd --query-panic tells whether it is on")
 }
 
@@ -232,70 +220,50 @@ func later(then string) error {
 	return &Error{Code: CommandFailed, Msg: errLater.Error() + "; " + then, cause: errLater}
 }
 
-// finishLate does what is to be done when an order is carried out whose callers do not wait for that any more. What it comes to is noted, unless
-// that is done by then.
-func (d *Daemon) finishLate(o *order, note bool) {
-	o.late.Do(func() {
-		d.spawn("panic mode", func() {
-			<-o.done
-			if o.err != nil && !errors.Is(o.err, errOvertaken) {
-				d.opt.Log.Error("panic mode is not switched as it was asked for", "on", o.on, "reason", o.err)
-			}
-			if note {
-				d.noteSwitch(o.on, o.err)
-			}
-		})
+// finishSwitch does what is to be done when a switch has been made for whose end nobody waits.
+func (d *Daemon) finishSwitch(done <-chan error, on bool) {
+	d.spawn("panic mode", func() {
+		err := <-done
+		if err != nil {
+			d.opt.Log.Error("panic mode is not switched as it was asked for", "on", on, "reason", err)
+		}
+		d.noteSwitch(on, err)
 	})
 }
 
-// dropFor drops everything by the table of DropAll for an order, unless that was overtaken.
-func (d *Daemon) dropFor(o *order) error {
+// committing notes that a commit with panic mode begins, or that panic mode has ended. Behind a commit that has failed it is not known what is left of
+// it in the kernel.
+func (d *Daemon) committing(begins bool) {
 	d.dropping.Lock()
 	defer d.dropping.Unlock()
-	if d.overtaken(o) {
-		return errOvertaken
-	}
-	if err := d.dropAll(); err != nil {
-		return err
-	}
-	o.over = o.on
-	return nil
+	d.panicking, d.beside = begins, false
 }
 
-// passFor ends for an order what DropAll does, unless the order was overtaken. An earlier process may have called it, too.
-func (d *Daemon) passFor(o *order) error {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	return d.pass(o)
-}
-
-// passBeside is passFor where nothing but the table of DropAll can belong to panic mode, and says whether that is so.
-func (d *Daemon) passBeside(o *order) (ended bool, err error) {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	if d.committed {
-		return false, nil
-	}
-	err = d.pass(o)
-	o.over = err == nil
-	return o.over, err
-}
-
-// pass is passFor by one who holds dropping.
-func (d *Daemon) pass(o *order) error {
-	if d.overtaken(o) {
-		return errOvertaken
-	}
-	if d.opt.DropAll != nil {
-		if err := d.opt.DropAll(false); err != nil {
+// dropBeside drops everything by the table of DropAll, for a switch that may not have the lock.
+func (d *Daemon) dropBeside(wish uint64) error {
+	return d.unlessOvertaken(wish, func() error {
+		before := d.Snapshot().Panic
+		if err := d.dropAll(); err != nil {
 			return err
 		}
-	}
-	d.emergency.Store(false)
-	return nil
+		d.beside = !d.panicking && (d.beside || !before)
+		return nil
+	})
 }
 
-// dropAll drops everything by the table of DropAll. dropping is held.
+// passBeside takes away the table of DropAll where nothing but that belongs to panic mode, and says whether panic mode is off.
+func (d *Daemon) passBeside(wish uint64) (ended bool, err error) {
+	err = d.unlessOvertaken(wish, func() error {
+		if d.beside {
+			err = d.passAll()
+		}
+		ended = err == nil && !d.Snapshot().Panic
+		return err
+	})
+	return ended, err
+}
+
+// dropAll drops everything by the table of DropAll.
 func (d *Daemon) dropAll() error {
 	if err := d.opt.DropAll(true); err != nil {
 		return refuse(CommandFailed, "%v", err)
@@ -304,19 +272,12 @@ func (d *Daemon) dropAll() error {
 	return nil
 }
 
-// dropAlone is dropAll by one who does not hold dropping.
-func (d *Daemon) dropAlone() error {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	return d.dropAll()
-}
-
 // panicAlone drops everything by the table of DropAll alone, because panic mode cannot be committed for a reason. The lock is held.
 func (d *Daemon) panicAlone(reason error) error {
 	if d.opt.DropAll == nil {
 		return reason
 	}
-	if err := d.dropAlone(); err != nil {
+	if err := d.dropAll(); err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode cannot be committed: a table of its own alone drops every packet", "reason", reason)
@@ -325,12 +286,12 @@ func (d *Daemon) panicAlone(reason error) error {
 }
 
 // commitPanic switches panic mode. The lock is held. Before the first rules are in the kernel they are yet to come with it.
-func (d *Daemon) commitPanic(ctx context.Context, o *order) error {
+func (d *Daemon) commitPanic(ctx context.Context, on bool, wish uint64) error {
 	if d.kernel == nil {
 		return d.panicBefore()
 	}
-	if !o.on {
-		return d.endPanic(ctx, o)
+	if !on {
+		return d.endPanic(ctx, wish)
 	}
 	desired, _, err := d.put(ctx, d.kernel, d.history, d.runtime, true)
 	if desired == nil {
@@ -351,13 +312,13 @@ func (d *Daemon) commitPanic(ctx context.Context, o *order) error {
 // endPanic switches panic mode off. Packets may be dropped by the rules of another back end, by the table of DropAll and by the rules of
 // this daemon, each of which may be from an earlier process. What memory says is on goes last, so that an error leaves panic mode on: in
 // the kernel, in memory and on disk. The lock is held.
-func (d *Daemon) endPanic(ctx context.Context, o *order) error {
+func (d *Daemon) endPanic(ctx context.Context, wish uint64) error {
 	commit := func(on bool) error {
 		_, _, err := d.put(ctx, d.kernel, d.history, d.runtime, on)
 		return err
 	}
 	open := func() error { return commit(false) }
-	pass := func() error { return d.passFor(o) }
+	pass := func() error { return d.endDropAll(wish) }
 	var steps []func() error
 	waited := false
 	if d.repairs.waiting != "" { // the rules of this back end come before those of another one go
@@ -386,8 +347,8 @@ func (d *Daemon) endPanic(ctx context.Context, o *order) error {
 			}
 			return err
 		}
-		if still := d.endGuarded(ctx, err, o); still != nil {
-			return commandFailed(fmt.Errorf("panic mode stays on: %w", still))
+		if still := d.endGuarded(ctx, err, wish); still != nil {
+			return refuse(CommandFailed, "panic mode stays on: %v", still)
 		}
 		return nil
 	}
@@ -401,19 +362,13 @@ func (d *Daemon) endPanic(ctx context.Context, o *order) error {
 
 // endGuarded ends a panic mode that the Kernel has not committed, because a step of endPanic has failed for a reason: before the first commit, or
 // where another program has taken rules of ours out. What is new is kept out from then on, until the rules are in the kernel; that is tried
-// again by itself. The error is why panic mode stays on: the reason, and that something drops every packet still, or that the order was overtaken.
-// The table of DropAll drops everything from the beginning and goes last: behind an error it is there. The lock is held.
-func (d *Daemon) endGuarded(ctx context.Context, reason error, o *order) error {
+// again by itself. The error is why panic mode stays on: the reason, and that something drops every packet still. The lock is held.
+func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) error {
 	waits := d.repairs.waiting != ""
 	others := errors.Is(reason, kernel.ErrForeignChain) || errors.Is(reason, kernel.ErrForeignOwner)
 	g, ok := d.kernel.(kernel.Guarder)
 	if !ok || !waits && (d.panic || !others) {
 		return reason
-	}
-	if d.opt.DropAll != nil {
-		if err := d.dropFor(o); err != nil {
-			return errors.Join(reason, err)
-		}
 	}
 	left := d.noneLeft(ctx)
 	if left != nil && waits && d.commitGuarded(ctx) == nil { // what keeps the start waiting may be rules of bridges
@@ -422,7 +377,20 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error, o *order) error {
 	if left != nil {
 		return errors.Join(reason, left)
 	}
-	if err := d.openGuarded(ctx, g, o); err != nil {
+	err := d.unlessOvertaken(wish, func() error {
+		err := g.KeepOut(context.WithoutCancel(ctx), false)
+		if err == nil && d.opt.PassFrames != nil {
+			err = d.opt.PassFrames()
+		}
+		if err == nil {
+			err = d.passAll()
+		}
+		if err != nil { // a part of what drops everything may be gone
+			err = errors.Join(err, g.KeepOut(context.WithoutCancel(ctx), true), d.dropEverything())
+		}
+		return err
+	})
+	if err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)
@@ -431,20 +399,6 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error, o *order) error {
 		d.cannotPutBack(&kernel.Foreign{Unfinished: true, Changes: []string{"rules that another program has taken out"}}, repairInterval, reason)
 	}
 	return nil
-}
-
-// openGuarded turns a guard that drops everything into one that keeps out what is new, and ends what else drops everything beside the rules. The
-// lock is held.
-func (d *Daemon) openGuarded(ctx context.Context, g kernel.Guarder, o *order) error {
-	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
-		return err
-	}
-	if d.opt.PassFrames != nil {
-		if err := d.opt.PassFrames(); err != nil {
-			return err
-		}
-	}
-	return d.passFor(o)
 }
 
 // commitGuarded commits what is in force without panic mode, and without what there is to do for bridges, and the guard with it. The lock is held.
@@ -477,12 +431,48 @@ func (d *Daemon) noneLeft(ctx context.Context) error {
 // leftTime is the longest that it may take to find out what drops every packet: tools that are waited for may wait for others.
 const leftTime = 10 * time.Second
 
+// endDropAll ends what DropAll does. An earlier process may have called it, too. The error is also that panic mode was switched again.
+func (d *Daemon) endDropAll(wish uint64) error {
+	return d.unlessOvertaken(wish, d.passAll)
+}
+
+// unlessOvertaken does something by the table of DropAll, or about it, unless panic mode was switched again since an order.
+func (d *Daemon) unlessOvertaken(wish uint64, do func() error) error {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	if d.wishes.Load() != wish {
+		return errOvertaken
+	}
+	return do()
+}
+
+// passAll takes the table of DropAll away. The lock dropping is held.
+func (d *Daemon) passAll() error {
+	if d.opt.DropAll == nil {
+		return nil
+	}
+	if err := d.opt.DropAll(false); err != nil {
+		return err
+	}
+	d.emergency.Store(false)
+	d.beside = false
+	return nil
+}
+
+// dropEverything is dropAll where there is DropAll.
+func (d *Daemon) dropEverything() error {
+	if d.opt.DropAll == nil {
+		return nil
+	}
+	return d.dropAll()
+}
+
 // panicBefore switches panic mode on before there are rules. It can be switched off when they are there. The lock is held.
 func (d *Daemon) panicBefore() error {
 	if d.opt.DropAll == nil {
 		return refuse(CommandFailed, "the firewall has not started yet")
 	}
-	if err := d.dropAlone(); err != nil {
+	if err := d.dropAll(); err != nil {
 		return err
 	}
 	d.panicIs(true)
@@ -492,7 +482,9 @@ func (d *Daemon) panicBefore() error {
 // panicIs notes and tells that panic mode is on or off. The lock is held.
 func (d *Daemon) panicIs(on bool) {
 	d.panic = on
-	d.committedIs(on)
+	if !on {
+		d.committing(false)
+	}
 	d.publish()
 	if on {
 		d.opt.Log.Warn("panic mode is on: every packet is dropped")
@@ -538,13 +530,5 @@ func (d *Daemon) recallPanic() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.panic = on
-	d.committedIs(on)
 	d.publish()
-}
-
-// committedIs notes whether more than the table of DropAll may belong to panic mode in the kernel.
-func (d *Daemon) committedIs(may bool) {
-	d.dropping.Lock()
-	defer d.dropping.Unlock()
-	d.committed = may
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -168,32 +167,36 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// alreadyOn tells whether panic mode is refused because it is on.
-func alreadyOn(err error) bool {
-	var refused *Error
-	return errors.As(err, &refused) && refused.Code == zones.AlreadyEnabled
-}
-
-// switched waits until the last order to switch panic mode is carried out.
-func (b *bed) switched(t *testing.T) {
-	t.Helper()
-	b.dropping.Lock()
-	last := b.Daemon.order
-	b.dropping.Unlock()
-	until(t, "panic mode is still being switched", func() bool {
-		select {
-		case <-last.done:
-			return true
-		default:
-			return false
-		}
-	})
-}
-
 // noted says whether panic mode is noted on disk.
 func (b *bed) noted() bool {
 	on, err := b.Daemon.opt.State.Panic()
 	return on && err == nil
+}
+
+// While a change is under way that does not end, several administrators switch panic mode on, one after the other: the first one's order drops
+// everything, and nobody is refused. So it is when they switch it off again.
+func TestSeveralSwitchPanicModeAlike(t *testing.T) {
+	b, k, dropped, release := held(t)
+	changed := b.begin(t, k)
+	for _, on := range []bool{true, false} {
+		answers := make(chan error, 5)
+		for range cap(answers) {
+			go func() { answers <- b.SetPanic(t.Context(), on) }()
+			time.Sleep(panicPatience / 3)
+		}
+		for range cap(answers) {
+			var refused *Error
+			if err := <-answers; err != nil && !(errors.As(err, &refused) && (refused.Code == zones.AlreadyEnabled || refused.Code == NotEnabled)) {
+				t.Errorf("who switches panic mode to %v is refused: %v", on, err)
+			}
+		}
+		if dropped.Load() != on || b.Snapshot().Panic != on {
+			t.Errorf("asked for is %v; everything is dropped: %v, and panic mode is %v", on, dropped.Load(), b.Snapshot().Panic)
+		}
+	}
+	release()
+	<-changed
+	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
 }
 
 // While a change is under way that does not end, panic mode comes on by a table of its own, and ends as that table goes: the kernel has what it
@@ -213,7 +216,7 @@ func TestPanicEndsBesideAChange(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Fatal(err)
 	}
-	b.switched(t)
+	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if k.installed.Panic || len(k.held) > 0 || dropped.Load() || b.Snapshot().Panic {
@@ -238,18 +241,16 @@ func TestPanicEndsBehindAChange(t *testing.T) {
 			if err := b.SetPanic(t.Context(), true); err != nil || !b.Snapshot().Panic {
 				t.Fatalf("panic mode cannot be kept on: %v", err)
 			}
-			if err := b.SetPanic(t.Context(), true); !alreadyOn(err) {
-				t.Fatalf("that it is kept on once more gives %v", err)
+			if err := b.SetPanic(t.Context(), true); err != nil {
+				t.Fatalf("panic mode cannot be kept on once more: %v", err)
 			}
 		}
 		release()
 		if err := <-changed; err != nil {
 			t.Fatal(err)
 		}
-		b.switched(t)
-		if again {
-			until(t, "panic mode is not committed again", func() bool { return len(k.held) > 0 })
-		} else {
+		until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+		if !again {
 			until(t, "panic mode stays noted", func() bool { return !b.noted() })
 		}
 		b.mu.Lock()
@@ -310,89 +311,6 @@ func TestPanicWhoseEndDoesNotEnd(t *testing.T) {
 	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !b.noted() })
 }
 
-// While a change is under way that does not end, panic mode is asked for again and again, before the first who asked has his answer. Everything is
-// dropped all the same, and all get the same answer. So it is with an end that is asked for twice behind the change.
-func TestPanicThatIsAskedForTwice(t *testing.T) {
-	for _, on := range []bool{true, false} {
-		b, k, dropped, release := held(t)
-		if !on {
-			if err := b.SetPanic(t.Context(), true); err != nil {
-				t.Fatal(err)
-			}
-		}
-		changed := b.begin(t, k)
-		const callers = 4
-		answers := make(chan error, callers)
-		for range callers {
-			go func() { answers <- b.SetPanic(t.Context(), on) }()
-			time.Sleep(panicPatience / 2)
-		}
-		for range callers {
-			err := <-answers
-			switch {
-			case on && err != nil && !alreadyOn(err):
-				t.Errorf("panic mode that is asked for again gives %v", err)
-			case !on && !errors.Is(err, errLater):
-				t.Errorf("an end that is asked for again gives %v", err)
-			}
-		}
-		if on && !dropped.Load() {
-			t.Error("not everything is dropped")
-		}
-		release()
-		if err := <-changed; err != nil {
-			t.Fatal(err)
-		}
-		b.switched(t)
-		until(t, "it is not noted", func() bool { return b.noted() == on })
-		b.mu.Lock()
-		if k.installed.Panic != on || b.Snapshot().Panic != on {
-			t.Errorf("panic mode is on in the kernel: %v, in memory: %v; want %v", k.installed.Panic, b.Snapshot().Panic, on)
-		}
-		b.mu.Unlock()
-	}
-}
-
-// The end of panic mode is under way, and a second one who asks for it comes in between. The first one's work goes on, and both get its answer.
-func TestPanicWhoseEndIsAskedForMeanwhile(t *testing.T) {
-	b, k, dropped, release := held(t)
-	if err := b.SetPanic(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	var calls atomic.Int32
-	asked, goOn := make(chan struct{}), make(chan struct{})
-	b.Daemon.opt.RemoveOther = func(context.Context, kernel.Kernel) error {
-		if calls.Add(1) == 1 {
-			close(asked)
-			<-goOn
-		}
-		return nil
-	}
-	b.mu.Lock()
-	b.Daemon.kernel, b.alone = k, false
-	b.mu.Unlock()
-	release()
-	answers := make(chan error, 2)
-	end := func() { answers <- b.SetPanic(t.Context(), false) }
-	go end()
-	<-asked
-	go end()
-	for range 2 {
-		if err := <-answers; !errors.Is(err, errLater) {
-			t.Errorf("the answer is %v", err)
-		}
-	}
-	close(goOn)
-	b.switched(t)
-	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !b.noted() })
-	if log := b.log.String(); strings.Contains(log, errOvertaken.Error()) {
-		t.Errorf("the log says\n%s", log)
-	}
-	if dropped.Load() || calls.Load() != 1 {
-		t.Errorf("everything is dropped: %v; the end was begun %d times", dropped.Load(), calls.Load())
-	}
-}
-
 // A commit with panic mode has failed, and it is not known what it has left in the kernel; nor could the table be put up. When panic mode is then on
 // beside a change, it does not end as that table goes: a commit ends it, behind the change.
 func TestPanicEndsWithWhatItHasLeft(t *testing.T) {
@@ -415,87 +333,11 @@ func TestPanicEndsWithWhatItHasLeft(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Fatal(err)
 	}
-	b.switched(t)
+	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
 	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !dropped.Load() && !b.noted() })
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if k.commits != 2 || k.installed.Panic {
 		t.Errorf("there are %d commits, the last with panic mode: %v", k.commits, k.installed.Panic)
-	}
-}
-
-// Panic mode that is asked for behind a change that holds everybody up, and cannot be had beside it, does not come on any more when it is switched
-// off meanwhile.
-func TestPanicThatIsTakenBack(t *testing.T) {
-	b, k, _, release := held(t)
-	b.Daemon.opt.DropAll = func(on bool) error {
-		if on {
-			return errors.New("no memory for a table")
-		}
-		return nil
-	}
-	changed := b.begin(t, k)
-	if err := b.SetPanic(t.Context(), true); !errors.Is(err, errLater) {
-		t.Fatalf("the answer is %v", err)
-	}
-	if err := b.SetPanic(t.Context(), false); err != nil {
-		t.Errorf("switching it off gives %v", err)
-	}
-	release()
-	if err := <-changed; err != nil {
-		t.Fatal(err)
-	}
-	b.switched(t)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if k.installed.Panic || b.Snapshot().Panic {
-		t.Error("panic mode comes on")
-	}
-}
-
-// The first rules cannot be put into the kernel, in panic mode of an earlier process. Its end opens the guard for what is there already, and takes
-// the table of bridges away: until the end is whole another table drops everything. That stays where the end fails, or panic mode is switched on
-// again meanwhile.
-func TestPanicEndThatFailsMidwayDropsAll(t *testing.T) {
-	broken := errors.New("it is broken")
-	for name, fail := range map[string]func(b *bed) error{
-		"the frames of bridges": func(*bed) error { return broken },
-		"the table": func(b *bed) error {
-			drop := b.Daemon.opt.DropAll
-			b.Daemon.opt.DropAll = func(on bool) error {
-				if !on {
-					return broken
-				}
-				return drop(on)
-			}
-			return nil
-		},
-		"switched on again": func(b *bed) error {
-			if err := b.SetPanic(context.Background(), true); err != nil {
-				return err
-			}
-			return nil
-		},
-	} {
-		b, _, dropped, _ := held(t)
-		if err := b.SetPanic(t.Context(), true); err != nil {
-			t.Fatal(err)
-		}
-		b.opt = b.Daemon.opt
-		k := &keptOut{fakeKernel: b.kernel}
-		k.refuse = kernel.ErrBusy
-		b.on(k, b.kernel)
-		midway, opened := 0, false
-		b.opt.PassFrames = func() error {
-			midway++
-			opened = !dropped.Load()
-			return fail(b)
-		}
-		b.again(t)
-		err := b.SetPanic(t.Context(), false)
-		b.switched(t)
-		if midway != 1 || opened || !dropped.Load() || !b.Snapshot().Panic {
-			t.Errorf("%s: the end, begun %d times, gives %v; something passes midway: %v, and at the end: %v", name, midway, err, opened, !dropped.Load())
-		}
 	}
 }

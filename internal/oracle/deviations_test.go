@@ -29,6 +29,8 @@ func TestStepIsNotExcused(t *testing.T) {
 		stepThat("dbus config config.getZoneByName x", "exit 0\n/org/fedoraproject/FirewallD1/config/zone/3", "exit 0\n/org/fedoraproject/FirewallD1/config/service/99"),
 		stepThat("$ --zone=work --query-service=http", "exit 1\nno", "exit 112\nstderr: Error: INVALID_ZONE: work"),
 		stepThat("$ --zone=work --query-service=http", "exit 1\nno\nstderr: Warning: NOT_ENABLED: x", "exit 13\nstderr: Error: COMMAND_FAILED: x"),
+		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: b\nstderr: Warning: NOT_ENABLED: a"),
+		stepThat("$ --add-rich-rule=rule a --add-rich-rule=rule b", "exit 0\nsuccess\nstderr: Warning: COMMAND_FAILED: argument of type 'int' is not iterable", "exit 0\nsuccess"),
 		stepThat("$ --list-all", "exit 2\nstderr: usage: x", "exit 2"),
 		stepThat("$ --list-services --zone=x", "exit 0\nssh\nstderr: Warning: ALREADY_ENABLED: x", "exit 0\n\nstderr: Warning: ALREADY_ENABLED: y"),
 		stepThat("dbus / setDefaultZone work", "exit 1\nstderr: x: COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Could not process rule: No such file or directory", "exit 0"),
@@ -67,6 +69,8 @@ func TestStepIsExcused(t *testing.T) {
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 135\nstderr: Error: INVALID_IPSET: a", "exit 0\nsuccess\nstderr: Warning: INVALID_IPSET: a\nstderr: b: no zone"),
 		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
 		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),
+		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: INVALID_RULE: b\nstderr: Warning: NOT_ENABLED: a"),
+		stepThat("dbus / resetToDefaults", "exit 1\nstderr: x: \"COMMAND_FAILED: Direct: '/usr/sbin/iptables-restore -w -n' failed: iptables-restore: line 2 failed\"", "exit 0"),
 		stepThat("$ --reload", "exit 13\nstderr: Error: COMMAND_FAILED: '/usr/sbin/ipset restore' failed: ipset v7.17: Error in line 1: Kernel error received: set type not supported", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'public': 'ports' not among existing ipsets"),
 	} {
 		if explain(d) == "" {
@@ -274,6 +278,8 @@ func TestReloadThatBothRefuse(t *testing.T) {
 	}{
 		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", timed, true},
 		{"exit 1\nstderr: x: \"COMMAND_FAILED: direct: direct.xml:3: -A x: chain x: there is no such chain in table raw of ip6tables\"", nil, false},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: cannot change the rules of bridges in table filter: ebtables-restore v1.8.9 (nf_tables): Problem with the specified Ethernet protocol 'tcp'\"", timed, true},
+		{"exit 1\nstderr: x: \"COMMAND_FAILED: cannot change the rules of bridges in table filter: ebtables-restore v1.8.9 (nf_tables): Problem with the specified Ethernet protocol 'tcp'\"", nil, false},
 		{"exit 1\nstderr: x: \"COMMAND_FAILED: the kernel says no\"", timed, false},
 	} {
 		d := stepThat("dbus / setLogDenied all", crash, c.ours)
@@ -293,5 +299,86 @@ func TestServiceWithoutItsHelper(t *testing.T) {
 		if got := explain(d) != ""; got != want {
 			t.Errorf("%s and %s are excused is %v, want %v", both, ours, got, want)
 		}
+	}
+}
+
+// A start is excused to fail for a service whose helper is not there, and for no other service, nor for anything else.
+func TestStartWithoutAHelper(t *testing.T) {
+	theirs := state{"bus getHelpers": {`"tftp"`}, "file services/ftp.xml": {`  <helper name="a b"/>`}, "file services/tftp.xml": {`  <helper name="tftp"/>`}}
+	for message, want := range map[string]bool{
+		"p.xml:19:3: INVALID_SERVICE: cannot use service ftp: there is no such service: did you mean ntp? It is left out": true,
+		"p.xml:19:3: INVALID_SERVICE: cannot use service tftp: there is no such service: it is left out":                  false,
+		"p.xml:19:3: INVALID_ZONE: x": false,
+	} {
+		d := difference{what: life, lost: []string{"RUNNING"}, more: []string{"FAILED", message}, scene: scene{theirs: theirs}}
+		if got := explain(d) != ""; got != want {
+			t.Errorf("%q is excused is %v, want %v", message, got, want)
+		}
+	}
+}
+
+// The policies of iptables are excused to come later than panic mode's answer where a table drops every packet, at that step alone.
+func TestPanicModeWhileItIsCommitted(t *testing.T) {
+	on, drop := []string{"true"}, []string{"type filter hook output priority -501; policy drop;"}
+	panicOn, other := step{verb: "$", words: []string{"--panic-on"}}, step{verb: "$", words: []string{"--reload"}}
+	for _, c := range []struct {
+		last step
+		out  []string
+		want bool
+	}{{panicOn, drop, true}, {other, drop, false}, {panicOn, nil, false}} {
+		d := difference{what: "ip6tables-save filter FORWARD", lost: []string{"DROP"}, more: []string{"ACCEPT"}, scene: scene{session: &session{backend: "iptables"},
+			before: []step{panicOn, c.last}, theirs: state{"bus queryPanicMode": on}, ours: state{"bus queryPanicMode": on, "nft chain raw_prerouting": drop, "nft chain raw_output": c.out}}}
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("behind %s, with %v, it is excused is %v, want %v", c.last, c.out, got, c.want)
+		}
+	}
+}
+
+// A helper that is not there is excused to be refused at a reload where the session has given it to a service.
+func TestReloadWithoutAHelper(t *testing.T) {
+	d := stepThat("$ --reload", "exit 0\nsuccess", "exit 138\nstderr: Error: INVALID_HELPER: cannot use helper a b: there is no such helper")
+	if reason := explain(d); reason != "" {
+		t.Errorf("a helper that nobody has given is excused: %s", reason)
+	}
+	d.before = []step{{verb: "$", words: []string{"--permanent", "--service=dns", "--add-helper=a b"}}}
+	if explain(d) == "" {
+		t.Error("a helper that is not there has no reason")
+	}
+}
+
+// Over a switch to iptables firewalld may drop by its table and richwall by policies, where these drop what comes in and what is sent.
+func TestPanicModeOverASwitch(t *testing.T) {
+	on, drop := []string{"true"}, []string{"type filter hook output priority raw + 9; policy drop;"}
+	theirs := state{"bus queryPanicMode": on, "nft chain raw_prerouting": drop, "nft chain raw_output": drop}
+	for _, sent := range []string{"DROP", "ACCEPT"} {
+		ours := state{"bus queryPanicMode": on}
+		for _, tool := range []string{"iptables-save", "ip6tables-save"} {
+			ours[tool+" raw PREROUTING"], ours[tool+" raw OUTPUT"] = []string{"DROP", "-A PREROUTING -j PREROUTING_direct"}, []string{sent}
+		}
+		for _, d := range []difference{
+			{what: "ip6tables-save filter FORWARD", lost: []string{"ACCEPT"}, more: []string{"DROP"}},
+			{what: "nft chain raw_output", lost: drop, more: []string{gone}},
+		} {
+			d.scene = scene{session: &session{backend: "nftables"}, theirs: theirs, ours: ours}
+			if got := explain(d) != ""; got != (sent == "DROP") {
+				t.Errorf("%s is excused is %v, where what is sent meets the policy %s", d.what, got, sent)
+			}
+		}
+	}
+}
+
+// The entries that a set had before its type changed are excused to be left out without flushing, where a set was changed.
+func TestReloadThatChangesASet(t *testing.T) {
+	d := stepThat("$ --reload", "exit 136\nstderr: Error: INVALID_ENTRY: invalid mac address '192.0.2.1' in '192.0.2.1'", "exit 0\nsuccess")
+	changed := []step{{verb: "$", words: []string{"--permanent", "--new-ipset=ips", "--type=hash:mac"}}}
+	for flush, want := range map[string]bool{"no": true, "yes": false} {
+		d.scene = scene{session: &session{conf: map[string]string{"FlushAllOnReload": flush}}, before: changed}
+		if got := explain(d) != ""; got != want {
+			t.Errorf("with FlushAllOnReload=%s it is excused is %v, want %v", flush, got, want)
+		}
+	}
+	d.scene = scene{session: &session{conf: map[string]string{"FlushAllOnReload": "no"}}}
+	if reason := explain(d); reason != "" {
+		t.Errorf("where no set was changed it is excused: %s", reason)
 	}
 }

@@ -220,3 +220,62 @@ func withoutBroken(d difference, _ string) bool {
 	}
 	return len(onlyIn(lists[1], lists[0])) == 0 && !slices.ContainsFunc(onlyIn(lists[0], lists[1]), func(name string) bool { return !brokenService(d, name) })
 }
+
+// leftOut is what richwall logs of a service that a zone or policy lists, and that cannot be used.
+var leftOut = regexp.MustCompile(`: INVALID_SERVICE: cannot use service (\S+): there is no such service.*[:;?] [iI]t is left out$`)
+
+// leftOutBroken is true of the state FAILED behind a start for which the log names a service with a helper that is not there.
+func leftOutBroken(d difference, _ string) bool {
+	return slices.ContainsFunc(d.more, func(line string) bool {
+		m := leftOut.FindStringSubmatch(line)
+		return m != nil && brokenService(d, m[1])
+	})
+}
+
+// logsErrors is true of a session that has a rule with the log level error.
+func logsErrors(d difference) bool {
+	return d.did(func(st step) bool { return regexp.MustCompile(`level="?error`).MatchString(st.String()) })
+}
+
+// gaveHelper is true of a session in which somebody has given a service the helper that richwall does not find.
+func gaveHelper(d difference) bool {
+	m := regexp.MustCompile(`cannot use helper ([^:\n]*): there is no such helper`).FindStringSubmatch(d.ours)
+	return m != nil && d.did(func(st step) bool {
+		text := st.String()
+		return strings.Contains(text, "elper") && strings.Contains(text, m[1])
+	})
+}
+
+// dropsAll is true of a state with a table of nftables that drops every packet.
+func (s state) dropsAll() bool {
+	drops := func(chain string) bool {
+		lines := s["nft chain "+chain]
+		return len(lines) == 1 && strings.HasSuffix(lines[0], "; policy drop;")
+	}
+	return drops("raw_prerouting") && drops("raw_output")
+}
+
+// bothPanic is true in panic mode of both.
+func bothPanic(d difference, line string) bool {
+	return panics(d, line) && slices.Equal(d.scene.theirs["bus queryPanicMode"], []string{"true"})
+}
+
+// dropsMeanwhile is true right behind the step that switches panic mode on, where richwall has a table that drops every packet.
+func dropsMeanwhile(d difference, line string) bool {
+	return bothPanic(d, line) && len(d.before) > 0 && d.before[len(d.before)-1].panicking() && d.scene.ours.dropsAll()
+}
+
+// dropsEither is true in panic mode of both, where firewalld has a table of nftables that drops every packet, and richwall drops them
+// by the policies of iptables.
+func dropsEither(d difference, line string) bool {
+	return bothPanic(d, line) && d.scene.theirs.dropsAll() && !slices.ContainsFunc(strings.Fields("iptables-save ip6tables-save"), func(tool string) bool {
+		return !slices.Contains(d.scene.ours[tool+" raw PREROUTING"], "DROP") || !slices.Contains(d.scene.ours[tool+" raw OUTPUT"], "DROP")
+	})
+}
+
+// changedSet is true of a session without flushing at a reload that has made an ipset anew, or given it another type.
+func changedSet(d difference) bool {
+	return d.had("FlushAllOnReload", "no") && d.did(func(st step) bool {
+		return regexp.MustCompile(`ipset\.(update|setType|remove)\b|addIPSet|--(new|delete)-ipset`).MatchString(st.String())
+	})
+}

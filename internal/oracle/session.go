@@ -142,10 +142,10 @@ func (s step) several() bool {
 	return strings.HasSuffix(s.method, ".setZoneSettings2") || strings.HasSuffix(s.method, ".setPolicySettings")
 }
 
-// replacesDirect is true of a step that gives the daemon the permanent direct interface as a whole: firewall-cmd does so for each
+// replacesDirect is true of a step that changes the permanent direct interface, which firewalld does by giving all of it: firewall-cmd, too, for each
 // change of it.
 func (s step) replacesDirect() bool {
-	return strings.HasSuffix(s.method, ".config.direct.update") ||
+	return slices.ContainsFunc([]string{"update", "addRule", "addChain"}, func(name string) bool { return strings.HasSuffix(s.method, ".config.direct."+name) }) ||
 		s.verb == "$" && slices.Contains(s.words, "--permanent") && slices.Contains(s.words, "--direct")
 }
 

@@ -149,10 +149,10 @@ func (s *session) switchSet(off bool) error {
 	return nil
 }
 
-// queryItems says for each value whether it is there.
+// queryItems says for each value whether it is there. An option without a value may be given twice: that asks once.
 func (s *session) queryItems() error {
 	f := s.field()
-	several := len(s.values) > 1
+	several := len(s.values) > 1 && f.shape != flag
 	values, err := s.readValues(f)
 	if err != nil {
 		return err

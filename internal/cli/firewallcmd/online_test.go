@@ -77,6 +77,7 @@ func TestOnline(t *testing.T) {
 		{args: "--query-service=ssh", stdout: "yes\n"},
 		{args: "--query-service=ssh --query-service=http", stdout: "'ssh': yes\n'http': yes\n"},
 		{args: "--query-masquerade", stdout: "no\n", status: 1},
+		{args: "--query-masquerade --query-masquerade", stdout: "no\n", status: 1},
 		{args: "--zone=work --change-interface=eth0", calls: "zone.changeZoneOfInterface[work eth0]", stdout: "success\n"},
 		{args: "--get-zone-of-interface=eth0", stdout: "work\n"},
 		{args: "--get-zone-of-interface=eth0 --get-zone-of-interface=eth1", stdout: "success\n", stderr: "eth0: work\neth1: work\n"},

@@ -2,6 +2,7 @@ package richwall
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -61,15 +62,11 @@ func TestTerminalIsDrawnInPlace(t *testing.T) {
 		})
 	}
 	term.clear()
-	buffer := make([]byte, 4096)
-	n, err := reads.Read(buffer)
-	if err != nil {
-		t.Fatal(err)
-	}
 	long := strings.Repeat("x", 38) + "…"
 	want := "\r\x1b[Jfirst\r\n" + long + "\r\n\x1b[A\x1b[A\r\x1b[Jfirst\r\n" + long + "\r\n\x1b[A\x1b[A\r\x1b[J"
-	if got := string(buffer[:n]); got != want {
-		t.Errorf("got  %q\nwant %q", got, want)
+	got := make([]byte, len(want)) // which may come in several pieces
+	if _, err := io.ReadFull(reads, got); err != nil || string(got) != want {
+		t.Errorf("got  %q\nwant %q, error %v", got, want, err)
 	}
 }
 
