@@ -384,3 +384,21 @@ func TestReloadThatChangesASet(t *testing.T) {
 		t.Errorf("where no set was changed it is excused: %s", reason)
 	}
 }
+
+// A reload that firewalld refuses for a chain of its own is excused where the session has put that chain into direct.xml.
+func TestReloadWithAChainOfTheFirewall(t *testing.T) {
+	d := stepThat("$ --reload", "exit 109\nstderr: Error: INVALID_CHAIN: Chain 'IN_public' is reserved", "exit 0\nsuccess")
+	for _, c := range []struct {
+		words []string
+		want  bool
+	}{
+		{[]string{"--permanent", "--direct", "--add-chain", "ipv4", "security", "IN_public"}, true},
+		{[]string{"--permanent", "--direct", "--add-chain", "ipv4", "security", "IN_work"}, false},
+		{[]string{"--direct", "--add-chain", "ipv4", "security", "IN_public"}, false},
+	} {
+		d.before = []step{{verb: "$", words: c.words}}
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("behind %q it is excused is %v, want %v", c.words, got, c.want)
+		}
+	}
+}
