@@ -57,6 +57,18 @@ func (d *Direct) Changed(running, files *Direct) *Direct {
 	return changed
 }
 
+// Without is what is not in another direct interface.
+func (d *Direct) Without(other *Direct) *Direct {
+	return &Direct{
+		Chains:       withoutGone(slices.Clone(d.Chains), nil, other.Chains, chainArgs),
+		Rules:        withoutGone(slices.Clone(d.Rules), nil, other.Rules, ruleArgs),
+		Passthroughs: withoutGone(slices.Clone(d.Passthroughs), nil, other.Passthroughs, passArgs),
+	}
+}
+
+// IsEmpty says whether there is nothing in it.
+func (d *Direct) IsEmpty() bool { return len(d.Chains)+len(d.Rules)+len(d.Passthroughs) == 0 }
+
 // withoutGone is a list without what is in files but not in running.
 func withoutGone[T any](list, running, files []T, args func(T) []string) []T {
 	gone := map[string]bool{}

@@ -102,15 +102,22 @@ func (s *Server) failure(in *inbound, err error) *dbus.Error {
 	default:
 		s.log.Error(clip(join(code, reason)), "call", in.member)
 	}
-	switch {
-	case !reloads[in.member] || !daemon.OfFiles(err):
-	case daemon.Midway(err):
-		hints = append(hints, "the reload has failed midway, and a part of it cannot be taken out of the kernel yet: nothing new is let in until it is, which is tried again every few seconds; firewall-cmd --state says whether it is done")
-	default:
-		hints = append(hints, "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell")
+	if reloads[in.member] && daemon.OfFiles(err) {
+		hints = append(hints, behindReload(err, s.daemon.Snapshot().Guarded))
 	}
 	s.hints.keep(in.sender, in.uid, hints)
 	return dbus.NewError(exception, []any{wire(err)})
+}
+
+// behindReload is what there is to say of the firewall behind a reload that was refused. guarded says that nothing new is let in.
+func behindReload(err error, guarded bool) string {
+	switch {
+	case daemon.Midway(err):
+		return "the reload has failed midway, and a part of it cannot be taken out of the kernel yet: nothing new is let in until it is, which is tried again every few seconds; firewall-cmd --state says whether it is done"
+	case guarded:
+		return "the configuration is the one before, but another program has changed the rules: nothing new is let in until they are put back, which is done by itself; firewall-cmd --state says whether it is done, and the reload can be tried again then"
+	}
+	return "nothing has changed: the firewall goes on as before; firewall-cmd --check-config says whether the files are mended, but for what only a reload can tell"
 }
 
 // longest is how many bytes of a text about an error are sent or logged.

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,6 +57,15 @@ func TestHints(t *testing.T) {
 	refused("INVALID_SERVICE: Zone 'work': 'nosuch' not among existing services", b.call("", "checkPermanentConfig"),
 		path+":1:7: INVALID_SERVICE: cannot use service nosuch: there is no such service")
 	refused("ALREADY_ENABLED: 'ssh' already in 'public'", b.call("", "zone.addService", "public", "ssh", 0))
+}
+
+// A reload is refused while another program has changed the rules: it is not said that the firewall goes on as before, as nothing new is let in.
+func TestHintBehindAReloadWhileTheGuardStands(t *testing.T) {
+	for guarded, want := range map[bool]string{false: "nothing has changed: ", true: "nothing new is let in until they are put back"} {
+		if got := behindReload(errors.New("a refusal"), guarded); !strings.Contains(got, want) {
+			t.Errorf("with the guard %v it is said %q", guarded, got)
+		}
+	}
 }
 
 // What is kept is little, however many clients are refused, and each is told of its own call. Root's clients lose nothing to others.

@@ -36,6 +36,7 @@ func (d *Daemon) ChangeRuntime(ctx context.Context, c Change) error {
 	if (d.panic || d.emergency.Load()) && !c.InPanic {
 		return &Error{Code: PanicMode}
 	}
+	d.forgetUnheard(c.Edit)
 	old := d.runtime
 	next, err := c.Edit(old)
 	if err != nil {
@@ -64,7 +65,11 @@ func (d *Daemon) ChangePermanent(c Change) error {
 		return err
 	}
 	defer d.unlockFiles()
+	edit := c.Edit
 	_, err := d.changePermanent(c)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.forgetUnheard(edit)
 	return err
 }
 

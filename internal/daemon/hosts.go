@@ -67,6 +67,21 @@ func (d *Daemon) askAgain() {
 	})
 }
 
+// forgetUnheard has rules that were left out not tried again where an edit takes one of them out, of the runtime configuration or of the files: a
+// reload reads what the files have then. The lock is held.
+func (d *Daemon) forgetUnheard(edit zones.Edit) {
+	u := d.repairs.unheard
+	if u == nil {
+		return
+	}
+	next, err := edit(u.cfg)
+	if err != nil || u.cfg.Direct.Without(d.runtime.Direct).Without(next.Direct).IsEmpty() {
+		return
+	}
+	d.repairs.unheard = nil
+	d.opt.Log.Warn("direct rules that name hosts are left out until the next reload: one of them was taken out")
+}
+
 // withHosts is the runtime configuration with the rules that were left out. The lock is held.
 func (d *Daemon) withHosts(u *unheard) *zones.Config {
 	return d.runtime.WithDirect(u.cfg.Direct.Changed(d.runtime.Direct, d.loaded.Direct))

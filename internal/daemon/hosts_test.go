@@ -77,11 +77,57 @@ func TestRulesOfHostsComeLater(t *testing.T) {
 		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, public, drop)}); err != nil {
 			t.Fatal(err)
 		}
+		want = withoutLine(want, "192.0.2.2")
+		if err := b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, zones.Object{Kind: zones.KindDirect}, inputRule("-s 192.0.2.2 -j DROP"))}); err != nil {
+			t.Fatal(err)
+		}
 		silent = false
 		try(func() bool { return b.repairs.unheard == nil })
 		b.expect(t, Running, "", []string{"8080"}, nil)
 		if got := k.direct(); got != want {
 			t.Errorf("%s: the kernel has\n%s\nwant\n%s", target, got, want)
+		}
+	}
+}
+
+// inputRule is a rule of the direct interface in the chain INPUT of IPv4, with the priority 0.
+func inputRule(rule string) zones.Item {
+	return zones.Item{Key: zones.KeyDirectRule, Args: append([]string{"ipv4", "filter", "INPUT", "0"}, strings.Fields(rule)...)}
+}
+
+// withoutLine is a text without the lines that have some words in them.
+func withoutLine(text, words string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, words) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// A direct rule that a start has left out, because no address of its host is known, is taken out, of what runs or of the files. It does not come
+// when the host is known: the last order counts until a reload.
+func TestRuleOfAHostThatIsTakenOutDoesNotCome(t *testing.T) {
+	for _, how := range []string{"runtime", "permanent"} {
+		b, silent := startKept(t, nil), true
+		k := &nameless{silent: &silent}
+		b.on(k, &k.fakeKernel)
+		b.write(t, map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s one.example -j ACCEPT</rule></direct>`})
+		b.again(t)
+		b.expect(t, Failed, "direct.xml:1: ", nil, nil)
+		gone := zones.Remove(zones.Runtime, zones.Object{Kind: zones.KindDirect}, inputRule("-s one.example -j ACCEPT"))
+		err := b.ChangeRuntime(t.Context(), Change{Edit: gone})
+		if how == "permanent" {
+			err = b.ChangePermanent(Change{Edit: zones.Remove(zones.Permanent, zones.Object{Kind: zones.KindDirect}, inputRule("-s one.example -j ACCEPT"))})
+		}
+		silent = false
+		b.attendPending()
+		b.mu.Lock()
+		asked := b.repairs.unheard
+		b.mu.Unlock()
+		if asked != nil || strings.Contains(k.direct(), "one.example") {
+			t.Errorf("%s: the removal gives %v; what is still asked for is %v, and the kernel has\n%s", how, err, asked, k.direct())
 		}
 	}
 }
