@@ -70,6 +70,7 @@ func TestStepIsExcused(t *testing.T) {
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 135\nstderr: Error: INVALID_IPSET: a", "exit 0\nsuccess\nstderr: Warning: INVALID_IPSET: a\nstderr: b: no zone"),
 		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
 		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),
+		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: \"INVALID_CHAIN: cannot use chain \\\"a b\\\": x\""),
 		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: INVALID_RULE: b\nstderr: Warning: NOT_ENABLED: a"),
 		stepThat("$ --permanent --zone=work --add-source=ipset:ips", "exit 0\nsuccess", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'work': ipset 'ips' with type 'hash:ip,port,net' not usable as source"),
 		stepThat("dbus / resetToDefaults", "exit 1\nstderr: x: \"COMMAND_FAILED: Direct: '/usr/sbin/iptables-restore -w -n' failed: iptables-restore: line 2 failed\"", "exit 0"),
