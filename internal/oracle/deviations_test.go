@@ -31,6 +31,7 @@ func TestStepIsNotExcused(t *testing.T) {
 		stepThat("$ --zone=work --query-service=http", "exit 1\nno\nstderr: Warning: NOT_ENABLED: x", "exit 13\nstderr: Error: COMMAND_FAILED: x"),
 		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: b\nstderr: Warning: NOT_ENABLED: a"),
 		stepThat("$ --add-rich-rule=rule a --add-rich-rule=rule b", "exit 0\nsuccess\nstderr: Warning: COMMAND_FAILED: argument of type 'int' is not iterable", "exit 0\nsuccess"),
+		stepThat("$ --zone=work --add-source=ipset:ips", "exit 0\nsuccess", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'work': ipset 'ips' with type 'hash:ip,port,net' not usable as source"),
 		stepThat("$ --list-all", "exit 2\nstderr: usage: x", "exit 2"),
 		stepThat("$ --list-services --zone=x", "exit 0\nssh\nstderr: Warning: ALREADY_ENABLED: x", "exit 0\n\nstderr: Warning: ALREADY_ENABLED: y"),
 		stepThat("dbus / setDefaultZone work", "exit 1\nstderr: x: COMMAND_FAILED: 'python-nftables' failed: internal:0:0-0: Error: Could not process rule: No such file or directory", "exit 0"),
@@ -69,7 +70,9 @@ func TestStepIsExcused(t *testing.T) {
 		stepThat("$ --get-zone-of-source=a --get-zone-of-source=b", "exit 135\nstderr: Error: INVALID_IPSET: a", "exit 0\nsuccess\nstderr: Warning: INVALID_IPSET: a\nstderr: b: no zone"),
 		stepThat("dbus config org.freedesktop.DBus.Properties.Get c IPv4ICMPTypes", "exit 0\n[\"echo-request\", \"ping\"]", "exit 0\n[\"echo-request\"]"),
 		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: INVALID_CHAIN: cannot use chain \"a b\": x"),
+		stepThat("dbus / direct.addChain eb filter \"'a b'\"", "exit 0", "exit 1\nstderr: x: \"INVALID_CHAIN: cannot use chain \\\"a b\\\": x\""),
 		stepThat("offline --remove-rich-rule=a --remove-rich-rule=b", "exit 0\nsuccess\nstderr: Warning: NOT_ENABLED: a\nstderr: Warning: INVALID_RULE: b", "exit 0\nsuccess\nstderr: Warning: INVALID_RULE: b\nstderr: Warning: NOT_ENABLED: a"),
+		stepThat("$ --permanent --zone=work --add-source=ipset:ips", "exit 0\nsuccess", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'work': ipset 'ips' with type 'hash:ip,port,net' not usable as source"),
 		stepThat("dbus / resetToDefaults", "exit 1\nstderr: x: \"COMMAND_FAILED: Direct: '/usr/sbin/iptables-restore -w -n' failed: iptables-restore: line 2 failed\"", "exit 0"),
 		stepThat("$ --reload", "exit 13\nstderr: Error: COMMAND_FAILED: '/usr/sbin/ipset restore' failed: ipset v7.17: Error in line 1: Kernel error received: set type not supported", "exit 135\nstderr: Error: INVALID_IPSET: Zone 'public': 'ports' not among existing ipsets"),
 	} {
@@ -380,5 +383,23 @@ func TestReloadThatChangesASet(t *testing.T) {
 	d.scene = scene{session: &session{conf: map[string]string{"FlushAllOnReload": "no"}}}
 	if reason := explain(d); reason != "" {
 		t.Errorf("where no set was changed it is excused: %s", reason)
+	}
+}
+
+// A reload that firewalld refuses for a chain of its own is excused where the session has put that chain into direct.xml.
+func TestReloadWithAChainOfTheFirewall(t *testing.T) {
+	d := stepThat("$ --reload", "exit 109\nstderr: Error: INVALID_CHAIN: Chain 'IN_public' is reserved", "exit 0\nsuccess")
+	for _, c := range []struct {
+		words []string
+		want  bool
+	}{
+		{[]string{"--permanent", "--direct", "--add-chain", "ipv4", "security", "IN_public"}, true},
+		{[]string{"--permanent", "--direct", "--add-chain", "ipv4", "security", "IN_work"}, false},
+		{[]string{"--direct", "--add-chain", "ipv4", "security", "IN_public"}, false},
+	} {
+		d.before = []step{{verb: "$", words: c.words}}
+		if got := explain(d) != ""; got != c.want {
+			t.Errorf("behind %q it is excused is %v, want %v", c.words, got, c.want)
+		}
 	}
 }

@@ -279,3 +279,13 @@ func changedSet(d difference) bool {
 		return regexp.MustCompile(`ipset\.(update|setType|remove)\b|addIPSet|--(new|delete)-ipset`).MatchString(st.String())
 	})
 }
+
+// gaveChain is true of a session in which somebody has put the chain that firewalld calls reserved into direct.xml.
+func gaveChain(d difference) bool {
+	m := regexp.MustCompile(`[Cc]hain '([^']*)' is reserved`).FindStringSubmatch(d.theirs)
+	return m != nil && d.did(func(st step) bool {
+		text := st.String()
+		permanent := strings.Contains(text, "config.direct.") || st.verb == "offline" || slices.Contains(st.words, "--permanent")
+		return permanent && strings.Contains(text, m[1])
+	})
+}
