@@ -315,7 +315,7 @@ func TestStateBeforeTheStart(t *testing.T) {
 }
 
 // While the firewall starts, and whatever holds that up, panic mode can be switched on, by whoever may do that, and it is told
-// that it is on. All other calls wait for the start, switching it off among them.
+// that it is on, and what there is to say of it besides. All other calls wait for the start, switching it off among them.
 func TestPanicModeDuringTheStart(t *testing.T) {
 	b := &bed{T: t, dir: t.TempDir(), address: startBus(t, busConfig)}
 	starting, release, started := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -354,6 +354,14 @@ func TestPanicModeDuringTheStart(t *testing.T) {
 	}
 	if on := call("queryPanicMode"); on.Err != nil || on.Body[0] != true {
 		t.Errorf("after that panic mode is %v, %v", on.Body, on.Err)
+	}
+	if err := call("enablePanicMode").Err; err == nil || !strings.Contains(err.Error(), "ALREADY_ENABLED") {
+		t.Errorf("panic mode that is on comes on again: %v", err)
+	}
+	for _, name := range []string{"richwall.getHints", "richwall.getRemarks"} { // firewall-cmd asks for them behind each call
+		if told := call(name); told.Err != nil {
+			t.Errorf("%s during the start: %v", name, told.Err)
+		}
 	}
 	select {
 	case <-other.Done:

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -84,4 +85,23 @@ func PassFrames(o Options) error {
 	}
 	defer s.conn.Close()
 	return s.removeDropTable(o.Log, unix.NFPROTO_BRIDGE, panicTable)
+}
+
+// ClosedBy are the tables, each with its family, by which the machine is closed when no daemon is there: those of the guard, of panic mode and
+// of DropAll. One that another program owns, and that drops nothing, is not among them. What cannot be found out is left out.
+func ClosedBy(o Options) (tables []string) {
+	s, err := openSocket(o.withDefaults().Enter)
+	if err != nil {
+		return nil
+	}
+	defer s.conn.Close()
+	for _, family := range []uint8{unix.NFPROTO_INET, unix.NFPROTO_BRIDGE} {
+		there, _ := s.tablesOf(family, func(name string) bool { return name == panicTable || isDropName(name) || isGuardName(name) })
+		for _, name := range slices.Sorted(maps.Keys(there)) {
+			if harmless, _ := s.isHarmless(family, name); !harmless {
+				tables = append(tables, nftFamilies[family]+" "+name)
+			}
+		}
+	}
+	return tables
 }

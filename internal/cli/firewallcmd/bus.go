@@ -83,11 +83,18 @@ func (d *daemon) withHints(err error) error {
 	if !errors.As(err, &f) || harmless(err) || zones.CodeNumber(grammar.Code(f.code)) >= firstOfBus {
 		return err
 	}
-	answer := d.conn.Object(busName, mainPath).Call(busName+".richwall.getHints", 0)
-	if answer.Err != nil || answer.Store(&f.hints) != nil {
-		f.hints = nil
-	}
+	f.hints = d.told("getHints")
 	return f
+}
+
+// told is what a method of the daemon says besides; nothing where it does not answer soon. firewalld itself has no such method.
+func (d *daemon) told(method string) (lines []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), hintTime)
+	defer cancel()
+	if d.conn.Object(busName, mainPath).CallWithContext(ctx, busName+".richwall."+method, 0).Store(&lines) != nil {
+		return nil
+	}
+	return lines
 }
 
 // firstOfBus is the lowest exit status of what is no refusal: not running, not authorized, unknown.
@@ -120,6 +127,9 @@ func (d *daemon) property(name string) (any, error) {
 	err := answer.Store(&value)
 	return value.Value(), err
 }
+
+// hintTime is the longest that is waited for what there is to say besides, which no caller needs. It is a variable for tests.
+var hintTime = 2 * time.Second
 
 // propertyTime is the longest that a property is waited for, which needs no work of the firewall's: as long as programs that use libdbus wait
 // for an answer unless they say otherwise (dbus_connection_send_with_reply_and_block). It is a variable for tests.

@@ -336,6 +336,38 @@ func TestDaemonThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// What there is to say besides is not waited for as long as an answer: the refusal is printed without it, and success, too.
+func TestHintsThatDoNotCome(t *testing.T) {
+	hintTime = 50 * time.Millisecond
+	defer func() { hintTime = 2 * time.Second }()
+	for method, want := range map[string]struct {
+		option, call string
+		answer       any
+		status       int
+		text         string
+	}{
+		"getHints":   {"--panic-off", "disablePanicMode", errors.New("COMMAND_FAILED: not done yet"), 13, "Error: COMMAND_FAILED: not done yet\n"},
+		"getRemarks": {"--check-config", "checkPermanentConfig", nil, 0, "success\n"},
+	} {
+		bus := startBus(t, answers())
+		frozen := make(chan struct{})
+		bus.answers["."+want.call] = want.answer
+		bus.answers[".richwall."+method] = func([]any) any { <-frozen; return nil }
+		ended := make(chan int, 1)
+		var said strings.Builder
+		go func() { ended <- Online([]string{want.option}, nil, &said, &said) }()
+		select {
+		case status := <-ended:
+			if status != want.status || said.String() != want.text {
+				t.Errorf("%s: exit status %d: %q", method, status, said.String())
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s is waited for", method)
+		}
+		close(frozen)
+	}
+}
+
 // hostile is what a file or another program may have put in place of any text.
 const hostile = "name\x1b[2J\x1b]0;title\x07\u009b31m\u202e\u2066\u2028\r\x7fsuccess"
 

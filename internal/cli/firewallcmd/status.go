@@ -45,15 +45,8 @@ func (s *session) explainPanic() {
 	}
 }
 
-// explain prints what a method of the daemon says beside the state, a line each. firewalld itself has no such method, so that nothing is
-// printed then.
-func (s *session) explain(method string) {
-	var lines []string
-	if s.daemon.main("richwall", method, nil, &lines) != nil {
-		return
-	}
-	s.out.hint(lines...)
-}
+// explain prints what a method of the daemon says besides, a line each.
+func (s *session) explain(method string) { s.out.hint(s.daemon.told(method)...) }
 
 // tellFailed says behind a listing of the permanent configuration that this is not what the files say, if it is not.
 func (s *session) tellFailed() {

@@ -242,6 +242,14 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A daemon that leaves the machine closed names all tables that an administrator has to delete for packets to pass.
+func TestAllThatClosesTheMachineIsNamed(t *testing.T) {
+	want := "to be without it, run nft delete table inet firewalld_drop_all; nft delete table inet firewalld_guard; nft delete table bridge firewalld_drop_all"
+	if got := byHand([]string{"inet firewalld_drop_all", "inet firewalld_guard", "bridge firewalld_drop_all"}); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Another firewall that takes the name on the bus at the last moment is left alone, and the guard goes. Without a bus the guard stays, or the rules
 // of an earlier process stay, and the error says which of the two.
 func TestNotConnected(t *testing.T) {
@@ -253,7 +261,7 @@ func TestNotConnected(t *testing.T) {
 		said    string
 	}{
 		{fmt.Errorf("cannot have the name: %w", bus.ErrTaken), "", statusLost, true, ""},
-		{errors.New("there is no bus"), "", statusFailed, false, "; nothing new is let in until the firewall starts; " + byHand},
+		{errors.New("there is no bus"), "", statusFailed, false, "; nothing new is let in until the firewall starts; to be without it, run nft delete table inet firewalld_guard (nft list tables shows the table if its name is longer)"},
 		{errors.New("there is no bus"), ir.IPTables, statusFailed, false, "; the rules of an earlier process stay in force until the firewall starts"},
 	} {
 		lowered := false

@@ -181,11 +181,17 @@ func closed(reason error, earlier ir.Backend) error {
 	if earlier != "" {
 		return fmt.Errorf("%w; the rules of an earlier process stay in force until the firewall starts", reason)
 	}
-	return fmt.Errorf("%w; nothing new is let in until the firewall starts; %s", reason, byHand)
+	return fmt.Errorf("%w; nothing new is let in until the firewall starts; %s", reason, byHand(kernel.ClosedBy(kernel.Options{})))
 }
 
-// byHand is how an administrator takes away what keeps the machine closed when no daemon is there to do it.
-const byHand = "to be without it, run nft delete table inet firewalld_guard (nft list tables shows the table if its name is longer)"
+// byHand is how an administrator takes away what keeps the machine closed when no daemon is there to do it: these tables, or the guard where
+// it is not known which they are.
+func byHand(tables []string) string {
+	if len(tables) == 0 {
+		return "to be without it, run nft delete table inet firewalld_guard (nft list tables shows the table if its name is longer)"
+	}
+	return "to be without it, run nft delete table " + strings.Join(tables, "; nft delete table ")
+}
 
 // watchTime is how long the program waits for the folder's disk before it serves signals.
 const watchTime = time.Second
