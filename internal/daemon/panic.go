@@ -99,7 +99,7 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	switch {
 	case on && now.Panic && d.ending.Load() == 0:
 		return refuse(zones.AlreadyEnabled, "panic mode already enabled")
-	case !on && !now.Panic:
+	case !on && !now.Panic && d.wishes.Load()%2 == 0: // else it is yet to come on
 		return refuse(NotEnabled, "panic mode is not enabled")
 	}
 	wish := d.order(on)
@@ -173,7 +173,10 @@ func (d *Daemon) switchPanic(ctx context.Context, on bool, wish uint64) error {
 	}
 	err := d.guarded("panic mode", func() error { return d.commitPanic(ctx, on, wish) })
 	if err != nil && on && d.kernel != nil {
-		return d.panicAlone(err)
+		err = d.panicAlone(err)
+	}
+	if err != nil && on {
+		d.wishes.CompareAndSwap(wish, wish+1) // all is as it was: there is nothing to take back
 	}
 	return err
 }
@@ -377,20 +380,18 @@ func (d *Daemon) endGuarded(ctx context.Context, reason error, wish uint64) erro
 	if left != nil {
 		return errors.Join(reason, left)
 	}
-	err := d.unlessOvertaken(wish, func() error {
-		err := g.KeepOut(context.WithoutCancel(ctx), false)
-		if err == nil && d.opt.PassFrames != nil {
-			err = d.opt.PassFrames()
+	if err := d.unlessOvertaken(wish, d.dropEverything); err != nil { // nothing passes until the last step
+		return errors.Join(reason, err)
+	}
+	if err := g.KeepOut(context.WithoutCancel(ctx), false); err != nil {
+		return errors.Join(reason, err)
+	}
+	if d.opt.PassFrames != nil {
+		if err := d.opt.PassFrames(); err != nil {
+			return errors.Join(reason, err)
 		}
-		if err == nil {
-			err = d.passAll()
-		}
-		if err != nil { // a part of what drops everything may be gone
-			err = errors.Join(err, g.KeepOut(context.WithoutCancel(ctx), true), d.dropEverything())
-		}
-		return err
-	})
-	if err != nil {
+	}
+	if err := d.endDropAll(wish); err != nil {
 		return errors.Join(reason, err)
 	}
 	d.opt.Log.Error("panic mode ends, and nothing new is let in until the rules are in the kernel; that is tried again soon", "reason", reason)

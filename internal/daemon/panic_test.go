@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -339,5 +340,78 @@ func TestPanicEndsWithWhatItHasLeft(t *testing.T) {
 	defer b.mu.Unlock()
 	if k.commits != 2 || k.installed.Panic {
 		t.Errorf("there are %d commits, the last with panic mode: %v", k.commits, k.installed.Panic)
+	}
+}
+
+// Panic mode that is asked for behind a change that holds everybody up, and cannot be had beside it, does not come on any more when it is switched
+// off meanwhile.
+func TestPanicThatIsTakenBack(t *testing.T) {
+	b, k, _, release := held(t)
+	b.Daemon.opt.DropAll = func(on bool) error {
+		if on {
+			return errors.New("no memory for a table")
+		}
+		return nil
+	}
+	changed := b.begin(t, k)
+	if err := b.SetPanic(t.Context(), true); !errors.Is(err, errLater) {
+		t.Fatalf("the answer is %v", err)
+	}
+	if err := b.SetPanic(t.Context(), false); err != nil {
+		t.Errorf("switching it off gives %v", err)
+	}
+	release()
+	if err := <-changed; err != nil {
+		t.Fatal(err)
+	}
+	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k.installed.Panic || b.Snapshot().Panic {
+		t.Error("panic mode comes on")
+	}
+}
+
+// The first rules cannot be put into the kernel, in panic mode of an earlier process. Its end opens the guard for what is there already, and takes
+// the table of bridges away: until the end is whole another table drops everything. That stays where the end fails, or panic mode is switched on
+// again meanwhile.
+func TestPanicEndThatFailsMidwayDropsAll(t *testing.T) {
+	broken := errors.New("it is broken")
+	for name, fail := range map[string]func(b *bed, stuck *atomic.Bool) error{
+		"the frames of bridges": func(*bed, *atomic.Bool) error { return broken },
+		"the table": func(_ *bed, stuck *atomic.Bool) error {
+			stuck.Store(true)
+			return nil
+		},
+		"switched on again": func(b *bed, _ *atomic.Bool) error { return b.SetPanic(context.Background(), true) },
+	} {
+		b, _, dropped, _ := held(t)
+		var stuck atomic.Bool
+		drop := b.Daemon.opt.DropAll
+		b.Daemon.opt.DropAll = func(on bool) error {
+			if !on && stuck.Load() {
+				return broken
+			}
+			return drop(on)
+		}
+		if err := b.SetPanic(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		b.opt = b.Daemon.opt
+		k := &keptOut{fakeKernel: b.kernel}
+		k.refuse = kernel.ErrBusy
+		b.on(k, b.kernel)
+		midway, opened := 0, false
+		b.opt.PassFrames = func() error {
+			midway++
+			opened = !dropped.Load()
+			return fail(b, &stuck)
+		}
+		b.again(t)
+		err := b.SetPanic(t.Context(), false)
+		until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+		if midway != 1 || opened || !dropped.Load() || !b.Snapshot().Panic {
+			t.Errorf("%s: the end, begun %d times, gives %v; something passes midway: %v, and at the end: %v", name, midway, err, opened, !dropped.Load())
+		}
 	}
 }
