@@ -78,6 +78,8 @@ type Options struct {
 	PanicLeft func(ctx context.Context) ([]string, error)
 	// PassFrames ends that every frame of a bridge is dropped because of such a commit. Nil is not to be had.
 	PassFrames func() error
+	// SwitchTime is how long SetPanic waits for the end of panic mode, before it says that it is accepted; 0 is 1.5 seconds.
+	SwitchTime time.Duration
 	// Busy tells whether the kernel is carrying out a transaction for this process (kernel.Busy); nil is never.
 	Busy func() bool
 	// State keeps what outlives the process; nil keeps nothing.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,12 @@ import (
 	"richwall/zones"
 )
 
-// panicPatience is how long a switch of panic mode waits for a change that is under way, before it does what can be done beside that.
+// panicPatience is how long panic mode waits for a change that is under way, before it drops everything by another way.
 const panicPatience = 500 * time.Millisecond
+
+// switchTime is how long the end of panic mode is waited for, before what can be done beside a change is done: programs of iptables may take a while,
+// and a commit that switches panic mode on may still be under way.
+const switchTime = 1500 * time.Millisecond
 
 // notePatience is how long an answer waits for panic mode to be noted on disk.
 const notePatience = time.Second
@@ -107,10 +112,14 @@ func (d *Daemon) setPanic(ctx context.Context, on bool) error {
 	if d.opt.DropAll == nil && on {
 		return <-done
 	}
+	patience := panicPatience
+	if !on {
+		patience = cmp.Or(d.opt.SwitchTime, switchTime)
+	}
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(panicPatience):
+	case <-time.After(patience):
 	}
 	if on {
 		return d.panicBeside(done, wish)

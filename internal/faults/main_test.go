@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -119,6 +120,7 @@ func optionsOf(dir string, state *statedir.Dir, enter func(func() error) error, 
 		},
 		PassFrames: func() error { return kernel.PassFrames(kernel.Options{Enter: enter, Log: log}) },
 		DropAll:    func(on bool) error { return kernel.DropAll(kernel.Options{Enter: enter, Log: log}, on) },
+		SwitchTime: time.Minute, // the machine may be busy
 	}
 }
 
