@@ -67,9 +67,11 @@ func (d *Daemon) ChangePermanent(c Change) error {
 	defer d.unlockFiles()
 	edit := c.Edit
 	_, err := d.changePermanent(c)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.forgetUnheard(edit)
+	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.forgetUnheard(edit)
+	}
 	return err
 }
 

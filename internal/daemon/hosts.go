@@ -81,7 +81,7 @@ func (d *Daemon) forgetUnheard(edit zones.Edit) {
 		return
 	}
 	next, err := edit(u.cfg)
-	if err != nil || u.cfg.Direct.Without(d.runtime.Direct).Without(next.Direct).IsEmpty() {
+	if err != nil || u.cfg.Direct.Without(d.loaded.Direct).Without(next.Direct).IsEmpty() {
 		return
 	}
 	d.repairs.unheard = nil

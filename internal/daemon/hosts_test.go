@@ -109,18 +109,28 @@ func withoutLine(text, words string) string {
 // A direct rule that a start has left out, because no address of its host is known, is taken out, of what runs or of the files. It does not come
 // when the host is known: the last order counts until a reload.
 func TestRuleOfAHostThatIsTakenOutDoesNotCome(t *testing.T) {
-	for _, how := range []string{"runtime", "permanent"} {
+	const rule = "-s one.example -j ACCEPT"
+	direct := zones.Object{Kind: zones.KindDirect}
+	for how, order := range map[string]func(b *bed, silent *bool) error{
+		"runtime": func(b *bed, _ *bool) error {
+			return b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, direct, inputRule(rule))})
+		},
+		"permanent": func(b *bed, _ *bool) error {
+			return b.ChangePermanent(Change{Edit: zones.Remove(zones.Permanent, direct, inputRule(rule))})
+		},
+		"added by hand before": func(b *bed, silent *bool) error {
+			*silent = false
+			return errors.Join(b.ChangeRuntime(t.Context(), Change{Edit: zones.Add(zones.Runtime, direct, inputRule(rule))}),
+				b.ChangeRuntime(t.Context(), Change{Edit: zones.Remove(zones.Runtime, direct, inputRule(rule))}))
+		},
+	} {
 		b, silent := startKept(t, nil), true
 		k := &nameless{silent: &silent}
 		b.on(k, &k.fakeKernel)
-		b.write(t, map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">-s one.example -j ACCEPT</rule></direct>`})
+		b.write(t, map[string]string{"direct.xml": `<direct><rule ipv="ipv4" table="filter" chain="INPUT" priority="0">` + rule + `</rule></direct>`})
 		b.again(t)
 		b.expect(t, Failed, "direct.xml:1: ", nil, nil)
-		gone := zones.Remove(zones.Runtime, zones.Object{Kind: zones.KindDirect}, inputRule("-s one.example -j ACCEPT"))
-		err := b.ChangeRuntime(t.Context(), Change{Edit: gone})
-		if how == "permanent" {
-			err = b.ChangePermanent(Change{Edit: zones.Remove(zones.Permanent, zones.Object{Kind: zones.KindDirect}, inputRule("-s one.example -j ACCEPT"))})
-		}
+		err := order(b, &silent)
 		silent = false
 		b.attendPending()
 		b.mu.Lock()
