@@ -41,8 +41,18 @@ func ruleCost(words []string) Way {
 	return min(worst, Refuses)
 }
 
-// deeds are the parts of a rule that do something. A rule in a file that has none of them has lost it, and it may have been a drop.
-var deeds = []string{"accept", "drop", "reject", "mark", "log", "nflog", "audit", "masquerade", "forward-port", "icmp-block", "tcp-mss-clamp"}
+// The parts of a rule that do something: deeds do it to what another element asks for, ownDeeds by themselves.
+var (
+	deeds    = []string{"accept", "drop", "reject", "mark", "log", "nflog", "audit"}
+	ownDeeds = []string{"masquerade", "forward-port", "icmp-block", "tcp-mss-clamp"}
+)
+
+// hasLostDeed says whether a rule in a file with some parts has lost what it did, which may have been a drop.
+func hasLostDeed(words []string) bool {
+	has := func(list []string) bool { return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) }) }
+	asks := has([]string{"service", "port", "protocol", "source-port", "icmp-type", "tcp-mss"})
+	return !has(deeds) && (asks || !has(ownDeeds))
+}
 
 // words are the parts of a rule by the names of their elements.
 func words(r *grammar.Rule) []string {
@@ -101,7 +111,7 @@ func ownCost(root, n *node) Way {
 		for _, c := range n.children {
 			words = append(words, c.name)
 		}
-		if !slices.ContainsFunc(words, func(w string) bool { return slices.Contains(deeds, w) }) {
+		if hasLostDeed(words) {
 			return Refuses
 		}
 		return ruleCost(words)
