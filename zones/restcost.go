@@ -49,7 +49,9 @@ var (
 
 // hasLostDeed says whether a rule in a file with some parts has lost what it did, which may have been a drop.
 func hasLostDeed(words []string) bool {
-	has := func(list []string) bool { return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) }) }
+	has := func(list []string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) })
+	}
 	asks := has([]string{"service", "port", "protocol", "source-port", "icmp-type", "tcp-mss"})
 	return !has(deeds) && (asks || !has(ownDeeds))
 }
