@@ -83,35 +83,32 @@ func (d *Daemon) learn(now []kernel.Link) {
 // carried is what each of some links carries: as much as its MTU, and no more than the smallest of what is a part of it and up, as the ports of
 // a bridge and the links of a VRF. all are the links that there are. What goes to the machine itself needs no clamp.
 func carried(list, all []kernel.Link) []compile.Link {
-	parts := map[int][2]int{} // the smallest MTUs by the index of the master
+	least := map[int]int{} // the smallest MTU of the parts, by the index of the master
 	for _, k := range all {
 		if k.Master == 0 || !k.Up {
 			continue
 		}
-		least, ok := parts[k.Master]
-		if !ok {
-			least = [2]int{k.MTU, k.MTU}
+		if known, ok := least[k.Master]; !ok || k.MTU < known {
+			least[k.Master] = k.MTU
 		}
-		parts[k.Master] = [2]int{min(least[0], k.MTU), min(least[1], k.MTU)}
 	}
 	var links []compile.Link
 	for _, k := range list {
 		if k.Loopback {
 			continue
 		}
-		mtu := [2]int{k.MTU, k.MTU6}
-		if least, ok := parts[k.Index]; ok {
-			mtu = [2]int{min(mtu[0], least[0]), min(mtu[1], least[1])}
+		mtu, mtu6 := k.MTU, k.MTU6
+		if of, ok := least[k.Index]; ok {
+			mtu, mtu6 = min(mtu, of), min(mtu6, of)
 		}
-		links = append(links, compile.Link{Name: k.Name, MTU: map[ir.Families]int{ir.V4: mtu[0], ir.V6: mtu[1]}})
+		links = append(links, compile.Link{Name: k.Name, MTU: map[ir.Families]int{ir.V4: mtu, ir.V6: mtu6}})
 	}
 	return links
 }
 
-// compiledFrom keeps what a configuration was compiled to, before the links are filled in. The lock is held.
+// compiledFrom keeps what a configuration was compiled to, before the links are filled in, which nobody changes then. The lock is held.
 func (d *Daemon) compiledFrom(cfg *zones.Config, desired *kernel.Desired) {
-	before := *desired
-	d.links.cfg, d.links.desired = cfg, &before
+	d.links.cfg, d.links.desired = cfg, desired
 }
 
 // linksChanged commits what the links have become.

@@ -267,10 +267,12 @@ func (d *Daemon) dropBeside(wish uint64) error {
 func (d *Daemon) passBeside(wish uint64) (ended bool, err error) {
 	err = d.unlessOvertaken(wish, func() error {
 		if d.beside {
-			err = d.passAll()
+			if err := d.passAll(); err != nil {
+				return err
+			}
 		}
-		ended = err == nil && !d.Snapshot().Panic
-		return err
+		ended = !d.Snapshot().Panic
+		return nil
 	})
 	return ended, err
 }

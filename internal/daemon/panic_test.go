@@ -168,6 +168,12 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// switched waits until no end of panic mode is under way.
+func (b *bed) switched(t *testing.T) {
+	t.Helper()
+	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+}
+
 // noted says whether panic mode is noted on disk.
 func (b *bed) noted() bool {
 	on, err := b.Daemon.opt.State.Panic()
@@ -197,7 +203,7 @@ func TestSeveralSwitchPanicModeAlike(t *testing.T) {
 	}
 	release()
 	<-changed
-	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+	b.switched(t)
 }
 
 // While a change is under way that does not end, panic mode comes on by a table of its own, and ends as that table goes: the kernel has what it
@@ -217,7 +223,7 @@ func TestPanicEndsBesideAChange(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Fatal(err)
 	}
-	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+	b.switched(t)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if k.installed.Panic || len(k.held) > 0 || dropped.Load() || b.Snapshot().Panic {
@@ -250,7 +256,7 @@ func TestPanicEndsBehindAChange(t *testing.T) {
 		if err := <-changed; err != nil {
 			t.Fatal(err)
 		}
-		until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+		b.switched(t)
 		if !again {
 			until(t, "panic mode stays noted", func() bool { return !b.noted() })
 		}
@@ -334,7 +340,7 @@ func TestPanicEndsWithWhatItHasLeft(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Fatal(err)
 	}
-	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+	b.switched(t)
 	until(t, "panic mode stays on", func() bool { return !b.Snapshot().Panic && !dropped.Load() && !b.noted() })
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -364,7 +370,7 @@ func TestPanicThatIsTakenBack(t *testing.T) {
 	if err := <-changed; err != nil {
 		t.Fatal(err)
 	}
-	until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+	b.switched(t)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if k.installed.Panic || b.Snapshot().Panic {
@@ -409,7 +415,7 @@ func TestPanicEndThatFailsMidwayDropsAll(t *testing.T) {
 		}
 		b.again(t)
 		err := b.SetPanic(t.Context(), false)
-		until(t, "panic mode is still being switched", func() bool { return b.ending.Load() == 0 })
+		b.switched(t)
 		if midway != 1 || opened || !dropped.Load() || !b.Snapshot().Panic {
 			t.Errorf("%s: the end, begun %d times, gives %v; something passes midway: %v, and at the end: %v", name, midway, err, opened, !dropped.Load())
 		}

@@ -474,7 +474,7 @@ func (k *iptablesKernel) commit(ctx context.Context, next *Desired) error {
 func (k *iptablesKernel) isSeenInParts(next *Desired, sets *setPlan) bool {
 	switch {
 	case k.installed == nil:
-		return next.Rules != nil && k.options.Guard.Earlier() != ""
+		return next.isOverEarlier(k.options.Guard)
 	case !k.anew:
 		return false
 	}

@@ -56,6 +56,9 @@ func (d *Desired) ends() bool { return d.Rules == nil && !d.Succeeded }
 // which there was before it or not, ends.
 func (d *Desired) goesOn(panicked bool) bool { return d.Rules == nil || panicked && !d.Panic }
 
+// isOverEarlier says whether a first commit puts rules in the place of those of an earlier process, by what the guard of the start has found.
+func (d *Desired) isOverEarlier(base *Guard) bool { return d.Rules != nil && base.Earlier() != "" }
+
 // ErrForeignOwner says that a table with the name of ours belongs to another program that is running. Nothing was changed.
 var ErrForeignOwner = errors.New("it belongs to another program that is running")
 

@@ -191,7 +191,7 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 	ends := next.ends() && ctx.Err() == nil
 	g := k.watch.guard
 	stood := g.up
-	if k.isOverEarlier(next) || next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
+	if !k.begun && next.isOverEarlier(k.options.Guard) || next.Anew && k.installed != nil && k.directDiffers(next.Direct) {
 		g.raise(next.Panic)
 	}
 	done, err := k.commitDirect(ctx, next)
@@ -225,11 +225,6 @@ func (k *nftables) commitAll(ctx context.Context, next *Desired) error {
 		k.watch.report(Foreign{Unfinished: true, Changes: []string{"table inet " + ir.Table}})
 	}
 	return err
-}
-
-// isOverEarlier says whether a commit puts rules in the place of those of an earlier process.
-func (k *nftables) isOverEarlier(next *Desired) bool {
-	return !k.begun && next.Rules != nil && k.options.Guard.Earlier() != ""
 }
 
 // directDiffers says whether the rules of the direct interface are to be others than those installed. Those that are refused change nothing.

@@ -6,24 +6,14 @@ import (
 	"net/netip"
 	"strings"
 
+	"richwall/internal/mss/nlattr"
+
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // What is read here is read from the kernel's messages themselves (rtnetlink(7)): there may be a million routes, and the library has no place for
 // some of what rules and tunnels have.
-
-// attributes calls f with each attribute of a message, without its length and type.
-func attributes(data []byte, f func(kind uint16, value []byte)) {
-	for len(data) >= unix.SizeofRtAttr {
-		n := int(binary.NativeEndian.Uint16(data))
-		if n < unix.SizeofRtAttr || n > len(data) {
-			return
-		}
-		f(binary.NativeEndian.Uint16(data[2:])&^uint16(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), data[unix.SizeofRtAttr:n])
-		data = data[min((n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(data)):]
-	}
-}
 
 func u32(value []byte) uint32 {
 	if len(value) < 4 {
@@ -69,7 +59,7 @@ func readNexthops() (map[uint32][]int32, error) {
 	links, groups := map[uint32][]int32{}, map[uint32][]uint32{}
 	err := dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, unix.AF_UNSPEC, func(message []byte) {
 		var id uint32
-		attributes(message[min(sizeofNexthop, len(message)):], func(kind uint16, value []byte) {
+		nlattr.Each(message[min(sizeofNexthop, len(message)):], func(kind uint16, value []byte) {
 			switch kind {
 			case nexthopID:
 				id = u32(value)
@@ -118,7 +108,7 @@ func appendRoutes(list []Route, message []byte, nexthops map[uint32][]int32) []R
 		return list
 	}
 	var hops []int32
-	attributes(message[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
+	nlattr.Each(message[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 		switch kind {
 		case unix.RTA_DST:
 			if a, ok := netip.AddrFromSlice(value); ok {
@@ -131,7 +121,7 @@ func appendRoutes(list []Route, message []byte, nexthops map[uint32][]int32) []R
 		case unix.RTA_PRIORITY:
 			r.Metric = u32(value)
 		case unix.RTA_METRICS:
-			attributes(value, func(kind uint16, value []byte) {
+			nlattr.Each(value, func(kind uint16, value []byte) {
 				if kind == unix.RTAX_MTU {
 					r.MTU = int32(u32(value))
 				}
@@ -207,7 +197,7 @@ func newRoutingRule(message []byte) (RoutingRule, bool) {
 		Not: binary.NativeEndian.Uint32(message[8:])&ruleInverted != 0, SuppressLength: -1, SuppressGroup: -1,
 	}
 	toLength, fromLength, action := int(message[1]), int(message[2]), message[7]
-	attributes(message[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
+	nlattr.Each(message[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 		switch kind {
 		case nl.FRA_DST:
 			r.To = prefixFrom(value, toLength)
@@ -285,7 +275,7 @@ func readTunnels() (map[int]func(*Link), error) {
 			return
 		}
 		index := int(int32(u32(message[4:])))
-		attributes(message[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		nlattr.Each(message[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
 			if kind == unix.IFLA_LINKINFO {
 				if change := tunnelOf(value); change != nil {
 					changes[index] = change
@@ -300,12 +290,12 @@ func readTunnels() (map[int]func(*Link), error) {
 func tunnelOf(info []byte) func(*Link) {
 	var kind string
 	values := map[uint16]uint32{}
-	attributes(info, func(which uint16, value []byte) {
+	nlattr.Each(info, func(which uint16, value []byte) {
 		switch which {
 		case infoKind:
 			kind = strings.TrimRight(string(value), "\x00")
 		case infoValues:
-			attributes(value, func(which uint16, value []byte) {
+			nlattr.Each(value, func(which uint16, value []byte) {
 				switch len(value) {
 				case 1:
 					values[which] = uint32(value[0])

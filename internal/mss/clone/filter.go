@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 
+	"richwall/internal/mss/nlattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -173,7 +175,7 @@ func (f *filter) read(c *conn) error {
 		}
 		for _, m := range all {
 			if part, ok := newObjectOf(m.body); ok {
-				attributes(part.get(elementsList), func(_ uint16, value []byte) { s.elements = append(s.elements, value) })
+				nlattr.Each(part.get(elementsList), func(_ uint16, value []byte) { s.elements = append(s.elements, value) })
 			}
 		}
 		s.sort()
@@ -189,10 +191,10 @@ func (s *set) sort() {
 	}
 	key := func(element []byte) (value []byte, ends int) {
 		ends = 1
-		attributes(element, func(kind uint16, v []byte) {
+		nlattr.Each(element, func(kind uint16, v []byte) {
 			switch kind {
 			case elementKey:
-				attributes(v, func(_ uint16, v []byte) { value = v })
+				nlattr.Each(v, func(_ uint16, v []byte) { value = v })
 			case elementFlags:
 				if big(v)&elementEnd != 0 {
 					ends = 0
@@ -327,7 +329,7 @@ func (c *Clone) ruleParts(o object, anonymous map[string]group) (list group) {
 	eachExpression(o.get(ruleExpressions), func(name string, data []byte) {
 		switch name {
 		case "lookup", "dynset":
-			attributes(data, func(kind uint16, value []byte) {
+			nlattr.Each(data, func(kind uint16, value []byte) {
 				if key := setKey(o, value); kind == 1 && anonymous[key] != nil {
 					uses = append(uses, key)
 				}
@@ -357,15 +359,15 @@ func (c *Clone) ruleParts(o object, anonymous map[string]group) (list group) {
 // taken are expressions as the kernel takes them: of what sets or strips an option of TCP it lists more than it takes (nft_exthdr.c).
 func taken(list []byte) (next []byte) {
 	const target, kindOf, offset, length, flags, operation, source = 1, 2, 3, 4, 5, 6, 7
-	attributes(list, func(_ uint16, one []byte) {
+	nlattr.Each(list, func(_ uint16, one []byte) {
 		var name string
 		values := map[uint16][]byte{}
-		attributes(one, func(kind uint16, value []byte) {
+		nlattr.Each(one, func(kind uint16, value []byte) {
 			switch kind {
 			case expressionName:
 				name = text(value)
 			case expressionData:
-				attributes(value, func(kind uint16, value []byte) { values[kind] = value })
+				nlattr.Each(value, func(kind uint16, value []byte) { values[kind] = value })
 			}
 		})
 		if name == "exthdr" && values[target] == nil {
@@ -385,10 +387,10 @@ func taken(list []byte) (next []byte) {
 }
 
 func eachExpression(list []byte, f func(name string, data []byte)) {
-	attributes(list, func(_ uint16, one []byte) {
+	nlattr.Each(list, func(_ uint16, one []byte) {
 		var name string
 		var data []byte
-		attributes(one, func(kind uint16, value []byte) {
+		nlattr.Each(one, func(kind uint16, value []byte) {
 			switch kind {
 			case expressionName:
 				name = text(value)
@@ -414,7 +416,7 @@ const (
 
 // asksLinks notes what a rule asks of links that is not the same in the clone.
 func (c *Clone) asksLinks(data []byte, what string) {
-	attributes(data, func(kind uint16, value []byte) {
+	nlattr.Each(data, func(kind uint16, value []byte) {
 		if kind != metaKey {
 			return
 		}
@@ -434,7 +436,7 @@ func protocolOf(expressions []byte) (protocol byte) {
 	loaded := false
 	eachExpression(expressions, func(name string, data []byte) {
 		values := map[uint16][]byte{}
-		attributes(data, func(kind uint16, value []byte) { values[kind] = value })
+		nlattr.Each(data, func(kind uint16, value []byte) { values[kind] = value })
 		switch name {
 		case "meta":
 			loaded = big(values[metaKey]) == metaL4Protocol
@@ -443,7 +445,7 @@ func protocolOf(expressions []byte) (protocol byte) {
 			loaded = big(values[2]) == 1 && big(values[4]) == 1 && (offset == 9 || offset == 6)
 		case "cmp": // operation 0 is equality
 			if loaded && big(values[2]) == 0 {
-				attributes(values[3], func(_ uint16, value []byte) {
+				nlattr.Each(values[3], func(_ uint16, value []byte) {
 					if len(value) == 1 {
 						protocol = value[0]
 					}

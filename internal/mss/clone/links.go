@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"richwall/internal/mss/nlattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -53,7 +55,7 @@ func newLink(body []byte) (l link, ok bool) {
 		return l, false
 	}
 	l.index, l.flags, l.forwards = int(number(body[4:])), number(body[8:]), true
-	attributes(body[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+	nlattr.Each(body[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:
 			l.name = text(value)
@@ -70,7 +72,7 @@ func newLink(body []byte) (l link, ok bool) {
 		case linkGroup:
 			l.group = int(number(value))
 		case unix.IFLA_LINKINFO:
-			attributes(value, func(kind uint16, value []byte) {
+			nlattr.Each(value, func(kind uint16, value []byte) {
 				switch kind {
 				case infoKind:
 					l.kind = text(value)
@@ -79,14 +81,14 @@ func newLink(body []byte) (l link, ok bool) {
 				case infoSlaveKind:
 					l.forwards = text(value) != "bridge"
 				case infoSlaveData:
-					attributes(value, func(kind uint16, value []byte) {
+					nlattr.Each(value, func(kind uint16, value []byte) {
 						const state, forwarding = 1, 3 // IFLA_BRPORT_STATE, BR_STATE_FORWARDING
 						l.forwards = l.forwards || kind == state && number(value) == forwarding
 					})
 				}
 			})
 		case linkXDP:
-			attributes(value, func(kind uint16, value []byte) {
+			nlattr.Each(value, func(kind uint16, value []byte) {
 				l.program = l.program || kind == 2 && len(value) > 0 && value[0] != 0 // IFLA_XDP_ATTACHED
 			})
 		}
@@ -172,7 +174,7 @@ func (r *Reading) addressed(index int) bool {
 			return false
 		}
 		found := false
-		attributes(m.body[unix.SizeofIfAddrmsg:], func(kind uint16, value []byte) {
+		nlattr.Each(m.body[unix.SizeofIfAddrmsg:], func(kind uint16, value []byte) {
 			a, ok := netip.AddrFromSlice(value)
 			found = found || ok && (kind == unix.IFA_ADDRESS || kind == unix.IFA_LOCAL) && !a.IsLinkLocalUnicast()
 		})
@@ -267,7 +269,7 @@ var onLink = map[string]uint16{"vxlan": 3, "gre": 1, "gretap": 1, "ip6gre": 1, "
 // bound is the index of the link that a tunnel is bound to, 0 for none.
 func (l link) bound() int {
 	index := 0
-	attributes(l.data, func(kind uint16, value []byte) {
+	nlattr.Each(l.data, func(kind uint16, value []byte) {
 		if kind == onLink[l.kind] && len(value) == 4 {
 			index = int(number(value))
 		}
@@ -278,7 +280,7 @@ func (l link) bound() int {
 // kindData are the attributes of a link's kind, with the numbers that links have in the clone.
 func (c *Clone) kindData(l link) []byte {
 	var data []byte
-	attributes(l.data, func(kind uint16, value []byte) {
+	nlattr.Each(l.data, func(kind uint16, value []byte) {
 		if kind == onLink[l.kind] && len(value) == 4 {
 			value = binary.NativeEndian.AppendUint32(nil, uint32(c.index(int(number(value)))))
 		}
@@ -387,7 +389,7 @@ func (c *Clone) makeReal(route *conn, p *planned) error {
 // without are attributes without the one at a place; one that is a byte and set becomes a flag. false if there is none.
 func without(data []byte, at int) (next []byte, ok bool) {
 	place := 0
-	attributes(data, func(kind uint16, value []byte) {
+	nlattr.Each(data, func(kind uint16, value []byte) {
 		switch {
 		case place != at:
 			next = put(next, kind, value)
@@ -437,7 +439,7 @@ func (c *Clone) joinLinks(route *conn) {
 // filters says whether a bridge keeps VLANs apart (IFLA_BR_VLAN_FILTERING).
 func filters(data []byte) bool {
 	on := false
-	attributes(data, func(kind uint16, value []byte) { on = on || kind == 7 && number(value) != 0 })
+	nlattr.Each(data, func(kind uint16, value []byte) { on = on || kind == 7 && number(value) != 0 })
 	return on
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"richwall/internal/lab"
+	"richwall/internal/mss/nlattr"
 )
 
 // Clone is a twin of a network namespace.
@@ -175,7 +176,7 @@ func (c *Clone) addresses(route *conn, list []message) {
 		b := slices.Clone(m.body[:unix.SizeofIfAddrmsg])
 		binary.NativeEndian.PutUint32(b[4:], uint32(c.index(p.index)))
 		b[2] = flagPermanent
-		attributes(m.body[unix.SizeofIfAddrmsg:], func(kind uint16, value []byte) {
+		nlattr.Each(m.body[unix.SizeofIfAddrmsg:], func(kind uint16, value []byte) {
 			if kind != addressFlags && kind != addressLifetime {
 				b = put(b, kind, value)
 			}
@@ -229,7 +230,7 @@ func (c *Clone) nextHops(route *conn, list []message) {
 			b[1] = 0
 			binary.NativeEndian.PutUint32(b[4:], number(b[4:])&unix.RTNH_F_ONLINK)
 			group := false
-			attributes(body[8:], func(kind uint16, value []byte) {
+			nlattr.Each(body[8:], func(kind uint16, value []byte) {
 				group = group || kind == hopGroup
 				if kind == hopLink {
 					value = binary.NativeEndian.AppendUint32(nil, uint32(c.index(int(number(value)))))

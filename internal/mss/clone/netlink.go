@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"richwall/internal/mss/nlattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -162,7 +164,7 @@ func said(m message) error {
 	}
 	r := refusal{Errno: unix.Errno(-status)}
 	if rest := 4 + headerLength; len(m.body) > rest && m.flags&unix.NLM_F_ACK_TLVS != 0 {
-		attributes(m.body[rest:], func(kind uint16, value []byte) {
+		nlattr.Each(m.body[rest:], func(kind uint16, value []byte) {
 			switch kind {
 			case unix.NLMSGERR_ATTR_MSG:
 				r.words = text(value)
@@ -234,18 +236,6 @@ func (c *conn) ask(kind uint16, body []byte) (answer message, err error) {
 		return answer, said(answer)
 	}
 	return answer, nil
-}
-
-// attributes calls f with each attribute of a message, without its length and type.
-func attributes(data []byte, f func(kind uint16, value []byte)) {
-	for len(data) >= unix.SizeofRtAttr {
-		n := int(binary.NativeEndian.Uint16(data))
-		if n < unix.SizeofRtAttr || n > len(data) {
-			return
-		}
-		f(binary.NativeEndian.Uint16(data[2:])&^uint16(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), data[unix.SizeofRtAttr:n])
-		data = data[min((n+3)&^3, len(data)):]
-	}
 }
 
 // put adds an attribute.

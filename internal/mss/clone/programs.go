@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 
+	"richwall/internal/mss/nlattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -144,7 +146,7 @@ func (c *Clone) renumbered(o object) object {
 	}
 	eachExpression(next.get(ruleExpressions), func(name string, data []byte) {
 		var extension string
-		attributes(data, func(kind uint16, value []byte) {
+		nlattr.Each(data, func(kind uint16, value []byte) {
 			switch {
 			case kind == 1:
 				extension = text(value)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"richwall/internal/mss/nlattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +94,7 @@ func (c *Clone) sendRoutes(ctx context.Context, route *conn, each func(func([]by
 // throughGateway says whether a route has a gateway.
 func throughGateway(body []byte) bool {
 	found := false
-	attributes(body[unix.SizeofRtMsg:], func(kind uint16, _ []byte) {
+	nlattr.Each(body[unix.SizeofRtMsg:], func(kind uint16, _ []byte) {
 		switch kind {
 		case unix.RTA_GATEWAY, unix.RTA_MULTIPATH, routeVia, routeNexthopID:
 			found = true
@@ -111,8 +113,8 @@ func (c *Clone) route(body []byte) (message, bool) {
 	copy(b, body)
 	binary.NativeEndian.PutUint32(b[8:], number(b[8:])&unix.RTNH_F_ONLINK)
 	there, byObject := true, false
-	attributes(body[unix.SizeofRtMsg:], func(kind uint16, _ []byte) { byObject = byObject || kind == routeNexthopID })
-	attributes(body[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
+	nlattr.Each(body[unix.SizeofRtMsg:], func(kind uint16, _ []byte) { byObject = byObject || kind == routeNexthopID })
+	nlattr.Each(body[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 		switch kind {
 		case unix.RTA_CACHEINFO:
 			return
