@@ -15,7 +15,7 @@ const slack = 2 * time.Second
 func (p *plan) updateExpiring(old, next *ir.Set) {
 	gone, added, certain := expiringDifference(old.Elements, next.Elements, time.Now())
 	if !certain {
-		p.sets++
+		p.changesSet(next)
 		p.put("cannot take elements out of set "+next.Name, next.Origin, nil, p.enc.FlushSet(next.Name))
 		p.addElements(next, next.Elements)
 		return

@@ -26,7 +26,7 @@ type plan struct {
 	echo       bool             // the kernel is to tell the handles of new rules
 	table      int              // where among the changes the table is made, if it is a new one
 	guarded    bool             // the guard stands behind it
-	sets       int              // how many sets come or go, or have elements that do
+	sets       int              // how many sets come or go, or have elements that do, by which packets pass or not
 	outlasted  bool             // the guard stands until this is committed, and goes behind it
 	guessed    bool             // it relies on elements of sets with a timeout, which others may have taken out or put in
 	errs       []*RuleError
@@ -248,8 +248,15 @@ func (p *plan) addHelper(h ir.Helper) {
 	p.put(fmt.Sprintf("cannot make the connection tracking helper %s: the kernel may lack nf_conntrack_%s", h.Name, h.Type), nil, err, m)
 }
 
+// changesSet notes that a set comes or goes, or elements of it do. Sizes of segments decide of no packet whether it passes.
+func (p *plan) changesSet(s *ir.Set) {
+	if !s.Sizes {
+		p.sets++
+	}
+}
+
 func (p *plan) addSet(s *ir.Set) {
-	p.sets++
+	p.changesSet(s)
 	m, err := p.enc.AddSet(s)
 	p.put("cannot make set "+s.Name, s.Origin, err, m)
 	p.addElements(s, s.Elements)
@@ -337,7 +344,7 @@ func (p *plan) removeRest(old *ir.Ruleset, chains map[string]*ir.Chain, sets map
 	}
 	for _, s := range old.Sets {
 		if sets[s.Name] != nil {
-			p.sets++
+			p.changesSet(s)
 			p.put("cannot remove set "+s.Name, nil, nil, p.enc.DeleteSet(s.Name))
 		}
 	}
@@ -367,7 +374,7 @@ func (p *plan) updateElements(old, next *ir.Set) {
 // exchangeElements takes some elements out of a set, and puts others in.
 func (p *plan) exchangeElements(s *ir.Set, gone, added []ir.Element) {
 	if len(gone)+len(added) > 0 {
-		p.sets++
+		p.changesSet(s)
 	}
 	messages, err := p.enc.DeleteElements(s, gone)
 	p.put("cannot take elements out of set "+s.Name, s.Origin, err, messages...)
